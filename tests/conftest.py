@@ -1,0 +1,25 @@
+"""What every test starts from: one thread, a seed, and no display."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import pytest
+import torch
+
+# One thread is the faster choice for small tensors, and fixes the order of sums.
+torch.set_num_threads(1)
+
+# A failure must be found again by whoever runs the tests next: no random database, and
+# no deadline, because the first call of a kernel is slower than the later ones.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Give every test the same random numbers, in whatever order the tests run."""
+    torch.manual_seed(0)
