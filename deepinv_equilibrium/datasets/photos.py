@@ -1,0 +1,170 @@
+"""Photos that need no download."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from deepinv.datasets import ImageDataset
+from torch import Tensor
+
+# By photo, so that no crop of a held-out photo was ever trained on.
+SPLITS: dict[str, tuple[str, ...]] = {
+    "train": (
+        "astronaut",
+        "coffee",
+        "rocket",
+        "hubble_deep_field",
+        "immunohistochemistry",
+        "camera",
+        "brick",
+        "grass",
+        "gravel",
+    ),
+    "validation": ("stereo_motorcycle",),
+    "test": ("chelsea", "retina", "coins", "moon", "page"),
+}
+
+# ITU-R BT.601, as PIL and OpenCV convert colour to grey.
+LUMA = (0.299, 0.587, 0.114)
+
+
+class Photos(ImageDataset):
+    r"""
+    Photos in the wheel of scikit-image, split by photo; nothing is downloaded.
+
+    =============== ==============================================================
+    split           photos
+    =============== ==============================================================
+    ``train``       astronaut, coffee, rocket, hubble_deep_field,
+                    immunohistochemistry; grey: camera, brick, grass, gravel
+    ``validation``  stereo_motorcycle (left view)
+    ``test``        chelsea, retina; grey: coins, moon, page
+    =============== ==============================================================
+
+    A sample is ``{"x": x}`` with ``x`` of shape ``(3, H, W)``, or ``(1, H, W)`` with
+    ``grey=True``, in torch's default dtype and with values in :math:`[0, 1]`. Grey
+    photos are repeated over the three colours, and colour photos become grey with
+    the BT.601 weights.
+
+    ``img_size`` and ``crops`` choose the samples:
+
+    - neither: the whole photos, whose sizes differ (batches of one);
+    - ``img_size``: the centre of each photo;
+    - both: ``crops`` crops, each of a photo and at a corner that are drawn uniformly.
+      They are drawn once, here, so that a sample is the same in each epoch, whoever
+      asks for it and in whatever order.
+
+    :param str split: ``"train"``, ``"validation"`` or ``"test"``.
+    :param bool grey: one channel instead of three.
+    :param int, tuple[int, int], None img_size: height and width of the samples in
+        pixels; a single number is a square. At most 191 x 384 in the test split
+        (page), 400 x 512 in ``train`` and 500 x 741 in ``validation``.
+    :param int, None crops: number of random crops, of ``img_size``.
+    :param int seed: seed of the random crops.
+    :raises ImportError: if scikit-image is not installed.
+    :raises TypeError: if ``img_size`` is not one or two integers.
+    :raises ValueError: if the split is unknown, if a photo of the split is smaller than
+        ``img_size``, or if ``crops`` is less than one or without ``img_size``.
+
+    |sep|
+
+    :Example:
+
+    >>> from deepinv_equilibrium.datasets import Photos
+    >>> dataset = Photos(split="validation", img_size=64, crops=10)
+    >>> len(dataset), dataset[0]["x"].shape
+    (10, torch.Size([3, 64, 64]))
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        *,
+        grey: bool = False,
+        img_size: int | tuple[int, int] | None = None,
+        crops: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(use_dict_output=True)
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {list(SPLITS)}, got {split!r}.")
+        if crops is not None and (img_size is None or crops < 1):
+            raise ValueError(
+                "crops must be at least 1 and come with img_size, the size of a crop, "
+                f"got crops={crops} and img_size={img_size}."
+            )
+        self.names = SPLITS[split]
+        self.photos = [_read(name, grey) for name in self.names]
+        self.img_size = None if img_size is None else _pair(img_size)
+        self._windows = self._place_windows(crops, seed)
+
+    def _place_windows(
+        self, crops: int | None, seed: int
+    ) -> list[tuple[int, slice, slice]]:
+        """Return the photo, the rows and the columns of each sample."""
+        if self.img_size is None:
+            return [(i, slice(None), slice(None)) for i in range(len(self.photos))]
+        height, width = self.img_size
+        for name, photo in zip(self.names, self.photos, strict=True):
+            if not (1 <= height <= photo.shape[1] and 1 <= width <= photo.shape[2]):
+                raise ValueError(
+                    f"img_size must fit the photo {name}, which has {photo.shape[1]} x "
+                    f"{photo.shape[2]} pixels, got {height} x {width}."
+                )
+        if crops is None:
+            photo_of = torch.arange(len(self.photos))
+            fractions = torch.full((len(self.photos), 2), 0.5)
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            photo_of = torch.randint(len(self.photos), (crops,), generator=generator)
+            fractions = torch.rand(crops, 2, generator=generator)
+        windows = []
+        for i, (down, across) in zip(
+            photo_of.tolist(), fractions.tolist(), strict=True
+        ):
+            # A fraction in [0, 1) chooses uniformly among all corners that fit.
+            top = int(down * (self.photos[i].shape[1] - height + 1))
+            left = int(across * (self.photos[i].shape[2] - width + 1))
+            windows.append((i, slice(top, top + height), slice(left, left + width)))
+        return windows
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, idx: int) -> dict[str, Tensor]:
+        photo, rows, columns = self._windows[idx]
+        return {"x": self.photos[photo][:, rows, columns].to(torch.get_default_dtype())}
+
+
+def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
+    match img_size:
+        case int(side):
+            return side, side
+        case (int(height), int(width)):
+            return height, width
+    raise TypeError(f"img_size must be one or two integers, got {img_size!r}.")
+
+
+def _read(name: str, grey: bool) -> Tensor:
+    """Return a photo as a float32 tensor of shape (1 or 3, H, W) in [0, 1]."""
+    loaded = getattr(_scikit_image_data(), name)()
+    # The stereo pair comes as (left, right, disparity).
+    pixels = loaded[0] if isinstance(loaded, tuple) else loaded
+    photo = torch.from_numpy(pixels).float() / 255
+    if photo.ndim == 2:
+        return photo.expand(1 if grey else 3, -1, -1)
+    photo = photo.permute(2, 0, 1).contiguous()
+    return torch.einsum("c,chw->hw", torch.tensor(LUMA), photo)[None] if grey else photo
+
+
+def _scikit_image_data() -> ModuleType:
+    try:
+        import skimage.data
+    except ImportError as error:
+        raise ImportError(
+            "Photos needs scikit-image, whose wheel holds the photos. Install it: "
+            '`pip install "deepinv_equilibrium[gallery]"`.'
+        ) from error
+    data: ModuleType = skimage.data
+    return data
