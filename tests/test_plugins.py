@@ -1,0 +1,268 @@
+"""The registry: installed plugins, in-process ones, and every way they can fail."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import deepinv as dinv
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepinv_equilibrium import plugins
+from deepinv_equilibrium.models import pretrained_drunet
+
+EXAMPLES = Path(__file__).parent / "plugin_example"
+
+# Run in a fresh interpreter that finds the installed plugins on its path.
+USE = """
+import sys
+from deepinv_equilibrium import plugins
+
+assert "wiener" in plugins.names("denoisers")
+assert "deq_plugin_example" not in sys.modules, "listing the names imported a plugin"
+denoiser = plugins.create("denoisers", "wiener", signal_std=2.0)
+import torch
+x = torch.tensor([[[[10.0]]]], dtype=torch.float64)
+torch.testing.assert_close(denoiser(x, 1.0), 0.8 * x, rtol=1e-15, atol=0.0)
+assert type(denoiser).__module__ == "deq_plugin_example"
+assert "deq_plugin_broken" not in sys.modules, "loading one plugin imported another"
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory into which pip has installed the three example distributions."""
+    sources = tmp_path_factory.mktemp("sources")
+    shutil.copytree(EXAMPLES, sources, dirs_exist_ok=True)
+    target = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    command += ["--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    command += ["--target", str(target), *(str(path) for path in sources.iterdir())]
+    subprocess.run(command, check=True)
+    return target
+
+
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The example distributions on the path of this process."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(site)
+    yield
+    for module in set(sys.modules) - before:
+        if module.startswith("deq_plugin"):
+            del sys.modules[module]
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An in-process registry of its own for each test."""
+    monkeypatch.setattr(plugins, "_registered", {kind: {} for kind in plugins.KINDS})
+
+
+def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
+    code = f"import sys; sys.path.append({str(site)!r}){USE}"
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        (
+            "reconstructors",
+            "deq-admm deq-drs deq-gd deq-hqs deq-pdcp deq-pgd retune-pgd",
+        ),
+        ("denoisers", "drunet small-drunet"),
+        ("priors", ""),
+        ("physics", "channelwise-blur"),
+    ],
+)
+def test_the_package_offers_its_own_components(kind: str, own: str) -> None:
+    assert set(own.split()) <= set(plugins.names(kind))
+    for name in own.split():
+        assert callable(plugins.load(kind, f"deepinv_equilibrium:{name}"))
+
+
+def test_an_installed_component_is_the_object_that_its_entry_point_names() -> None:
+    assert plugins.load("denoisers", "drunet") is pretrained_drunet
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_collision_names_both_distributions_and_the_way_out() -> None:
+    assert plugins.names("priors") == [
+        "deq-plugin-colliding:ridge",
+        "deq-plugin-example:ridge",
+    ]
+    with pytest.raises(ValueError, match="Say which") as caught:
+        plugins.load("priors", "ridge")
+    message = str(caught.value)
+    for part in ("deq-plugin-example 1.2", "deq-plugin-colliding 0.3"):
+        assert part in message
+    for choice in plugins.names("priors"):
+        assert repr(choice) in message
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("spelling", ["deq-plugin-{}", "Deq_Plugin.{}"])
+def test_a_collision_is_resolved_by_the_distribution(spelling: str) -> None:
+    for distribution, prior in [
+        ("example", dinv.optim.Tikhonov),
+        ("colliding", dinv.optim.L1Prior),
+    ]:
+        name = f"{spelling.format(distribution)}:ridge"
+        assert plugins.load("priors", name) is prior
+        assert type(plugins.create("priors", name)) is prior
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_broken_plugin_is_named_and_its_error_chained() -> None:
+    assert "broken" in plugins.names("physics")
+    with pytest.raises(plugins.PluginError) as caught:
+        plugins.load("physics", "broken")
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+    for part in (
+        "'broken'",
+        "deq_plugin_broken:Physics",
+        "deq-plugin-broken 4.5.6",
+        "module_that_is_not_installed",
+    ):
+        assert part in str(caught.value)
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_unknown_name_gets_hints_and_the_known_names() -> None:
+    with pytest.raises(
+        ValueError, match=r"'weiner'.*Did you mean 'wiener'\?"
+    ) as caught:
+        plugins.load("denoisers", "weiner")
+    assert all(repr(name) in str(caught.value) for name in plugins.names("denoisers"))
+    with pytest.raises(ValueError, match="Did you mean 'deq-plugin-example:wiener'"):
+        plugins.load("denoisers", "deq-plugin-exmaple:wiener")
+    with pytest.raises(ValueError, match="'deq-plugin-colliding:wiener'"):
+        plugins.load("denoisers", "deq-plugin-colliding:wiener")
+
+
+def test_an_unknown_name_of_an_empty_kind_says_that_none_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plugins, "_installed", lambda kind: {})
+    with pytest.raises(
+        ValueError, match=r"'anything' among the priors\. Known: none\."
+    ):
+        plugins.load("priors", "anything")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        plugins.names,
+        lambda kind: plugins.load(kind, "drunet"),
+        lambda kind: plugins.create(kind, "drunet"),
+        lambda kind: plugins.register(kind, "mine", torch.nn.Identity),
+    ],
+)
+def test_an_unknown_kind_is_named(call) -> None:
+    with pytest.raises(ValueError, match=r"'denoiser'.*Did you mean 'denoisers'\?"):
+        call("denoiser")
+    with pytest.raises(TypeError, match="kind must be a string, got 3"):
+        call(3)
+
+
+class Scale(dinv.models.Denoiser):
+    """Scale the image, whatever the noise level."""
+
+    def __init__(self, factor: float, offset: float = 0.0) -> None:
+        super().__init__()
+        self.factor = factor
+        self.offset = offset
+
+    def forward(self, x: torch.Tensor, sigma: float, **kwargs) -> torch.Tensor:
+        return self.factor * x + self.offset
+
+
+def test_what_is_registered_is_created_with_its_arguments() -> None:
+    plugins.register("denoisers", "scale", Scale)
+    assert "scale" in plugins.names("denoisers")
+    assert plugins.load("denoisers", "scale") is Scale
+    denoiser = plugins.create("denoisers", "scale", factor=3.0)
+    assert (denoiser.factor, denoiser.offset) == (3.0, 0.0)
+    plugins.register("denoisers", "half", lambda: Scale(0.5))
+    assert plugins.create("denoisers", "half").factor == 0.5
+
+
+def test_unknown_and_missing_arguments_are_named() -> None:
+    plugins.register("denoisers", "scale", Scale)
+    with pytest.raises(TypeError, match=r"'scale'.*'facto'.*Did you mean 'factor'\?"):
+        plugins.create("denoisers", "scale", facto=3.0)
+    with pytest.raises(TypeError, match=r"'scale'.*missing.*'factor'.*It takes \(fac"):
+        plugins.create("denoisers", "scale")
+
+
+def test_an_error_of_the_component_itself_passes_unchanged() -> None:
+    def fail() -> Scale:
+        raise TypeError("the component's own complaint")
+
+    plugins.register("denoisers", "failing", fail)
+    with pytest.raises(TypeError, match=r"^the component's own complaint$"):
+        plugins.create("denoisers", "failing")
+
+
+def test_a_component_of_another_kind_is_refused() -> None:
+    plugins.register("priors", "scale", Scale)
+    with pytest.raises(plugins.PluginError, match=r"deepinv\.optim\.Prior, got Scale"):
+        plugins.create("priors", "scale", factor=1.0)
+
+
+def test_a_taken_name_needs_override() -> None:
+    with pytest.raises(ValueError, match=r"'drunet'.*deepinv_equilibrium \d.*override"):
+        plugins.register("denoisers", "drunet", Scale)
+    plugins.register("denoisers", "drunet", Scale, override=True)
+    assert plugins.load("denoisers", "drunet") is Scale
+    qualified = plugins.load("denoisers", "deepinv_equilibrium:drunet")
+    assert qualified is pretrained_drunet
+    with pytest.raises(ValueError, match=r"deepinv_equilibrium .* and this process"):
+        plugins.register("denoisers", "drunet", Scale)
+
+
+@pytest.mark.usefixtures("installed")
+def test_override_settles_a_collision() -> None:
+    plugins.register("priors", "ridge", dinv.optim.TVPrior, override=True)
+    assert plugins.load("priors", "ridge") is dinv.optim.TVPrior
+    assert plugins.load("priors", "deq-plugin-example:ridge") is dinv.optim.Tikhonov
+
+
+@pytest.mark.parametrize("name", ["", "a:b", ":"])
+def test_a_name_that_could_not_be_loaded_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"name must not be empty nor have a colon"):
+        plugins.register("denoisers", name, Scale)
+
+
+def test_arguments_of_the_wrong_type_are_named() -> None:
+    with pytest.raises(TypeError, match="name must be a string, got 3"):
+        plugins.register("denoisers", 3, Scale)
+    with pytest.raises(TypeError, match="name must be a string, got None"):
+        plugins.load("denoisers", None)
+    with pytest.raises(TypeError, match=r"factory must be .* got 'Scale'"):
+        plugins.register("denoisers", "scale", "Scale")
+
+
+@given(st.text(min_size=1).filter(lambda name: ":" not in name))
+def test_every_listed_name_loads_and_every_other_is_refused_by_name(name: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "_registered", {kind: {} for kind in plugins.KINDS})
+        patch.setattr(plugins, "_installed", lambda kind: {})
+        with pytest.raises(ValueError, match="Unknown name") as caught:
+            plugins.load("priors", name)
+        assert repr(name) in str(caught.value)
+        plugins.register("priors", name, Scale)
+        assert plugins.names("priors") == [name]
+        assert plugins.load("priors", name) is Scale
+        assert plugins.names("physics") == []
