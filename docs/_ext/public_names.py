@@ -1,0 +1,59 @@
+"""Resolve references to an object by any name that it can be imported by.
+
+An object has one page, under its public name; docstrings and signatures may name it by
+the module that defines it, or by a package that re-exports it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+PACKAGE = "deepinv_equilibrium"
+
+
+def _import(name: str) -> Any:
+    """Return the object of a dotted name, or None."""
+    parts = name.split(".")
+    for split in range(len(parts), 0, -1):
+        try:
+            value: Any = importlib.import_module(".".join(parts[:split]))
+        except ImportError:
+            continue
+        for attribute in parts[split:]:
+            value = getattr(value, attribute, None)
+        return value
+    return None
+
+
+def resolve(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element
+) -> nodes.Element | None:
+    """Resolve a reference that Sphinx did not find."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or not target.startswith(PACKAGE):
+        return None
+    wanted = _import(target)
+    if wanted is None:
+        return None
+    domain = env.domains["py"]
+    for name, _, kind, docname, anchor, _ in domain.get_objects():
+        # Values such as numbers and tuples are equal without being the same thing.
+        if kind != "module" and callable(wanted) and _import(name) is wanted:
+            reference = nodes.reference("", "", contnode, internal=True)
+            reference["refuri"] = (
+                app.builder.get_relative_uri(node["refdoc"], docname) + "#" + anchor
+            )
+            return reference
+    return None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect the resolver."""
+    app.connect("missing-reference", resolve)
+    return {"parallel_read_safe": True}

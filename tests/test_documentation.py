@@ -1,0 +1,64 @@
+"""The examples that readers copy, run as they stand."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import deepinv as dinv
+import pytest
+import torch
+
+import deepinv_equilibrium
+
+ROOT = Path(__file__).parents[1]
+GUIDE = sorted((ROOT / "docs" / "user_guide").glob("*.rst"))
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(
+        deepinv_equilibrium.__path__, "deepinv_equilibrium."
+    )
+)
+
+
+def test_readme_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # Trainer writes its checkpoints here
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+    )
+    for long, short in (
+        ("crops=64", "crops=4"),
+        ("layers=10, restarts=10", "layers=2, restarts=4"),
+        ("img_size=128", "img_size=64"),
+    ):
+        assert long in example
+        example = example.replace(long, short)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+
+    model, x, x_hat = names["model"], names["x"], names["x_hat"]
+    assert isinstance(model, dinv.optim.PGD)
+    assert isinstance(x, torch.Tensor)
+    assert isinstance(x_hat, torch.Tensor)
+    physics = names["physics"]
+    assert isinstance(physics, dinv.physics.LinearPhysics)
+    psnr = dinv.metric.PSNR()
+    assert psnr(x_hat, x).item() > psnr(physics.A(x), x).item()
+    assert "COMPLETED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
+def test_user_guide(page: Path) -> None:
+    failed, _ = doctest.testfile(str(page), module_relative=False)
+    assert failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name: str) -> None:
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
