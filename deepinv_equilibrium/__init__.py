@@ -1,0 +1,41 @@
+"""Deep equilibrium models for deepinv, which say whether they converge."""
+
+from .fixed_points import (
+    CG,
+    CGNE,
+    GMRES,
+    SHINE,
+    Anderson,
+    Broyden,
+    ConvergenceError,
+    ConvergenceWarning,
+    Implicit,
+    JacobianFree,
+    Neumann,
+    Picard,
+    Report,
+    Solution,
+    Status,
+    Unrolled,
+    fixed_point,
+)
+
+__all__ = [
+    "CG",
+    "CGNE",
+    "GMRES",
+    "SHINE",
+    "Anderson",
+    "Broyden",
+    "ConvergenceError",
+    "ConvergenceWarning",
+    "Implicit",
+    "JacobianFree",
+    "Neumann",
+    "Picard",
+    "Report",
+    "Solution",
+    "Status",
+    "Unrolled",
+    "fixed_point",
+]

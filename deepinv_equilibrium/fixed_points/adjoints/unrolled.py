@@ -1,0 +1,64 @@
+"""Backpropagation through the whole run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..failures import OnFailure
+from ..solution import BackwardSlot
+from ..solvers.fixed_point_solver import FixedPointSolver, Observer
+from ..solvers.monitor import Monitor
+from ..step import PackedStep
+from .base import Adjoint, Tracked
+from .gate import Transform, finite_saved_tensors
+
+
+@dataclass(frozen=True)
+class Unrolled(Adjoint):
+    r"""
+    Backpropagation through every iteration of a :class:`Picard
+    <deepinv_equilibrium.Picard>` run, to the initial state too: an unrolled network.
+    Exact for what was computed, second derivatives included, at a memory that grows
+    with the iterations. It reports no backward: none is solved for.
+    """
+
+    def require(self, solver: FixedPointSolver) -> None:
+        """Accelerated solvers choose their iterates in ways that are not recorded."""
+        if solver.accelerated:
+            raise ValueError(
+                "Unrolled records a Picard run, and cannot record "
+                f"{type(solver).__name__}; use solver=Picard(...), or another adjoint."
+            )
+
+    def transform(
+        self, monitor: Monitor, slot: BackwardSlot, on_failure: OnFailure
+    ) -> Transform:
+        """There is none: autograd has recorded everything."""
+        raise NotImplementedError
+
+    def track(
+        self,
+        step: PackedStep,
+        x0: Tensor,
+        solver: FixedPointSolver,
+        on_failure: OnFailure,
+        observer: Observer | None,
+    ) -> Tracked:
+        """Run with gradients; once more if samples must be kept out of them."""
+        monitor = solver.run(step, x0, observer=observer)
+        monitor.finish()
+        made = step.evaluations
+        excluded = monitor.excluded
+        if bool(excluded.any()):
+            with finite_saved_tensors():
+                monitor = solver.run(step, x0)
+            monitor.finish()
+        x, output = monitor.value, monitor.output
+        x = torch.where(excluded[:, None], x.detach(), x)
+        if output is not None:
+            where = excluded.reshape(-1, *[1] * (output.ndim - 1))
+            output = torch.where(where, output.detach(), output)
+        return Tracked(monitor, x, output, step.evaluations - made, BackwardSlot())

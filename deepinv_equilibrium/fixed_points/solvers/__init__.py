@@ -1,0 +1,25 @@
+"""Solvers of fixed-point equations and of linear systems."""
+
+from .anderson import Anderson
+from .base import Solver
+from .broyden import Broyden
+from .cg import CG
+from .cgne import CGNE
+from .fixed_point_solver import FixedPointSolver
+from .gmres import GMRES
+from .linear_solver import LinearOperator, LinearSolver
+from .picard import Picard, Restarts
+
+__all__ = [
+    "CG",
+    "CGNE",
+    "GMRES",
+    "Anderson",
+    "Broyden",
+    "FixedPointSolver",
+    "LinearOperator",
+    "LinearSolver",
+    "Picard",
+    "Restarts",
+    "Solver",
+]

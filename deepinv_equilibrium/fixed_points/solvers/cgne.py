@@ -1,0 +1,64 @@
+"""Conjugate gradients on the normal equations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..solution import Report
+from ..status import Status
+from .linear_solver import LinearMonitor, LinearOperator, LinearSolver, dot
+
+
+@dataclass(frozen=True, kw_only=True)
+class CGNE(LinearSolver):
+    r"""
+    Conjugate gradients on the normal equations of the second kind (Craig's method)
+    :footcite:p:`saad2003iterative`,
+
+    .. math::
+
+        A A^\top w = b, \qquad v = A^\top w,
+
+    for any invertible :math:`A`. Two products an iteration, with :math:`A` and with
+    :math:`A^\top`; in the backward the latter differentiates the vector-Jacobian
+    product once more, so every operation in the step must have a second derivative.
+    The error :math:`\|v_k - v\|` never grows, but it falls with the condition number of
+    :math:`A` squared: :class:`GMRES <deepinv_equilibrium.GMRES>` needs fewer products
+    as a rule, and CGNE less memory.
+
+    :param int max_iter: the most iterations. Default: 100.
+    :param float rtol: tolerance on :math:`\|b - A v\| / \|b\|`. Default: ``1e-4``.
+    :param float atol: tolerance on :math:`\|b - A v\|`. Default: 0.
+    :raises ValueError: if an argument is out of its range.
+    """
+
+    def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
+        """See :class:`LinearSolver`."""
+        monitor = LinearMonitor(self, rhs)
+        v, r, p = torch.zeros_like(rhs), rhs, torch.zeros_like(rhs)
+        square = dot(r, r)
+        beta = torch.zeros_like(square)
+        for _ in range(self.max_iter):
+            if not bool(monitor.active.any()):
+                break
+            masked = torch.where(monitor.active[:, None], r, 0.0)
+            p = operator.adjoint(masked) + beta.to(rhs.dtype) * p
+            size = dot(p, p)
+            monitor.stop(~torch.isfinite(size)[:, 0], Status.NONFINITE)
+            monitor.stop(size[:, 0] == 0, Status.DIVERGED)
+            p = torch.where(monitor.active[:, None], p, 0.0)
+            product = operator.apply(p)
+            monitor.count(2)
+            bad = ~torch.isfinite(product).all(dim=1)
+            monitor.stop(bad, Status.NONFINITE)
+            where = monitor.active[:, None]
+            length = torch.where(where, square / size, 0.0).to(rhs.dtype)
+            v = v + length * p
+            r = torch.where(where, r - length * product, r)
+            previous, square = square, dot(r, r)
+            beta = torch.where(where, square / previous, 0.0)
+            monitor.observe(square.sqrt()[:, 0])
+        return v, monitor.report()

@@ -1,0 +1,115 @@
+"""The loop that every solver of fixed-point equations runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..solution import LowRankInverse
+from ..step import PackedStep
+from .base import Solver
+from .monitor import Monitor
+
+Observer: TypeAlias = Callable[[Tensor, Tensor], None]
+"""Called after every evaluation with the packed iterate and its packed value."""
+
+
+class Iteration(Protocol):
+    """The memory of one run of a solver."""
+
+    def propose(self, x: Tensor, value: Tensor, active: Tensor) -> Tensor:
+        """The next iterate after the step took ``x`` to ``value``."""
+
+    def forget(self, where: Tensor) -> None:
+        """Drop what was learned of these samples."""
+
+    def inverse_jacobian(self) -> LowRankInverse | None:
+        """The estimate of the inverse Jacobian, where the method builds one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPointSolver(Solver, ABC):
+    r"""
+    Base of the solvers of :math:`x = f(x)`. A method only says which point to try next;
+    stopping, bookkeeping, the step's domain and non-finite values are handled here.
+    """
+
+    accelerated: ClassVar[bool] = True
+    """Whether iterates are proposals that the step did not produce. The best one is
+    then returned, and a bad one falls back to the plain step."""
+
+    @property
+    def fills_inverse_jacobian(self) -> bool:
+        """Whether the solution carries an estimate of the inverse Jacobian."""
+        return False
+
+    @abstractmethod
+    def begin(self, x0: Tensor) -> Iteration:
+        r"""
+        :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
+        :return: a fresh memory for one run.
+        """
+
+    def run(
+        self,
+        step: PackedStep,
+        x0: Tensor,
+        *,
+        defer_last: bool = False,
+        observer: Observer | None = None,
+    ) -> Monitor:
+        r"""
+        Iterate until every sample has stopped.
+
+        :param PackedStep step: the step.
+        :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
+        :param bool defer_last: leave the last evaluation of the budget to the caller,
+            who records it: :attr:`Monitor.x` is then where to evaluate, and
+            :attr:`Monitor.deferred` is true.
+        :param Callable observer: shown every evaluation.
+        :return: the book that was kept, not yet finished.
+        """
+        monitor = Monitor(self, x0, keep_best=self.accelerated)
+        iteration = self.begin(x0)
+        x, proposed = x0, torch.zeros_like(monitor.active)
+        for index in range(self.max_iter):
+            last = index == self.max_iter - 1
+            if last and defer_last:
+                monitor.defer(x)
+                break
+            value, output = step(x)
+            retry = monitor.observe(
+                x, value, output, step.inside(value), proposed=proposed
+            )
+            if observer is not None:
+                observer(x, value)
+            if last or not bool(monitor.active.any()):
+                break
+            x, proposed = self._next(iteration, step, monitor, x, value, retry)
+        monitor.inverse_jacobian = iteration.inverse_jacobian()
+        return monitor
+
+    def _next(
+        self,
+        iteration: Iteration,
+        step: PackedStep,
+        monitor: Monitor,
+        x: Tensor,
+        value: Tensor,
+        retry: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Next iterate of every sample, and where it is an accelerated proposal."""
+        if not self.accelerated:
+            proposal = iteration.propose(x, value, monitor.active)
+            return torch.where(monitor.active[:, None], proposal, monitor.x), retry
+        iteration.forget(retry)
+        proposal = iteration.propose(x, value, monitor.active & ~retry)
+        proposed = step.inside(proposal) & monitor.active & ~retry
+        plain = torch.where(retry[:, None], monitor.value, value)
+        x = torch.where(proposed[:, None], proposal, plain)
+        return torch.where(monitor.active[:, None], x, monitor.x), proposed

@@ -1,0 +1,144 @@
+"""GMRES with restarts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..solution import Report
+from ..status import Status
+from .base import require_count
+from .linear_solver import LinearMonitor, LinearOperator, LinearSolver
+
+
+@dataclass(frozen=True, kw_only=True)
+class GMRES(LinearSolver):
+    r"""
+    Restarted GMRES :footcite:p:`saad1986gmres`: minimises :math:`\|b - A v\|` over the
+    Krylov space of :math:`A` and :math:`b`, one product an iteration and one more at
+    each restart. With :math:`A = I - J^\top` it is never slower than Neumann's series
+    while the space is kept, because that is one of its elements: the residual after
+    :math:`k` products is at most :math:`\|J\|^k \|b\|`. Memory: ``restart`` vectors.
+
+    :param int restart: dimension of the space after which to start again. Default: 30.
+    :param int max_iter: the most iterations over all restarts. Default: 100.
+    :param float rtol: tolerance on :math:`\|b - A v\| / \|b\|`. Default: ``1e-4``.
+    :param float atol: tolerance on :math:`\|b - A v\|`. Default: 0.
+    :raises ValueError: if an argument is out of its range.
+    """
+
+    restart: int = 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("restart", self.restart, 1)
+
+    def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
+        """See :class:`LinearSolver`."""
+        monitor = LinearMonitor(self, rhs)
+        v = torch.zeros_like(rhs)
+        residual, done = rhs, 0
+        while done < self.max_iter and bool(monitor.active.any()):
+            if done:
+                masked = torch.where(monitor.active[:, None], v, 0.0)
+                residual = rhs - operator.apply(masked)
+                monitor.count()
+                finite = torch.isfinite(residual).all(dim=1)
+                monitor.stop(~finite, Status.NONFINITE)
+            cycle = KrylovCycle(residual, min(self.restart, self.max_iter - done))
+            done += cycle.run(operator, monitor)
+            v = v + cycle.correction()
+        return v, monitor.report()
+
+
+class KrylovCycle:
+    r"""
+    One Arnoldi process: an orthonormal basis, and the Hessenberg matrix brought to
+    triangular form by rotations as it grows. A sample that stops keeps the columns it
+    has; the rest of its basis is zero.
+    """
+
+    def __init__(self, residual: Tensor, size: int):
+        batch, n = residual.shape
+        self.size = size
+        norm = torch.linalg.vector_norm(residual, dim=1, dtype=torch.float64)
+        self.basis = residual.new_zeros(batch, size + 1, n)
+        scale = torch.where(norm > 0, norm, 1.0).to(residual.dtype)
+        self.basis[:, 0] = residual / scale[:, None]
+        reals = {"dtype": torch.float64, "device": residual.device}
+        eye = torch.eye(size + 1, **reals)
+        self.rotation = eye.repeat(batch, 1, 1)
+        # Columns that a sample never fills stay those of the identity, with 0 beside.
+        self.triangle = eye[:, :size].repeat(batch, 1, 1)
+        self.target = torch.zeros(batch, size + 1, **reals)
+        self.target[:, 0] = norm
+        self.filled = torch.zeros(batch, size, dtype=torch.bool, device=residual.device)
+
+    def run(self, operator: LinearOperator, monitor: LinearMonitor) -> int:
+        """Extend the space until it is full or every sample has stopped."""
+        for j in range(self.size):
+            active = monitor.active
+            direction = torch.where(active[:, None], self.basis[:, j], 0.0)
+            w = operator.apply(direction)
+            monitor.count()
+            monitor.stop(~torch.isfinite(w).all(dim=1), Status.NONFINITE)
+            w = torch.where(monitor.active[:, None], w, 0.0)
+            column, w = self._orthogonalise(w, j)
+            length = column[:, j + 1].clone()
+            left = self._rotate(column, j, monitor.active)
+            safe = torch.where(length > 0, length, 1.0).to(w.dtype)[:, None]
+            self.basis[:, j + 1] = torch.where((length > 0)[:, None], w / safe, 0.0)
+            monitor.observe(left)
+            # An invariant space: the solution is in it, unless A is singular.
+            exact = left <= torch.finfo(w.dtype).eps * monitor.rhs_norm
+            monitor.stop((length == 0) & exact, Status.CONVERGED)
+            monitor.stop(length == 0, Status.MAX_ITER)
+            if not bool(monitor.active.any()):
+                return j + 1
+        return self.size
+
+    def correction(self) -> Tensor:
+        """The element of the space that minimises the residual."""
+        target = torch.where(self.filled, self.target[:, :-1], 0.0)[..., None]
+        coefficients = torch.linalg.solve_triangular(
+            self.triangle[:, :-1], target, upper=True
+        )
+        weights = coefficients[..., 0].to(self.basis.dtype)
+        return (weights[:, None, :] @ self.basis[:, :-1])[:, 0]
+
+    def _orthogonalise(self, w: Tensor, j: int) -> tuple[Tensor, Tensor]:
+        """Gram-Schmidt, twice; the coefficients in float64 and what is left."""
+        column = torch.zeros_like(self.target)
+        scale = torch.linalg.vector_norm(w, dim=1, dtype=torch.float64)
+        known = self.basis[:, : j + 1]
+        for _ in range(2):
+            part = (known @ w[..., None])[..., 0]
+            w = w - (part[:, None, :] @ known)[:, 0]
+            column[:, : j + 1] += part.double()
+        length = torch.linalg.vector_norm(w, dim=1, dtype=torch.float64)
+        rounding = torch.finfo(w.dtype).eps * scale
+        column[:, j + 1] = torch.where(length > rounding, length, 0.0)
+        return column, w
+
+    def _rotate(self, column: Tensor, j: int, active: Tensor) -> Tensor:
+        """Bring the new column to triangular form; the residual that is left."""
+        column = (self.rotation @ column[..., None])[..., 0]
+        a, b = column[:, j], column[:, j + 1]
+        radius = torch.hypot(a, b)
+        ok = active & (radius > 0)
+        self.filled[:, j] = ok
+        c = torch.where(ok, a / radius, 1.0)[:, None]
+        s = torch.where(ok, b / radius, 0.0)[:, None]
+        upper, lower = self.rotation[:, j].clone(), self.rotation[:, j + 1].clone()
+        self.rotation[:, j] = c * upper + s * lower
+        self.rotation[:, j + 1] = c * lower - s * upper
+        head = self.target[:, j].clone()
+        self.target[:, j] = c[:, 0] * head
+        self.target[:, j + 1] = -s[:, 0] * head
+        column = torch.cat([column[:, :j], radius[:, None]], dim=1)
+        self.triangle[:, : j + 1, j] = torch.where(
+            ok[:, None], column, self.triangle[:, : j + 1, j]
+        )
+        return torch.where(ok, self.target[:, j + 1], head).abs()

@@ -1,0 +1,139 @@
+"""States of a step, and their packing into one real vector a sample."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+State: TypeAlias = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    r"""
+    Shapes of a state, and the isometry between states and real vectors.
+
+    A state is a tensor or a tuple of tensors whose first axis is the batch. Solvers
+    work on its packed form, a real matrix of shape :math:`(B, n)`: the components are
+    flattened and set side by side, complex ones as their real and imaginary parts, so
+    that the Euclidean norm of a row is the norm of that sample's state.
+
+    :param tuple shapes: shape of each component, the batch axis first.
+    :param tuple dtypes: dtype of each component.
+    :param bool is_tuple: whether the state is a tuple (also when of one component).
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[torch.dtype, ...]
+    is_tuple: bool
+
+    @classmethod
+    def of(cls, state: State, name: str = "x0") -> StateLayout:
+        r"""
+        Read the layout of a state.
+
+        :param torch.Tensor, tuple state: the state.
+        :param str name: what to call it in an error.
+        :raises TypeError: if it is no floating-point tensor or tuple of such.
+        :raises ValueError: if it is empty, or the components disagree in batch size,
+            precision or device.
+        """
+        is_tuple = isinstance(state, tuple)
+        components: tuple[Tensor, ...] = state if isinstance(state, tuple) else (state,)
+        if not components:
+            raise ValueError(f"{name} is an empty tuple; a state needs a tensor.")
+        for component in components:
+            if not isinstance(component, Tensor):
+                raise TypeError(
+                    f"{name} must be a tensor or a tuple of tensors, got "
+                    f"{type(component).__name__}."
+                )
+            if not (component.is_floating_point() or component.is_complex()):
+                raise TypeError(
+                    f"{name} must be of a floating-point dtype, got {component.dtype}; "
+                    "convert it, e.g. with .float()."
+                )
+            if component.ndim == 0 or component.numel() == 0:
+                raise ValueError(
+                    f"{name} must have a batch axis and at least one entry, got shape "
+                    f"{tuple(component.shape)}."
+                )
+        for what, values in (
+            ("batch size", {c.shape[0] for c in components}),
+            ("precision", {c.real.dtype for c in components}),
+            ("device", {c.device for c in components}),
+        ):
+            if len(values) > 1:
+                raise ValueError(
+                    f"the components of {name} must agree in {what}, got "
+                    f"{sorted(map(str, values))}."
+                )
+        return cls(
+            tuple(tuple(c.shape) for c in components),
+            tuple(c.dtype for c in components),
+            is_tuple,
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Number of samples."""
+        return self.shapes[0][0]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Real entries of each component in a sample."""
+        return tuple(
+            math.prod(shape[1:]) * (2 if dtype.is_complex else 1)
+            for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
+        )
+
+    def pack(self, state: State) -> Tensor:
+        r"""
+        :param torch.Tensor, tuple state: a state of this layout.
+        :return: the matrix of shape :math:`(B, n)`.
+        """
+        components = state if isinstance(state, tuple) else (state,)
+        rows = [
+            (torch.view_as_real(c) if c.is_complex() else c).reshape(c.shape[0], -1)
+            for c in components
+        ]
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+
+    def unpack(self, packed: Tensor) -> State:
+        r"""
+        :param torch.Tensor packed: a matrix of shape :math:`(B, n)`.
+        :return: the state it stands for.
+        """
+        components = []
+        for part, shape, dtype in zip(
+            packed.split(self.sizes, dim=1), self.shapes, self.dtypes, strict=True
+        ):
+            if dtype.is_complex:
+                part = torch.view_as_complex(part.reshape(*shape, 2))
+            components.append(part.reshape(shape))
+        return tuple(components) if self.is_tuple else components[0]
+
+    def check(self, state: State) -> None:
+        r"""
+        Refuse a value of the step that is no state of this layout.
+
+        :param torch.Tensor, tuple state: what the step returned.
+        :raises ValueError: if shapes, dtypes or the number of components differ.
+        """
+        got = StateLayout.of(state, "the value of the step")
+        if got != self:
+            raise ValueError(
+                "a step must return a state like the one it is given: expected "
+                f"{self._describe()}, got {got._describe()}."
+            )
+
+    def _describe(self) -> str:
+        parts = ", ".join(
+            f"{shape} of {str(dtype).removeprefix('torch.')}"
+            for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
+        )
+        return f"a tuple ({parts})" if self.is_tuple else parts

@@ -1,0 +1,84 @@
+"""Steps: the maps whose fixed points are sought."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .state import State, StateLayout
+
+Step: TypeAlias = Callable[[State], State]
+r"""A map :math:`f` from a state to a state of the same shapes. The measurement, the
+physics and the weights are closed over. Samples must not be coupled (no BatchNorm in
+train mode), and the step must be deterministic."""
+
+
+@runtime_checkable
+class HasDomain(Protocol):
+    """A step that is defined on a part of the space only, e.g. on positive images."""
+
+    def domain(self, state: State) -> Tensor:
+        r"""
+        :param torch.Tensor, tuple state: a state.
+        :return: a boolean tensor of shape :math:`(B,)`, true where the step is defined.
+            Accelerated proposals outside of it fall back to the plain step.
+        """
+
+
+@runtime_checkable
+class HasOutput(Protocol):
+    r"""
+    A step that computes an output on the way which is no part of its state.
+
+    Douglas-Rachford splitting is an example: its state is :math:`z`, and the image
+    :math:`x = \operatorname{prox}_{\gamma g}(2\operatorname{prox}_{\gamma f}(z) - z)`
+    comes with the step. Solvers carry the output of the evaluation they return, and
+    adjoints differentiate through it, with no evaluation more.
+    """
+
+    def evaluate(self, state: State) -> tuple[State, Tensor]:
+        r"""
+        :param torch.Tensor, tuple state: a state.
+        :return: the next state, and the output, of shape :math:`(B, ...)`.
+        """
+
+
+class PackedStep:
+    r"""
+    A step on packed states, which counts its evaluations and checks their shapes.
+
+    :param Callable step: the step.
+    :param deepinv_equilibrium.fixed_points.StateLayout layout: layout of its states.
+    """
+
+    def __init__(self, step: Step, layout: StateLayout):
+        self.step = step
+        self.layout = layout
+        self.evaluations = 0
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Next packed state, and the output of a step that has one."""
+        self.evaluations += 1
+        state = self.layout.unpack(x)
+        output = None
+        if isinstance(self.step, HasOutput):
+            value, output = self.step.evaluate(state)
+            if output.shape[0] != self.layout.batch_size:
+                raise ValueError(
+                    "the output of a step must have the batch axis of its state, of "
+                    f"size {self.layout.batch_size}, got shape {tuple(output.shape)}."
+                )
+        else:
+            value = self.step(state)
+        self.layout.check(value)
+        return self.layout.pack(value), output
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Where the packed states are finite and in the domain of the step."""
+        finite = torch.isfinite(x).all(dim=1)
+        if isinstance(self.step, HasDomain):
+            return finite & self.step.domain(self.layout.unpack(x))
+        return finite
