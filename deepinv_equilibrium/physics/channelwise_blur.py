@@ -1,0 +1,249 @@
+"""A blur with one kernel per channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from deepinv.physics import Blur, NoiseModel, ZeroNoise
+from torch import Tensor
+
+from deepinv_equilibrium.physics.directional_kernels import directional_kernels
+from deepinv_equilibrium.physics.fourier_convolution import (
+    PADDINGS,
+    check_image,
+    convolve,
+    convolve_transpose,
+    multiply_spectrum,
+    power,
+    smallest_image,
+    transfer_function,
+)
+
+
+class ChannelwiseBlur(Blur):
+    r"""
+    Blur with one kernel per channel.
+
+    .. math::
+
+        (Ax)_c = S \, (w_c * E x_c), \qquad c = 1, \dots, C,
+
+    where :math:`*` is a convolution (not a correlation), :math:`E` extends the image
+    over its border as ``padding`` says and :math:`S` keeps the pixels that the
+    extension has made exact. By default it is the operator of the deblurring experiment
+    of *Restarted contractive operators to learn at equilibrium* (Davy, Briceño-Arias,
+    Pustelnik, 2025): the three :func:`directional_kernels` of 25 pixels with a circular
+    border. The paper writes its data term in the Fourier domain, which is circular.
+
+    It departs from :class:`deepinv.physics.Blur` in three ways. Every convolution is a
+    product in the Fourier domain: kernels here are long. The adjoint is
+    :math:`E^\top (\bar{w}_c * S^\top y_c)` with the exact transpose of the extension,
+    also for kernels of one row or one column, for which the adjoint of
+    :class:`~deepinv.physics.Blur` fails or is not the transpose. And with
+    ``padding="circular"``, where :math:`A` is diagonal in the Fourier domain with
+    the values :math:`\hat{w}_c`, the methods :meth:`A_adjoint_A`, :meth:`A_A_adjoint`,
+    :meth:`A_dagger` and :meth:`prox_l2` are closed forms; with other paddings they are
+    those of :class:`deepinv.physics.LinearPhysics`.
+
+    :param torch.Tensor, None filter: kernels of shape ``(C, h, w)`` or
+        ``(b, C, h, w)``, with ``b`` equal to 1 or to the batch size; a single channel
+        is shared by all channels of the image. The centre is the weight at
+        ``(h//2, w//2)``, as in :class:`~deepinv.physics.Blur`. Stored as a buffer; a
+        gradient that it carries is kept. If ``None``, :func:`directional_kernels`.
+    :param str padding: ``'circular'`` (default), ``'replicate'``, ``'reflect'``,
+        ``'constant'`` (zeros; also called ``'zeros'``), which keep the size of the
+        image, or ``'valid'``, which returns ``(H-h+1, W-w+1)`` pixels.
+    :param deepinv.physics.NoiseModel, None noise_model: noise; none if ``None``.
+    :param int max_iter: iterations of the least-squares solver, without closed form.
+    :param float tol: its relative tolerance.
+    :param torch.device, str device: device of the buffers.
+    :raises ValueError: if the padding is unknown or the shape of the filter is wrong;
+        later, if an image has the wrong number of axes, channels or samples for the
+        filter, or is too small for it.
+    :raises TypeError: if the filter or an image is not a real floating-point tensor.
+
+    :Examples:
+
+        >>> import torch
+        >>> from deepinv_equilibrium.physics import ChannelwiseBlur
+        >>> physics = ChannelwiseBlur()
+        >>> x = torch.rand(2, 3, 64, 48)
+        >>> physics(x).shape
+        torch.Size([2, 3, 64, 48])
+
+    """
+
+    def __init__(
+        self,
+        filter: Tensor | None = None,  # noqa: A002 (deepinv's name)
+        padding: str = "circular",
+        *,
+        noise_model: NoiseModel | None = None,
+        max_iter: int = 50,
+        tol: float = 1e-4,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        padding = "constant" if padding == "zeros" else padding
+        if padding not in PADDINGS:
+            raise ValueError(f"padding must be one of {PADDINGS}, got {padding!r}.")
+        kernels = directional_kernels() if filter is None else filter
+        super().__init__(
+            filter=_as_batch_of_kernels(kernels),
+            padding=padding,
+            use_fft=True,
+            noise_model=ZeroNoise() if noise_model is None else noise_model,
+            max_iter=max_iter,
+            tol=tol,
+            device=device,
+        )
+
+    def update_parameters(
+        self, filter: Tensor | None = None, **kwargs: Any  # noqa: A002
+    ) -> None:
+        r"""
+        Replace the filter.
+
+        :param torch.Tensor, None filter: new kernels, as in the constructor, cast to
+            the type and device of the current ones; ``None`` keeps the current ones.
+        :param kwargs: parameters of other parts of the measurement, such as the noise
+            level, which deepinv passes to every part; they are left to them.
+        :raises ValueError, TypeError: as the class says.
+        """
+        if filter is not None:
+            filter = _as_batch_of_kernels(filter)  # noqa: A001
+        super().update_parameters(filter=filter, **kwargs)
+
+    def A(  # noqa: N802
+        self, x: Tensor, filter: Tensor | None = None, **kwargs: Any  # noqa: A002
+    ) -> Tensor:
+        r"""
+        Blur an image.
+
+        :param torch.Tensor x: image ``(B, C, H, W)``.
+        :param torch.Tensor, None filter: new kernels; stored if given.
+        :return: blurred image.
+        :raises ValueError, TypeError: as the class says.
+        """
+        self.update_parameters(filter=filter, **kwargs)
+        self._check("x", x)
+        return convolve(x, self.filter, self.padding)
+
+    def A_adjoint(  # noqa: N802
+        self, y: Tensor, filter: Tensor | None = None, **kwargs: Any  # noqa: A002
+    ) -> Tensor:
+        r"""
+        Apply the transpose of :meth:`A`.
+
+        :param torch.Tensor y: blurred image.
+        :param torch.Tensor, None filter: new kernels; stored if given.
+        :return: tensor of the shape of the image.
+        :raises ValueError, TypeError: as the class says.
+        """
+        self.update_parameters(filter=filter, **kwargs)
+        self._check("y", y)
+        return convolve_transpose(y, self.filter, self.padding)
+
+    def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: N802
+        r"""
+        Apply :math:`A^\top A`, by one product with :math:`|\hat w|^2` if circular.
+
+        :param torch.Tensor x: image ``(B, C, H, W)``.
+        :return: tensor of the shape of ``x``.
+        """
+        if self.padding != "circular":
+            return super().A_adjoint_A(x, **kwargs)
+        self.update_parameters(**kwargs)
+        self._check("x", x)
+        return multiply_spectrum(x, power(transfer_function(self.filter, x)))
+
+    def A_A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: N802
+        r"""
+        Apply :math:`A A^\top`, which equals :math:`A^\top A` if circular.
+
+        :param torch.Tensor y: blurred image.
+        :return: tensor of the shape of ``y``.
+        """
+        if self.padding != "circular":
+            return super().A_A_adjoint(y, **kwargs)
+        return self.A_adjoint_A(y, **kwargs)
+
+    def A_dagger(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: N802
+        r"""
+        Least-squares solution of :math:`Ax = y`.
+
+        If circular, the pseudo-inverse: division by :math:`\hat w` where
+        :math:`|\hat w| > \epsilon \max(H, W) \max |\hat w|`, with :math:`\epsilon` the
+        precision of the type, and zero elsewhere.
+
+        :param torch.Tensor y: blurred image.
+        :param kwargs: arguments of :meth:`deepinv.physics.LinearPhysics.A_dagger`,
+            whose solver serves the other paddings.
+        :return: image.
+        """
+        if self.padding != "circular":
+            return super().A_dagger(y, **kwargs)
+        self._check("y", y)
+        transfer = transfer_function(self.filter, y)
+        gain = power(transfer)
+        cutoff = torch.finfo(y.dtype).eps * max(y.shape[-2:])
+        regular = gain > cutoff**2 * gain.amax(dim=(-2, -1), keepdim=True)
+        # The unused branch is kept finite, or its gradient would be NaN.
+        inverse = transfer.conj() * regular / torch.where(regular, gain, 1.0)
+        return multiply_spectrum(y, inverse)
+
+    def prox_l2(
+        self, z: Tensor | float | None, y: Tensor, gamma: Tensor | float, **kwargs: Any
+    ) -> Tensor:
+        r"""
+        Proximal operator of :math:`\frac{\gamma}{2}\|Ax-y\|^2` at :math:`z`.
+
+        .. math::
+
+            \hat x = (\hat z + \gamma \bar{\hat w} \hat y) / (1 + \gamma |\hat w|^2)
+
+        if circular, by :meth:`deepinv.physics.LinearPhysics.prox_l2` otherwise.
+
+        :param torch.Tensor, float, None z: point; a number stands for a constant image
+            and ``None`` for zero.
+        :param torch.Tensor y: blurred image.
+        :param torch.Tensor, float gamma: weight :math:`\gamma \geq 0`; a number or one
+            value per sample.
+        :param kwargs: arguments of the solver for the other paddings.
+        :return: image.
+        """
+        if self.padding != "circular":
+            return super().prox_l2(z, y, gamma, **kwargs)
+        self._check("y", y)
+        if not isinstance(z, Tensor):
+            z = torch.full_like(y, 0.0 if z is None else z)
+        self._check("z", z)
+        if isinstance(gamma, Tensor):
+            gamma = gamma.reshape(gamma.shape + (1,) * (y.dim() - gamma.dim())).to(y)
+        transfer = transfer_function(self.filter, y)
+        spectrum = torch.fft.rfft2(z) + gamma * transfer.conj() * torch.fft.rfft2(y)
+        return torch.fft.irfft2(
+            spectrum / (1 + gamma * power(transfer)), s=y.shape[-2:]
+        )
+
+    def _check(self, name: str, image: Tensor) -> None:
+        if name == "y" and self.padding == "valid":
+            smallest = (1, 1)  # any blurred image is smaller than its image
+        else:
+            smallest = smallest_image(self.filter, self.padding)
+        check_image(name, image, self.filter, smallest)
+
+
+def _as_batch_of_kernels(kernels: Tensor) -> Tensor:
+    if not isinstance(kernels, Tensor):
+        raise TypeError(f"filter must be a tensor, got {type(kernels).__name__}.")
+    if not kernels.is_floating_point():
+        raise TypeError(
+            f"filter must be a real floating-point tensor, got {kernels.dtype}."
+        )
+    if kernels.dim() not in (3, 4) or kernels.numel() == 0:
+        raise ValueError(
+            f"filter must have shape (C, h, w) or (b, C, h, w) with no empty axis, got "
+            f"{tuple(kernels.shape)}."
+        )
+    return kernels if kernels.dim() == 4 else kernels[None]
