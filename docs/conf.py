@@ -25,6 +25,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
+    "plain_summaries",
     "public_names",
 ]
 exclude_patterns = ["_build"]
@@ -41,8 +42,10 @@ rst_prolog = """
 # Every reference must lead somewhere, but for packages that have no inventory here.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|torchmetrics|numpy|pathlib|collections\.abc|enum)\..*"),
+    ("py:.*", r"(torch|torchmetrics|numpy|pathlib|collections\.abc|enum|abc)\..*"),
     ("py:.*", r"(Tensor|Callable|Sequence|Path|Any)"),
+    # Internals that the extension points take, and that have no page.
+    ("py:.*", r"(.*\.)?(Monitor|PackedStep|BackwardSlot|Transform)(\..*)?"),
 ]
 
 autosummary_generate = True

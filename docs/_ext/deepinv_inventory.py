@@ -23,6 +23,7 @@ MODULES = (
     "deepinv.optim.optim_iterators",
     "deepinv.physics",
     "deepinv.physics.generator",
+    "deepinv.utils",
 )
 
 
@@ -41,17 +42,21 @@ def write_inventory(path: Path) -> Path:
 
 
 def _entries(module: str) -> list[str]:
-    """List the classes and functions that a module offers, by both of their names."""
-    entries = []
+    """List what a module offers, by the public name and by where it is defined."""
+    entries = [f"{module} py:module 1 api/{module}.html {module}"]
     for name, value in vars(importlib.import_module(module)).items():
         if name.startswith("_") or not getattr(value, "__module__", "").startswith(
             "deepinv"
         ):
             continue
-        role = "class" if inspect.isclass(value) else "function"
         public = f"{module}.{name}"
+        page = f"api/stubs/{public}.html"
+        role = "class" if inspect.isclass(value) else "function"
         # The bases that autodoc shows are named by where they are defined.
         for alias in dict.fromkeys((public, f"{value.__module__}.{name}")):
-            uri = f"api/stubs/{public}.html#{public}"
-            entries.append(f"{alias} py:{role} 1 {uri} {public}")
+            entries.append(f"{alias} py:{role} 1 {page}#{public} {public}")
+        if inspect.isclass(value):
+            for method in (m for m in vars(value) if not m.startswith("_")):
+                member = f"{public}.{method}"
+                entries.append(f"{member} py:method 1 {page}#{member} {member}")
     return entries

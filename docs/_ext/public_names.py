@@ -1,7 +1,7 @@
 """Resolve references to an object by any name that it can be imported by.
 
 An object has one page, under its public name; docstrings and signatures may name it by
-the module that defines it, or by a package that re-exports it.
+the module that defines it, by a package that re-exports it, or by its name alone.
 """
 
 from __future__ import annotations
@@ -31,20 +31,24 @@ def _import(name: str) -> Any:
     return None
 
 
+def _has_field(name: str, field: str) -> bool:
+    return not field or field in getattr(_import(name), "__dataclass_fields__", ())
+
+
 def resolve(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element
 ) -> nodes.Element | None:
     """Resolve a reference that Sphinx did not find."""
-    target = node.get("reftarget", "")
-    if node.get("refdomain") != "py" or not target.startswith(PACKAGE):
+    target, field = node.get("reftarget", ""), ""
+    if node.get("refdomain") != "py":
         return None
-    wanted = _import(target)
-    if wanted is None:
-        return None
-    domain = env.domains["py"]
-    for name, _, kind, docname, anchor, _ in domain.get_objects():
+    if node.get("reftype") == "attr":  # the fields of a dataclass are on its page
+        target, _, field = target.rpartition(".")
+    wanted = _import(target) if target.startswith(PACKAGE) else None
+    for name, _, kind, docname, anchor, _ in env.domains["py"].get_objects():
         # Values such as numbers and tuples are equal without being the same thing.
-        if kind != "module" and callable(wanted) and _import(name) is wanted:
+        same = kind != "module" and callable(wanted) and _import(name) is wanted
+        if (same or name.endswith(f".{target}")) and _has_field(name, field):
             reference = nodes.reference("", "", contnode, internal=True)
             reference["refuri"] = (
                 app.builder.get_relative_uri(node["refdoc"], docname) + "#" + anchor
