@@ -1,5 +1,6 @@
 """Deep equilibrium models for deepinv, which say whether they converge."""
 
+from . import datasets, models, optim, physics, plugins
 from .fixed_points import (
     CG,
     CGNE,
@@ -19,6 +20,7 @@ from .fixed_points import (
     Unrolled,
     fixed_point,
 )
+from .optim import Equilibrium, ReTune
 
 __all__ = [
     "CG",
@@ -29,13 +31,20 @@ __all__ = [
     "Broyden",
     "ConvergenceError",
     "ConvergenceWarning",
+    "Equilibrium",
     "Implicit",
     "JacobianFree",
     "Neumann",
     "Picard",
+    "ReTune",
     "Report",
     "Solution",
     "Status",
     "Unrolled",
+    "datasets",
     "fixed_point",
+    "models",
+    "optim",
+    "physics",
+    "plugins",
 ]

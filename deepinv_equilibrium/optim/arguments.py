@@ -1,0 +1,180 @@
+"""Checks of the optimisers' arguments, which deepinv swallows or mutates."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from deepinv.optim import BaseOptim, PnP
+from torch import Tensor, nn
+
+_ALIASES = {"lambda_reg": "lambda", "sigma_denoiser": "g_param"}
+# What BaseOptim takes besides the arguments that each optimiser names itself.
+_SET_BY_OPTIMISER = ("self", "iterator", "has_cost", "kwargs")
+
+
+def signature_of(optimiser: type[BaseOptim]) -> inspect.Signature:
+    r"""
+    :param type optimiser: one of deepinv's optimiser classes.
+    :return: its signature, with the arguments that it hands on to ``BaseOptim`` named.
+    """
+    own = inspect.signature(optimiser.__init__).parameters
+    base = inspect.signature(BaseOptim.__init__).parameters
+    named = [p for p in own.values() if p.kind is not p.VAR_KEYWORD]
+    passed_on = [
+        p.replace(kind=p.KEYWORD_ONLY)
+        for name, p in base.items()
+        if name not in own and name not in _SET_BY_OPTIMISER
+    ]
+    return inspect.Signature([*named, *passed_on])
+
+
+def bind(
+    signature: inspect.Signature, self: Any, args: tuple[Any, ...], kwargs: Any
+) -> dict[str, Any]:
+    r"""
+    Bind arguments by name, refuse unknown ones, and copy what deepinv would mutate.
+
+    :param inspect.Signature signature: what is taken.
+    :param self: the object under construction.
+    :param tuple args: positional arguments.
+    :param dict kwargs: keyword arguments.
+    :return: the arguments that were given, by name.
+    :raises TypeError: if an argument is unknown or given twice.
+    """
+    for name in kwargs:
+        if name not in signature.parameters:
+            known = [key for key in signature.parameters if key != "self"]
+            raise TypeError(
+                f"{type(self).__name__} takes no argument {name!r}{_hint(name, known)}"
+            )
+    given = dict(signature.bind(self, *args, **kwargs).arguments)
+    del given["self"]
+    if given.get("trainable_params") is not None:
+        given["trainable_params"] = [
+            _ALIASES.get(name, name) for name in given["trainable_params"]
+        ]
+    if given.get("params_algo") is not None:
+        given["params_algo"] = {
+            name: _as_layers(value) for name, value in given["params_algo"].items()
+        }
+    for name in ("stepsize", "stepsize_dual", "lambda_reg", "beta", "a"):
+        if name in given:
+            given[name] = _as_layers(given[name])
+    for name in ("K", "K_adjoint"):
+        if name in given:
+            given[name] = [given[name]]  # deepinv would iterate over a Sequential
+    for name in ("g_param", "sigma_denoiser"):
+        if given.get(name) is not None:
+            given[name] = _as_layers(given[name])
+    return given
+
+
+def check_layers(what: Mapping[str, Any], layers: int) -> None:
+    r"""
+    Refuse lists that are neither one value nor one a layer.
+
+    :param dict what: lists by name.
+    :param int layers: number of layers of the block.
+    :raises ValueError: if a list has another length.
+    """
+    for name, values in what.items():
+        if len(values) not in (1, layers):
+            remedy = (
+                "Equilibrium(layers=K) and ReTune(layers=K, ...) take lists of K"
+                if layers == 1
+                else "give one value, or one a layer"
+            )
+            raise ValueError(
+                f"{name} has {len(values)} values for a block of layers={layers}; "
+                f"{remedy}."
+            )
+
+
+def check_trainable(names: Iterable[str], known: Iterable[str]) -> None:
+    r"""
+    Refuse a name that no parameter of the algorithm has; deepinv ignores it.
+
+    :param list names: the ``trainable_params``.
+    :param list known: the parameters of the algorithm.
+    :raises ValueError: if a name is unknown.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"trainable_params has {name!r}, which is no parameter of this "
+                f"algorithm{_hint(name, known)}"
+            )
+
+
+def check_prior_gradients(priors: Iterable[Any], optimiser: str) -> None:
+    r"""
+    Refuse priors without gradient where the algorithm needs one.
+
+    :param list priors: the priors.
+    :param str optimiser: name of the algorithm.
+    :raises ValueError: for a plug-and-play prior, which has a prox only.
+    """
+    for prior in priors:
+        if isinstance(prior, PnP):
+            raise ValueError(
+                f"{optimiser} takes gradient steps on the prior, and PnP has none; use "
+                "deepinv.optim.RED(denoiser), whose gradient is x - D(x), or an "
+                "explicit prior."
+            )
+
+
+def check_samples_apart(model: nn.Module) -> None:
+    r"""
+    Refuse modules that couple the samples of a batch or draw at random.
+
+    :param torch.nn.Module model: the model about to run.
+    :raises ValueError: if it has BatchNorm that uses batch statistics, or dropout that
+        is on: such a step has no fixed point of its own.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
+            module.training or module.running_mean is None
+        ):
+            raise ValueError(
+                f"{name} ({type(module).__name__}) uses batch statistics, which couple "
+                "the samples, so that no sample has an equilibrium of its own; put it "
+                "in eval mode or use another normalisation (LayerNorm, GroupNorm)."
+            )
+        if (
+            isinstance(module, nn.modules.dropout._DropoutNd)
+            and module.training
+            and module.p > 0
+        ):
+            raise ValueError(
+                f"{name} ({type(module).__name__}) is random in train mode: a step "
+                "that changes at every evaluation has no fixed point; set p=0 or put "
+                "it in eval mode."
+            )
+
+
+def _as_layers(value: Any) -> Any:
+    """A list of the layers' values, a copy: one for a number or for a tensor that is no
+    vector, as many as there are entries for a vector."""
+    if isinstance(value, Tensor):
+        return list(value.unbind()) if value.ndim == 1 else [value]
+    if isinstance(value, Iterable) and not isinstance(value, str | nn.Module):
+        return list(value)
+    return value
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} It has: {', '.join(known)}."
+
+
+def is_trainable(values: Any) -> bool:
+    """Whether a parameter holds numbers, so that there is something to train."""
+    return all(
+        isinstance(value, int | float) or torch.is_tensor(value) for value in values
+    )

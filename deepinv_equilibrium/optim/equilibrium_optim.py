@@ -1,0 +1,244 @@
+"""What deepinv's optimisers share once they run to equilibrium."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from deepinv.optim import BaseOptim, DEQConfig
+from deepinv.physics import Physics
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..fixed_points import Solution, State, Unrolled, fixed_point
+from ..fixed_points.failures import report_failure
+from .algorithm_state import PRIMAL, AlgorithmState, Estimate, starting_estimate
+from .arguments import (
+    bind,
+    check_layers,
+    check_prior_gradients,
+    check_samples_apart,
+    check_trainable,
+    is_trainable,
+    signature_of,
+)
+from .deepinv_options import to_equilibrium
+from .equilibrium import Equilibrium
+from .iteration_step import IterationStep, IterationStepWithOutput
+from .measured_physics import adjoint_image
+from .trained_parameters import TrainedParameters
+
+
+class EquilibriumOptim(BaseOptim):
+    r"""
+    Mixin that gives an optimiser of deepinv the ``DEQ`` configurations of this package.
+
+    Without ``DEQ`` the optimiser is deepinv's own. With it, ``forward`` finds the fixed
+    point of a block of the optimiser's iterations in the state that the algorithm's
+    theory is about, and leaves the report in :attr:`solution`.
+    """
+
+    algorithm_state: ClassVar[AlgorithmState] = PRIMAL
+    prior_gradient: ClassVar[bool] = False
+    """Whether every iteration takes a gradient step on the prior."""
+    prior_gradient_if_g_first: ClassVar[bool] = False
+    """Whether it does with ``g_first=True``."""
+
+    solution: Solution | None
+    """Report and state of the last equilibrium, without gradient; ``None`` before."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        optimiser = next(
+            (c for c in cls.__mro__ if c.__module__.startswith("deepinv.")), BaseOptim
+        )
+        if optimiser is not BaseOptim:
+            cls.__signature__ = signature_of(optimiser)  # type: ignore[attr-defined]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        signature = type(self).__signature__  # type: ignore[attr-defined]
+        given = bind(signature, self, args, kwargs)
+        deq = given.get("DEQ")
+        if deq is None or deq is False:
+            super().__init__(**given)
+            check_trainable(given.get("trainable_params") or (), self.params_algo)
+            self.equilibrium: Equilibrium | None = None
+        else:
+            self._init_equilibrium(deq, given, signature)
+        self._has_custom_output = "get_output" in given
+        self._register_linear_map(given.get("K"))
+        self.solution = None
+
+    def _init_equilibrium(
+        self, deq: DEQConfig | bool, given: dict[str, Any], signature: Any
+    ) -> None:
+        if deq is True:
+            deq = DEQConfig()
+        if not isinstance(deq, DEQConfig):
+            raise TypeError(
+                "DEQ must be Equilibrium(...), ReTune(...), a deepinv DEQConfig or a "
+                f"bool, got {deq!r}."
+            )
+        defaults = {
+            name: p.default for name, p in signature.parameters.items() if name != "DEQ"
+        }
+        config = to_equilibrium(deq, given, {**defaults, **given})
+        trainable = given.pop("trainable_params", None)
+        for name in ("DEQ", "max_iter", "anderson_acceleration", "unfold"):
+            given.pop(name, None)
+        # deepinv learns natural values; what is to be trained is set up below.
+        super().__init__(**given, max_iter=config.layers, DEQ=True, trainable_params=[])
+        self.DEQ_config = deq
+        self.equilibrium = config
+        self.fixed_point.iterator.has_cost = False
+        parameters = dict(self.params_algo)
+        check_layers(parameters, config.layers)
+        check_layers({"prior": self.prior}, config.layers)
+        check_layers({"data_fidelity": self.data_fidelity}, config.layers)
+        if self.prior_gradient or (
+            self.prior_gradient_if_g_first and self.fixed_point.iterator.g_first
+        ):
+            check_prior_gradients(self.prior, type(self).__name__)
+        if trainable is None:
+            trainable = [name for name in parameters if is_trainable(parameters[name])]
+        check_trainable(trainable, parameters)
+        for name in trainable:
+            if not is_trainable(parameters[name]):
+                raise ValueError(
+                    f"trainable_params has {name!r}, whose value is "
+                    f"{parameters[name][0]!r}: give it a number to start from, or "
+                    "leave it out."
+                )
+            parameters[name] = TrainedParameters(name, parameters[name])
+        self.params_algo = nn.ParameterDict(parameters)
+        self.init_params_algo = self.params_algo.copy()
+
+    def _register_linear_map(self, K: list[Any] | None) -> None:
+        """Make a K that is a module one of the model's, as deepinv does not."""
+        if K is not None and isinstance(K[0], nn.Module):
+            self.linear_map = K[0]
+
+    def forward(
+        self,
+        y: Tensor,
+        physics: Physics,
+        init: Any = None,
+        x_gt: Tensor | None = None,
+        compute_metrics: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        r"""
+        Reconstruct.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.Physics physics: its physics.
+        :param Callable, torch.Tensor, tuple, dict init: where to start, as in deepinv;
+            components that are missing are completed. Default: ``None``,
+            :math:`A^\top y`.
+        :param torch.Tensor x_gt: ground truth, for the metrics.
+        :param bool compute_metrics: whether to return the metrics of every iteration.
+        :return: the image; with ``compute_metrics`` also a dictionary of metrics, each
+            a list a sample.
+        :raises ValueError: if modules couple the samples or are random.
+        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
+        """
+        if self.equilibrium is None:
+            return super().forward(
+                y, physics, init, x_gt, compute_metrics=compute_metrics, **kwargs
+            )
+        if kwargs:
+            raise TypeError(
+                f"{type(self).__name__} takes no argument {next(iter(kwargs))!r} with "
+                "DEQ; known are init, x_gt and compute_metrics."
+            )
+        check_samples_apart(self)
+        config = self.equilibrium
+        image_in_state = 0 in self.algorithm_state.components
+        kind = (
+            IterationStep
+            if image_in_state and not self._has_custom_output
+            else IterationStepWithOutput
+        )
+        step = kind(self, y, physics, config.layers)
+        estimate = self._starting_estimate(y, step.physics, init)
+        metrics = self._metrics(step, estimate, x_gt) if compute_metrics else None
+        with tqdm(
+            total=config.solver.max_iter,
+            desc=type(self).__name__,
+            disable=not self.show_progress_bar,
+        ) as bar:
+
+            def observe(state: State, value: State) -> None:
+                bar.update()
+                if metrics is not None:
+                    metrics.extend(step.take_trace())
+
+            solution = fixed_point(
+                step,
+                self.algorithm_state.select(estimate),
+                config.solver,
+                config.adjoint,
+                config.on_failure,
+                observe,
+            )
+        self._report(step, solution)
+        if solution.output is not None:
+            x = solution.output
+        else:
+            x = solution.x if isinstance(solution.x, Tensor) else solution.x[0]
+        return x if metrics is None else (x, metrics.values)
+
+    def _starting_estimate(self, y: Tensor, physics: Physics, init: Any) -> Estimate:
+        """The estimate to start from, complete; with gradient only where the whole
+        run is recorded."""
+        assert self.equilibrium is not None
+        unrolled = isinstance(self.equilibrium.adjoint, Unrolled)
+        K = self.params_algo["K"][0] if "K" in self.params_algo else (lambda x: x)
+        with torch.set_grad_enabled(unrolled and torch.is_grad_enabled()):
+            init = self.custom_init if init is None else init
+            if callable(init):
+                init = init(y, physics)
+            if init is None:
+                image = adjoint_image(physics, y)
+                init = (image, image)
+            return self.algorithm_state.complete(starting_estimate(init), K)
+
+    def _metrics(
+        self, step: IterationStep, estimate: Estimate, x_gt: Tensor | None
+    ) -> IterationMetrics:
+        step.trace = []
+        return IterationMetrics(self, {"est": estimate, "cost": None}, x_gt)
+
+    def _report(self, step: IterationStep, solution: Solution) -> None:
+        """Keep the report, and tell of inner solves that were cut off."""
+        assert self.equilibrium is not None
+        self.solution = solution.detach()
+        if self.verbose:
+            print(self.solution)
+        if step.measured is not None and step.measured.unfinished:
+            report_failure(
+                step.measured.unfinished[-1],
+                self.equilibrium.on_failure,
+                "The proximal operator of the data fidelity, solved to the tol and "
+                "max_iter of the physics",
+            )
+
+
+class IterationMetrics:
+    """deepinv's metrics, iteration by iteration."""
+
+    def __init__(
+        self, optimiser: EquilibriumOptim, start: dict[str, Any], x_gt: Tensor | None
+    ):
+        self.optimiser = optimiser
+        self.x_gt = x_gt
+        self.previous = start
+        self.values = optimiser.init_metrics_fn(start, x_gt=x_gt)
+
+    def extend(self, iterates: list[dict[str, Any]]) -> None:
+        """Append the metrics of new iterates."""
+        for current in iterates:
+            self.optimiser.update_metrics_fn(
+                self.values, self.previous, current, x_gt=self.x_gt
+            )
+            self.previous = current

@@ -1,0 +1,128 @@
+"""The one adapter from deepinv's iterators to steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from deepinv.optim import BurgEntropy, NegEntropy
+from deepinv.physics import LinearPhysics, Physics
+from torch import Tensor
+
+from ..fixed_points import State
+from .measured_physics import MeasuredPhysics
+
+if TYPE_CHECKING:
+    from .equilibrium_optim import EquilibriumOptim
+
+
+class IterationStep:
+    r"""
+    A block of :math:`K` iterations of a deepinv optimiser as a step on its state.
+
+    :param EquilibriumOptim optimiser: has the iterator, parameters, priors and data
+        fidelities; those of index :math:`k` are the layer :math:`k`.
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.Physics physics: the physics.
+    :param int layers: :math:`K`.
+    """
+
+    def __init__(
+        self, optimiser: EquilibriumOptim, y: Tensor, physics: Physics, layers: int
+    ):
+        self.optimiser = optimiser
+        self.y = y
+        self.measured = (
+            MeasuredPhysics(physics, y) if isinstance(physics, LinearPhysics) else None
+        )
+        self.physics = physics if self.measured is None else self.measured.physics
+        self.layers = layers
+        self.trace: list[dict[str, Any]] | None = None
+        potential = getattr(self._iterator, "bregman_potential", None)
+        self.positive = isinstance(potential, BurgEntropy | NegEntropy)
+
+    @property
+    def _iterator(self) -> Any:
+        return self.optimiser.fixed_point.iterator
+
+    def __call__(self, state: State) -> State:
+        """The state after the block."""
+        return self.optimiser.algorithm_state.select(self.run(state)["est"])
+
+    def domain(self, state: State) -> Tensor:
+        """Where an entropic mirror map is defined: on positive images."""
+        x = state if isinstance(state, Tensor) else state[0]
+        if self.positive:
+            return (x > 0).flatten(1).all(dim=1)
+        return torch.ones(len(x), dtype=torch.bool, device=x.device)
+
+    def run(self, state: State) -> dict[str, Any]:
+        r"""
+        Make the :math:`K` iterations.
+
+        :param torch.Tensor, tuple state: the state.
+        :return: deepinv's dictionary of iterates after them. FISTA's counter starts
+            again with the block, or the block would be no fixed map.
+        """
+        if self.measured is not None and torch.is_grad_enabled():
+            self.measured.start_recording()
+        optimiser = self.optimiser
+        X: dict[str, Any] = {
+            "est": optimiser.algorithm_state.expand(state),
+            "cost": None,
+        }
+        for layer in range(self.layers):
+            X = self._iterator(
+                X,
+                optimiser.update_data_fidelity_fn(layer),
+                optimiser.update_prior_fn(layer),
+                self._parameters(layer),
+                self.y,
+                self.physics,
+            )
+            if self.trace is not None:
+                self.trace.append(self._priced(X, layer))
+        return X
+
+    def take_trace(self) -> list[dict[str, Any]]:
+        """Iterates of the first block that was evaluated since the last call."""
+        assert self.trace is not None
+        taken, self.trace = self.trace[: self.layers], []
+        return taken
+
+    def _parameters(self, layer: int) -> dict[str, Any]:
+        parameters: dict[str, Any] = self.optimiser.update_params_fn(layer)
+        return {
+            name: value.to(self.y.device) if isinstance(value, Tensor) else value
+            for name, value in parameters.items()
+        }
+
+    def _priced(self, X: dict[str, Any], layer: int) -> dict[str, Any]:
+        """A detached copy, with its cost where the problem has one."""
+        X = {**X, "est": tuple(component.detach() for component in X["est"])}
+        optimiser = self.optimiser
+        if optimiser.has_cost:
+            with torch.no_grad():
+                cost = self._iterator.cost_fn(
+                    X["est"][0],
+                    optimiser.update_data_fidelity_fn(layer),
+                    optimiser.update_prior_fn(layer),
+                    self._parameters(layer),
+                    self.y,
+                    self.physics,
+                )
+            X["cost"] = cost.expand(len(X["est"][0]))
+        return X
+
+
+class IterationStepWithOutput(IterationStep):
+    """The same where the image is no component of the state: Douglas-Rachford, whose
+    state is z, and custom outputs."""
+
+    def evaluate(self, state: State) -> tuple[State, Tensor]:
+        """The state after the block, and the image that ``get_output`` makes."""
+        X = self.run(state)
+        return (
+            self.optimiser.algorithm_state.select(X["est"]),
+            self.optimiser.get_output(X),
+        )

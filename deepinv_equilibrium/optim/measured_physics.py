@@ -1,0 +1,122 @@
+"""The physics as one solve sees it: its measurement is fixed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from deepinv.physics import LinearPhysics, Physics
+from torch import Tensor
+
+from ..fixed_points import CG, LinearOperator, Report, StateLayout, Status
+
+
+class MeasuredPhysics:
+    r"""
+    A linear physics during the solve for one measurement :math:`y`.
+
+    - :math:`A^\top y` does not change, and is computed once (once more where gradients
+      are recorded; deepinv recomputes it at every iteration).
+    - A proximal operator :math:`(I + \gamma A^\top A)^{-1}(z + \gamma A^\top y)` without
+      closed form is solved sample by sample, to the ``tol`` and ``max_iter`` of the
+      physics, and differentiated implicitly, with gradients for :math:`z`, :math:`y`,
+      :math:`\gamma` and the parameters of the physics where autograd sends them.
+      deepinv's couples the samples, and adds to the ``.grad`` of buffers at every
+      vector-Jacobian product, which an adjoint solve makes many of.
+
+    :param deepinv.physics.LinearPhysics physics: the physics; it is not changed.
+    :param torch.Tensor y: the measurement.
+    """
+
+    def __init__(self, physics: LinearPhysics, y: Tensor):
+        self.original = physics
+        self.y = y
+        self.unfinished: list[Report] = []
+        self._cached: dict[bool, Tensor] = {}
+        self.physics = copy.copy(physics)
+        # An attribute of the copy, so that all its methods go through the cache.
+        self.physics.A_adjoint = self._adjoint  # type: ignore[method-assign]
+        if type(physics).prox_l2 is LinearPhysics.prox_l2:
+            self.physics.prox_l2 = self._prox_l2  # type: ignore[method-assign]
+
+    def start_recording(self) -> None:
+        """Forget what was computed with gradients: it belongs to another graph."""
+        self._cached.pop(True, None)
+
+    def _adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
+        if y is not self.y or kwargs:
+            return self.original.A_adjoint(y, **kwargs)
+        recorded = torch.is_grad_enabled()
+        if recorded not in self._cached:
+            self._cached[recorded] = self.original.A_adjoint(y)
+        return self._cached[recorded]
+
+    def _prox_l2(
+        self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any
+    ) -> Tensor:
+        if isinstance(gamma, Tensor) and 0 < gamma.ndim < z.ndim:
+            gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
+        layout = StateLayout.of(z, "the argument of the proximal operator")
+        # The operator is constant for what follows, whatever records it.
+        frozen = gamma.detach() if isinstance(gamma, Tensor) else gamma
+        shifted = self._shifted(layout, frozen)
+        at_y = self._adjoint(y)
+        with torch.no_grad():
+            gap = frozen * (at_y - self.original.A_adjoint_A(z))
+            x = z + layout.unpack(shifted(layout.pack(gap)))
+        if not torch.is_grad_enabled():
+            return x
+        # The right side of x = z + gamma (A^T y - A^T A x), recorded at the solution:
+        # its derivative through the inverse is that of x.
+        right = z + gamma * (at_y - self.original.A_adjoint_A(x))
+        change = layout.pack(right - right.detach())
+        return x + layout.unpack(_SymmetricSolve.apply(shifted, change))
+
+    def _shifted(
+        self, layout: StateLayout, gamma: float | Tensor
+    ) -> Callable[[Tensor], Tensor]:
+        r""":math:`(I + \gamma A^\top A)^{-1}` on packed states."""
+
+        def apply(v: Tensor) -> Tensor:
+            image = layout.unpack(v)
+            return v + layout.pack(gamma * self.original.A_adjoint_A(image))
+
+        def solve(rhs: Tensor) -> Tensor:
+            solver = CG(max_iter=self.original.max_iter, rtol=self.original.tol)
+            with torch.no_grad():
+                v, report = solver.run(LinearOperator(apply, apply), rhs)
+            if Status.MAX_ITER in report.status or Status.DIVERGED in report.status:
+                self.unfinished.append(report)
+            # A measurement that is not finite must not look solved.
+            return torch.where(torch.isfinite(rhs).all(dim=1, keepdim=True), v, rhs)
+
+        return solve
+
+
+class _SymmetricSolve(torch.autograd.Function):
+    """A linear, symmetric solve, which is its own derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, solve: Callable[[Tensor], Tensor], rhs: Tensor) -> Tensor:
+        ctx.solve = solve
+        return solve(rhs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, _SymmetricSolve.apply(ctx.solve, grad)
+
+
+def adjoint_image(physics: Physics, y: Tensor) -> Tensor:
+    r"""
+    :param deepinv.physics.Physics physics: the physics.
+    :param torch.Tensor y: the measurement.
+    :return: :math:`A^\top y`, deepinv's initial image.
+    :raises ValueError: if the physics has no adjoint.
+    """
+    if not hasattr(physics, "A_adjoint"):
+        raise ValueError(
+            f"{type(physics).__name__} has no A_adjoint to start from; give init=."
+        )
+    return physics.A_adjoint(y)

@@ -1,0 +1,193 @@
+r"""
+Plug-and-play equilibrium models from a denoiser alone.
+
+These are the reconstructors that :mod:`deepinv_equilibrium.plugins` offers: each is the
+optimiser of its name with the data fidelity :class:`deepinv.optim.L2`, a prior made of
+the denoiser, ``sigma_denoiser=0.03``, a step size, and ``trainable_params=["stepsize",
+"g_param"]``. Every argument of the optimiser can be given in the place of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from deepinv.models import Denoiser
+from deepinv.optim import L2, RED, BaseOptim, PnP, Prior
+
+from deepinv_equilibrium import plugins
+from deepinv_equilibrium.fixed_points import Adjoint, Anderson, Implicit, Solver
+from deepinv_equilibrium.optim import (
+    ADMM,
+    DRS,
+    GD,
+    HQS,
+    PDCP,
+    PGD,
+    Equilibrium,
+    ReTune,
+)
+
+
+def retune_pgd(
+    denoiser: Denoiser | str,
+    layers: int = 10,
+    restarts: int = 10,
+    rtol: float | None = None,
+    **arguments: Any,
+) -> BaseOptim:
+    r"""
+    Restarted proximal gradient descent with a denoiser in the place of the proximal
+    map.
+
+    .. math::
+
+        x_{k+1} = \operatorname{D}_\sigma(x_k - \tau \nabla f(x_k)), \qquad
+        \Phi_K = K \text{ such iterations}, \qquad x = \Phi_K^T(x_0),
+
+    with the gradient through the last of the :math:`T` applications of :math:`\Phi_K`
+    alone (Davy, Briceño-Arias and Pustelnik, "Restarted contractive operators to learn
+    at equilibrium"). The default :math:`\tau = 1` suits operators with
+    :math:`\|A\|^2 < 2`.
+
+    :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name in
+        :mod:`deepinv_equilibrium.plugins`. Its weights are learned with the model
+        unless they are frozen.
+    :param int layers: iterations :math:`K` in a block.
+    :param int restarts: applications :math:`T` of the block.
+    :param float rtol: relative residual at which a sample stops restarting. Default:
+        ``None``, all restarts.
+    :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`, such as
+        ``stepsize``, ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
+    :return: (deepinv_equilibrium.optim.PGD) the model, ready for
+        :class:`deepinv.Trainer`.
+    :raises TypeError: if the denoiser is neither a denoiser nor a name, or an argument
+        is unknown.
+    :raises ValueError: if no denoiser has that name, or an argument is out of its
+        range.
+    """
+    configuration = ReTune(layers=layers, restarts=restarts, rtol=rtol)
+    return _plug_and_play(PGD, PnP, denoiser, configuration, arguments)
+
+
+@dataclass(frozen=True)
+class EquilibriumPreset:
+    r"""
+    Plug-and-play model solved to its fixed point, with its implicit gradient.
+
+    Calling a preset with a denoiser returns the model. The denoiser decides whether the
+    iteration contracts: ``model.solution`` reports what happened.
+
+    :param type optimizer: optimiser of :mod:`deepinv_equilibrium.optim`.
+    :param type prior: :class:`deepinv.optim.PnP`, the denoiser in the place of the
+        proximal map, or :class:`deepinv.optim.RED`, the gradient
+        :math:`x - \operatorname{D}(x)`.
+    :param dict steps: default step sizes of the optimiser.
+    """
+
+    optimizer: type[BaseOptim]
+    prior: type[Prior] = PnP
+    steps: Mapping[str, float] = MappingProxyType({})
+
+    def __call__(
+        self,
+        denoiser: Denoiser | str,
+        solver: Solver = Anderson(),  # noqa: B008 (frozen)
+        adjoint: Adjoint = Implicit(),  # noqa: B008 (frozen)
+        layers: int = 1,
+        on_failure: str = "warn",
+        **arguments: Any,
+    ) -> BaseOptim:
+        r"""
+        Build the model.
+
+        :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name in
+            :mod:`deepinv_equilibrium.plugins`. Its weights are learned with the model
+            unless they are frozen.
+        :param Solver solver: how the fixed point is found.
+        :param Adjoint adjoint: how it is differentiated.
+        :param int layers: iterations in the map whose fixed point is sought; lists of
+            parameters of this length are one per layer.
+        :param str on_failure: ``"warn"``, ``"raise"`` or ``"ignore"``.
+        :param arguments: arguments of the optimiser, such as ``stepsize``,
+            ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
+        :return: (deepinv.optim.BaseOptim) the model, ready for
+            :class:`deepinv.Trainer`.
+        :raises TypeError: if the denoiser is neither a denoiser nor a name, or an
+            argument is unknown.
+        :raises ValueError: if no denoiser has that name, or an argument is out of its
+            range.
+        """
+        configuration = Equilibrium(
+            solver, adjoint, layers=layers, on_failure=on_failure
+        )
+        return _plug_and_play(
+            self.optimizer,
+            self.prior,
+            denoiser,
+            configuration,
+            {**self.steps, **arguments},
+        )
+
+
+#: Forward-backward: :math:`x = \operatorname{D}_\sigma(x - \tau \nabla f(x))`. The
+#: default :math:`\tau = 1` suits :math:`\|A\|^2 < 2`.
+deq_pgd = EquilibriumPreset(PGD)
+
+#: Regularisation by denoising:
+#: :math:`\nabla f(x) + \lambda (x - \operatorname{D}_\sigma(x)) = 0`. The default
+#: :math:`\tau = 1/2 = 1/(1 + \|A\|^2)` for :math:`\|A\| = 1` and :math:`\lambda = 1` is
+#: the largest of the convergence theorem of DE-GRAD (Gilton, Ongie and Willett 2021).
+deq_gd = EquilibriumPreset(GD, prior=RED, steps=MappingProxyType({"stepsize": 0.5}))
+
+#: Half-quadratic splitting:
+#: :math:`x = \operatorname{D}_\sigma(\operatorname{prox}_{\tau f}(x))`, for any
+#: :math:`\tau > 0`.
+deq_hqs = EquilibriumPreset(HQS)
+
+#: Alternating direction method of multipliers, for any :math:`\tau > 0`.
+deq_admm = EquilibriumPreset(ADMM)
+
+#: Douglas-Rachford splitting, for any :math:`\tau > 0`.
+deq_drs = EquilibriumPreset(DRS)
+
+#: Chambolle-Pock with the data fidelity in the dual:
+#: :math:`u^+ = \operatorname{prox}_{\sigma f^*}(u + \sigma z)`,
+#: :math:`x^+ = \operatorname{D}(x - \tau u^+)`, :math:`z^+ = 2 x^+ - x`. It asks for
+#: :math:`\sigma \tau \leq 1`; the defaults :math:`\tau = 1` and :math:`\sigma = 0.9`
+#: leave a margin, so that the norm in which the iteration is averaged is not
+#: degenerate. Only :math:`\tau` is learned by default: keep an eye on the product.
+deq_pdcp = EquilibriumPreset(PDCP, steps=MappingProxyType({"stepsize_dual": 0.9}))
+
+
+def _plug_and_play(
+    optimizer: type[BaseOptim],
+    prior: type[Prior],
+    denoiser: Denoiser | str,
+    configuration: Equilibrium | ReTune,
+    arguments: Mapping[str, Any],
+) -> BaseOptim:
+    defaults = {
+        "data_fidelity": L2(),
+        "sigma_denoiser": 0.03,
+        "trainable_params": ["stepsize", "g_param"],
+    }
+    return optimizer(
+        prior=prior(_as_denoiser(denoiser)),
+        DEQ=configuration,
+        **{**defaults, **arguments},
+    )
+
+
+def _as_denoiser(denoiser: Denoiser | str) -> Denoiser:
+    if isinstance(denoiser, str):
+        return plugins.create("denoisers", denoiser)
+    if not isinstance(denoiser, Denoiser):
+        known = ", ".join(map(repr, plugins.names("denoisers")))
+        raise TypeError(
+            "denoiser must be an instance of deepinv.models.Denoiser, or one of the "
+            f"names {known}, got {denoiser!r}."
+        )
+    return denoiser

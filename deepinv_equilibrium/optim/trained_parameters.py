@@ -1,0 +1,98 @@
+"""Algorithm parameters that are learned as logarithms and stay in their domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TrainedParameters(nn.Module):
+    r"""
+    The values of one algorithm parameter, one a layer, learned as logarithms:
+    :math:`\theta = c + \exp(s)` with :math:`c = 2` for FISTA's :math:`a`, which must
+    exceed 2, and :math:`c = 0` for step sizes, :math:`\lambda`, :math:`\sigma` and
+    :math:`\beta`.
+
+    Indexing gives natural values, with their gradient. State dicts hold natural
+    values under deepinv's keys, so checkpoints go both ways.
+
+    :param str name: name of the parameter, e.g. ``"stepsize"``.
+    :param Sequence values: its natural values, numbers or tensors.
+    :raises ValueError: if a value is outside the domain.
+    """
+
+    def __init__(self, name: str, values: Sequence[float | Tensor]):
+        super().__init__()
+        self.name = name
+        self.lower = 2.0 if name == "a" else 0.0
+        self.count = len(values)
+        for index, value in enumerate(values):
+            tensor = torch.as_tensor(value).detach()
+            if not tensor.is_floating_point() or not isinstance(value, Tensor):
+                tensor = tensor.float()  # as deepinv does with numbers
+            if not bool((tensor > self.lower).all()):
+                raise ValueError(
+                    f"{name}={value!r} cannot be trained: it is learned as a logarithm "
+                    f"and must be greater than {self.lower:g}; start it inside, or "
+                    "leave it out of trainable_params."
+                )
+            self.register_parameter(str(index), nn.Parameter(self._raw(tensor)))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Tensor:
+        if not -self.count <= index < self.count:
+            raise IndexError(f"{self.name} has {self.count} values, no index {index}.")
+        raw = self.get_parameter(str(index % self.count))
+        return self.lower + raw.exp()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[index] for index in range(self.count))
+
+    def extra_repr(self) -> str:
+        """Natural values."""
+        return ", ".join(str(value.detach().tolist()) for value in self)
+
+    def _raw(self, natural: Tensor) -> Tensor:
+        return (natural - self.lower).log()
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        for index, value in enumerate(self):
+            destination[f"{prefix}{index}"] = value if keep_vars else value.detach()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        converted = dict(state_dict)
+        for key in (f"{prefix}{index}" for index in range(self.count)):
+            if key in converted:
+                natural = torch.as_tensor(converted[key])
+                if not bool((natural > self.lower).all()):
+                    error_msgs.append(
+                        f"{key} = {natural.tolist()} must be greater than "
+                        f"{self.lower:g}: it is learned as a logarithm."
+                    )
+                    return
+                converted[key] = self._raw(natural)
+        super()._load_from_state_dict(
+            converted,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
