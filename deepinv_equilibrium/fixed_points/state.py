@@ -98,7 +98,9 @@ class StateLayout:
         """
         components = state if isinstance(state, tuple) else (state,)
         rows = [
-            (torch.view_as_real(c) if c.is_complex() else c).reshape(c.shape[0], -1)
+            (torch.view_as_real(c.resolve_conj()) if c.is_complex() else c).reshape(
+                c.shape[0], -1
+            )
             for c in components
         ]
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
@@ -113,7 +115,8 @@ class StateLayout:
             packed.split(self.sizes, dim=1), self.shapes, self.dtypes, strict=True
         ):
             if dtype.is_complex:
-                part = torch.view_as_complex(part.reshape(*shape, 2))
+                # Not a view: after a real part of odd size its strides would not fit.
+                part = torch.complex(*part.reshape(*shape, 2).unbind(-1))
             components.append(part.reshape(shape))
         return tuple(components) if self.is_tuple else components[0]
 
