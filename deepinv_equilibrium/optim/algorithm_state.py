@@ -92,9 +92,12 @@ def starting_estimate(start: Any) -> Estimate:
         start = start.get("est")
     if isinstance(start, Tensor):
         return (start,)
-    if isinstance(start, tuple | list) and start:
-        if all(isinstance(component, Tensor) for component in start):
-            return tuple(start)
+    if (
+        isinstance(start, tuple | list)
+        and start
+        and all(isinstance(component, Tensor) for component in start)
+    ):
+        return tuple(start)
     raise TypeError(
         "init must be a tensor, a tuple of tensors, a dict {'est': (x_0, ...)}, or a "
         f"function (y, physics) that returns one of these; got {type(start).__name__}."

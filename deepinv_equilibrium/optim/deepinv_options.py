@@ -67,7 +67,7 @@ def to_equilibrium(
 def _forward(
     max_iter: int,
     rtol: float,
-    acceleration: AndersonAccelerationConfig | bool | None,
+    acceleration: Any,
 ) -> FixedPointSolver:
     if acceleration is None or acceleration is False:
         return Picard(max_iter=max_iter, rtol=rtol)

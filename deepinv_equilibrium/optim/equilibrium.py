@@ -39,8 +39,8 @@ class Equilibrium(DEQConfig):
         with the solver.
     """
 
-    solver: FixedPointSolver = Anderson()
-    adjoint: Adjoint = Implicit()
+    solver: FixedPointSolver = field(default_factory=Anderson)
+    adjoint: Adjoint = field(default_factory=Implicit)
     layers: int = 1
     on_failure: OnFailure = "warn"
     # The fields of deepinv's own configuration come first and mean nothing here.

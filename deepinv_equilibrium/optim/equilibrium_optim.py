@@ -44,6 +44,7 @@ class EquilibriumOptim(BaseOptim):
     prior_gradient_if_g_first: ClassVar[bool] = False
     """Whether it does with ``g_first=True``."""
 
+    params_algo: Any
     solution: Solution | None
     """Report and state of the last equilibrium, without gradient; ``None`` before."""
 
@@ -53,10 +54,10 @@ class EquilibriumOptim(BaseOptim):
             (c for c in cls.__mro__ if c.__module__.startswith("deepinv.")), BaseOptim
         )
         if optimiser is not BaseOptim:
-            cls.__signature__ = signature_of(optimiser)  # type: ignore[attr-defined]
+            cls.__signature__ = signature_of(optimiser)
 
     def __init__(self, *args: Any, **kwargs: Any):
-        signature = type(self).__signature__  # type: ignore[attr-defined]
+        signature = type(self).__signature__
         given = bind(signature, self, args, kwargs)
         deq = given.get("DEQ")
         if deq is None or deq is False:

@@ -19,8 +19,8 @@ class MeasuredPhysics:
 
     - :math:`A^\top y` does not change, and is computed once (once more where gradients
       are recorded; deepinv recomputes it at every iteration).
-    - A proximal operator :math:`(I + \gamma A^\top A)^{-1}(z + \gamma A^\top y)` without
-      closed form is solved sample by sample, to the ``tol`` and ``max_iter`` of the
+    - A proximal operator
+      :math:`(I + \gamma A^\top A)^{-1}(z + \gamma A^\top y)` without closed form is solved sample by sample, to the ``tol`` and ``max_iter`` of the
       physics, and differentiated implicitly, with gradients for :math:`z`, :math:`y`,
       :math:`\gamma` and the parameters of the physics where autograd sends them.
       deepinv's couples the samples, and adds to the ``.grad`` of buffers at every
@@ -37,9 +37,9 @@ class MeasuredPhysics:
         self._cached: dict[bool, Tensor] = {}
         self.physics = copy.copy(physics)
         # An attribute of the copy, so that all its methods go through the cache.
-        self.physics.A_adjoint = self._adjoint  # type: ignore[method-assign]
+        self.physics.A_adjoint = self._adjoint
         if type(physics).prox_l2 is LinearPhysics.prox_l2:
-            self.physics.prox_l2 = self._prox_l2  # type: ignore[method-assign]
+            self.physics.prox_l2 = self._prox_l2
 
     def start_recording(self) -> None:
         """Forget what was computed with gradients: it belongs to another graph."""
@@ -65,14 +65,14 @@ class MeasuredPhysics:
         at_y = self._adjoint(y)
         with torch.no_grad():
             gap = frozen * (at_y - self.original.A_adjoint_A(z))
-            x = z + layout.unpack(shifted(layout.pack(gap)))
+            x = z + _image(layout, shifted(layout.pack(gap)))
         if not torch.is_grad_enabled():
             return x
         # The right side of x = z + gamma (A^T y - A^T A x), recorded at the solution:
         # its derivative through the inverse is that of x.
         right = z + gamma * (at_y - self.original.A_adjoint_A(x))
         change = layout.pack(right - right.detach())
-        return x + layout.unpack(_SymmetricSolve.apply(shifted, change))
+        return x + _image(layout, _SymmetricSolve.apply(shifted, change))
 
     def _shifted(
         self, layout: StateLayout, gamma: float | Tensor
@@ -80,7 +80,7 @@ class MeasuredPhysics:
         r""":math:`(I + \gamma A^\top A)^{-1}` on packed states."""
 
         def apply(v: Tensor) -> Tensor:
-            image = layout.unpack(v)
+            image = _image(layout, v)
             return v + layout.pack(gamma * self.original.A_adjoint_A(image))
 
         def solve(rhs: Tensor) -> Tensor:
@@ -106,6 +106,12 @@ class _SymmetricSolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         return None, _SymmetricSolve.apply(ctx.solve, grad)
+
+
+def _image(layout: StateLayout, packed: Tensor) -> Tensor:
+    image = layout.unpack(packed)
+    assert isinstance(image, Tensor)
+    return image
 
 
 def adjoint_image(physics: Physics, y: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Adjoint(ABC):
     differentiates_iterate: ClassVar[bool] = True
     """Whether the backward needs the Jacobian in the state."""
 
-    def require(self, solver: FixedPointSolver) -> None:
+    def require(self, solver: FixedPointSolver) -> None:  # noqa: B027 (most need none)
         """Refuse a solver that cannot provide what this adjoint reads."""
 
     @abstractmethod

@@ -95,7 +95,7 @@ class _Gate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]  # the signature is the Function's own
+    def forward(
         ctx: Any,
         transform: Transform,
         x: Tensor,
@@ -135,7 +135,7 @@ class _Once(torch.autograd.Function):
     tie it to everything the gradient depends on, so that no path goes round it."""
 
     @staticmethod
-    def forward(  # type: ignore[override]  # the signature is the Function's own
+    def forward(
         ctx: FunctionCtx, state: Tensor, output: Tensor | None, *anchors: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         return state.clone(), None if output is None else output.clone()
@@ -161,7 +161,7 @@ def gate(
     :param Recording recording: the evaluation that receives the cotangent.
     :return: the same values, whose gradient flows into the recording.
     """
-    return _Gate.apply(  # type: ignore[no-any-return, no-untyped-call]
+    return _Gate.apply(
         transform,
         x,
         x_output,

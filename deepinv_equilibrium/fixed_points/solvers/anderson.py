@@ -68,8 +68,7 @@ class AndersonIteration:
         self.count = 0
         self.mixed = x0.new_zeros(batch, size, n)
         self.residuals = x0.new_zeros(batch, size, n)
-        reals = {"dtype": torch.float64, "device": x0.device}
-        self.gram = torch.zeros(batch, size, size, **reals)
+        self.gram = x0.new_zeros(batch, size, size, dtype=torch.float64)
         self.valid = torch.zeros(batch, size, dtype=torch.bool, device=x0.device)
         # Below the rounding of the Gram matrix its eigenvalues mean nothing.
         self.ridge = 4 * torch.finfo(x0.dtype).eps

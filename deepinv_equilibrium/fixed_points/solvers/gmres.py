@@ -67,12 +67,11 @@ class KrylovCycle:
         self.basis = residual.new_zeros(batch, size + 1, n)
         scale = torch.where(norm > 0, norm, 1.0).to(residual.dtype)
         self.basis[:, 0] = residual / scale[:, None]
-        reals = {"dtype": torch.float64, "device": residual.device}
-        eye = torch.eye(size + 1, **reals)
+        eye = torch.eye(size + 1, dtype=torch.float64, device=residual.device)
         self.rotation = eye.repeat(batch, 1, 1)
         # Columns that a sample never fills stay those of the identity, with 0 beside.
         self.triangle = eye[:, :size].repeat(batch, 1, 1)
-        self.target = torch.zeros(batch, size + 1, **reals)
+        self.target = residual.new_zeros(batch, size + 1, dtype=torch.float64)
         self.target[:, 0] = norm
         self.filled = torch.zeros(batch, size, dtype=torch.bool, device=residual.device)
 

@@ -36,10 +36,8 @@ class Monitor:
         self.inverse_jacobian: LowRankInverse | None = None
         self.active = torch.ones(batch, dtype=torch.bool, device=x0.device)
         self.status = torch.full((batch,), int(Status.MAX_ITER), device=x0.device)
-        reals = {"dtype": torch.float64, "device": x0.device}
-        self.residual = torch.full((batch,), torch.inf, **reals)
-        self.absolute = torch.full((batch,), torch.inf, **reals)
-        self.last = torch.full((batch,), torch.inf, **reals)
+        unknown = x0.new_full((batch,), torch.inf, dtype=torch.float64)
+        self.residual = self.absolute = self.last = unknown
         self.first: Tensor | None = None
         self.deferred = False
         self.iterations = torch.zeros(batch, dtype=torch.long, device=x0.device)
