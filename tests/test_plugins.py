@@ -31,6 +31,16 @@ import torch
 x = torch.tensor([[[[10.0]]]], dtype=torch.float64)
 torch.testing.assert_close(denoiser(x, 1.0), 0.8 * x, rtol=1e-15, atol=0.0)
 assert type(denoiser).__module__ == "deq_plugin_example"
+
+model = plugins.create(
+    "reconstructors", "retune-pgd", denoiser="wiener", layers=2, restarts=3,
+    stepsize=0.5, sigma_denoiser=1.0, trainable_params=[],
+)
+from deepinv.physics import Denoising
+expected = x
+for _ in range(6):
+    expected = (expected - 0.5 * (expected - x)) / 2
+torch.testing.assert_close(model(x, Denoising()), expected, rtol=1e-14, atol=0.0)
 assert "deq_plugin_broken" not in sys.modules, "loading one plugin imported another"
 """
 

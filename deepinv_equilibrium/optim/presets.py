@@ -10,25 +10,19 @@ the denoiser, ``sigma_denoiser=0.03``, a step size, and ``trainable_params=["ste
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 from deepinv.models import Denoiser
-from deepinv.optim import L2, RED, BaseOptim, PnP, Prior
+from deepinv.optim import L2, RED, PnP, Prior
 
-from deepinv_equilibrium import plugins
-from deepinv_equilibrium.fixed_points import Adjoint, Anderson, Implicit, Solver
-from deepinv_equilibrium.optim import (
-    ADMM,
-    DRS,
-    GD,
-    HQS,
-    PDCP,
-    PGD,
-    Equilibrium,
-    ReTune,
-)
+from .. import plugins
+from ..fixed_points.adjoints import Adjoint, Implicit
+from ..fixed_points.failures import OnFailure
+from ..fixed_points.solvers import Anderson, FixedPointSolver
+from .equilibrium import Equilibrium, ReTune
+from .equilibrium_optim import EquilibriumOptim
+from .optimizers import ADMM, DRS, GD, HQS, PDCP, PGD
 
 
 def retune_pgd(
@@ -36,8 +30,9 @@ def retune_pgd(
     layers: int = 10,
     restarts: int = 10,
     rtol: float | None = None,
+    on_failure: OnFailure = "warn",
     **arguments: Any,
-) -> BaseOptim:
+) -> EquilibriumOptim:
     r"""
     Restarted proximal gradient descent with a denoiser in the place of the proximal
     map.
@@ -59,6 +54,8 @@ def retune_pgd(
     :param int restarts: applications :math:`T` of the block.
     :param float rtol: relative residual at which a sample stops restarting. Default:
         ``None``, all restarts.
+    :param str on_failure: what to do where a sample diverges or turns non-finite:
+        ``"warn"``, ``"raise"`` or ``"ignore"``.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`, such as
         ``stepsize``, ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for
@@ -68,7 +65,7 @@ def retune_pgd(
     :raises ValueError: if no denoiser has that name, or an argument is out of its
         range.
     """
-    configuration = ReTune(layers=layers, restarts=restarts, rtol=rtol)
+    configuration = ReTune(layers, restarts, rtol, on_failure)
     return _plug_and_play(PGD, PnP, denoiser, configuration, arguments)
 
 
@@ -87,33 +84,34 @@ class EquilibriumPreset:
     :param dict steps: default step sizes of the optimiser.
     """
 
-    optimizer: type[BaseOptim]
+    optimizer: type[EquilibriumOptim]
     prior: type[Prior] = PnP
-    steps: Mapping[str, float] = MappingProxyType({})
+    steps: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(
         self,
         denoiser: Denoiser | str,
-        solver: Solver = Anderson(),  # noqa: B008 (frozen)
-        adjoint: Adjoint = Implicit(),  # noqa: B008 (frozen)
+        solver: FixedPointSolver = Anderson(),
+        adjoint: Adjoint = Implicit(),
         layers: int = 1,
-        on_failure: str = "warn",
+        on_failure: OnFailure = "warn",
         **arguments: Any,
-    ) -> BaseOptim:
+    ) -> EquilibriumOptim:
         r"""
         Build the model.
 
         :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name in
             :mod:`deepinv_equilibrium.plugins`. Its weights are learned with the model
             unless they are frozen.
-        :param Solver solver: how the fixed point is found.
+        :param FixedPointSolver solver: how the fixed point is found.
         :param Adjoint adjoint: how it is differentiated.
         :param int layers: iterations in the map whose fixed point is sought; lists of
             parameters of this length are one per layer.
-        :param str on_failure: ``"warn"``, ``"raise"`` or ``"ignore"``.
+        :param str on_failure: what to do where a sample does not converge, forward or
+            backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
         :param arguments: arguments of the optimiser, such as ``stepsize``,
             ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
-        :return: (deepinv.optim.BaseOptim) the model, ready for
+        :return: the model, ready for
             :class:`deepinv.Trainer`.
         :raises TypeError: if the denoiser is neither a denoiser nor a name, or an
             argument is unknown.
@@ -140,7 +138,7 @@ deq_pgd = EquilibriumPreset(PGD)
 #: :math:`\nabla f(x) + \lambda (x - \operatorname{D}_\sigma(x)) = 0`. The default
 #: :math:`\tau = 1/2 = 1/(1 + \|A\|^2)` for :math:`\|A\| = 1` and :math:`\lambda = 1` is
 #: the largest of the convergence theorem of DE-GRAD (Gilton, Ongie and Willett 2021).
-deq_gd = EquilibriumPreset(GD, prior=RED, steps=MappingProxyType({"stepsize": 0.5}))
+deq_gd = EquilibriumPreset(GD, prior=RED, steps={"stepsize": 0.5})
 
 #: Half-quadratic splitting:
 #: :math:`x = \operatorname{D}_\sigma(\operatorname{prox}_{\tau f}(x))`, for any
@@ -159,16 +157,16 @@ deq_drs = EquilibriumPreset(DRS)
 #: :math:`\sigma \tau \leq 1`; the defaults :math:`\tau = 1` and :math:`\sigma = 0.9`
 #: leave a margin, so that the norm in which the iteration is averaged is not
 #: degenerate. Only :math:`\tau` is learned by default: keep an eye on the product.
-deq_pdcp = EquilibriumPreset(PDCP, steps=MappingProxyType({"stepsize_dual": 0.9}))
+deq_pdcp = EquilibriumPreset(PDCP, steps={"stepsize_dual": 0.9})
 
 
 def _plug_and_play(
-    optimizer: type[BaseOptim],
+    optimizer: type[EquilibriumOptim],
     prior: type[Prior],
     denoiser: Denoiser | str,
     configuration: Equilibrium | ReTune,
     arguments: Mapping[str, Any],
-) -> BaseOptim:
+) -> EquilibriumOptim:
     defaults = {
         "data_fidelity": L2(),
         "sigma_denoiser": 0.03,
