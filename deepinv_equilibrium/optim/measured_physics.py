@@ -20,8 +20,9 @@ class MeasuredPhysics:
     - :math:`A^\top y` does not change, and is computed once (once more where gradients
       are recorded; deepinv recomputes it at every iteration).
     - A proximal operator
-      :math:`(I + \gamma A^\top A)^{-1}(z + \gamma A^\top y)` without closed form is solved sample by sample, to the ``tol`` and ``max_iter`` of the
-      physics, and differentiated implicitly, with gradients for :math:`z`, :math:`y`,
+      :math:`(I + \gamma A^\top A)^{-1}(z + \gamma A^\top y)` without closed form is
+      solved sample by sample, to the ``tol`` and ``max_iter`` of the physics, and
+      differentiated implicitly, with gradients for :math:`z`, :math:`y`,
       :math:`\gamma` and the parameters of the physics where autograd sends them.
       deepinv's couples the samples, and adds to the ``.grad`` of buffers at every
       vector-Jacobian product, which an adjoint solve makes many of.

@@ -32,7 +32,8 @@ class PGD(EquilibriumOptim, deepinv.optim.PGD):
     :math:`\gamma < 2/L` it converges without a rate if there is a fixed point.
 
     Takes the arguments of :class:`deepinv.optim.PGD` and
-    :class:`deepinv.optim.BaseOptim`; ``DEQ`` may also be :class:`Equilibrium <deepinv_equilibrium.Equilibrium>` or
+    :class:`deepinv.optim.BaseOptim`; ``DEQ`` may also be
+    :class:`Equilibrium <deepinv_equilibrium.Equilibrium>` or
     :class:`ReTune <deepinv_equilibrium.ReTune>`. State dicts have deepinv's keys and
     natural values.
 
