@@ -111,8 +111,7 @@ class EquilibriumPreset:
             backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
         :param arguments: arguments of the optimiser, such as ``stepsize``,
             ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
-        :return: the model, ready for
-            :class:`deepinv.Trainer`.
+        :return: the model, ready for :class:`deepinv.Trainer`.
         :raises TypeError: if the denoiser is neither a denoiser nor a name, or an
             argument is unknown.
         :raises ValueError: if no denoiser has that name, or an argument is out of its
