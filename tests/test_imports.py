@@ -6,8 +6,9 @@ import ast
 import sys
 from pathlib import Path
 
-import deepinv_equilibrium
 import pytest
+
+import deepinv_equilibrium
 
 ROOT = Path(deepinv_equilibrium.__file__).parent
 # What each folder may import of the package, besides itself.
@@ -51,7 +52,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", (ROOT / "fixed_points").rglob("*.py"), ids=lambda p: p.stem
+    "path", sorted((ROOT / "fixed_points").rglob("*.py")), ids=lambda p: p.stem
 )
 def test_fixed_points_know_torch_only(path: Path) -> None:
     outside = {name.split(".")[0] for name in imports(path)} - {"deepinv_equilibrium"}
