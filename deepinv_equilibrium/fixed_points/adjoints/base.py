@@ -84,7 +84,8 @@ class Adjoint(ABC):
             )
         iterate = monitor.x.detach()
         before = step.evaluations
-        recording = self.record(step, iterate, monitor.excluded)
+        # Who is excluded is known only once a deferred evaluation has been observed.
+        recording = self.record(step, iterate, torch.zeros_like(monitor.active))
         made = step.evaluations - before
         if monitor.deferred:
             made -= 1
