@@ -77,11 +77,10 @@ class AndersonIteration:
         """Remember the evaluation and mix the history."""
         slot = self.count % self.residuals.shape[1]
         self.count += 1
-        residual = value - x
-        self.residuals[:, slot] = torch.where(active[:, None], residual, 0.0)
-        self.mixed[:, slot] = (
-            value if self.beta == 1 else torch.lerp(x, value, self.beta)
-        )
+        mixed = value if self.beta == 1 else torch.lerp(x, value, self.beta)
+        # A zero weight does not silence NaN: what is not learned from is not kept.
+        self.residuals[:, slot] = torch.where(active[:, None], value - x, 0.0)
+        self.mixed[:, slot] = torch.where(active[:, None], mixed, 0.0)
         self.valid[:, slot] = active
         row = (self.residuals @ self.residuals[:, slot, :, None])[..., 0].double()
         self.gram[:, slot, :] = row
