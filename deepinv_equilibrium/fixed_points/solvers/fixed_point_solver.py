@@ -106,6 +106,8 @@ class FixedPointSolver(Solver, ABC):
         """Next iterate of every sample, and where it is an accelerated proposal."""
         if not self.accelerated:
             proposal = iteration.propose(x, value, monitor.active)
+            if proposal is not value:  # over-relaxation may leave the domain
+                proposal = torch.where(step.inside(proposal)[:, None], proposal, value)
             return torch.where(monitor.active[:, None], proposal, monitor.x), retry
         iteration.forget(retry)
         proposal = iteration.propose(x, value, monitor.active & ~retry)
