@@ -11,6 +11,7 @@ from .base import Solver
 
 _RUNAWAY = 1e3  # growth of the residual at which an iteration is given up
 _GROWTH = 10.0  # growth over the whole solve that is called divergence
+_ROUNDING = 100.0  # units of rounding below which a residual is noise, and no growth
 
 
 class Monitor:
@@ -116,7 +117,9 @@ class Monitor:
         ended = Status.COMPLETED if self.solver.has_fixed_budget else Status.MAX_ITER
         self.status = torch.where(self.active, int(ended), self.status)
         assert self.first is not None
-        grown = self.active & (self.last > _GROWTH * self.first)
+        size = torch.linalg.vector_norm(self.value.detach(), dim=1, dtype=torch.float64)
+        noise = _ROUNDING * torch.finfo(self.value.dtype).eps * size
+        grown = self.active & (self.last > _GROWTH * self.first) & (self.last > noise)
         self.status = torch.where(grown, int(Status.DIVERGED), self.status)
 
     def report(self, extra_evaluations: int = 0) -> Report:
