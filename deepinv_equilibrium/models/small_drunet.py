@@ -37,13 +37,13 @@ class SmallDRUNet(DRUNet):
     the training photos of :class:`deepinv_equilibrium.datasets.Photos` alone. Their
     PSNR in dB on whole photos of the test split, in colour:
 
-    ============= ======= ====== ===== ===== =====
+    ============== ======= ====== ===== ===== =====
     :math:`\sigma` chelsea retina coins moon  page
-    ============= ======= ====== ===== ===== =====
-    0.025         38.68   43.64  38.69 43.01 38.74
-    0.05          34.93   39.92  34.33 40.19 34.07
-    0.1           31.38   35.62  30.50 37.58 29.73
-    ============= ======= ====== ===== ===== =====
+    ============== ======= ====== ===== ===== =====
+    0.025          38.68   43.64  38.69 43.01 38.74
+    0.05           34.93   39.92  34.33 40.19 34.07
+    0.1            31.38   35.62  30.50 37.58 29.73
+    ============== ======= ====== ===== ===== =====
 
     :param int in_channels: channels of the images. The bundled weights are for 3
         (colour) and for 1 (grey): the latter are the former, folded so that a grey

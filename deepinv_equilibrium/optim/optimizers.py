@@ -48,7 +48,7 @@ class PGD(EquilibriumOptim, deepinv.optim.PGD):
     ...     DEQ=deq.Equilibrium(deq.Anderson(rtol=1e-6)),
     ... )
     >>> y = torch.ones(1, 1, 4, 4)
-    >>> print(round(float(model(y, physics).mean()), 4))  # of x = y / 2
+    >>> print(round(model(y, physics).mean().item(), 4))  # of x = y / 2
     0.5
     """
 
