@@ -14,7 +14,12 @@ from ..solution import BackwardSlot
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
 from ..solvers.monitor import Monitor
 from ..step import PackedStep
-from .gate import Recording, Transform, finite_saved_tensors, gate
+from .exclusion import (
+    annihilate_zero_cotangents,
+    finite_saved_tensors,
+    nodes_behind,
+)
+from .gate import Recording, Transform, gate
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,7 @@ class Adjoint(ABC):
             before = step.evaluations
             with finite_saved_tensors():
                 recording = self.record(step, iterate, monitor.excluded)
+            annihilate_zero_cotangents((recording[-1].value, recording[-1].output))
             made += step.evaluations - before
         slot = BackwardSlot()
         x, x_output = monitor.value.detach(), monitor.output
@@ -131,19 +137,8 @@ class Adjoint(ABC):
 def _depends_on_more(recording: Recording, iterate: Tensor) -> bool:
     """Whether the recording reaches a leaf besides the iterate: else there is nothing
     to differentiate with respect to, and no graph should be handed out."""
-    seen = set()
-    nodes = [
-        tensor.grad_fn
-        for tensor in (recording.value, recording.output)
-        if tensor is not None and tensor.grad_fn is not None
-    ]
-    while nodes:
-        node = nodes.pop()
-        if node in seen:
-            continue
-        seen.add(node)
+    for node in nodes_behind((recording.value, recording.output)):
         leaf = getattr(node, "variable", None)
         if leaf is not None and leaf is not iterate:
             return True
-        nodes.extend(parent for parent, _ in node.next_functions if parent is not None)
     return False

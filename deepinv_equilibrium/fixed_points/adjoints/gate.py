@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -87,6 +86,11 @@ Transform: TypeAlias = Callable[[Recording, Cotangent], Tensor]
 """From the cotangent of the fixed point to that of the recorded value."""
 
 
+def identity(recording: Recording, cotangent: Cotangent) -> Tensor:
+    """Send the cotangent into the recording as it is."""
+    return cotangent.state
+
+
 class _Gate(torch.autograd.Function):
     """Returns the fixed point, and sends the transformed cotangent into a recording.
 
@@ -144,7 +148,8 @@ class _Once(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *grads: Tensor | None) -> Any:
         raise NotImplementedError(
             "The gradient of a fixed point cannot be differentiated again with this "
-            "adjoint; use adjoint=Unrolled(), whose second derivatives are right."
+            "adjoint, nor where a sample turned non-finite; use adjoint=Unrolled(), "
+            "whose second derivatives are right, on finite samples."
         )
 
 
@@ -170,21 +175,3 @@ def gate(
         recording.iterate,
         recording.excluded,
     )
-
-
-@contextmanager
-def finite_saved_tensors() -> Iterator[None]:
-    r"""
-    Record with every non-finite number that is saved for the backward replaced by 0.
-
-    A sample that turned non-finite has a zero cotangent, but :math:`0 \cdot \infty` in
-    the backward of a layer would still poison the gradient of the weights.
-    """
-
-    def pack(tensor: Tensor) -> Tensor:
-        if tensor.is_floating_point() or tensor.is_complex():
-            return torch.nan_to_num(tensor.detach(), 0.0, 0.0, 0.0)
-        return tensor.detach()
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield

@@ -14,7 +14,7 @@ from ..solvers.base import require_count
 from ..solvers.monitor import Monitor
 from ..step import PackedStep
 from .base import Adjoint
-from .gate import Cotangent, Recording, Transform
+from .gate import Recording, Transform, identity
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,4 @@ class JacobianFree(Adjoint):
         self, monitor: Monitor, slot: BackwardSlot, on_failure: OnFailure
     ) -> Transform:
         """The identity."""
-        return _identity
-
-
-def _identity(recording: Recording, cotangent: Cotangent) -> Tensor:
-    return cotangent.state
+        return identity

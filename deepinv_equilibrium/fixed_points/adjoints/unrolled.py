@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..failures import OnFailure
@@ -13,7 +12,8 @@ from ..solvers.fixed_point_solver import FixedPointSolver, Observer
 from ..solvers.monitor import Monitor
 from ..step import PackedStep
 from .base import Adjoint, Tracked
-from .gate import Transform, finite_saved_tensors
+from .exclusion import annihilate_zero_cotangents, finite_saved_tensors
+from .gate import Recording, Transform, gate, identity
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Unrolled(Adjoint):
     def transform(
         self, monitor: Monitor, slot: BackwardSlot, on_failure: OnFailure
     ) -> Transform:
-        """There is none: autograd has recorded everything."""
-        raise NotImplementedError
+        """The identity: autograd has recorded everything."""
+        return identity
 
     def track(
         self,
@@ -51,14 +51,14 @@ class Unrolled(Adjoint):
         monitor = solver.run(step, x0, observer=observer)
         monitor.finish()
         made = step.evaluations
-        excluded = monitor.excluded
+        x, output, excluded = monitor.value, monitor.output, monitor.excluded
         if bool(excluded.any()):
             with finite_saved_tensors():
                 monitor = solver.run(step, x0)
             monitor.finish()
-        x, output = monitor.value, monitor.output
-        x = torch.where(excluded[:, None], x.detach(), x)
-        if output is not None:
-            where = excluded.reshape(-1, *[1] * (output.ndim - 1))
-            output = torch.where(where, output.detach(), output)
+            recording = Recording(monitor.value, monitor.output, x0, excluded)
+            annihilate_zero_cotangents((recording.value, recording.output))
+            x, output = gate(
+                identity, monitor.value.detach(), monitor.output, recording
+            )
         return Tracked(monitor, x, output, step.evaluations - made, BackwardSlot())

@@ -1,0 +1,214 @@
+"""Problems with known answers, and steps that tell what was done with them."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepinv_equilibrium.fixed_points import State, Step
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A family of steps: from its parameters to a step."""
+
+    step: Callable[..., Step]
+    parameters: tuple[Tensor, ...]
+    x0: State
+
+
+def contraction(n: int, rate: float, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A random matrix of spectral norm ``rate``."""
+    matrix = torch.randn(n, n, dtype=torch.float64)
+    return (rate * matrix / torch.linalg.matrix_norm(matrix, 2)).to(dtype)
+
+
+def _leaf(value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64).clone().requires_grad_()
+
+
+def _linear() -> Problem:
+    parameters = (contraction(4, 0.7), 0.9, torch.randn(3, 4, dtype=torch.float64))
+    return Problem(
+        lambda weight, scale, y: lambda x: scale * x @ weight.mT + y,
+        tuple(map(_leaf, parameters)),
+        torch.zeros(3, 4, dtype=torch.float64),
+    )
+
+
+def _convolution() -> Problem:
+    kernel = 0.15 * torch.randn(2, 2, 3, 3, dtype=torch.float64)
+    y = torch.randn(2, 2, 3, 4, dtype=torch.float64)
+    return Problem(
+        lambda weight, scale, y: (
+            lambda x: scale * torch.tanh(torch.conv2d(x, weight, padding=1)) + y
+        ),
+        tuple(map(_leaf, (kernel, 0.7, y))),
+        torch.ones_like(y),
+    )
+
+
+def _complex_pair() -> Problem:
+    """Three real and two complex numbers, coupled; conjugation included."""
+
+    def build(weight: Tensor, scale: Tensor, y: Tensor) -> Step:
+        def step(state: State) -> State:
+            u, z = state
+            return (
+                scale * torch.tanh(u @ weight.mT) + 0.2 * torch.cat([z.real, y], 1),
+                0.3j * z.conj() + torch.complex(y.expand(-1, 2), 0.2 * u[:, :2]),
+            )
+
+        return step
+
+    y = torch.randn(2, 1, dtype=torch.float64)
+    x0 = torch.zeros(2, 3, dtype=torch.float64)
+    return Problem(
+        build,
+        tuple(map(_leaf, (contraction(3, 0.8), 0.6, y))),
+        (x0, torch.ones(2, 2, dtype=torch.complex128)),
+    )
+
+
+def _potential() -> Problem:
+    """Gradient steps on a convex function: the Jacobian is symmetric."""
+
+    def build(weight: Tensor, stepsize: Tensor, y: Tensor) -> Step:
+        def gradient(x: Tensor) -> Tensor:
+            return x @ weight @ weight.mT + 0.5 * x + torch.tanh(x) - y
+
+        return lambda x: x - stepsize * gradient(x)
+
+    y = torch.randn(3, 4, dtype=torch.float64)
+    return Problem(
+        build, tuple(map(_leaf, (contraction(4, 1.0), 0.7, y))), torch.zeros_like(y)
+    )
+
+
+_PROBLEMS = {
+    "linear": _linear,
+    "convolution": _convolution,
+    "complex-pair": _complex_pair,
+    "potential": _potential,
+}
+
+
+@pytest.fixture(params=list(_PROBLEMS))
+def problem(request: pytest.FixtureRequest) -> Problem:
+    """Each problem in turn; one by name where parametrised indirectly."""
+    return _PROBLEMS[request.param]()
+
+
+@pytest.fixture
+def random_contraction() -> Callable[..., Tensor]:
+    """From a size and a rate to a random matrix of that spectral norm."""
+    return contraction
+
+
+@dataclass
+class LoggedStep:
+    """A step that logs its evaluations, and whether autograd was recording."""
+
+    step: Step
+    recorded: list[bool] = field(default_factory=list)
+
+    def __call__(self, state: State) -> State:
+        self.recorded.append(torch.is_grad_enabled())
+        return self.step(state)
+
+    @property
+    def evaluations(self) -> int:
+        return len(self.recorded)
+
+
+@pytest.fixture
+def logged() -> type[LoggedStep]:
+    return LoggedStep
+
+
+class OutputStep:
+    r"""
+    :math:`f(x) = c \tanh(x W^\top) + y` with the output :math:`\sin(x V^\top) + y`.
+    """
+
+    def __init__(self, weight: Tensor, scale: Tensor, y: Tensor, readout: Tensor):
+        self.weight, self.scale, self.y, self.readout = weight, scale, y, readout
+
+    def __call__(self, state: State) -> State:
+        return self.evaluate(state)[0]
+
+    def evaluate(self, state: State) -> tuple[State, Tensor]:
+        assert isinstance(state, Tensor)
+        value = self.scale * torch.tanh(state @ self.weight.mT) + self.y
+        return value, torch.sin(state @ self.readout.mT) + self.y[:, :2]
+
+
+@pytest.fixture
+def output_problem() -> Problem:
+    """A step whose output has another shape than its state."""
+    y = torch.randn(3, 4, dtype=torch.float64)
+    readout = torch.randn(2, 4, dtype=torch.float64)
+    return Problem(
+        OutputStep,
+        tuple(map(_leaf, (contraction(4, 0.8), 0.9, y, readout))),
+        torch.zeros_like(y),
+    )
+
+
+class LiveBytes:
+    """Bytes of the tensors alive: those Python sees, and those autograd saved."""
+
+    def __init__(self) -> None:
+        self._saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
+
+    def hold(self, tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor.detach())
+        self._saved.add(saved)
+        return saved
+
+    @property
+    def saved(self) -> int:
+        """Bytes held by graphs."""
+        return sum(saved.tensor.nbytes for saved in self._saved)
+
+    @property
+    def total(self) -> int:
+        """Bytes in storages that any live tensor refers to."""
+        storages = {}
+        for thing in gc.get_objects():
+            if issubclass(type(thing), Tensor):
+                storage = thing.untyped_storage()
+                storages[storage.data_ptr()] = storage.nbytes()
+        return sum(storages.values())
+
+
+class _Saved:
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+
+
+@pytest.fixture
+def live_bytes() -> Callable[[], object]:
+    """A context in which the cyclic collector is off and live bytes are counted."""
+
+    @contextmanager
+    def counting() -> Iterator[LiveBytes]:
+        live = LiveBytes()
+        gc.collect()
+        gc.disable()
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(
+                live.hold, lambda saved: saved.tensor
+            ):
+                yield live
+        finally:
+            gc.enable()
+
+    return counting

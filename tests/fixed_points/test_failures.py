@@ -1,0 +1,301 @@
+"""What fails is named, keeps a finite value, and harms no other sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepinv_equilibrium.fixed_points import (
+    CG,
+    CGNE,
+    GMRES,
+    SHINE,
+    Adjoint,
+    Anderson,
+    Broyden,
+    ConvergenceError,
+    ConvergenceWarning,
+    FixedPointSolver,
+    Implicit,
+    JacobianFree,
+    Neumann,
+    Picard,
+    Solution,
+    Status,
+    Unrolled,
+    fixed_point,
+)
+
+F64 = torch.float64
+TYPES = [Picard, Anderson, Broyden]
+ADJOINTS = [
+    Implicit(GMRES(rtol=1e-12)),
+    Implicit(CGNE(rtol=1e-12)),
+    Implicit(Anderson(rtol=1e-12)),
+    Implicit(Broyden(rtol=1e-12)),
+    Implicit(Picard(rtol=1e-12, max_iter=300)),
+    Neumann(),
+    JacobianFree(),
+    JacobianFree(steps=3),
+    SHINE(),
+    SHINE(refine=2),
+    Unrolled(),
+]
+
+
+def solvers_for(adjoint: Adjoint) -> list[FixedPointSolver]:
+    """Those it works with, tight enough for results to be compared."""
+    if isinstance(adjoint, SHINE):
+        return [Broyden(rtol=1e-10)]
+    plain = [Picard(rtol=1e-10, max_iter=200), Picard(rtol=0, max_iter=9)]
+    return plain if isinstance(adjoint, Unrolled) else [*plain, Anderson(rtol=1e-10)]
+
+
+# How a sample turns non-finite: the arithmetic of a step, of its state, its weights
+# and a measurement in which the last sample is bad.
+def _tainted(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
+    """The measurement itself is NaN."""
+    return torch.tanh(x @ weight) * y
+
+
+def _root(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
+    """The square root of a negative number, whose derivative is not finite."""
+    return torch.sqrt((x @ weight) / 4 + y)
+
+
+def _quotient(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
+    """A division by zero."""
+    return torch.tanh(x @ weight) / y
+
+
+def _logarithm(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
+    return torch.log(3 + torch.tanh(x @ weight) + y)
+
+
+def _overflow(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
+    return torch.tanh(x @ weight) + torch.exp(y)
+
+
+BAD = {
+    _tainted: torch.nan,
+    _root: -torch.inf,
+    _quotient: 0.0,
+    _logarithm: -torch.inf,
+    _overflow: 1e4,
+}
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
+@pytest.mark.parametrize("formula", list(BAD), ids=lambda f: f.__name__[1:])
+def test_a_sample_that_turns_nonfinite_changes_nothing_for_the_others(
+    formula: Any, adjoint: Adjoint, random_contraction: Callable[..., Tensor]
+) -> None:
+    matrix = random_contraction(4, 0.4)
+    good = 1 + torch.rand(2, 4, dtype=F64)
+    bad = torch.cat([good, torch.full((1, 4), BAD[formula], dtype=F64)])
+    for solver in solvers_for(adjoint):
+        answers = []
+        for data in (good, bad):
+            weight, y = matrix.clone().requires_grad_(), data.clone().requires_grad_()
+            x0 = torch.ones_like(data)
+            solution = fixed_point(
+                lambda x: formula(x, weight, y),  # noqa: B023
+                x0,
+                solver,
+                adjoint,
+                on_failure="ignore",
+            )
+            grads = torch.autograd.grad(solution.x.square().sum(), (weight, y))
+            answers.append((solution, *grads))
+        (clean, clean_weight, clean_y), (other, weight_grad, y_grad) = answers
+        assert other.status == (*clean.status, Status.NONFINITE)
+        torch.testing.assert_close(other.x[:2], clean.x, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(other.x[2], torch.ones(4, dtype=F64))  # x0
+        torch.testing.assert_close(weight_grad, clean_weight, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(y_grad[:2], clean_y, rtol=1e-12, atol=1e-12)
+        assert torch.equal(y_grad[2], torch.zeros(4, dtype=F64))
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
+def test_a_sample_that_turns_nonfinite_late_keeps_its_last_finite_iterate(
+    adjoint: Adjoint,
+) -> None:
+    """x -> 2 x overflows, or meets the pole of a logarithm on the way."""
+    for solver in solvers_for(adjoint):
+        if not isinstance(solver, Picard):
+            continue
+        scale = torch.tensor([[0.5], [3.0]], dtype=F64, requires_grad=True)
+        solution = fixed_point(
+            lambda x: scale * x + torch.log(50 - x),  # noqa: B023
+            torch.ones(2, 1, dtype=F64),
+            solver,
+            adjoint,
+            on_failure="ignore",
+        )
+        assert solution.status[1] is Status.NONFINITE
+        x, orbit = 1.0, []
+        while x < 50:
+            orbit.append(x)
+            x = 3 * x + float(torch.log(torch.tensor(50 - x, dtype=F64)))
+        assert float(solution.x[1].detach()) == pytest.approx(x, rel=1e-12)
+        (gradient,) = torch.autograd.grad(solution.x.sum(), scale)
+        assert gradient[1] == 0
+        assert float(gradient[0]) > 0
+
+
+def test_complex_states_keep_nan_to_their_sample() -> None:
+    y = torch.tensor([[1 + 1j], [complex("nan")]], dtype=torch.complex128)
+    weight = torch.tensor(0.5 + 0.2j, dtype=torch.complex128, requires_grad=True)
+    solution = fixed_point(
+        lambda x: weight * x * y, torch.ones_like(y), on_failure="ignore"
+    )
+    assert solution.status == (Status.CONVERGED, Status.NONFINITE)
+    (gradient,) = torch.autograd.grad(solution.x.abs().sum(), weight)
+    assert gradient.isfinite()
+
+
+@pytest.mark.parametrize("solver_type", TYPES)
+def test_nan_in_the_initial_state(solver_type: Any) -> None:
+    x0 = torch.tensor([[1.0], [torch.nan]], dtype=F64)
+    with pytest.warns(ConvergenceWarning, match=r"NONFINITE \(sample 1\)"):
+        solution = fixed_point(lambda x: x / 2 + 1, x0, solver_type())
+    torch.testing.assert_close(solution.x[0], x0.new_tensor([2.0]), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("rtol", [1e-4, 0.0])
+def test_an_expansive_step_diverges(rtol: float) -> None:
+    solver = Picard(max_iter=30, rtol=rtol)
+    with pytest.warns(ConvergenceWarning, match=r"DIVERGED \(sample 0\): The residual"):
+        solution = fixed_point(
+            lambda x: torch.tensor([[2.0], [0.1]]) * x + 1, torch.zeros(2, 1), solver
+        )
+    assert solution.status[0] is Status.DIVERGED
+    assert not solution.status[1].failed
+    assert solution.x.isfinite().all()
+    if rtol:  # given up early, at a thousand times the first residual
+        assert int(solution.iterations[0]) == 11
+
+
+@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_overflow_ends_as_a_failure_with_a_finite_value(
+    solver_type: Any, dtype: torch.dtype
+) -> None:
+    solver = solver_type(rtol=0, max_iter=60)
+    solution = fixed_point(
+        lambda x: x**3 + 1,
+        torch.full((1, 2), 3.0, dtype=dtype),
+        solver,
+        on_failure="ignore",
+    )
+    assert solution.status[0].failed or solver_type is not Picard
+    assert solution.x.isfinite().all()
+    assert solution.residual.isfinite().all()
+
+
+@pytest.mark.parametrize("solver_type", [Anderson, Broyden])
+def test_acceleration_solves_an_expansive_affine_step(solver_type: Any) -> None:
+    solution = fixed_point(
+        lambda x: 1.5 * x + 1, torch.zeros(1, 3, dtype=F64), solver_type()
+    )
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.x, torch.full((1, 3), -2.0, dtype=F64))
+
+
+def _diverging(on_failure: Any, adjoint: Adjoint | None = None) -> Solution:
+    return fixed_point(
+        lambda x: 2 * x + 1,
+        torch.zeros(1, 1),
+        Picard(),
+        on_failure=on_failure,
+    )
+
+
+def test_raise_carries_the_solution() -> None:
+    with pytest.raises(ConvergenceError, match="fixed-point solve: 1 of 1") as caught:
+        _diverging("raise")
+    assert isinstance(caught.value.solution, Solution)
+    assert caught.value.solution.status == (Status.DIVERGED,)
+    assert caught.value.solution.x.isfinite().all()
+
+
+def test_ignore_says_nothing() -> None:
+    assert _diverging("ignore").failed_count == 1  # warnings are errors here
+
+
+def test_a_warning_is_the_callers_to_silence() -> None:
+    with pytest.warns(ConvergenceWarning) as caught:
+        _diverging("warn")
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("on_failure", ["error", None, True, "WARN"])
+def test_any_other_answer_to_failure_is_refused(on_failure: Any) -> None:
+    with pytest.raises(ValueError, match=f"on_failure must be one of .*{on_failure!r}"):
+        _diverging(on_failure)
+
+
+def _backward(on_failure: Any, solver: Any) -> tuple[Solution, Tensor]:
+    """A nonsymmetric Jacobian, and a budget too small for it."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(6, 6, dtype=F64, generator=generator)
+    weight = 0.95 * weight / torch.linalg.matrix_norm(weight, 2)
+    y = torch.ones(1, 6, dtype=F64, requires_grad=True)
+    solution = fixed_point(
+        lambda x: x @ weight.mT + y,
+        torch.zeros(1, 6, dtype=F64),
+        Anderson(),
+        Implicit(solver),
+        on_failure,
+    )
+    return solution, y
+
+
+SHORT = [
+    solver_type(max_iter=2, rtol=1e-10)
+    for solver_type in (GMRES, CGNE, Picard, Anderson, Broyden)
+]
+
+
+@pytest.mark.parametrize("solver", SHORT, ids=str)
+def test_the_backward_fails_aloud(solver: Any) -> None:
+    solution, y = _backward("warn", solver)
+    with pytest.warns(ConvergenceWarning, match="adjoint solve.*\n.*MAX_ITER"):
+        solution.x.sum().backward()
+    assert solution.backward is not None
+    assert solution.backward.status == (Status.MAX_ITER,)
+    assert f"backward: {solution.backward}" in str(solution)
+
+    solution, y = _backward("raise", solver)
+    with pytest.raises(ConvergenceError, match="adjoint solve") as caught:
+        solution.x.sum().backward()
+    assert caught.value.solution is solution.backward
+    assert y.grad is None
+
+    solution, y = _backward("ignore", solver)
+    solution.x.sum().backward()
+    assert y.grad is not None
+
+
+def test_conjugate_gradients_name_what_they_cannot_solve() -> None:
+    y = torch.ones(1, 2, dtype=F64, requires_grad=True)
+    # I - J^T = [[1, -.5], [.5, -1]] has no definite symmetric part.
+    weight = torch.tensor([[0.0, 0.5], [-0.5, 2.0]], dtype=F64)
+    x = fixed_point(
+        lambda x: x @ weight.mT + y, torch.zeros(1, 2).double(), adjoint=Implicit(CG())
+    ).x
+    with pytest.warns(ConvergenceWarning, match="DIVERGED.*for CG, use GMRES"):
+        (x * torch.tensor([0.1, 1.0])).sum().backward()
+
+
+def test_neumann_series_of_an_expansive_step_is_named() -> None:
+    y = torch.ones(1, 1, dtype=F64, requires_grad=True)
+    x = fixed_point(
+        lambda x: 2 * x + y, torch.zeros(1, 1).double(), adjoint=Neumann(order=6)
+    ).x
+    with pytest.warns(ConvergenceWarning, match="series of Neumann.*\nDIVERGED"):
+        x.sum().backward()
