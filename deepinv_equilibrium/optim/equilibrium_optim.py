@@ -62,7 +62,7 @@ class EquilibriumOptim(BaseOptim):
         deq = given.get("DEQ")
         if deq is None or deq is False:
             super().__init__(**given)
-            check_trainable(given.get("trainable_params") or (), self.params_algo)
+            check_trainable(given.get("trainable_params") or (), self.init_params_algo)
             self.equilibrium: Equilibrium | None = None
         else:
             self._init_equilibrium(deq, given, signature)
