@@ -110,10 +110,13 @@ class StateLayout:
         :param torch.Tensor packed: a matrix of shape :math:`(B, n)`.
         :return: the state it stands for.
         """
-        components = []
-        for part, shape, dtype in zip(
-            packed.split(self.sizes, dim=1), self.shapes, self.dtypes, strict=True
+        components, start = [], 0
+        for size, shape, dtype in zip(
+            self.sizes, self.shapes, self.dtypes, strict=True
         ):
+            # Not split: views of which there are several cannot be changed in place.
+            part = packed.narrow(1, start, size)
+            start += size
             if dtype.is_complex:
                 # Not a view: after a real part of odd size its strides would not fit.
                 part = torch.complex(*part.reshape(*shape, 2).unbind(-1))

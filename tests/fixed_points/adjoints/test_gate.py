@@ -1,0 +1,151 @@
+"""Second derivatives: right, or refused by every route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepinv_equilibrium.fixed_points import (
+    CGNE,
+    SHINE,
+    Adjoint,
+    Anderson,
+    Broyden,
+    Implicit,
+    JacobianFree,
+    Neumann,
+    Picard,
+    fixed_point,
+)
+
+F64 = torch.float64
+ADJOINTS = [
+    Implicit(),
+    Implicit(CGNE()),
+    Implicit(Anderson()),
+    Implicit(Broyden()),
+    Neumann(order=0),
+    Neumann(),
+    JacobianFree(),
+    JacobianFree(steps=3),
+    SHINE(),
+]
+REFUSED = "cannot be differentiated again"
+
+
+def solver_for(adjoint: Adjoint) -> Any:
+    return Broyden() if isinstance(adjoint, SHINE) else Anderson()
+
+
+@pytest.fixture(params=ADJOINTS, ids=str)
+def once(request: pytest.FixtureRequest, random_contraction: Callable[..., Tensor]):
+    """A solution, its parameter and measurement."""
+    theta = random_contraction(3, 0.7).requires_grad_()
+    y = torch.randn(2, 3, dtype=F64, requires_grad=True)
+    solution = fixed_point(
+        lambda x: torch.tanh(x @ theta) + y,
+        torch.zeros(2, 3, dtype=F64),
+        solver_for(request.param),
+        request.param,
+    )
+    return solution.x, theta, y
+
+
+def test_first_derivative_with_create_graph(once: Any) -> None:
+    x, theta, y = once
+    plain = torch.autograd.grad(x.square().sum(), (theta, y), retain_graph=True)
+    grads = torch.autograd.grad(x.square().sum(), (theta, y), create_graph=True)
+    assert all(gradient.requires_grad for gradient in grads)
+    for gradient, expected in zip(grads, plain, strict=True):
+        assert torch.equal(gradient.detach(), expected)
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["theta", "y"])
+@pytest.mark.parametrize("second", [0, 1], ids=["theta", "y"])
+@pytest.mark.parametrize("power", [1, 2], ids=["linear loss", "quadratic loss"])
+def test_second_derivatives_are_refused(
+    once: Any, first: int, second: int, power: int
+) -> None:
+    x, *parameters = once
+    loss = (x**power).sum()
+    (gradient,) = torch.autograd.grad(loss, parameters[first], create_graph=True)
+    with pytest.raises(NotImplementedError, match=REFUSED):
+        torch.autograd.grad(gradient.sum(), parameters[second])
+
+
+def test_second_derivatives_through_the_target_are_refused(once: Any) -> None:
+    x, theta, y = once
+    target = torch.zeros_like(x, requires_grad=True)
+    loss = (x - target).square().sum()
+    (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+    with pytest.raises(NotImplementedError, match=REFUSED):
+        torch.autograd.grad(gradient.sum(), target)
+
+
+def test_a_gradient_penalty_is_refused_in_backward(once: Any) -> None:
+    x, theta, y = once
+    (gradient,) = torch.autograd.grad(x.sum(), y, create_graph=True)
+    with pytest.raises(NotImplementedError, match=REFUSED):
+        gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
+@pytest.mark.parametrize("through", ["x", "output", "both"])
+def test_second_derivatives_through_an_output_are_refused(
+    output_problem: Any, adjoint: Adjoint, through: str
+) -> None:
+    step = output_problem.step(*output_problem.parameters)
+    solution = fixed_point(step, output_problem.x0, solver_for(adjoint), adjoint)
+    loss = 0.0
+    if through != "output":
+        loss = loss + solution.x.sum()
+    if through != "x":
+        loss = loss + solution.output.sum()
+    weight = output_problem.parameters[0]
+    (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+    with pytest.raises(NotImplementedError, match=REFUSED):
+        torch.autograd.grad(gradient.sum(), weight)
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
+def test_a_loss_on_one_of_state_and_output(
+    output_problem: Any, adjoint: Adjoint
+) -> None:
+    """The gradient is linear in the cotangents: absent ones count as zero."""
+    step = output_problem.step(*output_problem.parameters)
+    solution = fixed_point(
+        step, output_problem.x0, solver_for(adjoint), adjoint, "ignore"
+    )
+    assert solution.output is not None
+    kwargs = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    losses = (solution.x.sin().sum(), solution.output.cos().sum())
+    parts = [torch.autograd.grad(x, output_problem.parameters, **kwargs) for x in losses]
+    whole = torch.autograd.grad(sum(losses), output_problem.parameters, **kwargs)
+    # The iterative adjoints stop at their tolerance, of another right side each time.
+    tolerance = 1e-2 if isinstance(adjoint, Implicit) else 1e-10
+    for one, other, both in zip(*parts, whole, strict=True):
+        difference = torch.linalg.vector_norm(one + other - both)
+        assert difference <= tolerance * torch.linalg.vector_norm(both)
+
+
+@pytest.mark.parametrize("adjoint", [Implicit(), JacobianFree()], ids=str)
+def test_the_initial_state_has_no_gradient(adjoint: Adjoint) -> None:
+    x0 = torch.ones(1, 2, dtype=F64, requires_grad=True)
+    y = torch.ones(1, 2, dtype=F64, requires_grad=True)
+    solution = fixed_point(lambda x: x / 2 + y, x0, Picard(), adjoint)
+    grads = torch.autograd.grad(solution.x.sum(), (x0, y), allow_unused=True)
+    assert grads[0] is None
+    assert grads[1] is not None
+
+
+def test_the_value_may_be_changed_in_place() -> None:
+    """What the backward needs is not the tensor that is handed out."""
+    y = torch.ones(1, 2, dtype=F64, requires_grad=True)
+    x = fixed_point(lambda x: torch.tanh(x) / 2 + y, torch.zeros(1, 2).double()).x
+    expected = torch.autograd.grad(x.sum(), y, retain_graph=True)
+    x.mul_(1.0)
+    torch.testing.assert_close(torch.autograd.grad(x.sum(), y), expected)
