@@ -99,6 +99,13 @@ def add_references(
         lines.extend(["", "|sep|", "", ":References:", "", ".. footbibliography::", ""])
 
 
+def add_gallery_references(app: object, docname: str, source: list[str]) -> None:
+    """End a page of the gallery that cites with its references."""
+    if docname.startswith("auto_gallery/") and ":footcite:" in source[0]:
+        source[0] += "\n.. rubric:: References\n\n.. footbibliography::\n"
+
+
 def setup(app: object) -> None:
     """Connect the hooks of this file."""
     app.connect("autodoc-process-docstring", add_references)
+    app.connect("source-read", add_gallery_references)
