@@ -45,7 +45,10 @@ class CG(LinearSolver):
             monitor.stop(curvature[:, 0] <= 0, Status.DIVERGED)
             where = monitor.active[:, None]
             length = torch.where(where, square / curvature, 0.0).to(rhs.dtype)
-            v = v + length * p
+            finite = torch.isfinite(v + length * p).all(dim=1)
+            monitor.stop(~finite, Status.NONFINITE)
+            where = monitor.active[:, None]
+            v = torch.where(where, v + length * p, v)
             r = torch.where(where, r - length * product, r)
             previous, square = square, dot(r, r)
             monitor.observe(square.sqrt()[:, 0])

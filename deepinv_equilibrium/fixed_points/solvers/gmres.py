@@ -47,6 +47,7 @@ class GMRES(LinearSolver):
                 monitor.count()
                 finite = torch.isfinite(residual).all(dim=1)
                 monitor.stop(~finite, Status.NONFINITE)
+            residual = torch.where(monitor.active[:, None], residual, 0.0)
             cycle = KrylovCycle(residual, min(self.restart, self.max_iter - done))
             done += cycle.run(operator, monitor)
             v = v + cycle.correction()
@@ -123,10 +124,12 @@ class KrylovCycle:
 
     def _rotate(self, column: Tensor, j: int, active: Tensor) -> Tensor:
         """Bring the new column to triangular form; the residual that is left."""
+        size = torch.linalg.vector_norm(column, dim=1)
         column = (self.rotation @ column[..., None])[..., 0]
         a, b = column[:, j], column[:, j + 1]
         radius = torch.hypot(a, b)
-        ok = active & (radius > 0)
+        # Rounding in place of a zero pivot would solve a singular system.
+        ok = active & (radius > 10 * torch.finfo(self.basis.dtype).eps * size)
         self.filled[:, j] = ok
         c = torch.where(ok, a / radius, 1.0)[:, None]
         s = torch.where(ok, b / radius, 0.0)[:, None]

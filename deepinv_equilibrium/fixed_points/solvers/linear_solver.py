@@ -72,6 +72,7 @@ class LinearMonitor:
         self.iterations += self.active
         self.absolute = torch.where(self.active, absolute, self.absolute)
         self.history.append(torch.where(self.active, absolute, torch.nan))
+        self.stop(absolute == 0, Status.CONVERGED)
         if self.solver.has_tolerance:
             relative = absolute / self.rhs_norm
             met = (relative <= self.solver.rtol) | (absolute <= self.solver.atol)
