@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -99,13 +100,17 @@ def add_references(
         lines.extend(["", "|sep|", "", ":References:", "", ".. footbibliography::", ""])
 
 
-def add_gallery_references(app: object, docname: str, source: list[str]) -> None:
-    """End a page of the gallery that cites with its references."""
-    if docname.startswith("auto_gallery/") and ":footcite:" in source[0]:
+def finish_gallery_page(app: object, docname: str, source: list[str]) -> None:
+    """Show progress bars as a terminal leaves them, and end with the references."""
+    if not docname.startswith("auto_gallery/"):
+        return
+    bar = r" *(Train epoch [^|\n]*| *0%)\|.*\n"
+    source[0] = re.sub(rf"(?m)^(?:{bar})+(?={bar})", "", source[0])
+    if ":footcite:" in source[0]:
         source[0] += "\n.. rubric:: References\n\n.. footbibliography::\n"
 
 
 def setup(app: object) -> None:
     """Connect the hooks of this file."""
     app.connect("autodoc-process-docstring", add_references)
-    app.connect("source-read", add_gallery_references)
+    app.connect("source-read", finish_gallery_page)
