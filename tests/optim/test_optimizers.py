@@ -1,0 +1,85 @@
+"""Values of the nine optimisers against deepinv's, and the domains they train in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import deepinv as dinv
+import pytest
+import torch
+
+import deepinv_equilibrium as deq
+
+
+def deepinv_arguments(problem: Any) -> dict[str, Any]:
+    """The problem for deepinv, which takes numbers."""
+    numbers = {name: float(values[0]) for name, values in problem.parameters().items()}
+    prior = type(problem.model().prior[0])(problem.denoisers[0])
+    return {"data_fidelity": dinv.optim.L2(), "prior": prior, **numbers}
+
+
+@pytest.mark.parametrize("closed_form", [True, False])
+def test_a_fixed_budget_gives_what_deepinv_gives(
+    closed_form: bool, algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm, closed_form=closed_form)
+    arguments = deepinv_arguments(problem)
+    # deepinv's conjugate gradients do not meet the tolerance that they are given.
+    reference = make_problem(algorithm).physics()
+    n = 7
+    theirs = getattr(dinv.optim, algorithm)(max_iter=n, **arguments)
+    if algorithm == "FISTA":  # its counter runs through one block
+        config = deq.Equilibrium(deq.Picard(max_iter=1, rtol=0.0), layers=n)
+    else:
+        config = deq.Equilibrium(deq.Picard(max_iter=n, rtol=0.0))
+    ours = problem.model(**arguments, trainable_params=[], DEQ=config)
+    with torch.no_grad():
+        expected = theirs(problem.y, reference)
+    torch.testing.assert_close(
+        ours(problem.y, problem.physics()).detach(), expected, rtol=1e-12, atol=1e-12
+    )
+    assert {status.name for status in ours.solution.status} == {"COMPLETED"}
+
+
+@pytest.mark.parametrize("unfold", [False, True])
+def test_without_deq_it_is_deepinv_to_the_bit(
+    unfold: bool, algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm)
+    arguments = {**deepinv_arguments(problem), "max_iter": 5, "unfold": unfold}
+    theirs = getattr(dinv.optim, algorithm)(**arguments)
+    ours = getattr(deq.optim, algorithm)(**arguments)
+    expected, metrics = theirs(
+        problem.y, problem.physics(), x_gt=problem.y, compute_metrics=True
+    )
+    found, our_metrics = ours(
+        problem.y, problem.physics(), x_gt=problem.y, compute_metrics=True
+    )
+    assert torch.equal(found, expected)
+    assert our_metrics == metrics
+    assert found.requires_grad == expected.requires_grad == unfold
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert ours.solution is None
+    if unfold:
+        weight = problem.denoisers[0].weight
+        pair = [torch.autograd.grad(x.sum(), weight)[0] for x in (found, expected)]
+        assert torch.equal(*pair)
+
+
+def test_training_keeps_every_parameter_in_its_domain(
+    algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm)
+    model = problem.model(DEQ=deq.ReTune(layers=1, restarts=1, on_failure="ignore"))
+    trained = list(model.params_algo.children())
+    assert len(trained) >= 4
+    optimizer = torch.optim.Adam(model.params_algo.parameters(), lr=5e-2)
+    physics = problem.physics()
+    for _ in range(100):
+        optimizer.zero_grad()
+        # Everything is driven towards the end of its domain.
+        pull = sum(value[0] for value in trained)
+        (model(problem.y, physics).square().mean() + 100 * pull).backward()
+        optimizer.step()
+        assert all(value[0] > value.lower for value in trained)
