@@ -123,7 +123,9 @@ def test_a_loss_on_one_of_state_and_output(
     assert solution.output is not None
     kwargs = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
     losses = (solution.x.sin().sum(), solution.output.cos().sum())
-    parts = [torch.autograd.grad(x, output_problem.parameters, **kwargs) for x in losses]
+    parts = [
+        torch.autograd.grad(x, output_problem.parameters, **kwargs) for x in losses
+    ]
     whole = torch.autograd.grad(sum(losses), output_problem.parameters, **kwargs)
     # The iterative adjoints stop at their tolerance, of another right side each time.
     tolerance = 1e-2 if isinstance(adjoint, Implicit) else 1e-10

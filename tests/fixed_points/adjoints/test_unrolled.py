@@ -42,9 +42,7 @@ def test_second_derivatives(problem: Any, relaxation: float) -> None:
     solver = Picard(max_iter=3, rtol=0, relaxation=relaxation)
 
     def solved(*parameters: Tensor) -> Any:
-        return fixed_point(
-            problem.step(*parameters), problem.x0, solver, Unrolled()
-        ).x
+        return fixed_point(problem.step(*parameters), problem.x0, solver, Unrolled()).x
 
     assert torch.autograd.gradgradcheck(solved, problem.parameters, fast_mode=True)
 
@@ -78,7 +76,10 @@ def test_second_derivatives_are_refused_where_a_sample_turned_nonfinite() -> Non
     theta = torch.tensor(0.5, dtype=F64, requires_grad=True)
     y = torch.tensor([[1.0], [torch.nan]], dtype=F64)
     solution = fixed_point(
-        lambda x: torch.sin(theta * x) + y, torch.zeros_like(y), Picard(), Unrolled(),
+        lambda x: torch.sin(theta * x) + y,
+        torch.zeros_like(y),
+        Picard(),
+        Unrolled(),
         on_failure="ignore",
     )
     (gradient,) = torch.autograd.grad(solution.x.sum(), theta, create_graph=True)

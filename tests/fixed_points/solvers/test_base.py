@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from deepinv_equilibrium.fixed_points import (
+    CG,
+    CGNE,
+    GMRES,
+    Anderson,
+    Broyden,
+    Picard,
+    Restarts,
+)
+
+TYPES = [Picard, Restarts, Anderson, Broyden, GMRES, CG, CGNE]
+
+
+@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_iter", 0),
+        ("max_iter", -3),
+        ("max_iter", 10.0),
+        ("max_iter", True),
+        ("rtol", -1e-9),
+        ("rtol", 1.0),
+        ("rtol", float("nan")),
+        ("atol", -1.0),
+        ("atol", float("inf")),
+        ("atol", float("nan")),
+    ],
+)
+def test_arguments_out_of_range_are_named(
+    solver_type: Any, name: str, value: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be .*{value!r}"):
+        solver_type(**{name: value})
+
+
+@pytest.mark.parametrize("solver_type", TYPES)
+def test_unknown_and_positional_arguments_are_refused(solver_type: Any) -> None:
+    with pytest.raises(TypeError, match="max_iters"):
+        solver_type(max_iters=7)
+    with pytest.raises(TypeError, match="positional"):
+        solver_type(7)
+
+
+@pytest.mark.parametrize("solver_type", TYPES)
+def test_solvers_are_frozen_values(solver_type: Any) -> None:
+    solver = solver_type()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        solver.max_iter = 3
+    assert solver == solver_type()
+    assert hash(solver) == hash(solver_type())
+
+
+@pytest.mark.parametrize("solver_type", TYPES)
+def test_a_budget_is_fixed_where_nothing_can_stop_it_earlier(solver_type: Any) -> None:
+    assert solver_type(rtol=0).has_fixed_budget
+    assert not solver_type(rtol=0).has_tolerance
+    assert solver_type(rtol=0, atol=1e-3).has_tolerance
+    assert solver_type(rtol=1e-3).has_fixed_budget == (solver_type is Restarts)

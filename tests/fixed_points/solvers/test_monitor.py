@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from deepinv_equilibrium.fixed_points import Picard, Status
+from deepinv_equilibrium.fixed_points.solvers.monitor import Monitor
+
+F64 = torch.float64
+INSIDE = torch.ones(1, dtype=torch.bool)
+
+
+def shown(values: list[tuple[float, float]], keep_best: bool, **kwargs: Any) -> Monitor:
+    """A book of one sample of one entry, shown pairs of iterate and value."""
+    monitor = Monitor(
+        Picard(**kwargs), torch.zeros(1, 1, dtype=F64), keep_best=keep_best
+    )
+    for x, value in values:
+        x_row, value_row = (
+            torch.tensor([[number]], dtype=F64) for number in (x, value)
+        )
+        monitor.observe(x_row, value_row, None, INSIDE)
+    monitor.finish()
+    return monitor
+
+
+def test_relative_residual_is_over_the_larger_of_value_and_first_residual() -> None:
+    report = shown([(0.0, 4.0), (4.0, 5.0), (5.0, 2.0)], False).report()
+    assert report.history[:, 0].tolist() == [1.0, 1 / 5, 3 / 4]
+    assert report.absolute_history[:, 0].tolist() == [4.0, 1.0, 3.0]
+
+
+@pytest.mark.parametrize(("keep_best", "value"), [(True, 5.0), (False, 2.0)])
+def test_best_or_last(keep_best: bool, value: float) -> None:
+    monitor = shown([(0.0, 4.0), (4.0, 5.0), (5.0, 2.0)], keep_best)
+    assert monitor.value.item() == value
+    report = monitor.report(extra_evaluations=1)
+    assert report.absolute_residual.item() == (1.0 if keep_best else 3.0)
+    assert report.iterations.item() == 3
+    assert report.evaluations.item() == 4
+
+
+def test_nothing_changes_after_a_sample_has_stopped() -> None:
+    monitor = shown([(1.0, 1.0), (7.0, 9.0)], False)
+    assert monitor.value.item() == 1.0
+    report = monitor.report()
+    assert report.status == (Status.CONVERGED,)
+    assert report.iterations.item() == 1
+    assert report.history[1].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("values", "kwargs", "status"),
+    [
+        ([(0.0, 1.0), (1.0, 1.5)], {}, Status.MAX_ITER),
+        ([(0.0, 1.0), (1.0, 1.5)], {"rtol": 0}, Status.COMPLETED),
+        ([(0.0, 1.0), (1.0, 11.5)], {}, Status.DIVERGED),
+        ([(0.0, 1.0), (1.0, 11.5)], {"rtol": 0}, Status.DIVERGED),
+        ([(0.0, 1.0), (1.0, 1002.0), (2.0, 2.0)], {}, Status.DIVERGED),
+        ([(0.0, 1.0), (1.0, float("nan"))], {"rtol": 0}, Status.NONFINITE),
+        ([(0.0, float("inf"))], {}, Status.NONFINITE),
+        ([(0.0, 0.0)], {}, Status.CONVERGED),
+        ([(0.0, 0.0)], {"rtol": 0}, Status.COMPLETED),
+    ],
+)
+def test_how_it_ended(values: Any, kwargs: Any, status: Status) -> None:
+    monitor = shown(values, False, **kwargs)
+    assert monitor.report().status == (status,)
+    assert monitor.value.isfinite().all()
+    assert bool(monitor.excluded) == (status is Status.NONFINITE)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from deepinv_equilibrium.fixed_points import Picard, Restarts, Status, fixed_point
+
+F64 = torch.float64
+
+
+def test_relaxation_averages_and_returns_f_of_the_last_iterate() -> None:
+    seen = []
+    with torch.no_grad():
+        solution = fixed_point(
+            lambda x: 0.5 * x + 1,
+            torch.zeros(1, 1, dtype=F64),
+            Picard(relaxation=0.25, max_iter=3, rtol=0),
+            observer=lambda x, value: seen.append((float(x), float(value))),
+        )
+    x = 0.0
+    for iterate, value in seen:
+        assert iterate == pytest.approx(x, rel=1e-14)
+        assert value == pytest.approx(0.5 * x + 1, rel=1e-14)
+        x = 0.75 * x + 0.25 * (0.5 * x + 1)
+    assert float(solution.x) == seen[-1][1]
+
+
+def test_relaxation_finds_what_the_plain_iteration_circles() -> None:
+    """A rotation is nonexpansive: averaged it converges, plain it does not."""
+    y = torch.tensor([[1.0, 0.0]], dtype=F64)
+
+    def rotation(x: Any) -> torch.Tensor:
+        return torch.stack([-x[:, 1], x[:, 0]], 1) + y
+
+    plain = fixed_point(
+        rotation, torch.zeros(1, 2, dtype=F64), Picard(), on_failure="ignore"
+    )
+    assert plain.status == (Status.MAX_ITER,)
+    averaged = fixed_point(
+        rotation, torch.zeros(1, 2, dtype=F64), Picard(relaxation=0.5, rtol=1e-8)
+    )
+    expected = torch.tensor([[0.5, 0.5]], dtype=F64)
+    torch.testing.assert_close(averaged.x, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_growth_before_contraction_is_no_divergence() -> None:
+    """A Jacobian that is not normal lets the residual grow a hundredfold at first."""
+    matrix = torch.tensor([[0.5, 0.0], [300.0, 0.5]], dtype=F64)
+    y = torch.tensor([[1.0, 0.0]], dtype=F64)
+    solution = fixed_point(
+        lambda x: x @ matrix.mT + y, torch.zeros(1, 2, dtype=F64), Picard()
+    )
+    assert solution.converged.all()
+    assert float(solution.absolute_history.max()) > 100
+
+
+def test_restarts_may_stop_early_and_are_complete_at_their_budget() -> None:
+    rate = torch.tensor([[0.1], [0.9]], dtype=F64)
+    solution = fixed_point(
+        lambda x: rate * x + 1,
+        torch.zeros(2, 1).double(),
+        Restarts(max_iter=8, rtol=1e-4),
+    )
+    assert solution.status == (Status.CONVERGED, Status.COMPLETED)
+    assert solution.iterations.tolist() == [5, 8]
+
+
+@pytest.mark.parametrize("relaxation", [0.0, -0.5, 2.0, float("nan"), float("inf")])
+def test_relaxation_out_of_range(relaxation: float) -> None:
+    with pytest.raises(
+        ValueError, match=rf"relaxation must be in \(0, 2\).*{relaxation}"
+    ):
+        Picard(relaxation=relaxation)
