@@ -67,14 +67,12 @@ class SHINE(Adjoint):
             v = recording.mask(inverse.adjoint(rhs))
             left = rhs - operator.apply(v)
             bad = ~(left.norm(dim=1) <= rhs.norm(dim=1))
-            products = 1
             if bool(bad.any()):
                 v = torch.where(bad[:, None], rhs, v)
                 left = rhs - operator.apply(v)
-                products = 2
             solver = GMRES(max_iter=max(self.refine, 1), rtol=0.0)
             book = LinearMonitor(solver, rhs)
-            book.count(products)
+            book.count(1 + bad.long())
             book.observe(left.norm(dim=1).double())
             report = book.report()
             if self.refine:

@@ -78,7 +78,7 @@ class LinearMonitor:
             met = (relative <= self.solver.rtol) | (absolute <= self.solver.atol)
             self.stop(met, Status.CONVERGED)
 
-    def count(self, products: int = 1) -> None:
+    def count(self, products: int | Tensor = 1) -> None:
         """Products that the running samples have just taken part in."""
         self.evaluations += self.active * products
 
