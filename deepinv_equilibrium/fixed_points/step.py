@@ -66,7 +66,12 @@ class PackedStep:
         output = None
         if isinstance(self.step, HasOutput):
             value, output = self.step.evaluate(state)
-            if output.shape[0] != self.layout.batch_size:
+            if not isinstance(output, Tensor):
+                raise TypeError(
+                    "the output of a step must be a tensor, got "
+                    f"{type(output).__name__}."
+                )
+            if output.shape[:1] != (self.layout.batch_size,):
                 raise ValueError(
                     "the output of a step must have the batch axis of its state, of "
                     f"size {self.layout.batch_size}, got shape {tuple(output.shape)}."
