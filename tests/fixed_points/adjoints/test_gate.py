@@ -78,7 +78,7 @@ def test_second_derivatives_are_refused(
 
 
 def test_second_derivatives_through_the_target_are_refused(once: Any) -> None:
-    x, theta, y = once
+    x, theta, _ = once
     target = torch.zeros_like(x, requires_grad=True)
     loss = (x - target).square().sum()
     (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
@@ -87,7 +87,7 @@ def test_second_derivatives_through_the_target_are_refused(once: Any) -> None:
 
 
 def test_a_gradient_penalty_is_refused_in_backward(once: Any) -> None:
-    x, theta, y = once
+    x, _, y = once
     (gradient,) = torch.autograd.grad(x.sum(), y, create_graph=True)
     with pytest.raises(NotImplementedError, match=REFUSED):
         gradient.square().sum().backward()

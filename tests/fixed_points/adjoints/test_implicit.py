@@ -1,0 +1,173 @@
+"""The adjoint solve: each sample on its own, reported, from any solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepinv_equilibrium.fixed_points import (
+    CG,
+    CGNE,
+    GMRES,
+    SHINE,
+    Adjoint,
+    Anderson,
+    Broyden,
+    Implicit,
+    JacobianFree,
+    Neumann,
+    Picard,
+    Solution,
+    Status,
+    fixed_point,
+)
+
+F64 = torch.float64
+RTOL = {"rtol": 1e-9, "max_iter": 1000}
+ADJOINTS = [
+    Implicit(GMRES(**RTOL)),
+    Implicit(GMRES(restart=4, **RTOL)),
+    Implicit(CG(**RTOL)),
+    Implicit(CGNE(**RTOL)),
+    Implicit(Picard(**RTOL)),
+    Implicit(Anderson(**RTOL)),
+    Implicit(Broyden(**RTOL)),
+    Neumann(),
+    JacobianFree(steps=2),
+    SHINE(),
+    SHINE(refine=3),
+]
+
+
+def solve(weight: Tensor, y: Tensor, adjoint: Adjoint) -> tuple[Solution, Tensor]:
+    """A solution and the gradient in the measurement; products round alike."""
+    y = y.clone().requires_grad_()
+
+    def step(x: Any) -> Tensor:
+        rows = [a @ torch.tanh(row) for a, row in zip(weight, x, strict=True)]
+        return torch.stack(rows) + y
+
+    solution = fixed_point(step, torch.zeros_like(y), Broyden(rtol=1e-8), adjoint)
+    (gradient,) = torch.autograd.grad((solution.x**3).sum(), y)
+    return solution, gradient
+
+
+@pytest.fixture
+def rows(random_contraction: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+    """Samples from easy to hard; nearly linear, so that Jacobians are symmetric."""
+    weights = []
+    for rate in (0.1, 0.6, 0.95):
+        matrix = random_contraction(8, 1.0)
+        symmetric = matrix @ matrix.mT
+        weights.append(rate * symmetric / torch.linalg.matrix_norm(symmetric, 2))
+    return torch.stack(weights), 1e-6 * torch.randn(3, 8, dtype=F64)
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
+def test_samples_do_not_see_their_batch_mates(
+    rows: tuple[Tensor, Tensor], adjoint: Adjoint
+) -> None:
+    weight, y = rows
+    together, gradient = solve(weight, y, adjoint)
+    scale = gradient.abs().amax(dim=1, keepdim=True)
+    solves = isinstance(adjoint, Implicit)
+    if solves:
+        assert together.backward is not None
+        work = together.backward.evaluations
+        assert work[0] < work[2]
+    for order in ([0], [1], [2], [2, 0, 1]):
+        other, part = solve(weight[order], y[order], adjoint)
+        torch.testing.assert_close(
+            part / scale[order], gradient[order] / scale[order], rtol=0, atol=1e-12
+        )
+        if together.backward is not None:
+            assert other.backward is not None
+            for name in ("evaluations", "iterations"):
+                expected = getattr(together.backward, name)[order]
+                assert getattr(other.backward, name).tolist() == expected.tolist()
+            assert other.backward.status == tuple(
+                together.backward.status[i] for i in order
+            )
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS[:7], ids=str)
+def test_the_report_tells_the_true_residual(
+    rows: tuple[Tensor, Tensor], adjoint: Adjoint
+) -> None:
+    """(I - J^T) v = dl/dx: the gradient in y is v."""
+    weight, y = rows
+    solution, v = solve(weight, y, adjoint)
+    x = solution.x.detach()
+    rhs = 3 * x**2
+    jacobian = weight * (1 - torch.tanh(x)[:, None, :] ** 2)
+    left = rhs - v + (jacobian.mT @ v[..., None])[..., 0]
+    relative = torch.linalg.vector_norm(left, dim=1) / torch.linalg.vector_norm(
+        rhs, dim=1
+    )
+    report = solution.backward
+    assert report is not None
+    assert report.status == (Status.CONVERGED,) * 3
+    assert bool((report.residual <= 1e-9).all())
+    assert bool((relative <= 1e-7).all())  # 1 / (1 - rate), for the fixed-point ones
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS[:7], ids=str)
+def test_a_zero_cotangent_is_no_work(
+    rows: tuple[Tensor, Tensor], adjoint: Adjoint
+) -> None:
+    weight, y = rows
+    y = y.clone().requires_grad_()
+    solution = fixed_point(
+        lambda x: (weight @ x[..., None])[..., 0] + y,
+        torch.zeros_like(y),
+        Anderson(),
+        adjoint,
+    )
+    (gradient,) = torch.autograd.grad(solution.x[2].sum(), y)
+    assert not gradient[:2].any()
+    assert gradient[2].any()
+    assert solution.backward is not None
+    assert solution.backward.status == (Status.CONVERGED,) * 3
+    assert solution.backward.evaluations.tolist()[:2] <= [1, 1]
+
+
+def test_conjugate_gradients_products_are_one_an_iteration(
+    rows: tuple[Tensor, Tensor],
+) -> None:
+    solution, _ = solve(*rows, Implicit(CG(**RTOL)))
+    report = solution.backward
+    assert report is not None
+    assert report.evaluations.tolist() == report.iterations.tolist()
+
+
+def test_a_nonfinite_jacobian_is_named_and_stays_in_its_sample() -> None:
+    """The fixed point 0 of sample 1 is where the derivative of the root is infinite."""
+    y = torch.tensor([[1.0], [0.0]], dtype=F64, requires_grad=True)
+    x0 = torch.tensor([[1.0], [0.0]], dtype=F64)
+    for solver in (GMRES(), CGNE(), Picard(), Anderson()):
+        solution = fixed_point(
+            lambda x: 0.5 * torch.sqrt(x) + y,
+            x0,
+            adjoint=Implicit(solver),
+            on_failure="ignore",
+        )
+        assert solution.converged.all()
+        (gradient,) = torch.autograd.grad(solution.x.sum(), y)
+        assert solution.backward is not None
+        assert solution.backward.status == (Status.CONVERGED, Status.NONFINITE)
+        exact = 1 / (1 - 0.25 / solution.x[0].detach().sqrt())
+        torch.testing.assert_close(gradient[0], exact, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("solver", [None, "gmres", GMRES, 5, Implicit()])
+def test_what_is_no_solver_is_refused(solver: Any) -> None:
+    with pytest.raises(TypeError, match="solver must be a linear solver"):
+        Implicit(solver)
+
+
+def test_the_default_is_gmres() -> None:
+    assert Implicit() == Implicit(GMRES(rtol=1e-3))
