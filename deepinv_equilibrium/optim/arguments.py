@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 _ALIASES = {"lambda_reg": "lambda", "sigma_denoiser": "g_param"}
 # What BaseOptim takes besides the arguments that each optimiser names itself.
-_SET_BY_OPTIMISER = ("self", "iterator", "has_cost", "kwargs")
+_SET_BY_OPTIMISER = ("iterator", "has_cost", "kwargs")
 
 
 def signature_of(optimiser: type[BaseOptim]) -> inspect.Signature:
@@ -23,7 +23,7 @@ def signature_of(optimiser: type[BaseOptim]) -> inspect.Signature:
     """
     own = inspect.signature(optimiser.__init__).parameters
     base = inspect.signature(BaseOptim.__init__).parameters
-    named = [p for p in own.values() if p.kind is not p.VAR_KEYWORD]
+    named = [p for p in own.values() if p.kind is not p.VAR_KEYWORD][1:]  # no self
     passed_on = [
         p.replace(kind=p.KEYWORD_ONLY)
         for name, p in base.items()
@@ -47,12 +47,11 @@ def bind(
     """
     for name in kwargs:
         if name not in signature.parameters:
-            known = [key for key in signature.parameters if key != "self"]
+            known = list(signature.parameters)
             raise TypeError(
                 f"{type(self).__name__} takes no argument {name!r}{_hint(name, known)}"
             )
-    given = dict(signature.bind(self, *args, **kwargs).arguments)
-    del given["self"]
+    given = dict(signature.bind(*args, **kwargs).arguments)
     if given.get("trainable_params") is not None:
         given["trainable_params"] = [
             _ALIASES.get(name, name) for name in given["trainable_params"]
