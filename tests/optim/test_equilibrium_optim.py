@@ -1,0 +1,347 @@
+"""What every optimiser keeps to at equilibrium: cost, independence, reports."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import deepinv as dinv
+import pytest
+import torch
+from torch import Tensor
+
+import deepinv_equilibrium as deq
+
+COMPONENTS = {"ADMM": 2, "DRS": 2, "PDCP": 3, "FISTA": 2}
+
+
+def count_adjoints(physics: Any, y: Tensor) -> list[bool]:
+    """Log every evaluation of the adjoint at y, and whether it was recorded."""
+    log: list[bool] = []
+    adjoint = physics.A_adjoint
+
+    def counted(v: Tensor, **kwargs: Any) -> Tensor:
+        if v is y:
+            log.append(torch.is_grad_enabled())
+        return adjoint(v, **kwargs)
+
+    physics.A_adjoint = counted
+    return log
+
+
+@pytest.mark.parametrize("closed_form", [True, False])
+def test_an_untracked_solve_costs_what_its_solver_says(
+    closed_form: bool, algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm, closed_form=closed_form)
+    physics = problem.physics()
+    log = count_adjoints(physics, problem.y)
+    model = problem.model(DEQ=deq.Equilibrium(deq.Picard(max_iter=6, rtol=0.0)))
+    with torch.no_grad():
+        model(problem.y, physics)
+    assert problem.denoisers[0].evaluations == 6
+    assert log == [False] * len(log)
+    # Once for the start, once for the solve.
+    assert len(log) <= 2
+
+
+@pytest.mark.parametrize("solver", [deq.Anderson, deq.Broyden])
+def test_an_accelerated_untracked_solve_evaluates_no_more_than_it_reports(
+    solver: type[deq.fixed_points.FixedPointSolver], make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem("PGD")
+    model = problem.model(DEQ=deq.Equilibrium(solver(max_iter=9, rtol=0.0)))
+    with torch.no_grad():
+        model(problem.y, problem.physics())
+    assert problem.denoisers[0].evaluations == 9
+    assert model.solution.evaluations.tolist() == [9, 9]
+
+
+def test_a_recorded_solve_costs_one_evaluation_more_at_most(
+    algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm)
+    model = problem.model(DEQ=deq.Equilibrium(deq.Anderson(max_iter=50, rtol=1e-8)))
+    model(problem.y, problem.physics()).sum().backward()
+    solves = int(model.solution.iterations.max())
+    assert problem.denoisers[0].evaluations == solves + 1
+
+
+@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        deq.Picard(max_iter=300, rtol=1e-9),
+        # Acceleration amplifies the rounding of kernels, up to its tolerance.
+        deq.Anderson(rtol=1e-13),
+    ],
+)
+def test_a_sample_does_not_depend_on_its_batch_mates(
+    solver: deq.fixed_points.FixedPointSolver,
+    closed_form: bool,
+    algorithm: str,
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem(algorithm, closed_form=closed_form)
+    problem.y[0] *= 0.1  # where the denoiser is nearly linear
+    problem.y[1] *= 30
+    physics = problem.physics()
+    adjoint = deq.Implicit(deq.GMRES(rtol=1e-13))
+    model = problem.model(DEQ=deq.Equilibrium(solver, adjoint))
+
+    def solve(y: Tensor) -> tuple[Tensor, list[int], Tensor]:
+        y = y.clone().requires_grad_()
+        x = model(y, physics)
+        (grad,) = torch.autograd.grad(x.square().sum(), y)
+        return x.detach(), model.solution.iterations.tolist(), grad
+
+    together, counts, gradient = solve(problem.y)
+    for i in range(2):
+        alone, count, grad = solve(problem.y[i : i + 1])
+        scale = float(alone.abs().max())
+        assert (together[i] - alone[0]).abs().max() <= 1e-12 * scale
+        assert (gradient[i] - grad[0]).abs().max() <= 1e-12 * float(grad.abs().max())
+        if not solver.accelerated:
+            assert counts[i] == count[0]
+
+
+def test_the_easy_sample_stops_early(make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("GD")
+    problem.y[0] = 0  # starts at its solution
+    model = problem.model(DEQ=deq.Equilibrium(deq.Anderson(rtol=1e-9)))
+    x = model(problem.y, problem.physics())
+    easy, hard = model.solution.iterations.tolist()
+    assert easy == 1 < hard
+    assert bool(model.solution.converged.all())
+    assert not bool(x[0].any())
+
+
+@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize("adjoint", [deq.Implicit(), deq.JacobianFree(2)])
+def test_a_sample_that_is_not_finite_is_marked_and_kept_out(
+    adjoint: deq.fixed_points.Adjoint,
+    closed_form: bool,
+    algorithm: str,
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem(algorithm, closed_form=closed_form)
+    physics = problem.physics()
+    config = deq.Equilibrium(deq.Anderson(rtol=1e-8), adjoint)
+    model = problem.model(DEQ=config)
+    weight = problem.denoisers[0].weight
+    clean = model(problem.y[1:], physics)
+    (expected,) = torch.autograd.grad(clean.sum(), weight)
+    problem.y[0, 0, 1, 2] = torch.nan
+    with pytest.warns(deq.ConvergenceWarning, match=r"NONFINITE \(sample 0\)"):
+        x = model(problem.y, physics)
+    statuses = [status.name for status in model.solution.status]
+    assert statuses == ["NONFINITE", "CONVERGED"]
+    torch.testing.assert_close(x[1:], clean, rtol=1e-12, atol=1e-12)
+    (grad,) = torch.autograd.grad(x[1].sum(), weight)
+    torch.testing.assert_close(grad, expected, rtol=1e-12, atol=1e-12)
+
+
+def starts(x: Tensor, components: int) -> dict[str, Any]:
+    full = tuple(x for _ in range(components))
+    return {
+        "tensor": x,
+        "tuple": full,
+        "list": list(full),
+        "short tuple": (x,),
+        "dict": {"est": full},
+        "callable": lambda y, physics: full,
+        "callable tensor": lambda y, physics: x,
+    }
+
+
+@pytest.mark.parametrize("kind", starts(torch.zeros(1), 1))
+def test_any_start_leads_to_the_fixed_point(
+    kind: str, algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm)
+    physics = problem.physics()
+    config = deq.Equilibrium(deq.Anderson(rtol=1e-11))
+    x0 = torch.rand_like(problem.y)
+    start = starts(x0, COMPONENTS.get(algorithm, 2))[kind]
+    kept = copy.copy(start)
+    expected = problem.model(DEQ=config)(problem.y, physics)
+    found = problem.model(DEQ=config)(problem.y, physics, init=start)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+    if not callable(start) and not isinstance(start, Tensor):
+        assert start == kept
+    custom = problem.model(DEQ=config, custom_init=lambda y, physics: start)
+    if kind.startswith("callable"):
+        custom = problem.model(DEQ=config, custom_init=start)
+    assert torch.equal(custom(problem.y, physics), found)
+
+
+def test_a_start_is_where_the_solve_starts(make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("PGD")
+    model = problem.model(DEQ=deq.Equilibrium(deq.Picard(max_iter=1, rtol=0.0)))
+    x0 = torch.rand_like(problem.y)
+    found = model(problem.y, problem.physics(), init=x0)
+    gap = problem.physics().A_adjoint(problem.physics().A(x0) - problem.y)
+    expected = problem.denoisers[0](x0 - 0.5 * gap, 0.25) / (1 + 0.5 * 0.25)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("start", [3.0, {"x": 1}, (), {"est": None}, ("a",), "y"])
+def test_a_bad_start_is_named(start: Any, make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("PGD")
+    model = problem.model(DEQ=deq.Equilibrium())
+    with pytest.raises(TypeError, match="init must be a tensor"):
+        model(problem.y, problem.physics(), init=start)
+
+
+def test_an_expansive_model_warns_with_a_remedy(
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem("PGD")
+    problem.denoisers[0].weight.data *= 400
+    model = problem.model(
+        g_param=torch.tensor(-0.9),
+        trainable_params=[],
+        DEQ=deq.Equilibrium(deq.Picard()),
+    )
+    with pytest.warns(deq.ConvergenceWarning, match="samples failed") as record:
+        model(problem.y, problem.physics())
+    assert "Reduce the step size" in str(record[0].message)
+    strict = problem.model(
+        g_param=torch.tensor(-0.9),
+        trainable_params=[],
+        DEQ=deq.Equilibrium(deq.Picard(), on_failure="raise"),
+    )
+    with pytest.raises(deq.ConvergenceError) as caught:
+        strict(problem.y, problem.physics())
+    assert caught.value.solution.failed_count == 2
+
+
+def test_the_report_is_detached_and_copies_survive(
+    algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm)
+    physics = problem.physics()
+    model = problem.model(DEQ=deq.Equilibrium(deq.Anderson(rtol=1e-9)))
+    assert model.solution is None
+    x = model(problem.y, physics)
+    state = model.solution.x
+    for component in state if isinstance(state, tuple) else (state,):
+        assert not component.requires_grad
+    assert model.solution.backward is None
+    x.sum().backward()
+    assert bool(model.solution.backward.converged.all())
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin(problem.y, physics), x)
+    for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
+        assert ours is not theirs
+        assert torch.equal(ours, theirs)
+    # The copy computes with its own parameters.
+    with torch.no_grad():
+        for parameter in twin.params_algo.parameters():
+            parameter.add_(-1.0)
+    assert not torch.equal(twin(problem.y, physics), x)
+    assert torch.equal(model(problem.y, physics), x)
+
+
+def test_two_forward_passes_before_one_backward(
+    algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm)
+    problem.filter.requires_grad_()
+    model = problem.model(DEQ=deq.Equilibrium(deq.Anderson(rtol=1e-10)))
+    leaves = [problem.filter, problem.denoisers[0].weight]
+    halves = [
+        torch.autograd.grad(model(y, problem.physics()).sum(), leaves)
+        for y in (problem.y, 2 * problem.y)
+    ]
+    physics = problem.physics()
+    both = model(problem.y, physics).sum() + model(2 * problem.y, physics).sum()
+    for found, one, two in zip(torch.autograd.grad(both, leaves), *halves, strict=True):
+        torch.testing.assert_close(found, one + two, rtol=1e-12, atol=1e-12)
+
+
+def test_the_same_value_with_and_without_gradients(
+    algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm)
+    for config in (deq.Equilibrium(deq.Anderson(rtol=1e-6)), deq.ReTune(2, 3)):
+        model = problem.model(DEQ=config)
+        tracked = model(problem.y, problem.physics())
+        with torch.no_grad():
+            untracked = model(problem.y, problem.physics())
+        assert tracked.requires_grad
+        assert not untracked.requires_grad
+        assert torch.equal(tracked.detach(), untracked)
+        assert torch.equal(model.eval()(problem.y, problem.physics()), untracked)
+
+
+def test_progress_is_shown_on_request(
+    make_problem: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    problem = make_problem("PGD")
+    config = deq.Equilibrium(deq.Anderson(max_iter=40))
+    problem.model(DEQ=config)(problem.y, problem.physics())
+    assert capfd.readouterr() == ("", "")
+    shown = problem.model(DEQ=config, show_progress_bar=True)
+    shown(problem.y, problem.physics())
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "PGD" in err
+    assert f"{int(shown.solution.iterations.max())}/40" in err
+
+
+def test_the_report_is_printed_on_request(
+    make_problem: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = make_problem("PGD")
+    model = problem.model(DEQ=deq.Equilibrium(), verbose=True)
+    model(problem.y, problem.physics())
+    assert "2 CONVERGED (of 2 samples)" in capsys.readouterr().out
+
+
+def test_arguments_of_forward_are_checked(make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("PGD")
+    model = problem.model(DEQ=deq.Equilibrium())
+    with pytest.raises(TypeError, match="takes no argument 'x_true' with DEQ"):
+        model(problem.y, problem.physics(), x_true=problem.y)
+
+
+@pytest.mark.parametrize(
+    "name", ["BatchNorm2d", "SyncBatchNorm", "Dropout", "Dropout2d"]
+)
+def test_modules_that_couple_samples_are_refused(
+    name: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem("PGD")
+    module = getattr(torch.nn, name)
+    problem.denoisers[0].bad = module(2) if "Norm" in name else module(0.5)
+    model = problem.model(DEQ=deq.Equilibrium())
+    with pytest.raises(ValueError, match=rf"denoiser\.bad \({name}\)"):
+        model(problem.y, problem.physics())
+    model.eval()(problem.y, problem.physics())
+
+
+def test_batch_statistics_are_refused_in_eval_mode_too(
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem("PGD")
+    problem.denoisers[0].bad = torch.nn.BatchNorm2d(2, track_running_stats=False)
+    with pytest.raises(ValueError, match="uses batch statistics"):
+        problem.model(DEQ=deq.Equilibrium()).eval()(problem.y, problem.physics())
+
+
+def test_a_physics_without_adjoint_needs_a_start(
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem("PGD")
+    physics = dinv.physics.Physics(A=lambda x, **kwargs: x + 0.1 * torch.sin(x))
+    model = problem.model(DEQ=deq.Equilibrium(deq.Anderson(rtol=1e-10)))
+    with pytest.raises(ValueError, match=r"Physics has no A_adjoint.*give init="):
+        model(problem.y, physics)
+    x = model(problem.y, physics, init=problem.y)
+    assert bool(model.solution.converged.all())
+    slope = 1 + 0.1 * torch.cos(x)
+    gap = x - 0.5 * slope * (x + 0.1 * torch.sin(x) - problem.y)
+    again = problem.denoisers[0](gap, 0.25) / (1 + 0.5 * 0.25)
+    torch.testing.assert_close(x, again, rtol=1e-8, atol=1e-8)
