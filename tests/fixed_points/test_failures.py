@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from deepinv_equilibrium.fixed_points import (
-    CG,
     CGNE,
     GMRES,
     SHINE,
@@ -237,65 +236,3 @@ def test_a_warning_is_the_callers_to_silence() -> None:
 def test_any_other_answer_to_failure_is_refused(on_failure: Any) -> None:
     with pytest.raises(ValueError, match=f"on_failure must be one of .*{on_failure!r}"):
         _diverging(on_failure)
-
-
-def _backward(on_failure: Any, solver: Any) -> tuple[Solution, Tensor]:
-    """A nonsymmetric Jacobian, and a budget too small for it."""
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(6, 6, dtype=F64, generator=generator)
-    weight = 0.95 * weight / torch.linalg.matrix_norm(weight, 2)
-    y = torch.ones(1, 6, dtype=F64, requires_grad=True)
-    solution = fixed_point(
-        lambda x: x @ weight.mT + y,
-        torch.zeros(1, 6, dtype=F64),
-        Anderson(),
-        Implicit(solver),
-        on_failure,
-    )
-    return solution, y
-
-
-SHORT = [
-    solver_type(max_iter=2, rtol=1e-10)
-    for solver_type in (GMRES, CGNE, Picard, Anderson, Broyden)
-]
-
-
-@pytest.mark.parametrize("solver", SHORT, ids=str)
-def test_the_backward_fails_aloud(solver: Any) -> None:
-    solution, y = _backward("warn", solver)
-    with pytest.warns(ConvergenceWarning, match="adjoint solve.*\n.*MAX_ITER"):
-        solution.x.sum().backward()
-    assert solution.backward is not None
-    assert solution.backward.status == (Status.MAX_ITER,)
-    assert f"backward: {solution.backward}" in str(solution)
-
-    solution, y = _backward("raise", solver)
-    with pytest.raises(ConvergenceError, match="adjoint solve") as caught:
-        solution.x.sum().backward()
-    assert caught.value.solution is solution.backward
-    assert y.grad is None
-
-    solution, y = _backward("ignore", solver)
-    solution.x.sum().backward()
-    assert y.grad is not None
-
-
-def test_conjugate_gradients_name_what_they_cannot_solve() -> None:
-    y = torch.ones(1, 2, dtype=F64, requires_grad=True)
-    # I - J^T = [[1, -.5], [.5, -1]] has no definite symmetric part.
-    weight = torch.tensor([[0.0, 0.5], [-0.5, 2.0]], dtype=F64)
-    x = fixed_point(
-        lambda x: x @ weight.mT + y, torch.zeros(1, 2).double(), adjoint=Implicit(CG())
-    ).x
-    with pytest.warns(ConvergenceWarning, match="DIVERGED.*for CG, use GMRES"):
-        (x * torch.tensor([0.1, 1.0])).sum().backward()
-
-
-def test_neumann_series_of_an_expansive_step_is_named() -> None:
-    y = torch.ones(1, 1, dtype=F64, requires_grad=True)
-    x = fixed_point(
-        lambda x: 2 * x + y, torch.zeros(1, 1).double(), adjoint=Neumann(order=6)
-    ).x
-    with pytest.warns(ConvergenceWarning, match="series of Neumann.*\nDIVERGED"):
-        x.sum().backward()

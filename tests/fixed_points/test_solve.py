@@ -155,3 +155,16 @@ def test_the_same_on_the_gpu(problem: Any, solver: Any, adjoint: Any) -> None:
         grads = torch.autograd.grad(loss, problem.parameters)
         answers.append((solution.iterations.cpu(), loss.cpu(), *grads))
     torch.testing.assert_close(*answers, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver_type", [Picard, Anderson, Broyden])
+def test_initial_state_is_neither_changed_nor_aliased(solver_type: Any) -> None:
+    base = torch.randn(3, 4, 2, dtype=F64)
+    x0 = base.permute(1, 2, 0)  # not contiguous
+    copy = x0.clone()
+    solution = fixed_point(lambda x: x.cos() / 2, x0, solver_type())
+    with torch.no_grad():
+        again = fixed_point(lambda x: x, x0, solver_type())
+        again.x.add_(1)
+        solution.x.add_(1)
+    assert torch.equal(x0, copy)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,10 +10,13 @@ from torch import Tensor
 from deepinv_equilibrium.fixed_points import (
     Anderson,
     Broyden,
+    ConvergenceWarning,
+    FixedPointSolver,
     HasDomain,
     HasOutput,
     Picard,
     StateLayout,
+    Status,
     fixed_point,
 )
 from deepinv_equilibrium.fixed_points.step import PackedStep
@@ -100,3 +104,61 @@ def test_inside_is_finite_and_in_the_domain() -> None:
     layout = StateLayout.of(x)
     assert PackedStep(Positive(), layout).inside(x).tolist() == [True] + [False] * 3
     assert PackedStep(abs, layout).inside(x).tolist() == [True, True, False, False]
+
+
+class Positive:
+    """Mirror-descent-like: defined for positive states only, fixed point 2."""
+
+    def __init__(self) -> None:
+        self.outside = 0
+
+    def domain(self, state: Any) -> Tensor:
+        return (state > 0).all(dim=1)
+
+    def __call__(self, state: Any) -> Tensor:
+        self.outside += int((~self.domain(state)).sum())
+        return state * torch.exp(0.9 * (2 - state.mean(1, keepdim=True)) / state)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Picard(),
+        Picard(relaxation=1.9),
+        Anderson(),
+        Anderson(history_size=2, beta=0.8),
+        Broyden(),
+        Broyden(history_size=3),
+    ],
+    ids=str,
+)
+def test_the_step_is_never_evaluated_outside_its_domain(
+    solver: FixedPointSolver,
+) -> None:
+    torch.manual_seed(1)
+    step = Positive()
+    x0 = 10 ** (3 * torch.rand(40, 1, dtype=F64) - 1)
+    solution = fixed_point(step, x0, solver, on_failure="ignore")
+    assert step.outside == 0
+    assert bool((solution.x > 0).all())
+
+
+@dataclass
+class Shifted:
+    """Affine, and its fixed point lies outside the declared domain."""
+
+    def domain(self, state: Any) -> Tensor:
+        return (state > 0).all(dim=1)
+
+    def __call__(self, state: Any) -> Tensor:
+        return 0.5 * state - torch.tensor([[1.0], [-1.0]], dtype=F64)
+
+
+@pytest.mark.parametrize("solver_type", [Picard, Anderson, Broyden])
+def test_a_plain_step_that_leaves_the_domain_has_diverged(solver_type: Any) -> None:
+    x0 = torch.full((2, 2), 4.0, dtype=F64)
+    with pytest.warns(ConvergenceWarning, match=r"DIVERGED \(sample 0\): .*domain"):
+        solution = fixed_point(Shifted(), x0, solver_type())
+    assert solution.status == (Status.DIVERGED, Status.CONVERGED)
+    assert bool((solution.x[0] > 0).all())  # the last iterate inside
+    torch.testing.assert_close(solution.x[1], x0[1] / 2, rtol=1e-3, atol=0)

@@ -57,6 +57,13 @@ ADJOINTS = [
 NAMES = [str(adjoint) for adjoint in ADJOINTS]
 
 
+PAIRS = [
+    (solver, adjoint)
+    for solver in SOLVERS
+    for adjoint in EXACT
+    if not (isinstance(adjoint, SHINE) and not solver.fills_inverse_jacobian)
+    and not (isinstance(adjoint, Unrolled) and solver.accelerated)
+]
 SERIES = [Neumann(order=90), JacobianFree(steps=90)]
 
 
@@ -79,20 +86,20 @@ def check_gradients(
         return (solution.x, solution.output) if output else solution.x
 
     assert torch.autograd.gradcheck(
-        solved, problem.parameters, eps=1e-5, atol=1e-6, rtol=1e-6, fast_mode=True
+        solved,
+        problem.parameters,
+        eps=1e-5,
+        atol=1e-6,
+        rtol=1e-6,
+        fast_mode=True,
+        check_undefined_grad=False,  # tests of the gate leave cotangents out
     )
 
 
-@pytest.mark.parametrize("adjoint", EXACT, ids=str)
-@pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(("solver", "adjoint"), PAIRS, ids=str)
 def test_gradient_is_that_of_finite_differences(
     problem: Any, solver: FixedPointSolver, adjoint: Adjoint
 ) -> None:
-    try:
-        adjoint.require(solver)
-    except ValueError:
-        assert isinstance(adjoint, SHINE) or isinstance(solver, Anderson | Broyden)
-        return
     check_gradients(problem, solver, adjoint)
 
 
@@ -205,42 +212,6 @@ def test_a_step_that_ignores_the_state(adjoint: Adjoint) -> None:
     assert torch.equal(solution.x, y.square())
     (gradient,) = torch.autograd.grad(solution.x.sum(), y)
     torch.testing.assert_close(gradient, 2 * y.detach())
-
-
-@pytest.mark.parametrize("adjoint", ADJOINTS, ids=NAMES)
-@pytest.mark.parametrize("problem", ["potential"], indirect=True)
-def test_memory_is_flat_over_training(
-    problem: Any, adjoint: Adjoint, live_bytes: Any
-) -> None:
-    """Without the cyclic collector, and while the last solution is still held."""
-    solver = solver_for(adjoint)
-    for parameter in problem.parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    totals = []
-    with live_bytes() as live:
-        for index in range(20):
-            step = problem.step(*problem.parameters)
-            solution = fixed_point(step, problem.x0, solver, adjoint, "ignore")
-            solution.x.square().sum().backward()
-            assert live.saved == 0
-            if index in (1, 19):
-                totals.append(live.total)
-    assert totals[0] == totals[1]
-
-
-@pytest.mark.parametrize("adjoint", ADJOINTS, ids=NAMES)
-@pytest.mark.parametrize("problem", ["potential"], indirect=True)
-def test_backward_twice(problem: Any, adjoint: Adjoint) -> None:
-    step = problem.step(*problem.parameters)
-    x = fixed_point(step, problem.x0, solver_for(adjoint), adjoint, "ignore").x
-    loss = x.square().sum()
-    loss.backward(retain_graph=True)
-    once = [parameter.grad.clone() for parameter in problem.parameters]
-    loss.backward()
-    for parameter, first in zip(problem.parameters, once, strict=True):
-        torch.testing.assert_close(parameter.grad, 2 * first, rtol=1e-14, atol=0)
-    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
-        loss.backward()
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e6])

@@ -1,4 +1,4 @@
-"""Second derivatives: right, or refused by every route."""
+"""Second derivatives are refused by every route; memory is let go of."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deepinv_equilibrium.fixed_points import (
+    CG,
     CGNE,
     SHINE,
     Adjoint,
@@ -19,6 +20,7 @@ from deepinv_equilibrium.fixed_points import (
     JacobianFree,
     Neumann,
     Picard,
+    Unrolled,
     fixed_point,
 )
 
@@ -34,10 +36,13 @@ ADJOINTS = [
     JacobianFree(steps=3),
     SHINE(),
 ]
+EVERY = [*ADJOINTS, Implicit(CG()), Implicit(Picard()), SHINE(refine=2), Unrolled()]
 REFUSED = "cannot be differentiated again"
 
 
 def solver_for(adjoint: Adjoint) -> Any:
+    if isinstance(adjoint, Unrolled):
+        return Picard()
     return Broyden() if isinstance(adjoint, SHINE) else Anderson()
 
 
@@ -151,3 +156,39 @@ def test_the_value_may_be_changed_in_place() -> None:
     expected = torch.autograd.grad(x.sum(), y, retain_graph=True)
     x.mul_(1.0)
     torch.testing.assert_close(torch.autograd.grad(x.sum(), y), expected)
+
+
+@pytest.mark.parametrize("adjoint", EVERY, ids=str)
+@pytest.mark.parametrize("problem", ["potential"], indirect=True)
+def test_memory_is_flat_over_training(
+    problem: Any, adjoint: Adjoint, live_bytes: Any
+) -> None:
+    """Without the cyclic collector, and while the last solution is still held."""
+    solver = solver_for(adjoint)
+    for parameter in problem.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    totals = []
+    with live_bytes() as live:
+        for index in range(20):
+            step = problem.step(*problem.parameters)
+            solution = fixed_point(step, problem.x0, solver, adjoint, "ignore")
+            solution.x.square().sum().backward()
+            assert live.saved == 0
+            if index in (1, 19):
+                totals.append(live.total)
+    assert totals[0] == totals[1]
+
+
+@pytest.mark.parametrize("adjoint", EVERY, ids=str)
+@pytest.mark.parametrize("problem", ["potential"], indirect=True)
+def test_backward_twice(problem: Any, adjoint: Adjoint) -> None:
+    step = problem.step(*problem.parameters)
+    x = fixed_point(step, problem.x0, solver_for(adjoint), adjoint, "ignore").x
+    loss = x.square().sum()
+    loss.backward(retain_graph=True)
+    once = [parameter.grad.clone() for parameter in problem.parameters]
+    loss.backward()
+    for parameter, first in zip(problem.parameters, once, strict=True):
+        torch.testing.assert_close(parameter.grad, 2 * first, rtol=1e-14, atol=0)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()

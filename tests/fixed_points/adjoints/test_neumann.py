@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepinv_equilibrium.fixed_points import Neumann, Status, fixed_point
+from deepinv_equilibrium.fixed_points import (
+    ConvergenceWarning,
+    Neumann,
+    Status,
+    fixed_point,
+)
 
 
 @pytest.mark.parametrize("order", [0, 1, 4])
@@ -58,3 +63,12 @@ def test_error_falls_at_the_rate(random_contraction: Callable[..., Tensor]) -> N
 def test_order_out_of_range(order: Any) -> None:
     with pytest.raises(ValueError, match=f"order must be an integer >= 0.*{order!r}"):
         Neumann(order=order)
+
+
+def test_neumann_series_of_an_expansive_step_is_named() -> None:
+    y = torch.ones(1, 1, dtype=torch.float64, requires_grad=True)
+    x = fixed_point(
+        lambda x: 2 * x + y, torch.zeros_like(y), adjoint=Neumann(order=6)
+    ).x
+    with pytest.warns(ConvergenceWarning, match="series of Neumann.*\nDIVERGED"):
+        x.sum().backward()

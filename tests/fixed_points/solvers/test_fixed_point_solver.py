@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from deepinv_equilibrium.fixed_points import (
@@ -205,70 +203,6 @@ def test_any_shape_and_precision(
     torch.testing.assert_close(solution.x, y / 1.5, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
-def test_initial_state_is_neither_changed_nor_aliased(solver_type: Any) -> None:
-    base = torch.randn(3, 4, 2, dtype=F64)
-    x0 = base.permute(1, 2, 0)  # not contiguous
-    copy = x0.clone()
-    solution = fixed_point(lambda x: x.cos() / 2, x0, solver_type())
-    with torch.no_grad():
-        again = fixed_point(lambda x: x, x0, solver_type())
-        again.x.add_(1)
-        solution.x.add_(1)
-    assert torch.equal(x0, copy)
-
-
-class Positive:
-    """Mirror-descent-like: defined for positive states only, fixed point 2."""
-
-    def __init__(self) -> None:
-        self.outside = 0
-
-    def domain(self, state: Any) -> Tensor:
-        return (state > 0).all(dim=1)
-
-    def __call__(self, state: Any) -> Tensor:
-        self.outside += int((~self.domain(state)).sum())
-        return state * torch.exp(0.9 * (2 - state.mean(1, keepdim=True)) / state)
-
-
-@pytest.mark.parametrize(
-    "solver",
-    [*(s for s in SOLVERS if s != Picard(relaxation=0.7)), Picard(relaxation=1.9)],
-    ids=str,
-)
-def test_the_step_is_never_evaluated_outside_its_domain(
-    solver: FixedPointSolver,
-) -> None:
-    torch.manual_seed(1)
-    step = Positive()
-    x0 = 10 ** (3 * torch.rand(40, 1, dtype=F64) - 1)
-    solution = fixed_point(step, x0, solver, on_failure="ignore")
-    assert step.outside == 0
-    assert bool((solution.x > 0).all())
-
-
-@dataclass
-class Shifted:
-    """Affine, and its fixed point lies outside the declared domain."""
-
-    def domain(self, state: Any) -> Tensor:
-        return (state > 0).all(dim=1)
-
-    def __call__(self, state: Any) -> Tensor:
-        return 0.5 * state - torch.tensor([[1.0], [-1.0]], dtype=F64)
-
-
-@pytest.mark.parametrize("solver_type", TYPES)
-def test_a_plain_step_that_leaves_the_domain_has_diverged(solver_type: Any) -> None:
-    x0 = torch.full((2, 2), 4.0, dtype=F64)
-    with pytest.warns(ConvergenceWarning, match=r"DIVERGED \(sample 0\): .*domain"):
-        solution = fixed_point(Shifted(), x0, solver_type())
-    assert solution.status == (Status.DIVERGED, Status.CONVERGED)
-    assert bool((solution.x[0] > 0).all())  # the last iterate inside
-    torch.testing.assert_close(solution.x[1], x0[1] / 2, rtol=1e-3, atol=0)
-
-
 @pytest.mark.parametrize("solver_type", [Anderson, Broyden])
 def test_acceleration_goes_on_after_a_proposal_that_failed(solver_type: Any) -> None:
     """A step that breaks at one accelerated proposal: one plain step, then on."""
@@ -309,28 +243,3 @@ def test_float32_reaches_its_tolerance_where_picard_needs_hundreds(
     error = torch.linalg.vector_norm(fast.x - exact, dim=1)
     bound = 1e-5 / (1 - 0.93) + 1e-5
     assert bool((error <= bound * torch.linalg.vector_norm(exact, dim=1)).all())
-
-
-@given(
-    st.integers(1, 6),
-    st.floats(0.05, 0.95),
-    st.integers(0, 2**20),
-    st.sampled_from([-6, 0, 6]),
-)
-def test_residuals_of_a_contraction_fall_at_its_rate(
-    n: int, rate: float, seed: int, exponent: int
-) -> None:
-    torch.manual_seed(seed)
-    matrix = torch.randn(n, n, dtype=F64)
-    matrix = rate * matrix / torch.linalg.matrix_norm(matrix, 2)
-    y = 10.0**exponent * torch.randn(3, n, dtype=F64)
-    solution = fixed_point(
-        lambda x: x @ matrix.mT + y, torch.zeros_like(y), Picard(max_iter=400)
-    )
-    history = solution.absolute_history
-    ratios = (history[1:] / history[:-1]).nan_to_num(0.0)
-    assert bool((ratios <= rate + 1e-9).all())
-    for i, count in enumerate(solution.iterations.tolist()):
-        assert history[:count, i].isfinite().all()
-        assert history[count:, i].isnan().all()
-        assert solution.absolute_residual[i] == history[count - 1, i]

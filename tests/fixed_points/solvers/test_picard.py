@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deepinv_equilibrium.fixed_points import Picard, Restarts, Status, fixed_point
 
@@ -73,3 +75,28 @@ def test_relaxation_out_of_range(relaxation: float) -> None:
         ValueError, match=rf"relaxation must be in \(0, 2\).*{relaxation}"
     ):
         Picard(relaxation=relaxation)
+
+
+@given(
+    st.integers(1, 6),
+    st.floats(0.05, 0.95),
+    st.integers(0, 2**20),
+    st.sampled_from([-6, 0, 6]),
+)
+def test_residuals_of_a_contraction_fall_at_its_rate(
+    n: int, rate: float, seed: int, exponent: int
+) -> None:
+    torch.manual_seed(seed)
+    matrix = torch.randn(n, n, dtype=F64)
+    matrix = rate * matrix / torch.linalg.matrix_norm(matrix, 2)
+    y = 10.0**exponent * torch.randn(3, n, dtype=F64)
+    solution = fixed_point(
+        lambda x: x @ matrix.mT + y, torch.zeros_like(y), Picard(max_iter=400)
+    )
+    history = solution.absolute_history
+    ratios = (history[1:] / history[:-1]).nan_to_num(0.0)
+    assert bool((ratios <= rate + 1e-9).all())
+    for i, count in enumerate(solution.iterations.tolist()):
+        assert history[:count, i].isfinite().all()
+        assert history[count:, i].isnan().all()
+        assert solution.absolute_residual[i] == history[count - 1, i]
