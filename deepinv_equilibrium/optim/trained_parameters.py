@@ -48,7 +48,10 @@ class TrainedParameters(nn.Module):
         if not -self.count <= index < self.count:
             raise IndexError(f"{self.name} has {self.count} values, no index {index}.")
         raw = self.get_parameter(str(index % self.count))
-        return self.lower + raw.exp()
+        # Rounding must not reach the end of the domain, which loading refuses.
+        info = torch.finfo(raw.dtype)
+        inside = max(self.lower * (1 + info.eps), info.tiny)
+        return (self.lower + raw.exp()).clamp_min(inside)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[index] for index in range(self.count))

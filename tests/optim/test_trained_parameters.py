@@ -1,0 +1,169 @@
+"""Parameters in the logarithm: natural values, gradients and checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import deepinv as dinv
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.optim.trained_parameters import TrainedParameters
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=4), st.booleans())
+def test_values_go_in_and_come_out(values: list[float], momentum: bool) -> None:
+    lower = 2.0 if momentum else 0.0
+    natural = [torch.tensor(lower + v, dtype=torch.float64) for v in values]
+    natural = [v for v in natural if v > lower]
+    trained = TrainedParameters("a" if momentum else "stepsize", natural)
+    assert len(trained) == len(natural) == len(list(trained))
+    for found, value in zip(trained, natural, strict=True):
+        torch.testing.assert_close(found, value, rtol=1e-12, atol=0)
+    copy = TrainedParameters(trained.name, [v + 1 for v in natural])
+    copy.load_state_dict(trained.state_dict())
+    for found, value in zip(copy, trained, strict=True):
+        torch.testing.assert_close(found, value, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["stepsize", "a"])
+@given(value=st.floats(1e-3, 1e3), step=st.floats(-150, 50))
+def test_any_step_of_an_optimiser_stays_inside_and_can_be_stored(
+    name: str, dtype: torch.dtype, value: float, step: float
+) -> None:
+    trained = TrainedParameters(name, [torch.tensor(2 + value, dtype=dtype)])
+    with torch.no_grad():
+        trained.get_parameter("0").add_(step)
+        assert trained.lower < float(trained[0]) < math.inf
+        again = TrainedParameters(name, [torch.tensor(3.0, dtype=dtype)])
+        again.load_state_dict(trained.state_dict())
+        torch.testing.assert_close(again[0], trained[0])
+
+
+def test_gradients_are_those_of_natural_values() -> None:
+    trained = TrainedParameters("a", [torch.tensor(3.5, dtype=torch.float64)])
+    (trained[0] ** 2).backward()
+    # d (2 + e^s)^2 / ds = 2 a (a - 2)
+    assert float(trained.get_parameter("0").grad) == pytest.approx(2 * 3.5 * 1.5)
+
+
+def test_numbers_become_float32_and_tensors_keep_their_precision() -> None:
+    dtypes = [
+        TrainedParameters("stepsize", [value])[0].dtype
+        for value in (1, 0.5, torch.tensor(2), torch.tensor(2.0, dtype=torch.float64))
+    ]
+    assert dtypes == [torch.float32] * 3 + [torch.float64]
+
+
+def test_indices_are_those_of_a_list() -> None:
+    trained = TrainedParameters("stepsize", [1.0, 2.0])
+    assert float(trained[-1].detach()) == pytest.approx(2.0)
+    for index in (2, -3):
+        with pytest.raises(IndexError, match="stepsize has 2 values"):
+            trained[index]
+    assert "1.0" in repr(trained)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_keys_are_those_of_the_unfolded_model(
+    layers: int, algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm, layers)
+    arguments = deepinv_arguments(problem)
+    theirs = getattr(dinv.optim, algorithm)(unfold=True, max_iter=layers, **arguments)
+    ours = getattr(deq.optim, algorithm)(DEQ=deq.ReTune(layers, 2), **arguments)
+    before = theirs.state_dict()
+    after = ours.state_dict()
+    assert after.keys() == before.keys()
+    for key, value in before.items():
+        assert after[key].dtype == value.dtype
+        torch.testing.assert_close(after[key], value, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_checkpoints_go_both_ways(
+    layers: int, algorithm: str, make_problem: Callable[..., Any], tmp_path: Any
+) -> None:
+    problem = make_problem(algorithm, layers)
+    other = make_problem(algorithm, layers)
+    arguments, elsewhere = deepinv_arguments(problem), deepinv_arguments(other)
+    for name in ("stepsize", "lambda_reg", "g_param"):
+        elsewhere[name] = [1.25 * value for value in elsewhere[name]]
+    with torch.no_grad():
+        for denoiser in other.denoisers:
+            denoiser.weight.mul_(0.5)
+    theirs = getattr(dinv.optim, algorithm)(unfold=True, max_iter=layers, **arguments)
+    config = deq.Equilibrium(deq.Picard(max_iter=1, rtol=0.0), layers=layers)
+    ours = getattr(deq.optim, algorithm)(DEQ=config, **elsewhere)
+    expected = theirs(problem.y, problem.physics())
+    assert not torch.allclose(ours(problem.y, problem.physics()), expected, rtol=1e-3)
+
+    path = tmp_path / "checkpoint.pt"
+    torch.save(theirs.state_dict(), path)
+    ours.load_state_dict(torch.load(path, weights_only=True))
+    found = ours(problem.y, problem.physics())
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # float32 logs
+
+    with torch.no_grad():
+        for parameter in ours.params_algo.parameters():
+            parameter.add_(0.1)
+    torch.save(ours.state_dict(), path)
+    theirs.load_state_dict(torch.load(path, weights_only=True))
+    torch.testing.assert_close(
+        theirs(problem.y, problem.physics()),
+        ours(problem.y, problem.physics()),
+        rtol=1e-12,
+        atol=1e-12,
+    )
+
+
+def deepinv_arguments(problem: Any) -> dict[str, Any]:
+    """The problem for deepinv, which takes lists of numbers."""
+    model = problem.model(max_iter=problem.layers)
+    return {
+        "data_fidelity": list(model.data_fidelity),
+        "prior": list(model.prior),
+        **{name: [float(v) for v in vs] for name, vs in problem.parameters().items()},
+    }
+
+
+@pytest.mark.parametrize("value", [0.0, -0.5, float("nan")])
+def test_a_stored_value_outside_the_domain_is_named(value: float) -> None:
+    model = deq.optim.PGD(DEQ=deq.Equilibrium())
+    state = model.state_dict()
+    state["params_algo.stepsize.0"] = torch.tensor(value)
+    with pytest.raises(
+        RuntimeError, match=r"params_algo\.stepsize\.0 = .*greater than 0"
+    ):
+        model.load_state_dict(state)
+
+
+def test_loading_is_as_strict_as_elsewhere() -> None:
+    model = deq.optim.PGD(DEQ=deq.Equilibrium())
+    state = model.state_dict()
+    unexpected = {**state, "params_algo.stepsize.1": torch.tensor(1.0)}
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*params_algo\.stepsize\.1"):
+        model.load_state_dict(unexpected)
+    shape = {**state, "params_algo.stepsize.0": torch.ones(2)}
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        model.load_state_dict(shape)
+    missing = dict(state)
+    del missing["params_algo.stepsize.0"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*params_algo\.stepsize\.0"):
+        model.load_state_dict(missing)
+    keys = model.load_state_dict(missing, strict=False)
+    assert keys.missing_keys == ["params_algo.stepsize.0"]
+    assert not keys.unexpected_keys
+
+
+def test_a_model_moves_to_another_precision() -> None:
+    model = deq.optim.PGD(stepsize=0.3, DEQ=deq.Equilibrium()).double()
+    (stepsize,) = model.params_algo["stepsize"]
+    assert stepsize.dtype == torch.float64
+    assert float(stepsize.detach()) == pytest.approx(0.3, rel=1e-6)
