@@ -5,26 +5,40 @@ The network sees 64 x 64 crops of the training photos of
 with white Gaussian noise of a standard deviation drawn
 log-uniformly from [.005, .2]; a quarter of the samples is grey with
 the same noise in the three channels, so that the network can be
-folded into a grey one. L1 loss, Adam at 2e-3 with a cosine decay,
-batches of 8; what is written is the exponential moving average of
-the weights in half precision.
+folded into a grey one. The loss is L1, in batches of 8.
+
+It is trained twice. First as a denoiser, with Adam at 2e-3. Then, so
+that iterations with it converge, with Adam at 3e-4 and the penalty
+.5 max(0, e - .9)^2, where e = ||J^T u|| with ||u|| = 1 is a lower
+estimate of the spectral norm of the Jacobian J of the denoiser,
+between a clean image and a noisy one, and u comes from three
+iterations of the power method (after Pesquet et al., "Learning
+maximally monotone operators for image recovery", 2021, who penalise
+2J - I). It is a penalty and certifies nothing. The learning rates
+decay as a cosine; what is written is the exponential moving average
+of the weights in half precision.
 
 The weights that are shipped were made by ::
 
     OMP_NUM_THREADS=1 python gallery/training/small_drunet.py \
         --output deepinv_equilibrium/models/weights/small_drunet.pt
 
-in 1195 seconds on one of two cores, both busy with other work. It
-printed, in dB at the noise levels .025, .05 and .1::
+in 1195 seconds for the first training and 950 for the second, on one
+of two cores that were busy with other work. PSNR in dB at the noise
+levels .025, .05 and .1, after the first and after the second::
 
-    validation stereo_motorcycle  35.77 33.20 30.03
-    test       chelsea            38.68 34.93 31.38
-    test       retina             43.64 39.92 35.62
-    test       coins              38.69 34.33 30.50
-    test       moon               43.01 40.19 37.58
-    test       page               38.74 34.07 29.73
+    validation stereo_motorcycle  35.77 33.20 30.03  35.60 33.04 29.91
+    test       chelsea            38.68 34.93 31.38  38.49 34.81 31.43
+    test       retina             43.64 39.92 35.62  43.37 40.02 35.70
+    test       coins              38.69 34.33 30.50  38.16 33.94 30.14
+    test       moon               43.01 40.19 37.58  42.83 40.10 37.51
+    test       page               38.74 34.07 29.73  37.55 33.22 28.97
 
-The test photos chose nothing: they were looked at once, at the end.
+What the second buys: deblurring the five test photos (64 x 64, noise
+.05, step size 1.8, sigma .03), the 200th plug-and-play iteration
+moves the photo that moves most by 1.4e-3 of its norm without it, and
+by 9e-6 with it; the PSNR on the validation photo after 200 iterations
+rises from 23.9 to 24.9 dB. It was chosen on the validation photo.
 """
 
 from __future__ import annotations
@@ -84,42 +98,78 @@ def report(denoiser: torch.nn.Module, split: str) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Train, report and write the weights."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=12_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("small_drunet.pt"))
-    args = parser.parse_args()
+def expansion(
+    denoiser: SmallDRUNet,
+    x: Tensor,
+    sigma: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return a lower estimate of the norm of the Jacobian at each image."""
+    x = x.detach().requires_grad_()
+    denoised = denoiser(x, sigma)
+    u = torch.randn(x.shape, generator=generator)
+    for _ in range(3):
+        (u,) = torch.autograd.grad(denoised, x, u, retain_graph=True)
+        u = u / u.flatten(1).norm(dim=1)[:, None, None, None]
+    (v,) = torch.autograd.grad(denoised, x, u, create_graph=True)
+    return v.flatten(1).norm(dim=1)
 
-    torch.manual_seed(args.seed)
-    generator = torch.Generator().manual_seed(args.seed)
-    photos = Photos("train", img_size=64, crops=args.steps * BATCH_SIZE, seed=args.seed)
-    denoiser = SmallDRUNet(pretrained=None).to(memory_format=torch.channels_last)
-    average = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(0.999))
-    optimizer = torch.optim.Adam(denoiser.parameters(), lr=2e-3)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
 
-    start = time.perf_counter()
-    batches = tqdm(DataLoader(photos, BATCH_SIZE), mininterval=5)
+def train(
+    denoiser: SmallDRUNet,
+    steps: int,
+    lr: float,
+    decay: float,
+    penalty: float,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Train a denoiser in place; return its average weights in half precision."""
+    generator = torch.Generator().manual_seed(seed)
+    crops = Photos("train", img_size=64, crops=steps * BATCH_SIZE, seed=seed)
+    average = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    optimizer = torch.optim.Adam(denoiser.parameters(), lr)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    batches = tqdm(DataLoader(crops, BATCH_SIZE), mininterval=5)
     for step, batch in enumerate(batches, start=1):
         x, sigma, y = noisy_batch(batch["x"], generator)
         y = y.contiguous(memory_format=torch.channels_last)
         loss = (denoiser(y, sigma) - x).abs().mean()
+        if penalty:
+            # Second derivatives are dear: a part of the batch, and smaller crops.
+            x, y, sigma = x[:4, :, :48, :48], y[:4, :, :48, :48], sigma[:4]
+            between = x + torch.rand(4, 1, 1, 1, generator=generator) * (y - x)
+            excess = expansion(denoiser, between, sigma, generator) - 0.9
+            loss = loss + penalty * excess.relu().square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         scheduler.step()
         average.update_parameters(denoiser)
-        if step % 1000 == 0 or step == args.steps:
+        if step % 1000 == 0 or step == steps:
             tqdm.write(f"step {step}\n{report(average.module, 'validation')}")
-            weights = average.module.state_dict()
-            torch.save(
-                {name: w.half().contiguous() for name, w in weights.items()},
-                args.output,
-            )
+    weights = average.module.state_dict()
+    return {name: w.half().contiguous() for name, w in weights.items()}
+
+
+def main() -> None:
+    """Train, report and write the weights."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--penalised-steps", type=int, default=2500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("small_drunet.pt"))
+    args = parser.parse_args()
+
+    start = time.perf_counter()
+    torch.manual_seed(args.seed)
+    denoiser = SmallDRUNet(pretrained=None).to(memory_format=torch.channels_last)
+    weights = train(denoiser, args.steps, 2e-3, 0.999, 0.0, args.seed)
+    denoiser.load_state_dict(weights)
+    weights = train(denoiser, args.penalised_steps, 3e-4, 0.99, 0.5, args.seed + 1)
+    torch.save(weights, args.output)
     print(f"{time.perf_counter() - start:.0f} seconds")
-    print(report(average.module, "test"))
+    denoiser.load_state_dict(weights)
+    print(report(denoiser, "test"))
 
 
 if __name__ == "__main__":
