@@ -70,3 +70,19 @@ def test_how_it_ended(values: Any, kwargs: Any, status: Status) -> None:
     assert monitor.report().status == (status,)
     assert monitor.value.isfinite().all()
     assert bool(monitor.excluded) == (status is Status.NONFINITE)
+
+
+@pytest.mark.parametrize(
+    ("value", "retry"), [(14.0, False), (16.0, True), (float("nan"), True)]
+)
+def test_a_proposal_ten_times_worse_than_the_best_is_taken_back(
+    value: float, retry: bool
+) -> None:
+    monitor = Monitor(Picard(), torch.zeros(1, 1, dtype=F64), keep_best=True)
+    first = torch.tensor([[1.0]], dtype=F64)
+    monitor.observe(torch.zeros(1, 1, dtype=F64), first, None, INSIDE, ~INSIDE)
+    x, bad = (torch.tensor([[number]], dtype=F64) for number in (5.0, value))
+    result = monitor.observe(x, bad, None, torch.isfinite(bad[:, 0]), proposed=INSIDE)
+    assert result.tolist() == [retry]
+    assert monitor.active.tolist() == [True]  # the step itself has not failed
+    assert monitor.value.item() == 1.0
