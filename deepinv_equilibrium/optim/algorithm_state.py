@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, TypeAlias
 
 import torch
+from deepinv.utils import TensorList
 from torch import Tensor
 
 Estimate: TypeAlias = tuple[Tensor, ...]
@@ -92,12 +94,17 @@ def starting_estimate(start: Any) -> Estimate:
         start = start.get("est")
     if isinstance(start, Tensor):
         return (start,)
+    if isinstance(start, tuple | list):
+        # deepinv starts PDCP's dual variable at y, which has no place in K's space
+        # where it is in several parts: it is completed instead.
+        whole = takewhile(lambda c: not isinstance(c, TensorList), start)
+        start = tuple(whole)
     if (
-        isinstance(start, tuple | list)
+        isinstance(start, tuple)
         and start
         and all(isinstance(component, Tensor) for component in start)
     ):
-        return tuple(start)
+        return start
     raise TypeError(
         "init must be a tensor, a tuple of tensors, a dict {'est': (x_0, ...)}, or a "
         f"function (y, physics) that returns one of these; got {type(start).__name__}."
