@@ -129,7 +129,7 @@ def test_too_short_lists_are_refused() -> None:
         {"stepsize": [1.0, 2.0]},
         {"prior": [dinv.optim.Tikhonov(), dinv.optim.Tikhonov()]},
     ):
-        with pytest.raises(ValueError, match="stepsize|prior"):
+        with pytest.raises(ValueError, match=r"stepsize|prior"):
             deq.optim.PGD(**arguments, DEQ=deq.ReTune(layers=3, restarts=2))
 
 
@@ -219,14 +219,14 @@ def test_plug_and_play_priors_have_no_gradient(
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), [0.5, 0.0]])
 def test_a_trained_parameter_starts_inside_its_domain(name: str, value: Any) -> None:
     config = deq.Equilibrium(layers=2)
-    with pytest.raises(ValueError, match="cannot be trained: .* greater than 0"):
+    with pytest.raises(ValueError, match=r"cannot be trained: .* greater than 0"):
         deq.optim.PGD(**{name: value}, DEQ=config)
     untrained = deq.optim.PGD(**{name: value}, trainable_params=[], DEQ=config)
     assert not list(untrained.parameters())
 
 
 def test_the_momentum_of_fista_exceeds_two() -> None:
-    with pytest.raises(ValueError, match="a=2 cannot be trained: .* greater than 2"):
+    with pytest.raises(ValueError, match=r"a=2 cannot be trained: .* greater than 2"):
         deq.optim.FISTA(a=2, DEQ=EQUILIBRIUM)
 
 

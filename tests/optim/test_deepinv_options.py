@@ -111,7 +111,7 @@ def test_numbers_beside_a_configuration_are_refused(
 @pytest.mark.parametrize("config", [True, DEQConfig(), deq.Equilibrium()])
 @pytest.mark.parametrize("value", [True, BacktrackingConfig()])
 def test_backtracking_is_refused(config: Any, value: Any) -> None:
-    with pytest.raises(ValueError, match="backtracking=.* no fixed step"):
+    with pytest.raises(ValueError, match=r"backtracking=.* no fixed step"):
         deq.optim.PGD(DEQ=config, backtracking=value)
 
 
