@@ -243,3 +243,18 @@ def test_float32_reaches_its_tolerance_where_picard_needs_hundreds(
     error = torch.linalg.vector_norm(fast.x - exact, dim=1)
     bound = 1e-5 / (1 - 0.93) + 1e-5
     assert bool((error <= bound * torch.linalg.vector_norm(exact, dim=1)).all())
+
+
+@pytest.mark.parametrize("solver", [Anderson(), Broyden()], ids=str)
+def test_a_forgotten_sample_starts_from_the_plain_step(solver: Any) -> None:
+    """The others keep their history."""
+    iteration = solver.begin(torch.zeros(2, 4, dtype=F64))
+    everyone = torch.ones(2, dtype=torch.bool)
+    for _ in range(3):
+        x, value = torch.randn(2, 2, 4, dtype=F64)
+        iteration.propose(x, value, everyone)
+    iteration.forget(torch.tensor([True, False]))
+    x, value = torch.randn(2, 2, 4, dtype=F64)
+    proposal = iteration.propose(x, value, everyone)
+    torch.testing.assert_close(proposal[0], value[0])
+    assert float((proposal[1] - value[1]).norm()) > 1e-3
