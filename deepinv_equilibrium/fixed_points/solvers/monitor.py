@@ -94,7 +94,7 @@ class Monitor:
             rejected = rejected & ~retry
         else:
             retry = torch.zeros_like(rejected)
-        broken = rejected & torch.isfinite(value).all(dim=1) & torch.isfinite(absolute)
+        broken = rejected & torch.isfinite(size) & torch.isfinite(absolute)
         runaway = torch.zeros_like(met)
         if not (self.keep_best or self.solver.has_fixed_budget):
             runaway = usable & (absolute > _RUNAWAY * self.first)
