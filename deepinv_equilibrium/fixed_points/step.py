@@ -39,7 +39,7 @@ class HasOutput(Protocol):
     adjoints differentiate through it, with no evaluation more.
     """
 
-    def evaluate(self, state: State) -> tuple[State, Tensor]:
+    def step_and_output(self, state: State) -> tuple[State, Tensor]:
         r"""
         :param torch.Tensor, tuple state: a state.
         :return: the next state, and the output, of shape :math:`(B, ...)`.
@@ -59,7 +59,7 @@ class PackedStep:
         self.layout = layout
         self.evaluations = 0
         # Asked once: the check of a protocol takes as long as a small layer.
-        self._evaluate = step.evaluate if isinstance(step, HasOutput) else None
+        self._evaluate = step.step_and_output if isinstance(step, HasOutput) else None
         self._domain = step.domain if isinstance(step, HasDomain) else None
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -119,7 +119,7 @@ class IterationStepWithOutput(IterationStep):
     """The same where the image is no component of the state: Douglas-Rachford, whose
     state is z, and custom outputs."""
 
-    def evaluate(self, state: State) -> tuple[State, Tensor]:
+    def step_and_output(self, state: State) -> tuple[State, Tensor]:
         """The state after the block, and the image that ``get_output`` makes."""
         X = self.run(state)
         return (

@@ -142,9 +142,9 @@ class OutputStep:
         self.weight, self.scale, self.y, self.readout = weight, scale, y, readout
 
     def __call__(self, state: State) -> State:
-        return self.evaluate(state)[0]
+        return self.step_and_output(state)[0]
 
-    def evaluate(self, state: State) -> tuple[State, Tensor]:
+    def step_and_output(self, state: State) -> tuple[State, Tensor]:
         assert isinstance(state, Tensor)
         value = self.scale * torch.tanh(state @ self.weight.mT) + self.y
         return value, torch.sin(state @ self.readout.mT) + self.y[:, :2]

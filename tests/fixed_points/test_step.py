@@ -33,7 +33,7 @@ class Returning:
     def __call__(self, state: Any) -> Any:
         return state / 2
 
-    def evaluate(self, state: Any) -> Any:
+    def step_and_output(self, state: Any) -> Any:
         return state / 2, self.output
 
 
@@ -64,7 +64,7 @@ def test_the_output_is_that_of_the_evaluation_returned(
             (at,) = [x[i] for x, value in seen if torch.equal(value[i], solution.x[i])][
                 :1
             ]
-            output = step.evaluate(at.expand(3, -1))[1]
+            output = step.step_and_output(at.expand(3, -1))[1]
             torch.testing.assert_close(solution.output[i], output[i].detach())
 
 
@@ -162,3 +162,19 @@ def test_a_plain_step_that_leaves_the_domain_has_diverged(solver_type: Any) -> N
     assert solution.status == (Status.DIVERGED, Status.CONVERGED)
     assert bool((solution.x[0] > 0).all())  # the last iterate inside
     torch.testing.assert_close(solution.x[1], x0[1] / 2, rtol=1e-3, atol=0)
+
+
+def test_an_output_that_is_not_finite_is_noticed() -> None:
+    """Its sample is marked, and the other keeps its result."""
+
+    class OneOverTheFirst(Returning):
+        def step_and_output(self, state: Any) -> Any:
+            return state / 2 + self.output, self.output / torch.tensor([[0.0], [1.0]])
+
+    y = torch.ones(2, 3, requires_grad=True)
+    with pytest.warns(ConvergenceWarning, match="NaN or inf"):
+        solution = fixed_point(OneOverTheFirst(y), torch.zeros(2, 3), Picard(rtol=1e-6))
+    assert solution.status == (Status.NONFINITE, Status.CONVERGED)
+    assert torch.isfinite(solution.output).all()
+    solution.output.sum().backward()
+    torch.testing.assert_close(y.grad, torch.tensor([[0.0] * 3, [1.0] * 3]))

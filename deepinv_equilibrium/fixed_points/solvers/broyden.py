@@ -26,11 +26,12 @@ class Broyden(FixedPointSolver):
     with :math:`s_k = x_{k+1} - x_k`, :math:`d_k = g(x_{k+1}) - g(x_k)` and
     :math:`H_0 = I`, so that the first iteration is a Picard one. :math:`H_k` is kept
     as the identity and ``history_size`` rank-one terms; when they are used up it starts
-    again from the identity. Locally superlinear near a regular fixed point while the
-    memory lasts, without global guarantee; bad proposals fall back to the plain step
-    as in :class:`Anderson <deepinv_equilibrium.Anderson>`. What is returned is
-    :math:`f` of the best iterate, and :math:`H \approx (I - \partial f)^{-1}` with it,
-    which :class:`SHINE <deepinv_equilibrium.SHINE>` reads.
+    again from the identity and the newest pair. Locally superlinear near a regular
+    fixed point while the memory lasts, without global guarantee; bad proposals fall
+    back to the plain step as in :class:`Anderson <deepinv_equilibrium.Anderson>`. What
+    is returned is :math:`f` of the best iterate, and
+    :math:`H \approx (I - \partial f)^{-1}` with it, which
+    :class:`SHINE <deepinv_equilibrium.SHINE>` reads.
 
     :param int history_size: rank-one terms remembered, at least 1. Default: 20.
     :param int max_iter: the most evaluations of the step. Default: 100.
@@ -87,29 +88,25 @@ class BroydenIteration:
 
     def _update(self, x: Tensor, g: Tensor, active: Tensor) -> None:
         assert self.previous is not None
-        learn = active & ~self.fresh
-        size = self.inverse.u.shape[1]
-        slot = self.count % size
+        slot = self.count % self.inverse.u.shape[1]
         if slot == 0 and self.count:
             self._clear(active)
-            learn = torch.zeros_like(learn)
-        else:
-            step = x - self.previous[0]
-            hd = self.inverse.apply(g - self.previous[1])
-            denominator = (step * hd).sum(dim=1)
-            # A nearly orthogonal update would blow the estimate up: leave it out.
-            floor = torch.finfo(x.dtype).eps * step.norm(dim=1) * hd.norm(dim=1)
-            learn = learn & (denominator.abs() > floor)
-            where = learn[:, None]
-            u = (step - hd) / torch.where(learn, denominator, 1.0)[:, None]
-            # H + u s^T H, with H = I - sum u v^T, so the new term enters negated.
-            v = self.inverse.adjoint(step)
-            self.inverse.u[:, slot] = torch.where(
-                where, -u, self._kept(self.inverse.u[:, slot], active)
-            )
-            self.inverse.v[:, slot] = torch.where(
-                where, v, self._kept(self.inverse.v[:, slot], active)
-            )
+        step = x - self.previous[0]
+        hd = self.inverse.apply(g - self.previous[1])
+        denominator = (step * hd).sum(dim=1)
+        # A nearly orthogonal update would blow the estimate up: leave it out.
+        floor = torch.finfo(x.dtype).eps * step.norm(dim=1) * hd.norm(dim=1)
+        learn = active & ~self.fresh & (denominator.abs() > floor)
+        where = learn[:, None]
+        u = (step - hd) / torch.where(learn, denominator, 1.0)[:, None]
+        # H + u s^T H, with H = I - sum u v^T, so the new term enters negated.
+        v = self.inverse.adjoint(step)
+        self.inverse.u[:, slot] = torch.where(
+            where, -u, self._kept(self.inverse.u[:, slot], active)
+        )
+        self.inverse.v[:, slot] = torch.where(
+            where, v, self._kept(self.inverse.v[:, slot], active)
+        )
         self.count += 1
 
     @staticmethod

@@ -68,6 +68,8 @@ class Monitor:
             absolute = torch.linalg.vector_norm(value - x, dim=1, dtype=torch.float64)
             size = torch.linalg.vector_norm(value, dim=1, dtype=torch.float64)
         good = inside & torch.isfinite(absolute)
+        if output is not None:
+            good = good & torch.isfinite(output.detach()).reshape(len(x), -1).all(1)
         if self.first is None:
             self.first = torch.where(good, absolute, 0.0)
         scale = torch.maximum(size, self.first)
@@ -94,7 +96,7 @@ class Monitor:
             rejected = rejected & ~retry
         else:
             retry = torch.zeros_like(rejected)
-        broken = rejected & torch.isfinite(size) & torch.isfinite(absolute)
+        broken = rejected & ~inside & torch.isfinite(size) & torch.isfinite(absolute)
         runaway = torch.zeros_like(met)
         if not (self.keep_best or self.solver.has_fixed_budget):
             runaway = usable & (absolute > _RUNAWAY * self.first)

@@ -99,3 +99,18 @@ def test_only_broyden_fills_the_inverse_jacobian() -> None:
 def test_history_size_out_of_range(history_size: Any) -> None:
     with pytest.raises(ValueError, match=f"history_size .* >= 1.*{history_size!r}"):
         Broyden(history_size=history_size)
+
+
+def test_the_newest_pair_outlives_a_full_memory() -> None:
+    """With one slot every iteration has the last secant pair, never the identity."""
+    torch.manual_seed(6)
+    rates = torch.tensor([0.0, 0.9], dtype=F64)
+    y = torch.randn(1, 2, dtype=F64)
+    solution = fixed_point(
+        lambda x: x * rates + y,
+        torch.zeros(1, 2, dtype=F64),
+        Broyden(history_size=1, rtol=1e-10),
+    )
+    # In two dimensions with one slow direction the secant pair is all there is to know.
+    assert int(solution.iterations[0]) <= 8
+    torch.testing.assert_close(solution.x, y / (1 - rates))
