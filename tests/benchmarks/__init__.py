@@ -1,0 +1,1 @@
+"""Ours beside deepinv and torchdeq, on one problem in one run."""

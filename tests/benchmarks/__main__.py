@@ -1,0 +1,164 @@
+"""Ours beside deepinv 0.5 and torchdeq 0.1, on one problem, in one run::
+
+    pip install torchdeq==0.1.0
+    OMP_NUM_THREADS=1 python -m tests.benchmarks
+
+prints, from the root of the repository and in about three minutes: evaluations of the
+step to a relative residual of 1e-5; vector-Jacobian products to a gradient error of
+2e-4; the time of a training step over that of a loop written by hand; memory over 20
+training steps; evaluations of an untracked run; and what a hard sample does to an easy
+one in its batch. ``--without-torchdeq`` and ``--without-memory`` leave things out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from functools import partial
+from types import ModuleType
+
+import torch
+
+from . import (
+    backward_solves,
+    batch_mates,
+    deepinv_peer,
+    forward_solves,
+    memory,
+    ours,
+    torchdeq_peer,
+)
+from .problem import Problem, build, for_timing
+from .reconstruct import Reconstruct
+from .training_time import by_hand, time_ratios
+
+EVALUATIONS, LAYERS, RESTARTS = 20, 5, 4
+
+
+def main() -> None:
+    """Run and print everything."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--without-torchdeq", action="store_true")
+    parser.add_argument("--without-memory", action="store_true")
+    parser.add_argument("--rounds", type=int, default=15, help="of the timing")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    # deepinv warns that plug-and-play has no cost.
+    warnings.filterwarnings("ignore", "No explicit prior has been given")
+    libraries: dict[str, ModuleType] = {"ours": ours, "deepinv": deepinv_peer}
+    if not args.without_torchdeq:
+        torchdeq_peer.installed()
+        libraries["torchdeq"] = torchdeq_peer
+
+    problem = build()
+    radius = ", ".join(f"{float(r):.4f}" for r in problem.spectral_radius)
+    print(f"Problem: 2 x 3 x 64 x 64, float32, spectral radius {radius}")
+    print_forward(problem, libraries)
+    print_backward(problem, libraries)
+    print_inference(problem, libraries)
+    print_batch_mates(problem, libraries)
+    print_times(problem, "the DnCNN of the problem", args.rounds, libraries)
+    print_times(for_timing(), "a DnCNN of 7 x 32", args.rounds, libraries)
+    if not args.without_memory:
+        print_memory(libraries)
+
+
+def heading(text: str) -> None:
+    print(f"\n{text}\n{'-' * len(text)}")
+
+
+def row(library: str, method: str, value: object) -> None:
+    print(f"{library:9s} {method:39s} {value}", flush=True)
+
+
+def print_forward(problem: Problem, libraries: dict[str, ModuleType]) -> None:
+    heading(f"Evaluations to a relative residual of {forward_solves.RTOL:.0e}")
+    for library, module in libraries.items():
+        methods: dict[str, Reconstruct] = module.forward_methods(
+            problem, forward_solves.RTOL, forward_solves.MAX_ITER
+        )
+        for name, method in methods.items():
+            row(library, name, forward_solves.solve(problem, method))
+    rate = forward_solves.mean_rate(problem)
+    print(f"Picard's residual falls by {rate:.3f} an evaluation on average")
+
+
+def print_backward(problem: Problem, libraries: dict[str, ModuleType]) -> None:
+    heading(f"Products to a gradient error of {backward_solves.TOLERANCE:.0e}")
+    true = backward_solves.reference(problem)
+    for library, module in libraries.items():
+        for name in module.BACKWARD:
+            method = partial(module.backward_method, problem, name)
+            row(library, name, backward_solves.fewest_products(problem, true, method))
+
+
+def print_inference(problem: Problem, libraries: dict[str, ModuleType]) -> None:
+    heading("Evaluations of an untracked run of 10 steps")
+    for library, module in libraries.items():
+        solve = forward_solves.solve(problem, module.inference(problem, 10))
+        row(library, "", solve.evaluations)
+
+
+def print_batch_mates(problem: Problem, libraries: dict[str, ModuleType]) -> None:
+    heading("An easy sample (a) and a hard one (b) to 1e-4, alone and together")
+    for library, module in libraries.items():
+        for name in module.forward_methods(problem, 1e-4, forward_solves.MAX_ITER):
+
+            mates = batch_mates.compare(problem, partial(_named, module, name))
+            row(
+                library,
+                name,
+                f"{mates.alone_easy:3d} (a), {mates.alone_hard:3d} (b) evaluations "
+                f"alone, {mates.together:3d} together; results changed by "
+                f"{mates.change_easy:.0e} (a), {mates.change_hard:.0e} (b)",
+            )
+
+
+def _named(module: ModuleType, name: str, problem: Problem) -> Reconstruct:
+    methods: dict[str, Reconstruct] = module.forward_methods(
+        problem, 1e-4, forward_solves.MAX_ITER
+    )
+    return methods[name]
+
+
+def print_times(
+    problem: Problem, denoiser: str, rounds: int, libraries: dict[str, ModuleType]
+) -> None:
+    heading(f"Time of a training step over a loop by hand, {denoiser}")
+    loop = by_hand(problem, EVALUATIONS, 1)
+    methods = {
+        library: module.jacobian_free(problem, EVALUATIONS)
+        for library, module in libraries.items()
+    }
+    ratios, milliseconds = time_ratios(problem, loop, methods, rounds)
+    for library, ratio in ratios.items():
+        row(library, f"Jacobian-free, {EVALUATIONS} evaluations", f"{ratio:.2f}")
+    print(f"the loop takes {milliseconds:.0f} ms")
+
+    loop = by_hand(problem, LAYERS * RESTARTS, LAYERS)
+    methods = {"ours": ours.retune(problem, LAYERS, RESTARTS)}
+    if "torchdeq" in libraries:
+        methods["torchdeq"] = torchdeq_peer.phantom(problem, LAYERS, RESTARTS)
+    ratios, milliseconds = time_ratios(problem, loop, methods, rounds)
+    for library, ratio in ratios.items():
+        name = "ReTune" if library == "ours" else "phantom gradient"
+        row(library, f"{name}, {LAYERS} x {RESTARTS}", f"{ratio:.2f}")
+    print(f"the loop takes {milliseconds:.0f} ms")
+
+
+def print_memory(libraries: dict[str, ModuleType]) -> None:
+    heading(f"Memory over {memory.STEPS} implicit training steps, collector off")
+    for library in libraries:
+        used = memory.measure(library)
+        row(
+            library,
+            "",
+            f"live tensors {used.tensors / 2**20:+8.2f} MiB, "
+            f"allocated {used.allocated / 2**20:+8.2f} MiB, "
+            f"peak {used.peak / 2**20:+8.2f} MiB",
+        )
+
+
+if __name__ == "__main__":
+    main()

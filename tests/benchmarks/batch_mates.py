@@ -1,0 +1,65 @@
+"""What a hard sample does to an easy one in its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from .problem import Problem
+from .reconstruct import Reconstruct
+
+
+@dataclass(frozen=True)
+class BatchMates:
+    """
+    A hard sample, started at zero, and an easy one, started near its solution.
+
+    :param int alone_easy: evaluations of the easy sample alone.
+    :param int alone_hard: evaluations of the hard sample alone.
+    :param int together: evaluations of the batch of both.
+    :param float change_easy: relative change of the easy sample's result by its mate.
+    :param float change_hard: relative change of the hard sample's result by its mate.
+    """
+
+    alone_easy: int
+    alone_hard: int
+    together: int
+    change_easy: float
+    change_hard: float
+
+
+def compare(problem: Problem, method: Callable[[Problem], Reconstruct]) -> BatchMates:
+    """Solve for both samples together and for each alone."""
+    easy = problem.solution[:1] + 1e-4
+    init = torch.cat([easy, torch.zeros_like(easy)])
+    together, count = _run(problem, method, init)
+    first, alone_easy = _run(_only(problem, 0), method, init[:1])
+    second, alone_hard = _run(_only(problem, 1), method, init[1:])
+    return BatchMates(
+        alone_easy,
+        alone_hard,
+        count,
+        float((together[0] - first[0]).norm() / first.norm()),
+        float((together[1] - second[0]).norm() / second.norm()),
+    )
+
+
+def _run(
+    problem: Problem, method: Callable[[Problem], Reconstruct], init: torch.Tensor
+) -> tuple[torch.Tensor, int]:
+    with torch.no_grad(), problem.denoiser.counting() as count:
+        x = method(problem)(problem.y, init)
+    return x, count.evaluations
+
+
+def _only(problem: Problem, sample: int) -> Problem:
+    one = slice(sample, sample + 1)
+    return replace(
+        problem,
+        truth=problem.truth[one],
+        y=problem.y[one],
+        solution=problem.solution[one],
+        spectral_radius=problem.spectral_radius[one],
+    )

@@ -1,0 +1,60 @@
+"""A DnCNN that counts how often it is evaluated and differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import deepinv as dinv
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Count:
+    """Passes of a batch through the denoiser, forward and backward."""
+
+    evaluations: int = 0
+    products: int = 0
+
+
+class CountedDenoiser(dinv.models.Denoiser):
+    r"""
+    deepinv's DnCNN :math:`D`, its output scaled: :math:`x \mapsto c\, D(x)`.
+
+    What a library calls is counted here, in the one place that all of them must pass,
+    and not taken from what the library says of itself.
+
+    :param torch.nn.Module denoiser: :math:`D`.
+    :param float scale: :math:`c`.
+    """
+
+    def __init__(self, denoiser: torch.nn.Module, scale: float):
+        super().__init__()
+        self.denoiser = denoiser
+        self.scale = scale
+        self._count: Count | None = None
+
+    def forward(self, x: Tensor, sigma: object = None) -> Tensor:
+        value = self.scale * self.denoiser(x)
+        count = self._count
+        if count is None:
+            return value
+        count.evaluations += 1
+        if value.requires_grad:
+
+            def add(grad: Tensor) -> None:
+                count.products += 1
+
+            value.register_hook(add)
+        return value
+
+    @contextmanager
+    def counting(self) -> Iterator[Count]:
+        """Count within the block; outside of it nothing is added to the graph."""
+        self._count = Count()
+        try:
+            yield self._count
+        finally:
+            self._count = None

@@ -1,0 +1,133 @@
+"""Memory over training steps, with the collector of reference cycles off."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import torch
+
+from . import deepinv_peer, ours, torchdeq_peer
+from .problem import Problem, build
+from .reconstruct import Reconstruct
+
+STEPS = 20
+WARM_UP = 3
+LIBRARIES = {"ours": ours, "deepinv": deepinv_peer, "torchdeq": torchdeq_peer}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """
+    Memory of a process that trains; bytes in excess of those before the steps.
+
+    :param int tensors: live tensors after the steps, as Python sees them.
+    :param int allocated: what malloc has given out after the steps: also what only the
+        autograd graph holds, which no Python object shows.
+    :param int peak: the most of it at an evaluation or product of the denoiser.
+    """
+
+    tensors: int
+    allocated: int
+    peak: int
+
+
+def live_tensor_bytes() -> int:
+    """Bytes in the storages of all tensors that a Python object holds, each storage
+    once, without a collection."""
+    storages: dict[int, int] = {}
+    for thing in gc.get_objects():
+        if issubclass(type(thing), torch.Tensor):
+            storage = thing.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Start clean, and leave cycles alone."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def train(problem: Problem, reconstruct: Reconstruct, steps: int) -> None:
+    """Training steps with SGD of no effect, so that every step is the same."""
+    optimizer = torch.optim.SGD(problem.weights, lr=0.0)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        problem.loss(reconstruct(problem.y)).backward()
+        optimizer.step()
+
+
+def measure(library: str) -> Memory:
+    """Train with implicit gradients in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_measure_here, library).result()
+
+
+def _measure_here(library: str) -> Memory:
+    torch.set_num_threads(1)
+    problem = build()
+    reconstruct = LIBRARIES[library].implicit(problem)
+    train(problem, reconstruct, WARM_UP)
+    most = 0
+
+    def watch(*_: object) -> None:
+        nonlocal most
+        most = max(most, allocated_bytes())
+
+    def watch_both_ways(module: object, inputs: object, output: torch.Tensor) -> None:
+        watch()
+        if output.requires_grad:
+            output.register_hook(watch)
+
+    hook = problem.denoiser.register_forward_hook(watch_both_ways)
+    with no_collection():
+        tensors, allocated = live_tensor_bytes(), allocated_bytes()
+        train(problem, reconstruct, STEPS)
+        left = live_tensor_bytes() - tensors, allocated_bytes() - allocated
+    hook.remove()
+    return Memory(*left, most - allocated)
+
+
+class _MallocInfo(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    )
+
+
+def allocated_bytes() -> int:
+    r"""
+    :return: bytes that malloc has given out and not got back, torch's storages too.
+    :raises RuntimeError: if the C library is not glibc 2.33 or later.
+    """
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        raise RuntimeError(
+            "the memory benchmark asks glibc (2.33 or later, on Linux) what is "
+            "allocated; leave it out with --without-memory."
+        )
+    library.mallinfo2.restype = _MallocInfo
+    info = library.mallinfo2()
+    return int(info.uordblks + info.hblkhd)
