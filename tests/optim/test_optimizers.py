@@ -8,6 +8,7 @@ from typing import Any
 import deepinv as dinv
 import pytest
 import torch
+from torch import Tensor
 
 import deepinv_equilibrium as deq
 
@@ -83,3 +84,45 @@ def test_training_keeps_every_parameter_in_its_domain(
         (model(problem.y, physics).square().mean() + 100 * pull).backward()
         optimizer.step()
         assert all(value[0] > value.lower for value in trained)
+
+
+def test_a_linear_map_between_spaces() -> None:
+    r"""PDCP minimises :math:`\|Kx - y\|^2/2 + \|x\|^2/2` where y and x differ."""
+
+    class Differences(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(
+                torch.tensor([0.5, 0.4, 0.3], dtype=torch.float64)
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale.view(-1, 1, 1) * x
+
+    K = Differences()
+    model = deq.optim.PDCP(
+        K=K,
+        K_adjoint=lambda u: (K.scale.view(-1, 1, 1) * u).sum(1, keepdim=True),
+        data_fidelity=dinv.optim.L2(),
+        prior=dinv.optim.Tikhonov(),
+        lambda_reg=0.5,
+        stepsize=0.5,
+        stepsize_dual=0.5,
+        trainable_params=[],
+        DEQ=deq.Equilibrium(
+            deq.Anderson(rtol=1e-13), deq.Implicit(deq.GMRES(rtol=1e-13))
+        ),
+    )
+    # The physics acts in the space of K x.
+    y = torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    x = model(
+        y, dinv.physics.Denoising(), init=torch.zeros(2, 1, 4, 5, dtype=torch.float64)
+    )
+    scale = K.scale.detach().clone().requires_grad_()
+    weights = scale.view(-1, 1, 1)
+    closed = (weights * y).sum(1, keepdim=True) / (0.5 + scale.square().sum())
+    torch.testing.assert_close(x, closed, rtol=1e-10, atol=1e-10)
+    assert [key for key, _ in model.named_parameters()] == ["linear_map.scale"]
+    x.square().sum().backward()
+    closed.square().sum().backward()
+    torch.testing.assert_close(K.scale.grad, scale.grad, rtol=1e-9, atol=1e-10)

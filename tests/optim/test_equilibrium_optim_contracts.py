@@ -1,0 +1,138 @@
+"""What every solve keeps to: its cost, and samples that do not touch each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import deepinv_equilibrium as deq
+
+
+def count_adjoints(physics: Any, y: Tensor) -> list[bool]:
+    """Log every evaluation of the adjoint at y, and whether it was recorded."""
+    log: list[bool] = []
+    adjoint = physics.A_adjoint
+
+    def counted(v: Tensor, **kwargs: Any) -> Tensor:
+        if v is y:
+            log.append(torch.is_grad_enabled())
+        return adjoint(v, **kwargs)
+
+    physics.A_adjoint = counted
+    return log
+
+
+@pytest.mark.parametrize("closed_form", [True, False])
+def test_an_untracked_solve_costs_what_its_solver_says(
+    closed_form: bool, algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm, closed_form=closed_form)
+    physics = problem.physics()
+    log = count_adjoints(physics, problem.y)
+    model = problem.model(DEQ=deq.Equilibrium(deq.Picard(max_iter=6, rtol=0.0)))
+    with torch.no_grad():
+        model(problem.y, physics)
+    assert problem.denoisers[0].evaluations == 6
+    assert log == [False] * len(log)
+    # Once for the start, once for the solve.
+    assert len(log) <= 2
+
+
+@pytest.mark.parametrize("solver", [deq.Anderson, deq.Broyden])
+def test_an_accelerated_untracked_solve_evaluates_no_more_than_it_reports(
+    solver: type[deq.fixed_points.FixedPointSolver], make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem("PGD")
+    model = problem.model(DEQ=deq.Equilibrium(solver(max_iter=9, rtol=0.0)))
+    with torch.no_grad():
+        model(problem.y, problem.physics())
+    assert problem.denoisers[0].evaluations == 9
+    assert model.solution.evaluations.tolist() == [9, 9]
+
+
+def test_a_recorded_solve_costs_one_evaluation_more_at_most(
+    algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm)
+    model = problem.model(DEQ=deq.Equilibrium(deq.Anderson(max_iter=50, rtol=1e-8)))
+    model(problem.y, problem.physics()).sum().backward()
+    solves = int(model.solution.iterations.max())
+    assert problem.denoisers[0].evaluations == solves + 1
+
+
+@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        deq.Picard(max_iter=300, rtol=1e-9),
+        # Acceleration amplifies the rounding of kernels, up to its tolerance.
+        deq.Anderson(rtol=1e-13),
+    ],
+)
+def test_a_sample_does_not_depend_on_its_batch_mates(
+    solver: deq.fixed_points.FixedPointSolver,
+    closed_form: bool,
+    algorithm: str,
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem(algorithm, closed_form=closed_form)
+    problem.y[0] *= 0.1  # where the denoiser is nearly linear
+    problem.y[1] *= 30
+    physics = problem.physics()
+    adjoint = deq.Implicit(deq.GMRES(rtol=1e-13))
+    model = problem.model(DEQ=deq.Equilibrium(solver, adjoint))
+
+    def solve(y: Tensor) -> tuple[Tensor, list[int], Tensor]:
+        y = y.clone().requires_grad_()
+        x = model(y, physics)
+        (grad,) = torch.autograd.grad(x.square().sum(), y)
+        return x.detach(), model.solution.iterations.tolist(), grad
+
+    together, counts, gradient = solve(problem.y)
+    for i in range(2):
+        alone, count, grad = solve(problem.y[i : i + 1])
+        scale = float(alone.abs().max())
+        assert (together[i] - alone[0]).abs().max() <= 1e-12 * scale
+        assert (gradient[i] - grad[0]).abs().max() <= 1e-12 * float(grad.abs().max())
+        if not solver.accelerated:
+            assert counts[i] == count[0]
+
+
+def test_the_easy_sample_stops_early(make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("GD")
+    problem.y[0] = 0  # starts at its solution
+    model = problem.model(DEQ=deq.Equilibrium(deq.Anderson(rtol=1e-9)))
+    x = model(problem.y, problem.physics())
+    easy, hard = model.solution.iterations.tolist()
+    assert easy == 1 < hard
+    assert bool(model.solution.converged.all())
+    assert not bool(x[0].any())
+
+
+@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize("adjoint", [deq.Implicit(), deq.JacobianFree(2)])
+def test_a_sample_that_is_not_finite_is_marked_and_kept_out(
+    adjoint: deq.fixed_points.Adjoint,
+    closed_form: bool,
+    algorithm: str,
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem(algorithm, closed_form=closed_form)
+    physics = problem.physics()
+    config = deq.Equilibrium(deq.Anderson(rtol=1e-8), adjoint)
+    model = problem.model(DEQ=config)
+    weight = problem.denoisers[0].weight
+    clean = model(problem.y[1:], physics)
+    (expected,) = torch.autograd.grad(clean.sum(), weight)
+    problem.y[0, 0, 1, 2] = torch.nan
+    with pytest.warns(deq.ConvergenceWarning, match=r"NONFINITE \(sample 0\)"):
+        x = model(problem.y, physics)
+    statuses = [status.name for status in model.solution.status]
+    assert statuses == ["NONFINITE", "CONVERGED"]
+    torch.testing.assert_close(x[1:], clean, rtol=1e-12, atol=1e-12)
+    (grad,) = torch.autograd.grad(x[1].sum(), weight)
+    torch.testing.assert_close(grad, expected, rtol=1e-12, atol=1e-12)
