@@ -138,19 +138,22 @@ def test_tensors_are_values(make_problem: Callable[..., Any]) -> None:
     problem = make_problem("PGD")
     physics = problem.physics()
 
-    def run(stepsize: Any, layers: int = 1) -> torch.Tensor:
+    def run(stepsize: Any, layers: int = 1, **arguments: Any) -> torch.Tensor:
         model = problem.model(
             stepsize=stepsize,
             prior=problem.model().prior[0],
             data_fidelity=dinv.optim.L2(),
             trainable_params=[],
             DEQ=deq.ReTune(layers, restarts=2),
+            **arguments,
         )
         return model(problem.y, physics).detach()
 
     half, quarter = run(0.5), run(0.25)
     assert torch.equal(run(torch.tensor(0.5)), half)
     assert torch.equal(run([0.5]), half)
+    params = {"stepsize": torch.tensor(0.5), "lambda": 0.25, "g_param": 0.25}
+    assert torch.equal(run(1.0, params_algo=params), half)
     assert torch.equal(run(torch.tensor([0.5])), half)
     per_sample = run(torch.tensor([0.5, 0.25]).view(2, 1, 1, 1))
     torch.testing.assert_close(per_sample[0], half[0], rtol=1e-12, atol=1e-12)

@@ -122,17 +122,17 @@ def test_a_sample_that_is_not_finite_is_marked_and_kept_out(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem(algorithm, closed_form=closed_form)
-    physics = problem.physics()
-    config = deq.Equilibrium(deq.Anderson(rtol=1e-8), adjoint)
-    model = problem.model(DEQ=config)
-    weight = problem.denoisers[0].weight
-    clean = model(problem.y[1:], physics)
-    (expected,) = torch.autograd.grad(clean.sum(), weight)
+    problem.filter.requires_grad_()
+    leaves = [problem.denoisers[0].weight, problem.filter]
+    model = problem.model(DEQ=deq.Equilibrium(deq.Anderson(rtol=1e-8), adjoint))
+    clean = model(problem.y[1:], problem.physics())
+    expected = torch.autograd.grad(clean.sum(), leaves)
     problem.y[0, 0, 1, 2] = torch.nan
     with pytest.warns(deq.ConvergenceWarning, match=r"NONFINITE \(sample 0\)"):
-        x = model(problem.y, physics)
+        x = model(problem.y, problem.physics())
     statuses = [status.name for status in model.solution.status]
     assert statuses == ["NONFINITE", "CONVERGED"]
     torch.testing.assert_close(x[1:], clean, rtol=1e-12, atol=1e-12)
-    (grad,) = torch.autograd.grad(x[1].sum(), weight)
-    torch.testing.assert_close(grad, expected, rtol=1e-12, atol=1e-12)
+    grads = torch.autograd.grad(x[1].sum(), leaves)
+    for grad, right in zip(grads, expected, strict=True):
+        torch.testing.assert_close(grad, right, rtol=1e-12, atol=1e-12)
