@@ -78,3 +78,12 @@ def test_fixed_point_leaves_no_tensors_behind(problem: Problem) -> None:
         before = memory.live_tensor_bytes()
         memory.train(problem, reconstruct, 5)
         assert memory.live_tensor_bytes() == before
+
+
+def test_an_implicit_training_step_leaves_no_tensors_behind(problem: Problem) -> None:
+    reconstruct = ours.implicit(problem)
+    memory.train(problem, reconstruct, 2)
+    with memory.no_collection():
+        before = memory.live_tensor_bytes()
+        memory.train(problem, reconstruct, 20)
+        assert memory.live_tensor_bytes() == before

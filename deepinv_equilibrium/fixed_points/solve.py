@@ -99,7 +99,8 @@ def fixed_point(
     else:
         monitor = solver.run(packed, layout.pack(x0), observer=watch)
         monitor.finish()
-        x, output = monitor.value, monitor.output
+        # A copy: a step may return what it closes over, or x0 may come back.
+        x, output = monitor.value.clone(), monitor.output
     report = monitor.report(extra)
     solution = Solution(
         **vars(report),

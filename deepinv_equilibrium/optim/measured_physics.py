@@ -36,11 +36,17 @@ class MeasuredPhysics:
         self.y = y
         self.unfinished: list[Report] = []
         self._cached: dict[bool, Tensor] = {}
-        self.physics = copy.copy(physics)
-        # An attribute of the copy, so that all its methods go through the cache.
-        self.physics.A_adjoint = self._adjoint
+
+    @property
+    def physics(self) -> LinearPhysics:
+        """A copy of the physics whose methods go through the cache. Not kept here: the
+        copy holds methods of this object, and a cycle would keep both, with all that
+        was cached, until the collector runs."""
+        physics = copy.copy(self.original)
+        physics.A_adjoint = self._adjoint
         if type(physics).prox_l2 is LinearPhysics.prox_l2:
-            self.physics.prox_l2 = self._prox_l2
+            physics.prox_l2 = self._prox_l2
+        return physics
 
     def start_recording(self) -> None:
         """Forget what was computed with gradients: it belongs to another graph."""

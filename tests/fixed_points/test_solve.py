@@ -168,3 +168,14 @@ def test_initial_state_is_neither_changed_nor_aliased(solver_type: Any) -> None:
         again.x.add_(1)
         solution.x.add_(1)
     assert torch.equal(x0, copy)
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_the_solution_can_be_changed_without_changing_what_the_step_closes_over(
+    tracked: bool,
+) -> None:
+    y = torch.ones(2, 3)
+    with torch.set_grad_enabled(tracked):
+        solution = fixed_point(lambda _: y, torch.zeros(2, 3))
+    solution.x.zero_()
+    assert torch.equal(y, torch.ones(2, 3))

@@ -114,6 +114,8 @@ class Adjoint(ABC):
         if _depends_on_more(recording[-1], recording[0].iterate):
             transform = self.transform(monitor, slot, on_failure)
             x, x_output = gate(transform, x, x_output, recording[-1])
+        else:
+            x = x.clone()  # a step may return what it closes over
         return Tracked(monitor, x, x_output, made, slot)
 
     def record(

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..solution import LowRankInverse
 from ..step import PackedStep
 from .base import Solver
-from .monitor import Monitor
+from .monitor import Monitor, choose
 
 Observer: TypeAlias = Callable[[Tensor, Tensor], None]
 """Called after every evaluation with the packed iterate and its packed value."""
@@ -107,11 +107,11 @@ class FixedPointSolver(Solver, ABC):
         if not self.accelerated:
             proposal = iteration.propose(x, value, monitor.active)
             if proposal is not value:  # over-relaxation may leave the domain
-                proposal = torch.where(step.inside(proposal)[:, None], proposal, value)
-            return torch.where(monitor.active[:, None], proposal, monitor.x), retry
+                proposal = choose(step.inside(proposal), proposal, value)
+            return choose(monitor.active, proposal, monitor.x), retry
         iteration.forget(retry)
         proposal = iteration.propose(x, value, monitor.active & ~retry)
         proposed = step.inside(proposal) & monitor.active & ~retry
-        plain = torch.where(retry[:, None], monitor.value, value)
-        x = torch.where(proposed[:, None], proposal, plain)
-        return torch.where(monitor.active[:, None], x, monitor.x), proposed
+        plain = choose(~retry, value, monitor.value)
+        x = choose(proposed, proposal, plain)
+        return choose(monitor.active, x, monitor.x), proposed

@@ -111,7 +111,7 @@ class Monitor:
 
     def defer(self, x: Tensor) -> None:
         """Make ``x`` the place where the caller evaluates and records the step."""
-        self.x = torch.where(self.active[:, None], x, self.x)
+        self.x = choose(self.active, x, self.x)
         self.deferred = True
 
     def finish(self) -> None:
@@ -153,9 +153,16 @@ class Monitor:
     def _keep(
         self, where: Tensor, x: Tensor, value: Tensor, output: Tensor | None
     ) -> None:
-        self.x = torch.where(where[:, None], x, self.x)
-        self.value = torch.where(where[:, None], value, self.value)
+        self.x = choose(where, x, self.x)
+        self.value = choose(where, value, self.value)
         if output is not None:
             previous = torch.zeros_like(output) if self.output is None else self.output
-            mask = where.reshape(-1, *[1] * (output.ndim - 1))
-            self.output = torch.where(mask, output, previous)
+            self.output = choose(where, output, previous)
+
+
+def choose(where: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """``new`` in the samples where it is asked for, ``old`` in the others."""
+    # Most iterations keep every sample. On an accelerator asking would wait for it.
+    if where.device.type == "cpu" and bool(where.all()):
+        return new
+    return torch.where(where.reshape(-1, *[1] * (new.ndim - 1)), new, old)
