@@ -40,7 +40,7 @@ class SmallDRUNet(DRUNet):
     colour:
 
     ============== ======= ====== ===== ===== =====
-    :math:`\sigma`  chelsea retina coins moon  page
+    :math:`\sigma` chelsea retina coins moon  page
     ============== ======= ====== ===== ===== =====
     0.025          38.49   43.37  38.16 42.83 37.55
     0.05           34.81   40.02  33.94 40.10 33.22

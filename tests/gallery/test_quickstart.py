@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import runpy
 import sys
@@ -18,15 +20,16 @@ ROWS = ("defaults", "(b)", "control", "(c)")
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The names of the page after a short run, and where its figure is."""
+    """The names of the page after a short run, what it printed, and its figure."""
     figure = tmp_path_factory.mktemp("quickstart") / "figure.png"
     arguments = ["-K", "2", "-T", "2", "--steps-b", "2", "--steps-c", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(SCRIPT), *arguments, "--figure", str(figure)])
         patch.setattr(plt, "show", lambda: None)
-        names = runpy.run_path(str(SCRIPT), run_name="__main__")
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            names = runpy.run_path(str(SCRIPT), run_name="__main__")
     plt.close("all")
-    return names | {"figure_path": figure}
+    return names | {"figure_path": figure, "printed": printed.getvalue()}
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:
@@ -63,6 +66,24 @@ def test_reports_the_held_out_photos(page: dict[str, Any]):
             assert solution.status == (Status.COMPLETED,) * 5
             assert solution.evaluations.tolist() == [restarts] * 5
             assert solution.history.shape == (restarts, 5)
+
+
+def test_prints_what_it_measured(page: dict[str, Any]):
+    rows = {
+        name: line.split()[1:]
+        for line in page["printed"].splitlines()
+        for name in ("degraded", *ROWS)
+        if line.startswith(f"{name} ")
+    }
+    truth, images = page["truth"], {"degraded": [page["measured"]]}
+    for name in ROWS:
+        images[name] = [page["at_t"][name][0], page["at_4t"][name][0]]
+    for name, restored in images.items():
+        errors = [(x - truth).square().mean((1, 2, 3)) for x in restored]
+        psnr = [-10 * error.log10().mean().item() for error in errors]
+        printed = [float(value) for value in rows[name][: len(psnr)]]
+        assert printed == pytest.approx(psnr, abs=6e-3)
+    assert str(page["at_4t"]["(c)"][1]) in page["printed"]
 
 
 def test_writes_a_figure_of_a_sensible_size(page: dict[str, Any]):
