@@ -3,7 +3,7 @@
     pip install torchdeq==0.1.0
     OMP_NUM_THREADS=1 python -m tests.benchmarks
 
-prints, from the root of the repository and in three to five minutes: evaluations of the
+prints, from the root of the repository and in about eight minutes: evaluations of the
 step to a relative residual of 1e-5; vector-Jacobian products to a gradient error of
 2e-4; the time of a training step over that of a loop written by hand; memory over 20
 training steps; evaluations of an untracked run; and what a hard sample does to an easy
