@@ -58,7 +58,7 @@ add("--figure", default="quickstart.png", help="where it is written")
 args = parser.parse_args()
 
 torch.manual_seed(args.seed)
-device = dinv.utils.get_device(verbose=False)
+device = "cuda" if torch.cuda.is_available() else "cpu"
 start = time.perf_counter()
 
 # %%

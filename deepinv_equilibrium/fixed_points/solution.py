@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .state import State
+from .state import State, inner_products
 from .status import Status
 
 
@@ -27,11 +27,11 @@ class LowRankInverse:
 
     def apply(self, x: Tensor) -> Tensor:
         r""":math:`H x` for packed states of shape :math:`(B, n)`."""
-        return x - torch.einsum("bmn,bm->bn", self.u, (self.v @ x[..., None])[..., 0])
+        return x - torch.einsum("bmn,bm->bn", self.u, inner_products(self.v, x))
 
     def adjoint(self, x: Tensor) -> Tensor:
         r""":math:`H^\top x` for packed states of shape :math:`(B, n)`."""
-        return x - torch.einsum("bmn,bm->bn", self.v, (self.u @ x[..., None])[..., 0])
+        return x - torch.einsum("bmn,bm->bn", self.v, inner_products(self.u, x))
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ class Solution(Report):
         return self._backward.report
 
     def detach(self) -> Solution:
-        """The same solution, holding no graph."""
+        """The same solution, holding no graph and no memory of :attr:`x`."""
         if isinstance(self.x, tuple):
-            x: State = tuple(component.detach() for component in self.x)
+            x: State = tuple(component.detach().clone() for component in self.x)
         else:
-            x = self.x.detach()
-        output = None if self.output is None else self.output.detach()
+            x = self.x.detach().clone()
+        output = None if self.output is None else self.output.detach().clone()
         return replace(self, x=x, output=output)
 
     def __str__(self) -> str:

@@ -12,6 +12,19 @@ from torch import Tensor
 State: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
+def inner_products(basis: Tensor, x: Tensor) -> Tensor:
+    r"""
+    Inner products of each sample's vectors with its state.
+
+    :param torch.Tensor basis: vectors, of shape :math:`(B, m, n)`.
+    :param torch.Tensor x: packed states, of shape :math:`(B, n)`.
+    :return: the products, of shape :math:`(B, m)`.
+    """
+    # Sample by sample: a batched product rounds differently with the batch size, which
+    # the ill-conditioned small systems of accelerated solvers would amplify.
+    return torch.stack([rows @ row for rows, row in zip(basis, x, strict=True)])
+
+
 @dataclass(frozen=True)
 class StateLayout:
     r"""

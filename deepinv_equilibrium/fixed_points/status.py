@@ -45,8 +45,8 @@ _SENTENCES = {
         "the operator is not symmetric positive definite."
     ),
     Status.NONFINITE: (
-        "The step returned NaN or inf: the last finite iterate was kept and the "
-        "sample adds nothing to any gradient. Check the input for NaN, reduce the "
-        "step size, or compute in float64."
+        "The step returned NaN or inf, or in the backward the loss did: the last "
+        "finite iterate was kept and the sample adds nothing to any gradient. Check "
+        "the input and the loss for NaN, reduce the step size, or compute in float64."
     ),
 }

@@ -66,6 +66,7 @@ class PackedStep:
         """Next packed state, and the output of a step that has one."""
         self.evaluations += 1
         state = self.layout.unpack(x)
+        version = None if x.is_inference() else x._version
         output = None
         if self._evaluate is not None:
             value, output = self._evaluate(state)
@@ -81,6 +82,11 @@ class PackedStep:
                 )
         else:
             value = self.step(state)
+        if version is not None and x._version != version:
+            raise ValueError(
+                "the step changed the state it was given in place; it must return a "
+                "new one (x * 0.5, not x.mul_(0.5))."
+            )
         self.layout.check(value)
         return self.layout.pack(value), output
 

@@ -52,6 +52,11 @@ def bind(
                 f"{type(self).__name__} takes no argument {name!r}{_hint(name, known)}"
             )
     given = dict(signature.bind(*args, **kwargs).arguments)
+    if isinstance(given.get("trainable_params"), str):
+        raise TypeError(
+            "trainable_params must be a list of names, got the string "
+            f"{given['trainable_params']!r}; put it in a list."
+        )
     if given.get("trainable_params") is not None:
         given["trainable_params"] = [
             _ALIASES.get(name, name) for name in given["trainable_params"]

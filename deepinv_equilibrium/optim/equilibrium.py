@@ -82,7 +82,8 @@ class ReTune(Equilibrium):
     iterations, and its error falls with :math:`K`, and with :math:`T` down to a floor
     that :math:`K` sets. In terms of this package: ``Picard`` over the block with
     ``JacobianFree`` through its last application. Spending the budget is what was
-    asked for, so it ends as ``COMPLETED`` without a warning.
+    asked for, so it ends as ``COMPLETED`` without a warning; only a residual that has
+    grown more than tenfold since the first application is ``DIVERGED``.
 
     :param int layers: iterations :math:`K` in the block, at least 1.
     :param int restarts: applications :math:`T` of the block, at least 1.

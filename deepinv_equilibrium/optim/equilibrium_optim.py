@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..fixed_points import Solution, State, Unrolled, fixed_point
-from ..fixed_points.failures import report_failure
 from .algorithm_state import PRIMAL, AlgorithmState, Estimate, starting_estimate
 from .arguments import (
     bind,
@@ -160,7 +160,7 @@ class EquilibriumOptim(BaseOptim):
             if image_in_state and not self._has_custom_output
             else IterationStepWithOutput
         )
-        step = kind(self, y, physics, config.layers)
+        step = kind(self, y, physics, config)
         estimate = self._starting_estimate(y, step.physics, init)
         metrics = self._metrics(step, estimate, x_gt) if compute_metrics else None
         with tqdm(
@@ -213,16 +213,12 @@ class EquilibriumOptim(BaseOptim):
     def _report(self, step: IterationStep, solution: Solution) -> None:
         """Keep the report, and tell of inner solves that were cut off."""
         assert self.equilibrium is not None
-        self.solution = solution.detach()
+        # Broyden's memory is that of many images: it served the backward.
+        self.solution = replace(solution.detach(), inverse_jacobian=None)
         if self.verbose:
             print(self.solution)
-        if step.measured is not None and step.measured.unfinished:
-            report_failure(
-                step.measured.unfinished[-1],
-                self.equilibrium.on_failure,
-                "The proximal operator of the data fidelity, solved to the tol and "
-                "max_iter of the physics",
-            )
+        if step.measured is not None:
+            step.measured.report_unfinished()
 
 
 class IterationMetrics:

@@ -13,6 +13,7 @@ from ..fixed_points import State
 from .measured_physics import MeasuredPhysics
 
 if TYPE_CHECKING:
+    from .equilibrium import Equilibrium
     from .equilibrium_optim import EquilibriumOptim
 
 
@@ -24,19 +25,25 @@ class IterationStep:
         fidelities; those of index :math:`k` are the layer :math:`k`.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: the physics.
-    :param int layers: :math:`K`.
+    :param Equilibrium config: has :math:`K`, and what to do on failure.
     """
 
     def __init__(
-        self, optimiser: EquilibriumOptim, y: Tensor, physics: Physics, layers: int
+        self,
+        optimiser: EquilibriumOptim,
+        y: Tensor,
+        physics: Physics,
+        config: Equilibrium,
     ):
         self.optimiser = optimiser
         self.y = y
         self.measured = (
-            MeasuredPhysics(physics, y) if isinstance(physics, LinearPhysics) else None
+            MeasuredPhysics(physics, y, config.on_failure)
+            if isinstance(physics, LinearPhysics)
+            else None
         )
         self.physics = physics if self.measured is None else self.measured.physics
-        self.layers = layers
+        self.layers = config.layers
         self.trace: list[dict[str, Any]] | None = None
         potential = getattr(self._iterator, "bregman_potential", None)
         self.positive = isinstance(potential, BurgEntropy | NegEntropy)

@@ -10,7 +10,8 @@ import torch
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
-from ..fixed_points import CG, LinearOperator, Report, StateLayout, Status
+from ..fixed_points import CG, LinearOperator, OnFailure, Report, StateLayout, Status
+from ..fixed_points.failures import report_failure
 
 
 class MeasuredPhysics:
@@ -29,11 +30,16 @@ class MeasuredPhysics:
 
     :param deepinv.physics.LinearPhysics physics: the physics; it is not changed.
     :param torch.Tensor y: the measurement.
+    :param str on_failure: what to do where a proximal operator is cut off, in the
+        forward or in the backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
     """
 
-    def __init__(self, physics: LinearPhysics, y: Tensor):
+    def __init__(
+        self, physics: LinearPhysics, y: Tensor, on_failure: OnFailure = "warn"
+    ):
         self.original = physics
         self.y = y
+        self.on_failure = on_failure
         self.unfinished: list[Report] = []
         self._cached: dict[bool, Tensor] = {}
 
@@ -47,6 +53,18 @@ class MeasuredPhysics:
         if type(physics).prox_l2 is LinearPhysics.prox_l2:
             physics.prox_l2 = self._prox_l2
         return physics
+
+    def report_unfinished(self) -> None:
+        """Tell of proximal operators that were cut off since the last call."""
+        if self.unfinished:
+            last = self.unfinished[-1]
+            self.unfinished = []
+            report_failure(
+                last,
+                self.on_failure,
+                "The proximal operator of the data fidelity, solved to the tol and "
+                "max_iter of the physics",
+            )
 
     def start_recording(self) -> None:
         """Forget what was computed with gradients: it belongs to another graph."""
@@ -79,7 +97,13 @@ class MeasuredPhysics:
         # its derivative through the inverse is that of x.
         right = z + gamma * (at_y - self.original.A_adjoint_A(x))
         change = layout.pack(right - right.detach())
-        return x + _image(layout, _SymmetricSolve.apply(shifted, change))
+
+        def backward(rhs: Tensor) -> Tensor:
+            v = shifted(rhs)
+            self.report_unfinished()  # nobody asks after a backward
+            return v
+
+        return x + _image(layout, _SymmetricSolve.apply(backward, change))
 
     def _shifted(
         self, layout: StateLayout, gamma: float | Tensor
@@ -96,8 +120,9 @@ class MeasuredPhysics:
                 v, report = solver.run(LinearOperator(apply, apply), rhs)
             if Status.MAX_ITER in report.status or Status.DIVERGED in report.status:
                 self.unfinished.append(report)
-            # A measurement that is not finite must not look solved.
-            return torch.where(torch.isfinite(rhs).all(dim=1, keepdim=True), v, rhs)
+            # What is not finite must not look solved.
+            bad = [status is Status.NONFINITE for status in report.status]
+            return torch.where(v.new_tensor(bad).bool()[:, None], torch.nan, v)
 
         return solve
 

@@ -22,9 +22,11 @@ class PGD(EquilibriumOptim, deepinv.optim.PGD):
 
     .. math::
 
-        x_{k+1} = \operatorname{prox}_{\gamma \lambda g}(x_k - \gamma \nabla f(x_k))
+        x_{k+1} = (1 - \beta) x_k + \beta
+        \operatorname{prox}_{\gamma \lambda g}(x_k - \gamma \nabla f(x_k))
 
-    State: :math:`x`. For :math:`f = \tfrac{1}{2} \|Ax - y\|^2` with
+    with :math:`\beta = 1` unless ``params_algo`` says otherwise. State: :math:`x`. For
+    :math:`\beta = 1`, :math:`f = \tfrac{1}{2} \|Ax - y\|^2` with
     :math:`\mu I \le A^\top A \le L I` and an :math:`L_D`-Lipschitz prox or denoiser it
     contracts if
     :math:`L_D \max(|1 - \gamma \mu|, |1 - \gamma L|) < 1`
@@ -86,8 +88,10 @@ class HQS(EquilibriumOptim, deepinv.optim.HQS):
         x_{k+1} = \operatorname{prox}_{\gamma \lambda g}
         \bigl( \operatorname{prox}_{\gamma f}(x_k) \bigr)
 
-    State: :math:`x`. Contracts if :math:`L_D / (1 + \gamma \mu) < 1`. Its fixed point
-    minimises :math:`g` plus the Moreau envelope of :math:`f`, not :math:`f + g`.
+    relaxed by :math:`\beta` as in :class:`PGD`. State: :math:`x`. Contracts if
+    :math:`L_D / (1 + \gamma \mu) < 1`. Its fixed point minimises :math:`\lambda g` plus
+    the Moreau envelope of :math:`f` with parameter :math:`\gamma`, not
+    :math:`f + \lambda g`.
 
     Takes the arguments of :class:`deepinv.optim.HQS`, as :class:`PGD` does.
     """
@@ -145,7 +149,7 @@ class PDCP(EquilibriumOptim, deepinv.optim.PDCP):
         z_{k+1} &= x_{k+1} + \beta (x_{k+1} - x_k)
 
     State: :math:`(x, z, u)`. Converges for convex :math:`F, G`, :math:`\beta = 1` and
-    :math:`\sigma \tau \|K\|^2 \le 1` :footcite:p:`chambolle2011first`; no contraction
+    :math:`\sigma \tau \|K\|^2 < 1` :footcite:p:`chambolle2011first`; no contraction
     rate is claimed. The dual variable starts at :math:`y` as in deepinv where :math:`y`
     lives in the range of :math:`K`, else at 0.
 
@@ -186,7 +190,8 @@ class PMD(EquilibriumOptim, deepinv.optim.PMD):
         x_{k+1} = \operatorname{prox}^h_{\gamma \lambda g} \bigl(
         \nabla h^* ( \nabla h(x_k) - \gamma \nabla f(x_k) ) \bigr)
 
-    State: :math:`x`, positive for the entropies as in :class:`MD`. No rate is claimed.
+    relaxed by :math:`\beta` as in :class:`PGD`. State: :math:`x`, positive for the
+    entropies as in :class:`MD`. No rate is claimed.
 
     Takes the arguments of :class:`deepinv.optim.PMD`, as :class:`PGD` does.
     """

@@ -178,3 +178,13 @@ def test_an_output_that_is_not_finite_is_noticed() -> None:
     assert torch.isfinite(solution.output).all()
     solution.output.sum().backward()
     torch.testing.assert_close(y.grad, torch.tensor([[0.0] * 3, [1.0] * 3]))
+
+
+@pytest.mark.parametrize("solver", [Picard(), Anderson()])
+def test_a_step_that_works_in_place_is_refused(solver: FixedPointSolver) -> None:
+    def in_place(x: Any) -> Tensor:
+        assert isinstance(x, Tensor)
+        return x.mul_(0.5).add_(1)
+
+    with torch.no_grad(), pytest.raises(ValueError, match="in place"):
+        fixed_point(in_place, torch.zeros(1, 2), solver)

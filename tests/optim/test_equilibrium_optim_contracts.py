@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import deepinv as dinv
 import pytest
 import torch
 from torch import Tensor
@@ -69,8 +70,9 @@ def test_a_recorded_solve_costs_one_evaluation_more_at_most(
     "solver",
     [
         deq.Picard(max_iter=300, rtol=1e-9),
-        # Acceleration amplifies the rounding of kernels, up to its tolerance.
+        deq.Anderson(rtol=1e-5),
         deq.Anderson(rtol=1e-13),
+        deq.Broyden(rtol=1e-5),
     ],
 )
 def test_a_sample_does_not_depend_on_its_batch_mates(
@@ -136,3 +138,38 @@ def test_a_sample_that_is_not_finite_is_marked_and_kept_out(
     grads = torch.autograd.grad(x[1].sum(), leaves)
     for grad, right in zip(grads, expected, strict=True):
         torch.testing.assert_close(grad, right, rtol=1e-12, atol=1e-12)
+
+
+def test_no_cost_is_computed_where_none_is_asked_for() -> None:
+    class Counted(dinv.optim.Tikhonov):
+        values = 0
+
+        def fn(self, *args: Any, **kwargs: Any) -> Tensor:
+            Counted.values += 1
+            return super().fn(*args, **kwargs)
+
+    model = deq.optim.PGD(
+        data_fidelity=dinv.optim.L2(),
+        prior=Counted(),
+        stepsize=0.5,
+        DEQ=deq.ReTune(layers=2, restarts=3),
+    )
+    y = torch.ones(1, 1, 4, 4)
+    physics = dinv.physics.Denoising()
+    model(y, physics)
+    assert Counted.values == 0
+    model(y, physics, compute_metrics=True)
+    assert Counted.values == 6
+
+
+def test_the_report_shares_no_memory_with_the_image(
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem("PGD")
+    model = problem.model(DEQ=deq.Equilibrium(deq.Broyden()))
+    with torch.no_grad():
+        x = model(problem.y, problem.physics())
+    kept = model.solution.x.clone()
+    x.mul_(255)
+    assert torch.equal(model.solution.x, kept)
+    assert model.solution.inverse_jacobian is None

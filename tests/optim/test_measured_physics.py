@@ -207,3 +207,27 @@ def test_a_copy_of_the_physics_gives_the_same(make_problem: Callable[..., Any]) 
     model = problem.model(DEQ=deq.Equilibrium())
     x = model(problem.y, physics)
     assert torch.equal(model(problem.y, copy.deepcopy(physics)), x)
+
+
+def _cut_off_in_the_backward(on_failure: str) -> Tensor:
+    """The image starts at its proximal point, so that the forward needs no iteration of
+    the inner solver; the backward does, and has one."""
+    physics = dinv.physics.Blur(
+        filter=torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64),
+        padding="reflect",
+    )
+    physics.max_iter, physics.tol = 1, 1e-10
+    y = torch.zeros(1, 1, 4, 6, dtype=torch.float64, requires_grad=True)
+    measured = MeasuredPhysics(physics, y, on_failure)
+    return measured.physics.prox_l2(torch.zeros_like(y), y, 5.0)
+
+
+def test_a_proximal_operator_cut_off_in_the_backward_is_told() -> None:
+    weights = torch.arange(24.0, dtype=torch.float64).reshape(1, 1, 4, 6)
+    image = _cut_off_in_the_backward("warn")
+    with pytest.warns(deq.ConvergenceWarning, match="max_iter of the physics"):
+        (image * weights).sum().backward()
+    image = _cut_off_in_the_backward("raise")
+    with pytest.raises(deq.ConvergenceError, match="proximal operator"):
+        (image * weights).sum().backward()
+    (_cut_off_in_the_backward("ignore") * weights).sum().backward()

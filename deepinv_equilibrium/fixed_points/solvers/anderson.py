@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..solution import LowRankInverse
-from .base import require_count
+from ..state import inner_products
+from .base import require_count, require_number
 from .fixed_point_solver import FixedPointSolver
 
 
@@ -48,6 +49,7 @@ class Anderson(FixedPointSolver):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_count("history_size", self.history_size, 1)
+        require_number("beta", self.beta)
         if not (0 < self.beta < 2 and math.isfinite(self.beta)):
             raise ValueError(f"beta must be in (0, 2), got {self.beta!r}.")
 
@@ -82,7 +84,7 @@ class AndersonIteration:
         self.residuals[:, slot] = torch.where(active[:, None], value - x, 0.0)
         self.mixed[:, slot] = torch.where(active[:, None], mixed, 0.0)
         self.valid[:, slot] = active
-        row = (self.residuals @ self.residuals[:, slot, :, None])[..., 0].double()
+        row = inner_products(self.residuals, self.residuals[:, slot]).double()
         self.gram[:, slot, :] = row
         self.gram[:, :, slot] = row
         weights = self._weights(slot).to(x.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Solver:
 
     def __post_init__(self) -> None:
         require_count("max_iter", self.max_iter, 1)
+        require_number("rtol", self.rtol)
+        require_number("atol", self.atol)
         if not 0 <= self.rtol < 1:
             raise ValueError(f"rtol must be in [0, 1), got {self.rtol!r}.")
         if not 0 <= self.atol < math.inf:
@@ -45,7 +48,13 @@ class Solver:
         return not self.has_tolerance
 
 
+def require_number(name: str, value: float) -> None:
+    """Refuse anything but a real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}.")
+
+
 def require_count(name: str, value: int, least: int) -> None:
     """Refuse anything but an integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")

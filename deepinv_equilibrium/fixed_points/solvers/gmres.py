@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..solution import Report
+from ..state import inner_products
 from ..status import Status
 from .base import require_count
 from .linear_solver import LinearMonitor, LinearOperator, LinearSolver
@@ -114,7 +115,7 @@ class KrylovCycle:
         scale = torch.linalg.vector_norm(w, dim=1, dtype=torch.float64)
         known = self.basis[:, : j + 1]
         for _ in range(2):
-            part = (known @ w[..., None])[..., 0]
+            part = inner_products(known, w)
             w = w - (part[:, None, :] @ known)[:, 0]
             column[:, : j + 1] += part.double()
         length = torch.linalg.vector_norm(w, dim=1, dtype=torch.float64)

@@ -13,6 +13,8 @@ from ..solution import Report
 from ..status import Status
 from .base import Solver
 
+_FLOOR = 4.0  # units of rounding below which no residual is claimed
+
 
 @dataclass(frozen=True)
 class LinearOperator:
@@ -32,7 +34,9 @@ class LinearSolver(Solver, ABC):
     r"""
     Base of the solvers of :math:`A v = b`, for each sample on its own and from
     :math:`v = 0`. The relative residual is :math:`\|b - A v\| / \|b\|`; a zero right
-    side is solved by zero, without a product.
+    side is solved by zero, without a product. It is that of the method's
+    own recursion, and is never said to be less than four units of rounding: a tolerance
+    below that ends as ``MAX_ITER``.
     """
 
     @abstractmethod
@@ -56,6 +60,7 @@ class LinearMonitor:
         self.solver = solver
         self.rhs_norm = torch.linalg.vector_norm(rhs, dim=1, dtype=torch.float64)
         self.absolute = self.rhs_norm
+        self.floor = _FLOOR * torch.finfo(rhs.dtype).eps
         batch, device = rhs.shape[0], rhs.device
         self.status = torch.full((batch,), int(Status.MAX_ITER), device=device)
         self.active = torch.ones(batch, dtype=torch.bool, device=device)
@@ -70,6 +75,9 @@ class LinearMonitor:
         :param torch.Tensor absolute: residual norms after an iteration.
         """
         self.iterations += self.active
+        # The recursions go on falling where the true residual cannot.
+        floor = self.floor * self.rhs_norm
+        absolute = torch.where(absolute > 0, absolute.maximum(floor), absolute)
         self.absolute = torch.where(self.active, absolute, self.absolute)
         self.history.append(torch.where(self.active, absolute, torch.nan))
         self.stop(absolute == 0, Status.CONVERGED)

@@ -41,6 +41,7 @@ class Monitor:
         self.residual = self.absolute = self.last = unknown
         self.first: Tensor | None = None
         self.deferred = False
+        self.unrecorded = torch.zeros_like(self.active)
         self.iterations = torch.zeros(batch, dtype=torch.long, device=x0.device)
         self.history: list[Tensor] = []
         self.absolute_history: list[Tensor] = []
@@ -89,6 +90,9 @@ class Monitor:
         self.last = torch.where(usable, absolute, self.last)
 
         rejected = self.active & ~good
+        if self.deferred:
+            # What was recorded is not what is kept.
+            self.unrecorded = rejected
         if proposed is not None:
             # Ten times the best residual: the model behind the proposal is wrong.
             worse = usable & ~met & (absolute > _GROWTH * self.absolute)
@@ -141,9 +145,10 @@ class Monitor:
 
     @property
     def excluded(self) -> Tensor:
-        """Where the sample turned non-finite, or no value of it could be kept: it must
-        add nothing to a gradient."""
-        return (self.status == int(Status.NONFINITE)) | torch.isinf(self.absolute)
+        """Where the sample turned non-finite, no value of it could be kept, or the one
+        that was recorded was not: it must add nothing to a gradient."""
+        nonfinite = self.status == int(Status.NONFINITE)
+        return nonfinite | torch.isinf(self.absolute) | self.unrecorded
 
     def _meets_tolerance(self, relative: Tensor, absolute: Tensor) -> Tensor:
         if not self.solver.has_tolerance:

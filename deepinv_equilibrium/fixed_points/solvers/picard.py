@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..solution import LowRankInverse
+from .base import require_number
 from .fixed_point_solver import FixedPointSolver
 
 
@@ -40,6 +41,7 @@ class Picard(FixedPointSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_number("relaxation", self.relaxation)
         if not 0 < self.relaxation < 2:
             raise ValueError(f"relaxation must be in (0, 2), got {self.relaxation!r}.")
 

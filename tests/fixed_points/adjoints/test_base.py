@@ -18,6 +18,7 @@ from deepinv_equilibrium.fixed_points import (
     Adjoint,
     Anderson,
     Broyden,
+    ConvergenceWarning,
     FixedPointSolver,
     Implicit,
     JacobianFree,
@@ -248,3 +249,31 @@ def test_scaling_the_loss_or_the_problem_scales_the_gradient_only(
             work = other.backward.evaluations
             assert work.tolist() == base.backward.evaluations.tolist()
             assert other.backward.status == base.backward.status
+
+
+class HalvedWithin:
+    """:math:`f(x) = x / 2 + y`, defined where :math:`|x| < 1`."""
+
+    def __init__(self, y: Tensor):
+        self.y = y
+
+    def __call__(self, state: Any) -> Any:
+        return state / 2 + self.y
+
+    def domain(self, state: Any) -> Tensor:
+        return (state.abs() < 1).all(dim=1)
+
+
+def test_a_recorded_value_that_is_not_kept_adds_nothing() -> None:
+    """The second application leaves the domain: its predecessor is returned."""
+    y = torch.tensor([[0.7], [0.1]], dtype=torch.float64, requires_grad=True)
+    solver = Picard(max_iter=2, rtol=0)
+    with pytest.warns(ConvergenceWarning, match="domain"):
+        solution = fixed_point(
+            HalvedWithin(y), torch.zeros_like(y), solver, JacobianFree()
+        )
+    assert solution.status == (Status.DIVERGED, Status.COMPLETED)
+    assert solution.x[0] == 0.7
+    solution.x.sum().backward()
+    assert y.grad is not None
+    assert y.grad.tolist() == [[0.0], [1.0]]

@@ -231,3 +231,16 @@ def test_absolute_tolerance(random_contraction: Callable[..., Tensor]) -> None:
         assert report.converged.all()
         assert report.absolute_residual <= 1e-3
         check_report(report, matrix, v, rhs)
+
+
+@pytest.mark.parametrize("solver", [CG, CGNE, GMRES])
+def test_no_residual_is_claimed_below_rounding(solver: Any) -> None:
+    """In float32 the recursions fall far below what the residual does."""
+    torch.manual_seed(9)
+    root = torch.randn(60, 60)
+    matrix = root @ root.mT / 60 + 0.1 * torch.eye(60)
+    operator = LinearOperator(lambda v: v @ matrix, lambda v: v @ matrix)
+    rhs = torch.randn(2, 60)
+    _, report = solver(rtol=1e-9, max_iter=300).run(operator, rhs)
+    assert not report.converged.any()
+    assert (report.residual >= torch.finfo(torch.float32).eps).all()
