@@ -42,7 +42,8 @@ def live_tensor_bytes() -> int:
     once, without a collection."""
     storages: dict[int, int] = {}
     for thing in gc.get_objects():
-        if issubclass(type(thing), torch.Tensor):
+        # Compilers leave tensors without data behind, of types of their own.
+        if type(thing) in (torch.Tensor, torch.nn.Parameter):
             storage = thing.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())

@@ -183,7 +183,8 @@ class LiveBytes:
         """Bytes in storages that any live tensor refers to."""
         storages = {}
         for thing in gc.get_objects():
-            if issubclass(type(thing), Tensor):
+            # Compilers leave tensors without data behind, of types of their own.
+            if type(thing) in (Tensor, torch.nn.Parameter):
                 storage = thing.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
         return sum(storages.values())

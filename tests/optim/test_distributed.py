@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import deepinv as dinv
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -66,7 +68,13 @@ def work(rank: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_gradient_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The processes import this file by name, which pytest alone does not make possible;
+    # last, so that the package itself is the installed one.
+    root = Path(__file__).parents[2]
+    monkeypatch.setattr(sys, "path", [*sys.path, str(root)])
     torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=RANKS)
     for name, config in CONFIGURATIONS.items():
         expected = gradients(config, measurements(), lambda model: model)
