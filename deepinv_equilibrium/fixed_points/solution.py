@@ -123,7 +123,7 @@ class Solution(Report):
         return self._backward.report
 
     def detach(self) -> Solution:
-        """The same solution, holding no graph and no memory of :attr:`x`."""
+        """The same solution, holding no graph and sharing no memory with ``x``."""
         if isinstance(self.x, tuple):
             x: State = tuple(component.detach().clone() for component in self.x)
         else:
