@@ -34,7 +34,7 @@ class LowRankInverse:
         return x - torch.einsum("bmn,bm->bn", self.v, inner_products(self.u, x))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     r"""
     How a solve went: one value a sample in each field.
@@ -71,6 +71,9 @@ class Report:
         """Number of samples that did not reach what was asked for."""
         return sum(status.failed for status in self.status)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         counts = Counter(status.name for status in self.status)
         head = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -97,7 +100,7 @@ class BackwardSlot:
     report: Report | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Solution(Report):
     r"""
     A fixed point and the report of the solve.

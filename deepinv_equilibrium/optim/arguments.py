@@ -11,7 +11,8 @@ import torch
 from deepinv.optim import BaseOptim, PnP
 from torch import Tensor, nn
 
-_ALIASES = {"lambda_reg": "lambda", "sigma_denoiser": "g_param"}
+_NOISE_LEVEL = "sigma_denoiser"
+_ALIASES = {"lambda_reg": "lambda", _NOISE_LEVEL: "g_param"}
 # What BaseOptim takes besides the arguments that each optimiser names itself.
 _SET_BY_OPTIMISER = ("iterator", "has_cost", "kwargs")
 
@@ -115,6 +116,32 @@ def check_trainable(names: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
+def check_values(parameters: Mapping[str, Any]) -> None:
+    r"""
+    Refuse values that no algorithm can use.
+
+    :param dict parameters: lists of values that are not trained, by name.
+    :raises TypeError: if a value is a string.
+    :raises ValueError: if a value is not finite, or a step size, :math:`\lambda`,
+        :math:`\beta` or a noise level is negative.
+    """
+    signed = ("g_param",)  # what it means is the prior's affair
+    for name in ("stepsize", "stepsize_dual", "beta", "lambda", *signed, _NOISE_LEVEL):
+        for value in parameters.get(name, ()):
+            if value is None:
+                continue
+            if isinstance(value, str):
+                raise TypeError(
+                    f"{name} must be a number, a tensor or a list of these, got the "
+                    f"string {value!r}."
+                )
+            tensor = torch.as_tensor(value)
+            inside = torch.isfinite(tensor) & ((tensor >= 0) | (name in signed))
+            if not bool(inside.all()):
+                domain = "" if name in signed else " and nonnegative"
+                raise ValueError(f"{name} must be finite{domain}, got {value!r}.")
+
+
 def check_prior_gradients(priors: Iterable[Any], optimiser: str) -> None:
     r"""
     Refuse priors without gradient where the algorithm needs one.
@@ -166,7 +193,9 @@ def _as_layers(value: Any) -> Any:
     vector, as many as there are entries for a vector."""
     if isinstance(value, Tensor):
         return list(value.unbind()) if value.ndim == 1 else [value]
-    if isinstance(value, Iterable) and not isinstance(value, str | nn.Module):
+    if isinstance(value, str):
+        return [value]  # deepinv would take it for its letters
+    if isinstance(value, Iterable) and not isinstance(value, nn.Module):
         return list(value)
     return value
 

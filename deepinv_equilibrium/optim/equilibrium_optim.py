@@ -19,6 +19,7 @@ from .arguments import (
     check_prior_gradients,
     check_samples_apart,
     check_trainable,
+    check_values,
     is_trainable,
     signature_of,
 )
@@ -111,6 +112,10 @@ class EquilibriumOptim(BaseOptim):
                     "leave it out."
                 )
             parameters[name] = TrainedParameters(name, parameters[name])
+        fixed = {name: parameters[name] for name in parameters if name not in trainable}
+        if "g_param" in fixed and given.get("sigma_denoiser") is not None:
+            fixed["sigma_denoiser"] = fixed.pop("g_param")
+        check_values(fixed)
         self.params_algo = nn.ParameterDict(parameters)
         self.init_params_algo = self.params_algo.copy()
 
@@ -151,6 +156,11 @@ class EquilibriumOptim(BaseOptim):
             raise TypeError(
                 f"{type(self).__name__} takes no argument {next(iter(kwargs))!r} with "
                 "DEQ; known are init, x_gt and compute_metrics."
+            )
+        if not isinstance(physics, Physics):
+            raise TypeError(
+                "physics must be a deepinv Physics, as in model(y, physics), got "
+                f"{type(physics).__name__}."
             )
         check_samples_apart(self)
         config = self.equilibrium

@@ -37,7 +37,7 @@ class TrainedParameters(nn.Module):
                 raise ValueError(
                     f"{name}={value!r} cannot be trained: it is learned as a logarithm "
                     f"and must be greater than {self.lower:g}; start it inside, or "
-                    "leave it out of trainable_params."
+                    "leave it out of trainable_params (by default all are trained)."
                 )
             self.register_parameter(str(index), nn.Parameter(self._raw(tensor)))
 

@@ -224,6 +224,12 @@ def test_a_trained_parameter_starts_inside_its_domain(name: str, value: Any) -> 
     config = deq.Equilibrium(layers=2)
     with pytest.raises(ValueError, match=r"cannot be trained: .* greater than 0"):
         deq.optim.PGD(**{name: value}, DEQ=config)
+
+
+@pytest.mark.parametrize("name", ["stepsize", "lambda_reg", "g_param"])
+@pytest.mark.parametrize("value", [0.0, [0.5, 0.0]])
+def test_a_parameter_that_is_not_trained_may_be_zero(name: str, value: Any) -> None:
+    config = deq.Equilibrium(layers=2)
     untrained = deq.optim.PGD(**{name: value}, trainable_params=[], DEQ=config)
     assert not list(untrained.parameters())
 
@@ -237,3 +243,35 @@ def test_the_momentum_of_fista_exceeds_two() -> None:
 def test_a_bad_configuration_is_named(config: Any) -> None:
     with pytest.raises(TypeError, match=r"DEQ must be Equilibrium\(\.\.\.\)"):
         deq.optim.PGD(DEQ=config)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"sigma_denoiser": -0.03}, ValueError, "sigma_denoiser"),
+        ({"sigma_denoiser": float("nan")}, ValueError, "finite"),
+        ({"sigma_denoiser": "0.03"}, TypeError, "the string '0.03'"),
+        ({"stepsize": -1.0}, ValueError, "stepsize must be finite and nonnegative"),
+        ({"stepsize": -torch.ones(1, 1, 1, 1)}, ValueError, "stepsize"),
+        ({"lambda_reg": float("inf")}, ValueError, "lambda must be finite"),
+    ],
+)
+def test_values_that_are_not_trained_are_refused_outside_their_domain(
+    values: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        deq.optim.PGD(
+            data_fidelity=dinv.optim.L2(),
+            prior=dinv.optim.Tikhonov(),
+            trainable_params=[],
+            DEQ=deq.Equilibrium(),
+            **values,
+        )
+
+
+def test_measurement_and_physics_the_wrong_way_round() -> None:
+    model = deq.optim.PGD(
+        data_fidelity=dinv.optim.L2(), prior=dinv.optim.Tikhonov(), DEQ=True
+    )
+    with pytest.raises(TypeError, match=r"model\(y, physics\)"):
+        model(dinv.physics.Denoising(), torch.ones(1, 1, 2, 2))
