@@ -76,7 +76,7 @@ class ChannelwiseBlur(Blur):
 
     def __init__(
         self,
-        filter: Tensor | None = None,  # noqa: A002 (deepinv's name)
+        filter: Tensor | None = None,
         padding: str = "circular",
         *,
         noise_model: NoiseModel | None = None,
@@ -98,9 +98,7 @@ class ChannelwiseBlur(Blur):
             device=device,
         )
 
-    def update_parameters(
-        self, filter: Tensor | None = None, **kwargs: Any  # noqa: A002
-    ) -> None:
+    def update_parameters(self, filter: Tensor | None = None, **kwargs: Any) -> None:
         r"""
         Replace the filter.
 
@@ -111,12 +109,10 @@ class ChannelwiseBlur(Blur):
         :raises ValueError, TypeError: as the class says.
         """
         if filter is not None:
-            filter = _as_batch_of_kernels(filter)  # noqa: A001
+            filter = _as_batch_of_kernels(filter)
         super().update_parameters(filter=filter, **kwargs)
 
-    def A(  # noqa: N802
-        self, x: Tensor, filter: Tensor | None = None, **kwargs: Any  # noqa: A002
-    ) -> Tensor:
+    def A(self, x: Tensor, filter: Tensor | None = None, **kwargs: Any) -> Tensor:
         r"""
         Blur an image.
 
@@ -129,8 +125,8 @@ class ChannelwiseBlur(Blur):
         self._check("x", x)
         return convolve(x, self.filter, self.padding)
 
-    def A_adjoint(  # noqa: N802
-        self, y: Tensor, filter: Tensor | None = None, **kwargs: Any  # noqa: A002
+    def A_adjoint(
+        self, y: Tensor, filter: Tensor | None = None, **kwargs: Any
     ) -> Tensor:
         r"""
         Apply the transpose of :meth:`A`.
@@ -144,7 +140,7 @@ class ChannelwiseBlur(Blur):
         self._check("y", y)
         return convolve_transpose(y, self.filter, self.padding)
 
-    def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:  # noqa: N802
+    def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:
         r"""
         Apply :math:`A^\top A`, by one product with :math:`|\hat w|^2` if circular.
 
@@ -157,7 +153,7 @@ class ChannelwiseBlur(Blur):
         self._check("x", x)
         return multiply_spectrum(x, power(transfer_function(self.filter, x)))
 
-    def A_A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: N802
+    def A_A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         r"""
         Apply :math:`A A^\top`, which equals :math:`A^\top A` if circular.
 
@@ -168,7 +164,7 @@ class ChannelwiseBlur(Blur):
             return super().A_A_adjoint(y, **kwargs)
         return self.A_adjoint_A(y, **kwargs)
 
-    def A_dagger(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: N802
+    def A_dagger(self, y: Tensor, **kwargs: Any) -> Tensor:
         r"""
         Least-squares solution of :math:`Ax = y`.
 
