@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -96,7 +97,7 @@ class StateLayout:
         """Number of samples."""
         return self.shapes[0][0]
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Real entries of each component in a sample."""
         return tuple(
@@ -123,6 +124,9 @@ class StateLayout:
         :param torch.Tensor packed: a matrix of shape :math:`(B, n)`.
         :return: the state it stands for.
         """
+        if len(self.shapes) == 1 and not self.dtypes[0].is_complex:
+            image = packed.reshape(self.shapes[0])
+            return (image,) if self.is_tuple else image
         components, start = [], 0
         for size, shape, dtype in zip(
             self.sizes, self.shapes, self.dtypes, strict=True
@@ -143,12 +147,27 @@ class StateLayout:
         :param torch.Tensor, tuple state: what the step returned.
         :raises ValueError: if shapes, dtypes or the number of components differ.
         """
+        if self._fits(state):
+            return
         got = StateLayout.of(state, "the value of the step")
         if got != self:
             raise ValueError(
                 "a step must return a state like the one it is given: expected "
                 f"{self._describe()}, got {got._describe()}."
             )
+
+    def _fits(self, state: State) -> bool:
+        """Whether shapes and dtypes are those of this layout: fast, as it is asked at
+        every evaluation."""
+        if isinstance(state, tuple) != self.is_tuple:
+            return False
+        components = state if isinstance(state, tuple) else (state,)
+        return len(components) == len(self.shapes) and all(
+            isinstance(c, Tensor) and c.shape == shape and c.dtype == dtype
+            for c, shape, dtype in zip(
+                components, self.shapes, self.dtypes, strict=True
+            )
+        )
 
     def _describe(self) -> str:
         parts = ", ".join(

@@ -58,9 +58,12 @@ class PackedStep:
         self.step = step
         self.layout = layout
         self.evaluations = 0
-        # Asked once: the check of a protocol takes as long as a small layer.
-        self._evaluate = step.step_and_output if isinstance(step, HasOutput) else None
-        self._domain = step.domain if isinstance(step, HasDomain) else None
+        # HasOutput and HasDomain. Asked by name and once: an isinstance of a protocol
+        # takes as long as a small layer.
+        self._evaluate: Callable[[State], tuple[State, Tensor]] | None = getattr(
+            step, "step_and_output", None
+        )
+        self._domain: Callable[[State], Tensor] | None = getattr(step, "domain", None)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Next packed state, and the output of a step that has one."""
@@ -90,10 +93,14 @@ class PackedStep:
         self.layout.check(value)
         return self.layout.pack(value), output
 
+    def domain(self, x: Tensor) -> Tensor | None:
+        """Where the packed states are in the domain of the step; ``None`` where that
+        is the whole space."""
+        return None if self._domain is None else self._domain(self.layout.unpack(x))
+
     def inside(self, x: Tensor) -> Tensor:
         """Where the packed states are finite and in the domain of the step."""
         # A sum is finite where all its terms are, and ten times as fast as to ask each.
         finite = torch.isfinite(x.sum(dim=1, dtype=torch.float64))
-        if self._domain is not None:
-            return finite & self._domain(self.layout.unpack(x))
-        return finite
+        domain = self.domain(x)
+        return finite if domain is None else finite & domain

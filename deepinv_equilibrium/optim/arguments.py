@@ -14,6 +14,8 @@ from torch import Tensor, nn
 _NOISE_LEVEL = "sigma_denoiser"
 _ALIASES = {"lambda_reg": "lambda", _NOISE_LEVEL: "g_param"}
 # What BaseOptim takes besides the arguments that each optimiser names itself.
+_COUPLING = nn.modules.batchnorm._BatchNorm
+_RANDOM = nn.modules.dropout._DropoutNd
 _SET_BY_OPTIMISER = ("iterator", "has_cost", "kwargs")
 
 
@@ -168,19 +170,17 @@ def check_samples_apart(model: nn.Module) -> None:
         is on: such a step has no fixed point of its own.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
-            module.training or module.running_mean is None
-        ):
-            raise ValueError(
-                f"{name} ({type(module).__name__}) uses batch statistics, which couple "
-                "the samples, so that no sample has an equilibrium of its own; put it "
-                "in eval mode or use another normalisation (LayerNorm, GroupNorm)."
-            )
-        if (
-            isinstance(module, nn.modules.dropout._DropoutNd)
-            and module.training
-            and module.p > 0
-        ):
+        if not isinstance(module, (_COUPLING, _RANDOM)):
+            continue
+        if isinstance(module, _COUPLING):
+            if module.training or module.running_mean is None:
+                raise ValueError(
+                    f"{name} ({type(module).__name__}) uses batch statistics, which "
+                    "couple the samples, so that no sample has an equilibrium of its "
+                    "own; put it in eval mode or use another normalisation (LayerNorm, "
+                    "GroupNorm)."
+                )
+        elif module.training and module.p > 0:
             raise ValueError(
                 f"{name} ({type(module).__name__}) is random in train mode: a step "
                 "that changes at every evaluation has no fixed point; set p=0 or put "

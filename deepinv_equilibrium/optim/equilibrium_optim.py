@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from .arguments import (
 )
 from .deepinv_options import to_equilibrium
 from .equilibrium import Equilibrium
-from .iteration_step import IterationStep, IterationStepWithOutput
+from .iteration_step import IterationStep, IterationStepWithOutput, relax
 from .measured_physics import adjoint_image
 from .trained_parameters import TrainedParameters
 
@@ -93,6 +94,7 @@ class EquilibriumOptim(BaseOptim):
         self.DEQ_config = deq
         self.equilibrium = config
         self.fixed_point.iterator.has_cost = False
+        self.fixed_point.iterator.relaxation_step = relax
         parameters = dict(self.params_algo)
         check_layers(parameters, config.layers)
         check_layers({"prior": self.prior}, config.layers)
@@ -173,14 +175,16 @@ class EquilibriumOptim(BaseOptim):
         step = kind(self, y, physics, config)
         estimate = self._starting_estimate(y, step.physics, init)
         metrics = self._metrics(step, estimate, x_gt) if compute_metrics else None
-        with tqdm(
-            total=config.solver.max_iter,
-            desc=type(self).__name__,
-            disable=not self.show_progress_bar,
-        ) as bar:
+        progress = (
+            tqdm(total=config.solver.max_iter, desc=type(self).__name__)
+            if self.show_progress_bar
+            else nullcontext()
+        )
+        with progress as bar:
 
             def observe(state: State, value: State) -> None:
-                bar.update()
+                if bar is not None:
+                    bar.update()
                 if metrics is not None:
                     metrics.extend(step.take_trace())
 
@@ -190,7 +194,7 @@ class EquilibriumOptim(BaseOptim):
                 config.solver,
                 config.adjoint,
                 config.on_failure,
-                observe,
+                None if bar is None and metrics is None else observe,
             )
         self._report(step, solution)
         if solution.output is not None:

@@ -46,7 +46,9 @@ class IterationStep:
         self.layers = config.layers
         self.trace: list[dict[str, Any]] | None = None
         potential = getattr(self._iterator, "bregman_potential", None)
-        self.positive = isinstance(potential, BurgEntropy | NegEntropy)
+        if isinstance(potential, BurgEntropy | NegEntropy):
+            self.domain = _positive
+        self._frozen: dict[int, dict[str, Any]] = {}
 
     @property
     def _iterator(self) -> Any:
@@ -55,13 +57,6 @@ class IterationStep:
     def __call__(self, state: State) -> State:
         """The state after the block."""
         return self.optimiser.algorithm_state.select(self.run(state)["est"])
-
-    def domain(self, state: State) -> Tensor:
-        """Where an entropic mirror map is defined: on positive images."""
-        x = state if isinstance(state, Tensor) else state[0]
-        if self.positive:
-            return (x > 0).flatten(1).all(dim=1)
-        return torch.ones(len(x), dtype=torch.bool, device=x.device)
 
     def run(self, state: State) -> dict[str, Any]:
         r"""
@@ -98,6 +93,14 @@ class IterationStep:
         return taken
 
     def _parameters(self, layer: int) -> dict[str, Any]:
+        # They do not change during a solve; recorded ones belong to one graph.
+        if torch.is_grad_enabled():
+            return self._evaluated(layer)
+        if layer not in self._frozen:
+            self._frozen[layer] = self._evaluated(layer)
+        return self._frozen[layer]
+
+    def _evaluated(self, layer: int) -> dict[str, Any]:
         parameters: dict[str, Any] = self.optimiser.update_params_fn(layer)
         return {
             name: value.to(self.y.device) if isinstance(value, Tensor) else value
@@ -120,6 +123,20 @@ class IterationStep:
                 )
             X["cost"] = cost.expand(len(X["est"][0]))
         return X
+
+
+def relax(u: Tensor, v: Tensor, beta: float | Tensor) -> Tensor:
+    r""":math:`\beta u + (1 - \beta) v`, which deepinv computes also where
+    :math:`\beta` is the number 1 and it is :math:`u`."""
+    if not isinstance(beta, Tensor) and beta == 1:
+        return u
+    return beta * u + (1 - beta) * v
+
+
+def _positive(state: State) -> Tensor:
+    """Where an entropic mirror map is defined: on positive images."""
+    x = state if isinstance(state, Tensor) else state[0]
+    return (x > 0).flatten(1).all(dim=1)
 
 
 class IterationStepWithOutput(IterationStep):

@@ -19,7 +19,7 @@ class MeasuredPhysics:
     A linear physics during the solve for one measurement :math:`y`.
 
     - :math:`A^\top y` does not change, and is computed once (once more where gradients
-      are recorded; deepinv recomputes it at every iteration).
+      reach it; deepinv recomputes it at every iteration).
     - A proximal operator
       :math:`(I + \gamma A^\top A)^{-1}(z + \gamma A^\top y)` without closed form is
       solved sample by sample, to the ``tol`` and ``max_iter`` of the physics, and
@@ -41,7 +41,12 @@ class MeasuredPhysics:
         self.y = y
         self.on_failure = on_failure
         self.unfinished: list[Report] = []
-        self._cached: dict[bool, Tensor] = {}
+        # A^T y without its graph, with it, and whether gradients reach it: asked where
+        # the solve as a whole is recorded.
+        self._constant: Tensor | None = None
+        self._recorded: Tensor | None = None
+        self._records = torch.is_grad_enabled()
+        self._reached = False
 
     @property
     def physics(self) -> LinearPhysics:
@@ -68,15 +73,21 @@ class MeasuredPhysics:
 
     def start_recording(self) -> None:
         """Forget what was computed with gradients: it belongs to another graph."""
-        self._cached.pop(True, None)
+        self._recorded = None
 
     def _adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         if y is not self.y or kwargs:
             return self.original.A_adjoint(y, **kwargs)
-        recorded = torch.is_grad_enabled()
-        if recorded not in self._cached:
-            self._cached[recorded] = self.original.A_adjoint(y)
-        return self._cached[recorded]
+        if self._constant is None:
+            with torch.set_grad_enabled(self._records):
+                at_y = self.original.A_adjoint(y)
+            self._reached = at_y.requires_grad or not self._records
+            self._constant = at_y.detach()
+        if not (self._reached and torch.is_grad_enabled()):
+            return self._constant
+        if self._recorded is None:
+            self._recorded = self.original.A_adjoint(y)
+        return self._recorded
 
     def _prox_l2(
         self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any

@@ -98,8 +98,7 @@ class Adjoint(ABC):
             output = recording[0].output
             output = None if output is None else output.detach()
             with torch.no_grad():
-                inside = step.inside(value)
-                monitor.observe(iterate, value, output, inside)
+                monitor.observe(iterate, value, output, step.domain(value))
             if observer is not None:
                 observer(iterate, value)
         monitor.finish()

@@ -76,21 +76,26 @@ class FixedPointSolver(Solver, ABC):
         """
         monitor = Monitor(self, x0, keep_best=self.accelerated)
         iteration = self.begin(x0)
-        x, proposed = x0, torch.zeros_like(monitor.active)
+        x = x0
+        proposed = torch.zeros_like(monitor.active) if self.accelerated else None
         for index in range(self.max_iter):
             last = index == self.max_iter - 1
             if last and defer_last:
                 monitor.defer(x)
                 break
             value, output = step(x)
-            retry = monitor.observe(
-                x, value, output, step.inside(value), proposed=proposed
-            )
+            domain = step.domain(value)
+            retry = monitor.observe(x, value, output, domain, proposed)
             if observer is not None:
                 observer(x, value)
-            if last or not bool(monitor.active.any()):
+            if last or not monitor.running:
                 break
-            x, proposed = self._next(iteration, step, monitor, x, value, retry)
+            if retry is None:
+                x = self._next(iteration, step, monitor, x, value)
+            else:
+                x, proposed = self._accelerate(
+                    iteration, step, monitor, x, value, retry
+                )
         monitor.inverse_jacobian = iteration.inverse_jacobian()
         return monitor
 
@@ -101,14 +106,25 @@ class FixedPointSolver(Solver, ABC):
         monitor: Monitor,
         x: Tensor,
         value: Tensor,
+    ) -> Tensor:
+        """Next iterate of every sample."""
+        proposal = iteration.propose(x, value, monitor.active)
+        if proposal is not value:  # over-relaxation may leave the domain
+            proposal = choose(step.inside(proposal), proposal, value)
+        if monitor.running == len(x):
+            return proposal
+        return choose(monitor.active, proposal, monitor.x)
+
+    def _accelerate(
+        self,
+        iteration: Iteration,
+        step: PackedStep,
+        monitor: Monitor,
+        x: Tensor,
+        value: Tensor,
         retry: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Next iterate of every sample, and where it is an accelerated proposal."""
-        if not self.accelerated:
-            proposal = iteration.propose(x, value, monitor.active)
-            if proposal is not value:  # over-relaxation may leave the domain
-                proposal = choose(step.inside(proposal), proposal, value)
-            return choose(monitor.active, proposal, monitor.x), retry
         iteration.forget(retry)
         proposal = iteration.propose(x, value, monitor.active & ~retry)
         proposed = step.inside(proposal) & monitor.active & ~retry

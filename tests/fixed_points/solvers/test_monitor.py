@@ -21,7 +21,7 @@ def shown(values: list[tuple[float, float]], keep_best: bool, **kwargs: Any) -> 
         x_row, value_row = (
             torch.tensor([[number]], dtype=F64) for number in (x, value)
         )
-        monitor.observe(x_row, value_row, None, INSIDE)
+        monitor.observe(x_row, value_row)
     monitor.finish()
     return monitor
 
@@ -43,12 +43,15 @@ def test_best_or_last(keep_best: bool, value: float) -> None:
 
 
 def test_nothing_changes_after_a_sample_has_stopped() -> None:
-    monitor = shown([(1.0, 1.0), (7.0, 9.0)], False)
-    assert monitor.value.item() == 1.0
+    monitor = Monitor(Picard(), torch.zeros(2, 1, dtype=F64), keep_best=False)
+    x = torch.tensor([[1.0], [1.0]], dtype=F64)
+    monitor.observe(x, torch.tensor([[1.0], [2.0]], dtype=F64))
+    monitor.observe(7 * x, 9 * x)
+    assert monitor.value[:, 0].tolist() == [1.0, 9.0]
     report = monitor.report()
-    assert report.status == (Status.CONVERGED,)
-    assert report.iterations.item() == 1
-    assert report.history[1].isnan().all()
+    assert report.status == (Status.CONVERGED, Status.MAX_ITER)
+    assert report.iterations.tolist() == [1, 2]
+    assert report.history.isnan().tolist() == [[False, False], [True, False]]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +83,10 @@ def test_a_proposal_ten_times_worse_than_the_best_is_taken_back(
 ) -> None:
     monitor = Monitor(Picard(), torch.zeros(1, 1, dtype=F64), keep_best=True)
     first = torch.tensor([[1.0]], dtype=F64)
-    monitor.observe(torch.zeros(1, 1, dtype=F64), first, None, INSIDE, ~INSIDE)
+    monitor.observe(torch.zeros(1, 1, dtype=F64), first, proposed=~INSIDE)
     x, bad = (torch.tensor([[number]], dtype=F64) for number in (5.0, value))
-    result = monitor.observe(x, bad, None, torch.isfinite(bad[:, 0]), proposed=INSIDE)
+    result = monitor.observe(x, bad, proposed=INSIDE)
+    assert result is not None
     assert result.tolist() == [retry]
     assert monitor.active.tolist() == [True]  # the step itself has not failed
     assert monitor.value.item() == 1.0
