@@ -1,6 +1,6 @@
 """Deep equilibrium models for deepinv, which say whether they converge."""
 
-from . import datasets, models, optim, physics, plugins
+from . import certificates, datasets, loss, models, optim, physics, plugins
 from .fixed_points import (
     CG,
     CGNE,
@@ -41,8 +41,10 @@ __all__ = [
     "Solution",
     "Status",
     "Unrolled",
+    "certificates",
     "datasets",
     "fixed_point",
+    "loss",
     "models",
     "optim",
     "physics",

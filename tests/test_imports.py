@@ -1,4 +1,5 @@
-"""Imports run one way: fixed_points <- optim <- models, with physics beside optim."""
+"""Imports run one way: fixed_points <- certificates <- optim <- models, with physics
+and loss beside optim."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ ROOT = Path(deepinv_equilibrium.__file__).parent
 # What each folder may import of the package, besides itself.
 ALLOWED = {
     "fixed_points": set(),
-    "physics": set(),
+    "certificates": {"fixed_points"},
+    "physics": {"fixed_points", "certificates"},
+    "loss": {"fixed_points", "certificates"},
     "datasets": set(),
-    "optim": {"fixed_points", "plugins"},
-    "models": {"fixed_points", "optim", "plugins"},
+    "optim": {"fixed_points", "certificates", "plugins"},
+    "models": {"fixed_points", "certificates", "optim", "plugins"},
 }
 FILES = sorted(path for folder in ALLOWED for path in (ROOT / folder).rglob("*.py"))
 

@@ -1,0 +1,5 @@
+"""What is proved of a step: operator norms, spectra, contraction rates, errors."""
+
+from .bound import Bound as Bound
+from .bound import Interval as Interval
+from .bound import Kind as Kind

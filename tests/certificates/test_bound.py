@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from deepinv_equilibrium.certificates import Bound, Interval, Kind
+from deepinv_equilibrium.certificates.bound import derived, outward
+
+
+def test_what_is_computed_from_several_is_of_the_weakest_kind() -> None:
+    terms = [
+        Bound(0.5),
+        Bound(2.0, Kind.ESTIMATED, delta=0.01, point="x"),
+        Bound(2.0, Kind.ESTIMATED, delta=0.02, point="x"),
+    ]
+    bound = derived(1.0, terms, "product")
+    assert bound.kind is Kind.ESTIMATED
+    assert bound.delta == pytest.approx(0.03)
+    assert bound.point == "x"
+    assert derived(1.0, terms[:1], "product").is_certified
+    assert derived(1.0, [*terms, Bound(1, Kind.OBSERVED)], "").kind is Kind.OBSERVED
+
+
+@pytest.mark.parametrize("is_lower", [False, True])
+def test_what_cannot_be_computed_is_vacuous(is_lower: bool) -> None:
+    assert derived(math.nan, [], "", is_lower=is_lower).is_vacuous
+
+
+@pytest.mark.parametrize("kind", [Kind.ESTIMATED, Kind.OBSERVED])
+def test_only_what_is_certified_is_printed_as_certified(kind: Kind) -> None:
+    assert "certified" not in str(Bound(1.0, kind, "power iteration"))
+    assert "<=" not in str(Bound(1.0, kind, "power iteration"))
+    assert "certified" in str(Bound(1.0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"value": math.nan}, "nonnegative"),
+        ({"value": -1.0}, "nonnegative"),
+        ({"value": 1.0, "delta": 0.1}, "not certified"),
+        ({"value": 1.0, "delta": 1.0, "kind": Kind.ESTIMATED}, "delta"),
+        ({"value": 1.0, "kind": "proved"}, "proved"),
+    ],
+)
+def test_impossible_bounds_are_refused(
+    arguments: dict[str, object], match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        Bound(**arguments)  # type: ignore[arg-type]
+
+
+def test_an_interval_has_its_ends_in_order() -> None:
+    low, high = Bound(1.0, is_lower=True), Bound(2.0)
+    assert Interval(low, high).kind is Kind.CERTIFIED
+    assert Interval(low, Bound(2.0, Kind.ESTIMATED)).kind is Kind.ESTIMATED
+    with pytest.raises(ValueError, match="in this order"):
+        Interval(high, low)
+    with pytest.raises(ValueError, match="exceeds"):
+        Interval(Bound(3.0, is_lower=True), high)
+
+
+def test_outward_goes_to_the_safe_side() -> None:
+    assert outward(1.0) > 1.0 > outward(1.0, is_lower=True) > 0.99
