@@ -26,6 +26,7 @@ from .arguments import (
 )
 from .deepinv_options import to_equilibrium
 from .equilibrium import Equilibrium
+from .iteration_metrics import IterationMetrics
 from .iteration_step import IterationStep, IterationStepWithOutput, relax
 from .measured_physics import adjoint_image
 from .trained_parameters import TrainedParameters
@@ -159,21 +160,8 @@ class EquilibriumOptim(BaseOptim):
                 f"{type(self).__name__} takes no argument {next(iter(kwargs))!r} with "
                 "DEQ; known are init, x_gt and compute_metrics."
             )
-        if not isinstance(physics, Physics):
-            raise TypeError(
-                "physics must be a deepinv Physics, as in model(y, physics), got "
-                f"{type(physics).__name__}."
-            )
-        check_samples_apart(self)
         config = self.equilibrium
-        image_in_state = 0 in self.algorithm_state.components
-        kind = (
-            IterationStep
-            if image_in_state and not self._has_custom_output
-            else IterationStepWithOutput
-        )
-        step = kind(self, y, physics, config)
-        estimate = self._starting_estimate(y, step.physics, init)
+        step, estimate = self._problem(y, physics, init)
         metrics = self._metrics(step, estimate, x_gt) if compute_metrics else None
         progress = (
             tqdm(total=config.solver.max_iter, desc=type(self).__name__)
@@ -202,6 +190,47 @@ class EquilibriumOptim(BaseOptim):
         else:
             x = solution.x if isinstance(solution.x, Tensor) else solution.x[0]
         return x if metrics is None else (x, metrics.values)
+
+    def fixed_point_problem(
+        self, y: Tensor, physics: Physics, init: Any = None
+    ) -> tuple[IterationStep, State]:
+        r"""
+        The fixed-point problem that the model solves for a measurement.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.Physics physics: its physics.
+        :param Callable, torch.Tensor, tuple, dict init: where to start, as in the call.
+        :return: the step, a block of the model's layers, and the initial state.
+        :raises ValueError: if the model was built without ``DEQ``, or modules couple
+            the samples or are random.
+        """
+        if self.equilibrium is None:
+            raise ValueError(
+                f"this {type(self).__name__} is deepinv's own and solves no fixed "
+                "point; build it with DEQ=Equilibrium(...) or DEQ=ReTune(...)."
+            )
+        step, estimate = self._problem(y, physics, init)
+        return step, self.algorithm_state.select(estimate)
+
+    def _problem(
+        self, y: Tensor, physics: Physics, init: Any
+    ) -> tuple[IterationStep, Estimate]:
+        """The step, and the complete estimate to start from."""
+        if not isinstance(physics, Physics):
+            raise TypeError(
+                "physics must be a deepinv Physics, as in model(y, physics), got "
+                f"{type(physics).__name__}."
+            )
+        check_samples_apart(self)
+        assert self.equilibrium is not None
+        image_in_state = 0 in self.algorithm_state.components
+        kind = (
+            IterationStep
+            if image_in_state and not self._has_custom_output
+            else IterationStepWithOutput
+        )
+        step = kind(self, y, physics, self.equilibrium)
+        return step, self._starting_estimate(y, step.physics, init)
 
     def _starting_estimate(self, y: Tensor, physics: Physics, init: Any) -> Estimate:
         """The estimate to start from, complete; with gradient only where the whole
@@ -233,23 +262,3 @@ class EquilibriumOptim(BaseOptim):
             print(self.solution)
         if step.measured is not None:
             step.measured.report_unfinished()
-
-
-class IterationMetrics:
-    """deepinv's metrics, iteration by iteration."""
-
-    def __init__(
-        self, optimiser: EquilibriumOptim, start: dict[str, Any], x_gt: Tensor | None
-    ):
-        self.optimiser = optimiser
-        self.x_gt = x_gt
-        self.previous = start
-        self.values = optimiser.init_metrics_fn(start, x_gt=x_gt)
-
-    def extend(self, iterates: list[dict[str, Any]]) -> None:
-        """Append the metrics of new iterates."""
-        for current in iterates:
-            self.optimiser.update_metrics_fn(
-                self.values, self.previous, current, x_gt=self.x_gt
-            )
-            self.previous = current

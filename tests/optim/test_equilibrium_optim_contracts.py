@@ -173,3 +173,27 @@ def test_the_report_shares_no_memory_with_the_image(
     x.mul_(255)
     assert torch.equal(model.solution.x, kept)
     assert model.solution.inverse_jacobian is None
+
+
+def test_the_problem_it_solves_can_be_solved_by_hand(
+    algorithm: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem(algorithm)
+    physics, y = problem.physics(), problem.y
+    model = problem.model(DEQ=deq.Equilibrium(deq.Picard(max_iter=7, rtol=0.0)))
+    step, state = model.fixed_point_problem(y, physics)
+    with torch.no_grad():
+        for _ in range(7):
+            state = step(state)
+        model(y, physics)
+    ours = state if isinstance(state, tuple) else (state,)
+    found = model.solution.x if isinstance(state, tuple) else (model.solution.x,)
+    for a, b in zip(ours, found, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
+
+
+def test_without_deq_there_is_no_fixed_point_problem() -> None:
+    model = deq.optim.PGD(prior=dinv.optim.Tikhonov(), data_fidelity=dinv.optim.L2())
+    physics = dinv.physics.Denoising()
+    with pytest.raises(ValueError, match="DEQ=Equilibrium"):
+        model.fixed_point_problem(torch.ones(1, 1, 2, 2), physics)
