@@ -1,0 +1,145 @@
+"""Supremum over the torus of the spectral norm of a matrix trigonometric polynomial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+# Complex numbers held at a time: 32 MiB.
+CHUNK = 2**21
+
+
+def grid_sizes(taps: tuple[int, ...], grid: int | None) -> tuple[int, ...]:
+    r"""
+    Points of the grid along each axis: 1 where the polynomial is constant.
+
+    :param tuple taps: taps of the kernel along each axis.
+    :param int grid: points an axis; by default :math:`\max(32, 8(k_d-1))`.
+    :raises ValueError: if ``grid`` is not larger than the degree.
+    """
+    if grid is not None and grid < max(taps):
+        raise ValueError(
+            f"grid must be at least the taps of the kernel (after striding) along each "
+            f"axis, {taps}, got {grid!r}."
+        )
+    return tuple(
+        1 if k == 1 else max(32, 8 * (k - 1)) if grid is None else grid for k in taps
+    )
+
+
+def torus_norm(kernel: Tensor, grid: int | None = None) -> Tensor:
+    r"""
+    Upper bound of :math:`\sup_\omega \|\hat k(\omega)\|_2`, where
+    :math:`\hat k(\omega) = \sum_n k_n e^{-i\langle\omega, n\rangle}`.
+
+    The maximum over a grid of :math:`N_d` points an axis is multiplied by
+    :math:`\prod_d 1/\cos\frac{\pi(k_d-1)}{2N_d}`. For unit vectors :math:`u, v`,
+    :math:`p = |u^*\hat k v|^2` is, along an axis, a trigonometric polynomial of degree
+    :math:`n = k_d - 1` with values in :math:`[0, M]`. By M. Riesz's inequality for
+    :math:`p - M/2`, at a distance :math:`\delta\leq\pi/n` of its maximum
+    :math:`p \geq M(1+\cos n\delta)/2 = M\cos^2(n\delta/2)`, and a point of the grid is
+    nearer than :math:`\pi/N_d`. The axes are taken one after the other.
+
+    The gradient is that of the spectral norm at the worst frequency.
+
+    :param torch.Tensor kernel: ``(groups, rows, columns, k_1, ..., k_D)``, finite; the
+        supremum is also over the groups.
+    :param int grid: points an axis; by default :math:`\max(32, 8(k_d-1))`.
+    :return: a 0-dim tensor, float64.
+    """
+    kernel = kernel.to(torch.complex128 if kernel.is_complex() else torch.float64)
+    taps = tuple(kernel.shape[3:])
+    sizes = grid_sizes(taps, grid)
+    scale = kernel.detach().abs().amax()
+    if not scale > 0:
+        return kernel.abs().sum()
+    kernel = kernel / scale  # neither the Gram matrices nor their squares overflow
+    group, frequency = _worst(kernel.detach(), sizes)
+    symbol = (kernel[group].flatten(2) + 0j) @ _phases(
+        frequency, taps, sizes, kernel.device
+    )
+    factor = math.prod(
+        1 / math.cos(math.pi * (k - 1) / (2 * size))
+        for k, size in zip(taps, sizes, strict=True)
+    )
+    return torch.linalg.matrix_norm(symbol, 2) * scale * factor
+
+
+def _phases(
+    frequency: tuple[int, ...],
+    taps: tuple[int, ...],
+    sizes: tuple[int, ...],
+    device: torch.device,
+) -> Tensor:
+    """Exponentials of a frequency of the grid at the taps, in row-major order."""
+    turns = torch.zeros((), dtype=torch.float64)
+    for f, k, size in zip(frequency, taps, sizes, strict=True):
+        turns = turns[..., None] + torch.arange(k, dtype=torch.float64) * f / size
+    angle = -2 * math.pi * turns.flatten()
+    return torch.polar(torch.ones_like(angle), angle).to(device)
+
+
+@torch.no_grad()
+def _worst(kernel: Tensor, sizes: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """The group and the frequency of the grid with the largest spectral norm."""
+    best, worst = -1.0, (0, (0,) * len(sizes))
+    for start, symbols in _symbols(kernel, sizes):
+        # Gram matrices of the smaller side, of one group and frequency each.
+        if symbols.shape[-2] > symbols.shape[-1]:
+            symbols = symbols.mH
+        gram = symbols @ symbols.mH
+        shape, gram = gram.shape[:-2], gram.flatten(0, -3)
+        index, value = _largest_eigenvalue(gram, best)
+        if value > best:
+            best = value
+            first, *rest, group = (int(i) for i in _unravel(index, shape))
+            worst = group, (start + first, *rest)
+    return worst
+
+
+def _unravel(index: int, shape: torch.Size) -> tuple[int, ...]:
+    found: list[int] = []
+    for size in reversed(shape):
+        index, remainder = divmod(index, size)
+        found.insert(0, remainder)
+    return tuple(found)
+
+
+def _largest_eigenvalue(gram: Tensor, floor: float) -> tuple[int, float]:
+    """Which of the positive semidefinite matrices has the largest eigenvalue, and the
+    eigenvalue, or (0, -1) if none exceeds ``floor``."""
+    if gram.shape[-1] == 1:
+        value, index = gram[:, 0, 0].real.max(0)
+        return int(index), float(value)
+    # lambda <= ||G^4||_F^(1/4), with which most frequencies are ruled out.
+    upper = torch.linalg.matrix_norm(_square(_square(gram))) ** 0.25
+    leader = int(upper.argmax())
+    largest = float(torch.linalg.eigvalsh(gram[leader])[-1])
+    candidates = (upper > max(largest, floor)).nonzero()[:, 0]
+    if candidates.numel() == 0:
+        return leader, largest
+    value, index = torch.linalg.eigvalsh(gram[candidates])[:, -1].max(0)
+    return int(candidates[index]), float(value)
+
+
+def _square(matrix: Tensor) -> Tensor:
+    return matrix @ matrix
+
+
+def _symbols(kernel: Tensor, sizes: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
+    """The first index and the symbols ``(F_1, ..., F_D, groups, rows, columns)`` of
+    chunks of the first axis; the kernel is padded with zeros to the grid. That of a
+    real kernel at -omega is the conjugate of that at omega: half the axis will do."""
+    first = torch.fft.fft(kernel, n=sizes[0], dim=3)
+    count = sizes[0] if kernel.is_complex() else sizes[0] // 2 + 1
+    entries = math.prod(kernel.shape[:3]) * math.prod(sizes[1:])
+    step = max(1, CHUNK // entries)
+    rest = tuple(range(4, kernel.ndim))
+    for start in range(0, count, step):
+        chunk = first[:, :, :, start : min(start + step, count)]
+        if rest:
+            chunk = torch.fft.fftn(chunk, s=sizes[1:], dim=rest)
+        yield start, chunk.permute(*range(3, kernel.ndim), 0, 1, 2)
