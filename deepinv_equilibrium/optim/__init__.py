@@ -2,6 +2,7 @@
 
 from .equilibrium import Equilibrium, ReTune
 from .optimizers import ADMM, DRS, FISTA, GD, HQS, MD, PDCP, PGD, PMD
+from .ridge_l2 import RidgeL2
 
 __all__ = [
     "ADMM",
@@ -15,4 +16,5 @@ __all__ = [
     "PMD",
     "Equilibrium",
     "ReTune",
+    "RidgeL2",
 ]
