@@ -1,6 +1,7 @@
 """Deep equilibrium models for deepinv, which say whether they converge."""
 
 from . import certificates, datasets, loss, models, optim, physics, plugins
+from .certificates import lipschitz
 from .fixed_points import (
     CG,
     CGNE,
@@ -44,6 +45,7 @@ __all__ = [
     "certificates",
     "datasets",
     "fixed_point",
+    "lipschitz",
     "loss",
     "models",
     "optim",

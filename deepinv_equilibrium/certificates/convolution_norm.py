@@ -58,8 +58,8 @@ def convolution_norm(
     >>> print(f"{convolution_norm(mean):.3f}, {convolution_norm(mean, stride=3):.3f}")
     1.010, 0.333
 
-    :param torch.Tensor weight: as torch stores it, ``(C_out, C_in / groups, k_1, ...)``,
-        or ``(C_in, C_out / groups, k_1, ...)`` if transposed; real or complex, finite.
+    :param torch.Tensor weight: as torch stores it, ``(C_out, C_in / groups, k_1, ..)``,
+        or ``(C_in, C_out / groups, k_1, ..)`` if transposed; real or complex, finite.
     :param int, Sequence stride: stride, for all the axes or for each.
     :param int, Sequence dilation: dilation, likewise.
     :param int groups: groups of channels.

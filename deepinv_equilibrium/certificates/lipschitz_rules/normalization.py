@@ -1,0 +1,34 @@
+"""Batch normalisation in eval mode: a scaling of each channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..bound import Bound, outward
+from ..effective_weight import effective_weight
+from ..lipschitz_registry import register_lipschitz_rule
+from ..uncertifiable_module import UncertifiableModule
+
+
+@register_lipschitz_rule(
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
+)
+def batch_norm(module: _BatchNorm, img_size: tuple[int, ...] | None) -> Bound:
+    """The largest weight over standard deviation."""
+    if module.training or module.running_var is None:
+        raise UncertifiableModule(
+            module,
+            "it normalises by the statistics of the batch. Call eval(), with "
+            "track_running_stats=True.",
+        )
+    variance = effective_weight(module, "running_var").double() + module.eps
+    if not (variance > 0).all():
+        raise UncertifiableModule(
+            module, "a running variance plus eps is not positive."
+        )
+    scale = torch.rsqrt(variance)
+    if module.affine:
+        scale = scale * effective_weight(module).double().abs()
+    return Bound(outward(float(scale.max())), source="largest scale of a channel")

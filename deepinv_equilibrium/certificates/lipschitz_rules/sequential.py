@@ -1,0 +1,44 @@
+"""Sequential: the product of the layers."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import nn
+
+from ..bound import Bound, derived, outward
+from ..lipschitz import lipschitz
+from ..lipschitz_registry import register_lipschitz_rule
+
+
+@register_lipschitz_rule(nn.Sequential)
+def sequential(module: nn.Sequential, img_size: tuple[int, ...] | None) -> Bound:
+    """The product of the layers' bounds."""
+    bounds, product = [], 1.0
+    for layer in module:
+        bounds.append(lipschitz(layer, img_size))
+        product = outward(product * bounds[-1].value)
+        img_size = output_size(layer, img_size)
+    plural = "" if len(bounds) == 1 else "s"
+    return derived(product, bounds, f"product of {len(bounds)} layer{plural}")
+
+
+def output_size(
+    module: nn.Module, img_size: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    r"""
+    Size of a module's output without the batch, from a batch of no samples; None if the
+    size of the input is not known, or the module does not take such a batch.
+
+    :param torch.nn.Module module: the module.
+    :param tuple img_size: size of its input without the batch.
+    """
+    if img_size is None:
+        return None
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    like = next((t for t in tensors if t.is_floating_point()), torch.empty(0))
+    try:
+        return tuple(module(like.new_empty((0, *img_size))).shape[1:])
+    except (RuntimeError, ValueError):
+        return None
