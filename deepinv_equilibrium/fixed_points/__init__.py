@@ -15,6 +15,7 @@ from .solvers import (
     LinearSolver,
     Picard,
     Restarts,
+    Safeguarded,
     Solver,
 )
 from .state import State, StateLayout
@@ -44,6 +45,7 @@ __all__ = [
     "Picard",
     "Report",
     "Restarts",
+    "Safeguarded",
     "Solution",
     "Solver",
     "State",

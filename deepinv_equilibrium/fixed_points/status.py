@@ -19,6 +19,7 @@ class Status(IntEnum):
     MAX_ITER = 2
     DIVERGED = 3
     NONFINITE = 4
+    REFUTED = 5
 
     @property
     def sentence(self) -> str:
@@ -48,5 +49,11 @@ _SENTENCES = {
         "The step returned NaN or inf, or in the backward the loss did: the last "
         "finite iterate was kept and the sample adds nothing to any gradient. Check "
         "the input and the loss for NaN, reduce the step size, or compute in float64."
+    ),
+    Status.REFUTED: (
+        "A plain step contracted less than the rate that Safeguarded was given: the "
+        "rate is wrong. Certify it again if weights, step size or operator have "
+        "changed since, compute in float64 if the arithmetic is coarse, or use a "
+        "solver that needs no rate (Anderson)."
     ),
 }

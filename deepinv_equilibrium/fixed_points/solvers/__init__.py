@@ -9,6 +9,7 @@ from .fixed_point_solver import FixedPointSolver
 from .gmres import GMRES
 from .linear_solver import LinearOperator, LinearSolver
 from .picard import Picard, Restarts
+from .safeguarded import Safeguarded
 
 __all__ = [
     "CG",
@@ -21,5 +22,6 @@ __all__ = [
     "LinearSolver",
     "Picard",
     "Restarts",
+    "Safeguarded",
     "Solver",
 ]

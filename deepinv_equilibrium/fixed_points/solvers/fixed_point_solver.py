@@ -48,12 +48,21 @@ class FixedPointSolver(Solver, ABC):
         """Whether the solution carries an estimate of the inverse Jacobian."""
         return False
 
+    @property
+    def certified_rate(self) -> float | None:
+        """Rate of the step that the solver relies on and holds it to, if any."""
+        return None
+
     @abstractmethod
     def begin(self, x0: Tensor) -> Iteration:
         r"""
         :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
         :return: a fresh memory for one run.
         """
+
+    def begin_on(self, step: PackedStep, x0: Tensor) -> Iteration:
+        """A fresh memory for one run, for methods that ask for the step's layout."""
+        return self.begin(x0)
 
     def run(
         self,
@@ -74,8 +83,10 @@ class FixedPointSolver(Solver, ABC):
         :param Callable observer: shown every evaluation.
         :return: the book that was kept, not yet finished.
         """
-        monitor = Monitor(self, x0, keep_best=self.accelerated)
-        iteration = self.begin(x0)
+        monitor = Monitor(
+            self, x0, keep_best=self.accelerated, rate=self.certified_rate
+        )
+        iteration = self.begin_on(step, x0)
         x = x0
         proposed = torch.zeros_like(monitor.active) if self.accelerated else None
         for index in range(self.max_iter):

@@ -26,10 +26,21 @@ class Monitor:
     :param Solver solver: has the tolerances.
     :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
     :param bool keep_best: whether to return the best iterate, else the last.
+    :param float rate: certified rate of the step, to which the samples are held.
     """
 
-    def __init__(self, solver: Solver, x0: Tensor, *, keep_best: bool):
-        self.samples = [SampleRecord(solver, keep_best) for _ in range(len(x0))]
+    def __init__(
+        self,
+        solver: Solver,
+        x0: Tensor,
+        *,
+        keep_best: bool,
+        rate: float | None = None,
+    ):
+        eps = torch.finfo(x0.dtype).eps
+        self.samples = [
+            SampleRecord(solver, keep_best, rate, eps) for _ in range(len(x0))
+        ]
         self.x = x0
         self.value = x0
         self.output: Tensor | None = None
@@ -89,10 +100,9 @@ class Monitor:
 
     def finish(self) -> None:
         """Say how the samples ended that were still running."""
-        eps = torch.finfo(self.value.dtype).eps
         sizes = _norms(self.value).tolist()
         for sample, size in zip(self.samples, sizes, strict=True):
-            sample.finish(eps, size)
+            sample.finish(size)
 
     def report(self, extra_evaluations: int = 0) -> Report:
         r"""

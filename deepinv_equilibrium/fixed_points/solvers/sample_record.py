@@ -23,10 +23,15 @@ class SampleRecord:
 
     :param Solver solver: has the tolerances.
     :param bool keep_best: whether the best iterate is returned, else the last.
+    :param float rate: certified rate of the step, if it has one: proposals that do not
+        contract as fast are rejected, and a plain step that does not refutes it.
+    :param float eps: rounding of the dtype of the state.
     """
 
     solver: Solver
     keep_best: bool
+    rate: float | None
+    eps: float
     active: bool = True
     status: Status = Status.MAX_ITER
     first: float = 0.0
@@ -72,31 +77,35 @@ class SampleRecord:
                 self._end(Status.DIVERGED if left else Status.NONFINITE)
             return False, proposed
 
-        self.last = absolute
         met = self.solver.has_tolerance and (
             relative <= self.solver.rtol or absolute <= self.solver.atol
         )
         kept = met or not self.keep_best or absolute < self.absolute
+        # Ten times the best residual: the model behind the proposal is wrong.
+        most = (_GROWTH if self.rate is None else self.rate) * self.absolute
+        retry = proposed and not met and absolute > most
+        if not retry:  # a rejected proposal says nothing of the step
+            self.last = absolute
+        refuted = not proposed and self._refutes_rate(absolute, size, most)
         if kept:
             self.residual, self.absolute = relative, absolute
-        # Ten times the best residual: the model behind the proposal is wrong.
-        retry = proposed and not met and absolute > _GROWTH * self.absolute
-        if met:
+        if refuted:
+            self._end(Status.REFUTED)
+        elif met:
             self._end(Status.CONVERGED)
         elif self._ran_away(absolute):
             self._end(Status.DIVERGED)
         return kept, retry
 
-    def finish(self, eps: float, size: float) -> None:
+    def finish(self, size: float) -> None:
         r"""
         Say how the sample ended if it was still running.
 
-        :param float eps: rounding of the dtype of the state.
         :param float size: norm of the value that was kept.
         """
         if not self.active:
             return
-        if self.last > max(_GROWTH * self.first, _ROUNDING * eps * size):
+        if self.last > max(_GROWTH * self.first, self._rounding(size)):
             self.status = Status.DIVERGED
         elif self.solver.has_fixed_budget:
             self.status = Status.COMPLETED
@@ -105,6 +114,13 @@ class SampleRecord:
         if self.keep_best or self.solver.has_fixed_budget:
             return False
         return absolute > _RUNAWAY * self.first
+
+    def _refutes_rate(self, absolute: float, size: float, most: float) -> bool:
+        """Whether a plain step has shown, beyond rounding, that the rate is wrong."""
+        return self.rate is not None and absolute > most + self._rounding(size)
+
+    def _rounding(self, size: float) -> float:
+        return _ROUNDING * self.eps * size
 
     def _end(self, status: Status) -> None:
         self.status = status
