@@ -1,12 +1,22 @@
 """What is proved of a step: operator norms, spectra, contraction rates, errors."""
 
 from . import lipschitz_rules as lipschitz_rules
+from .backward_error import BackwardError as BackwardError
+from .backward_error import backward_error as backward_error
 from .bound import Bound as Bound
 from .bound import Interval as Interval
 from .bound import Kind as Kind
 from .convolution_norm import convolution_norm as convolution_norm
+from .estimate_rate import estimate_rate as estimate_rate
+from .gradient_error import GradientError as GradientError
+from .gradient_error import gradient_error as gradient_error
 from .lanczos import largest_eigenvalue as largest_eigenvalue
 from .lipschitz import lipschitz as lipschitz
 from .lipschitz_registry import register_lipschitz_rule as register_lipschitz_rule
+from .plan import Plan as Plan
+from .plan import plan as plan
 from .residual import Residual as Residual
+from .smooth_loss import SmoothLoss as SmoothLoss
+from .smooth_loss import SquaredError as SquaredError
+from .step_constants import StepConstants as StepConstants
 from .uncertifiable_module import UncertifiableModule as UncertifiableModule

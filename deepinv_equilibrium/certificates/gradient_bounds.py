@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -189,8 +190,11 @@ def layered_retune_error(
     if not rate < 1:
         return math.inf
     iterations = layers * restarts
-    geometric = (1 - rate**layers) / (1 - rate)
-    lag = sum((1 - rate**power) / (1 - rate) for power in range(layers))
+    # Both sums without the cancellation that closed forms have for rates near 1.
+    indices = torch.arange(layers, dtype=torch.float64)
+    powers = rate**indices
+    geometric = float(powers.sum())
+    lag = float((powers * (layers - 1 - indices)).sum())
     change = float(loss_smoothness * rate**iterations * distance.norm())
     truncation = (parameter_jacobian * loss_gradient).sum() * rate**layers / (1 - rate)
     loss_moved = parameter_jacobian.norm() * geometric * change

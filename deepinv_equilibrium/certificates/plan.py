@@ -1,0 +1,219 @@
+"""The cheapest ReTune configuration whose gradient is accurate enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from deepinv.physics import Physics
+from torch import Tensor
+
+from ..fixed_points import Anderson, fixed_point
+from ..fixed_points.solvers.base import require_number
+from .bound import Bound, Kind, derived, outward
+from .gradient_bounds import layered_retune_error
+from .gradient_error import HasRate
+from .gradient_terms import ROUNDING, arithmetic_of, residual_norms
+from .recorded_gradient import EquilibriumModel, image_problem, trained_parameters
+from .smooth_loss import Loss, loss_gradient
+from .step_constants import StepConstants, estimate_constants, estimate_smoothness
+from .step_jacobians import StepJacobians, sample_norms
+
+BACKWARD_COST = 2.0
+"""What recording and differentiating an evaluation costs, in evaluations."""
+
+LARGEST_BUDGET = 10**6
+"""Iterations past which a plan is of no use."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    Layers and restarts, ``layers, restarts = plan(...)``, as ``ReTune`` takes them.
+
+    :param int layers: iterations in a block.
+    :param int restarts: applications of the block.
+    :param Bound error: of the gradient, absolute; certified or estimated.
+    :param float tolerance: what it was asked to be at most, absolute.
+    """
+
+    layers: int
+    restarts: int
+    error: Bound
+    tolerance: float
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.layers, self.restarts))
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the tolerance is met for certain."""
+        return self.error.kind
+
+    def __str__(self) -> str:
+        return (
+            f"layers={self.layers}, restarts={self.restarts}: error of the gradient "
+            f"{self.error}, asked for at most {self.tolerance:.3e}"
+        )
+
+
+def plan(
+    certificate: HasRate,
+    model: EquilibriumModel,
+    y: Any,
+    physics: Physics,
+    loss: Loss,
+    tol: float,
+    constants: StepConstants | None = None,
+) -> Plan:
+    r"""
+    The cheapest number of layers :math:`K` and of restarts :math:`T` with which the
+    gradient of :class:`ReTune <deepinv_equilibrium.ReTune>` is within a tolerance,
+
+    .. math::
+
+        \|g - g^R\| \leq \varepsilon\, a, \qquad
+        a = \sum_b \frac{\|\partial_\theta f(x_b)\|\, \|\nabla_b \ell(x)\|}{1 - \rho},
+
+    where :math:`x` is the fixed point as it was found. The tolerance is relative to
+    :math:`a`, which bounds the gradient, as :math:`\|g\|` itself may vanish. The cost
+    is :math:`KT` evaluations and :math:`K` recorded ones, each with its backward twice
+    as dear again. The error is bounded by :func:`layered_retune_error
+    <deepinv_equilibrium.certificates.gradient_bounds.layered_retune_error>`, and every
+    :math:`K` that can be the cheapest (above 100, one in a hundred) is tried with the
+    least :math:`T`. The recorded block starts at :math:`x_{K (T - 1)}`, so that
+    :math:`KT` iterations, enough for the fixed point, may not be for the gradient.
+
+    :param Certificate certificate: has the rate of the model's step.
+    :param EquilibriumModel model: the model, whatever its solver and adjoint. Its step
+        is a block of its layers: with :math:`K_0` of them, :math:`K` is a multiple of
+        :math:`K_0`.
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.Physics physics: its physics.
+    :param Callable loss: from a batch of reconstructions to a scalar, best a
+        :class:`SmoothLoss`.
+    :param float tol: :math:`\varepsilon`, in :math:`(0, 1)`.
+    :param StepConstants constants: of the model's step. Default: ``None``, estimated,
+        and then so is the plan.
+    :return: the plan, which unpacks into ``(layers, restarts)``.
+    :raises ValueError: if no contraction is known, the tolerance is out of range or
+        below the rounding of the model's precision, the gradient of the loss vanishes,
+        or no plan of a reasonable size meets the tolerance.
+    """
+    rate = certificate.rate
+    if not rate.value < 1:
+        raise ValueError(
+            f"a plan needs a rate below 1, and that of the certificate is {rate}."
+        )
+    require_number("tol", tol)
+    with torch.enable_grad():
+        step, x0 = image_problem(model, y, physics)
+    x0 = x0.detach()
+    floor = 8 * torch.finfo(x0.dtype).eps / (1 - rate.value)
+    if not floor < tol < 1:
+        raise ValueError(
+            f"tol must be between {floor:.1e}, the rounding of {x0.dtype} over "
+            f"1 - rate, and 1, got {tol!r}."
+        )
+    jacobians = StepJacobians(step, trained_parameters(model))
+    with torch.no_grad():
+        # What is bounded from here is so however far this comes.
+        x = fixed_point(step, x0, Anderson(rtol=tol / 100), on_failure="ignore").x
+        after = step(x)
+    assert isinstance(x, Tensor)
+    assert isinstance(after, Tensor)
+    left = residual_norms(x, after) / (1 - rate.value)
+    distance = sample_norms(x0 - x) * (1 + ROUNDING) + left
+    slope = loss_gradient(loss, x)
+    directions = [after - x, x0 - x]
+    smoothness = estimate_smoothness(loss, x, distance, directions)
+    if constants is None:
+        constants = estimate_constants(jacobians, x, slope, distance, directions)
+    L_J, L_B = constants.jacobian_lipschitz, constants.parameter_jacobian_lipschitz
+    norms, slopes = jacobians.parameter_norms(x), sample_norms(slope)
+    scale = float((norms * slopes).sum()) / (1 - rate.value)
+    if not 0 < scale < math.inf:
+        raise ValueError(
+            "the tolerance is relative to the norms of the gradient of the loss and of "
+            f"the parameter Jacobian, whose product is {scale}: nothing can be planned."
+        )
+
+    def error(layers: int, restarts: int) -> float:
+        return outward(
+            layered_retune_error(
+                rate.value,
+                layers,
+                restarts,
+                distance,
+                slopes * (1 + ROUNDING) + smoothness.value * left.norm(),
+                smoothness.value,
+                norms * (1 + ROUNDING) + L_B.value * left,
+                L_J.value,
+                L_B.value,
+            ),
+            relative=1e-10,
+        )
+
+    layers, restarts = cheapest(error, tol * scale)
+    terms = [
+        rate,
+        smoothness,
+        L_J,
+        L_B,
+        jacobians.norms_rest_on(len(x)),
+        arithmetic_of(x, jacobians.parameters),
+    ]
+    return Plan(
+        layers * model.equilibrium.layers,
+        restarts,
+        derived(error(layers, restarts), terms, "bound of ReTune's gradient"),
+        tol * scale,
+    )
+
+
+def cheapest(error: Callable[[int, int], float], tolerance: float) -> tuple[int, int]:
+    r"""
+    The cheapest layers and restarts whose error is within a tolerance.
+
+    :param Callable error: bound of the error for layers and restarts, which falls as
+        restarts are added.
+    :param float tolerance: what it may be at most.
+    :raises ValueError: if the cheapest is too large.
+    """
+    best, lowest, layers = None, math.inf, 1
+    while layers * (1 + BACKWARD_COST) < min(lowest, LARGEST_BUDGET):
+        restarts = _least_restarts(error, tolerance, layers)
+        if restarts is not None:
+            cost = layers * (restarts + BACKWARD_COST)
+            if cost < lowest:
+                best, lowest = (layers, restarts), cost
+        # One by one where it matters, then by about a hundredth.
+        layers += 1 + layers // 100
+    if best is None:
+        raise ValueError(
+            f"no plan of fewer than {LARGEST_BUDGET} evaluations has an error below "
+            f"{tolerance:.3e}; ask for a larger tol, or make the step contract more."
+        )
+    return best
+
+
+def _least_restarts(
+    error: Callable[[int, int], float], tolerance: float, layers: int
+) -> int | None:
+    """The least number of restarts that meets the tolerance, if any does."""
+    enough = 1
+    while error(layers, enough) > tolerance:
+        if layers * enough > LARGEST_BUDGET:
+            return None
+        enough *= 2
+    too_few = enough // 2
+    while enough - too_few > 1:
+        middle = (enough + too_few) // 2
+        if error(layers, middle) > tolerance:
+            too_few = middle
+        else:
+            enough = middle
+    return enough
