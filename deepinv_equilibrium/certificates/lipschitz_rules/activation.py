@@ -11,16 +11,17 @@ from ..uncertifiable_module import UncertifiableModule
 
 # The constants of torch.nn.SELU.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-# Largest slopes. GELU: at sqrt(2), a half plus its error function at 1 plus
-# sqrt(2) times the density. Its tanh form, SiLU and Mish: the largest on a grid
-# of spacing 1e-5 plus half of it times their largest curvature (below 1), rounded up.
+# Largest slopes. GELU: at sqrt(2), its distribution function plus sqrt(2) times its
+# density. Its tanh form, SiLU and Mish: the largest on a grid of spacing 1e-5
+# plus half of that times their largest curvature (below 1), rounded up. torch rounds
+# the sixths of Hardsigmoid and Hardswish to single precision.
 SLOPES: dict[type[nn.Module], float] = {
     nn.ReLU: 1.0,
     nn.ReLU6: 1.0,
     nn.Hardtanh: 1.0,
     nn.Sigmoid: 1 / 4,
     nn.LogSigmoid: 1.0,
-    nn.Hardsigmoid: outward(1 / 6),
+    nn.Hardsigmoid: outward(1 / 6, relative=1e-7),
     nn.Tanh: 1.0,
     nn.Tanhshrink: 1.0,
     nn.Softsign: 1.0,
@@ -28,7 +29,7 @@ SLOPES: dict[type[nn.Module], float] = {
     nn.SELU: outward(SELU_SCALE * SELU_ALPHA),
     nn.SiLU: 1.09985,
     nn.Mish: 1.08851,
-    nn.Hardswish: 1.5,
+    nn.Hardswish: outward(1.5, relative=1e-7),
 }
 GELU_SLOPE, GELU_TANH_SLOPE = 1.12891, 1.129
 

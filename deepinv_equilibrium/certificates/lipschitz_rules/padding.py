@@ -10,6 +10,7 @@ from torch import nn
 from ..bound import Bound, outward
 from ..lipschitz_registry import register_lipschitz_rule
 from ..padding_factor import padding_factor
+from ..uncertifiable_module import UncertifiableModule
 
 CONSTANT = (
     *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
@@ -31,7 +32,11 @@ def constant(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
 def _register(mode: str) -> None:
     @register_lipschitz_rule(*MODES[mode])
     def repeated(module: Any, img_size: tuple[int, ...] | None) -> Bound:
-        sides = [max(side, 0) for side in module.padding]
+        sides = module.padding
+        if min(sides) < 0:
+            raise UncertifiableModule(
+                module, f"it crops before it repeats: padding = {sides}. Crop apart."
+            )
         # Padding is the convolution with a single tap.
         factor = math.prod(
             padding_factor(

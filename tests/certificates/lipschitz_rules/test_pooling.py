@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.certificates import UncertifiableModule
+
+from ..dense_operator import norm
+
+AVERAGE = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+MAXIMUM = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+LARGEST = {1: 12, 2: 6, 3: 4}
+
+
+def largest_jacobian(layer: nn.Module, img_size: tuple[int, ...]) -> float:
+    """Of a layer at a random image, and at one with a single bright pixel, which every
+    window that holds it follows."""
+    found = 0.0
+    for index in (None, *range(math.prod(img_size))):
+        x = torch.rand((1, *img_size), dtype=torch.float64)
+        if index is not None:
+            x.view(-1)[index] = 2.0
+        jacobian: Any = torch.autograd.functional.jacobian(layer, x)
+        jacobian = jacobian.reshape(-1, x.numel())
+        found = max(found, torch.linalg.matrix_norm(jacobian, 2).item())
+    return found
+
+
+@st.composite
+def windows(draw: st.DrawFn, pixels: int = 12) -> tuple[int, Any, tuple[int, ...]]:
+    dim = draw(st.sampled_from([1, 2, 3]))
+
+    def axes(low: int, high: int) -> tuple[int, ...]:
+        return draw(st.tuples(*[st.integers(low, high)] * dim))
+
+    kernel = axes(1, 5 if dim == 1 else 3)
+    options = {
+        "kernel_size": kernel,
+        "stride": axes(1, 4),
+        "padding": tuple(draw(st.integers(0, k // 2)) for k in kernel),
+        "ceil_mode": draw(st.booleans()),
+    }
+    largest = min(pixels, LARGEST[dim])
+    return dim, options, (1, *axes(1, largest))
+
+
+@settings(max_examples=300)
+@given(windows(), st.booleans(), st.sampled_from([None, 2, -3]))
+def test_average(
+    case: tuple[int, Any, tuple[int, ...]], include: bool, divisor: int | None
+) -> None:
+    dim, options, img_size = case
+    if dim > 1:
+        options["divisor_override"] = divisor
+    layer = AVERAGE[dim - 1](count_include_pad=include, **options)
+    try:
+        truth = norm(layer, img_size)
+    except RuntimeError:  # smaller than the window
+        return
+    assert truth <= deq.lipschitz(layer).value
+
+
+@settings(max_examples=150)
+@given(windows(6), st.integers(1, 2))
+def test_maximum(case: tuple[int, Any, tuple[int, ...]], dilation: int) -> None:
+    dim, options, img_size = case
+    if dim == 3:
+        return
+    layer = MAXIMUM[dim - 1](dilation=dilation, **options)
+    try:
+        truth = largest_jacobian(layer, img_size)
+    except RuntimeError:
+        return
+    assert truth <= deq.lipschitz(layer).value
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (nn.AvgPool2d(2), 0.5),
+        (nn.AvgPool1d(5, 1), 1.0),
+        (nn.AvgPool1d(3, 2), math.sqrt(5) / 3),
+        (nn.AvgPool2d(2, divisor_override=1), 2.0),
+        (nn.MaxPool2d(2), 1.0),
+        (nn.MaxPool2d(3, 2, 1), 2.0),
+        (nn.MaxPool1d(3, 2, dilation=2), math.sqrt(3)),
+        (nn.LPPool2d(2, 3), 1.0),
+        (nn.LPPool1d(4, 3, 1), math.sqrt(3)),
+    ],
+)
+def test_closed_forms(layer: nn.Module, expected: float) -> None:
+    assert deq.lipschitz(layer).value == pytest.approx(expected, rel=2e-3)
+    assert deq.lipschitz(layer).value >= expected
+
+
+@pytest.mark.parametrize("exponent", [2, 4])
+@pytest.mark.parametrize("stride", [None, 1])
+def test_root_of_powers(exponent: int, stride: int | None) -> None:
+    layer = nn.LPPool1d(exponent, 3, stride)
+    assert largest_jacobian(layer, (1, 6)) <= deq.lipschitz(layer).value
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_adaptive(data: st.DataObject) -> None:
+    dim = data.draw(st.integers(1, 2))
+    inputs = data.draw(st.tuples(*[st.integers(1, 7)] * dim))
+    outputs = data.draw(st.tuples(*[st.integers(1, 7)] * dim))
+    img_size = (1, *inputs)
+    mean = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)[dim - 1](outputs)
+    truth = norm(mean, img_size)
+    assert truth <= deq.lipschitz(mean, img_size).value
+    assert truth <= deq.lipschitz(mean).value
+    if dim == 1:
+        most = nn.AdaptiveMaxPool1d(outputs)
+        truth = largest_jacobian(most, img_size)
+        bound = deq.lipschitz(most, img_size)
+        assert truth <= bound.value <= deq.lipschitz(most).value
+        assert bound.value == pytest.approx(truth)
+
+
+def test_adaptive_pooling_to_the_size_of_the_image_is_the_identity() -> None:
+    assert deq.lipschitz(nn.AdaptiveAvgPool2d((None, 4)), (3, 9, 4)).value == (
+        pytest.approx(1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        (nn.MaxPool2d(2, return_indices=True), "indices"),
+        (nn.AdaptiveMaxPool2d(2, return_indices=True), "indices"),
+        (nn.LPPool1d(3, 2), "even"),
+        (nn.LPPool1d(2, 2, ceil_mode=True), "ceil_mode"),
+        (nn.FractionalMaxPool2d(2, output_ratio=0.5), "no rule"),
+    ],
+)
+def test_what_is_refused(layer: nn.Module, match: str) -> None:
+    with pytest.raises(UncertifiableModule, match=match):
+        deq.lipschitz(layer)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+from torch import nn
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.certificates import UncertifiableModule
+
+from ..dense_operator import norm
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_it_bounds_the_dense_norm(data: st.DataObject) -> None:
+    dim = data.draw(st.integers(1, 3))
+    axes = st.tuples(*[st.integers(1, 8 if dim == 1 else 4)] * dim)
+    linear = ("linear", "bilinear", "trilinear")[dim - 1]
+    mode = data.draw(st.sampled_from(["nearest", "nearest-exact", linear]))
+    options: dict[str, Any] = {"mode": mode}
+    if data.draw(st.booleans()):
+        options["size"] = data.draw(axes)
+    else:
+        options["scale_factor"] = data.draw(st.sampled_from([1, 1.5, 2, 2.7, 3]))
+        options["recompute_scale_factor"] = data.draw(st.sampled_from([None, True]))
+    if mode == linear:
+        options["align_corners"] = data.draw(st.booleans())
+    img_size = (2, *data.draw(axes))
+    layer = nn.Upsample(**options)
+    truth = norm(layer, img_size)
+    bound = deq.lipschitz(layer, img_size)
+    assert truth <= bound.value
+    if "size" not in options:
+        assert bound.value <= 1.6 * truth
+    try:
+        bound = deq.lipschitz(layer)
+    except UncertifiableModule:
+        return
+    assert truth <= bound.value
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5])
+@pytest.mark.parametrize("n", [1, 2, 3, 9])
+def test_bilinear_by_an_integer_factor_needs_no_image_size(factor: int, n: int) -> None:
+    layer = nn.Upsample(scale_factor=factor, mode="bilinear")
+    bound = deq.lipschitz(layer)
+    assert bound.value == pytest.approx(factor)
+    assert norm(layer, (1, n, 2)) <= bound.value
+
+
+@pytest.mark.parametrize("factor", [3, 7, 49])
+def test_nearest_pixels_are_counted_as_torch_rounds_them(factor: int) -> None:
+    layer = nn.UpsamplingNearest2d(scale_factor=factor)
+    bound = deq.lipschitz(layer, (1, 50, 1))
+    assert norm(layer, (1, 50, 1)) <= bound.value
+
+
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        (nn.Upsample(scale_factor=2, mode="bicubic"), "negative weights"),
+        (nn.Upsample(scale_factor=2), "Give img_size"),
+        (nn.Upsample(scale_factor=1.5, mode="linear"), "Give img_size"),
+        (nn.UpsamplingBilinear2d(scale_factor=2), "Give img_size"),
+    ],
+)
+def test_what_is_refused(layer: nn.Module, match: str) -> None:
+    with pytest.raises(UncertifiableModule, match=match):
+        deq.lipschitz(layer)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.certificates import (
+    Bound,
+    UncertifiableModule,
+    register_lipschitz_rule,
+)
+
+
+class Plain(nn.Conv2d):
+    """Builds a layer in another way, and computes what it computes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1)
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class DoubledInside(nn.Conv2d):
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, 2 * weight, bias)
+
+
+class DoubledCall(nn.ReLU):
+    def __call__(self, x: Tensor) -> Tensor:
+        return 2 * super().__call__(x)
+
+
+class Mixin:
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+class Mixed(Mixin, nn.ReLU): ...
+
+
+class Skip(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class Declared(nn.ReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+    def lipschitz_bound(self, img_size: tuple[int, ...] | None) -> Bound:
+        return Bound(2.0, source=f"declared for {img_size}")
+
+
+class DeclaredAbove(Declared):
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * x
+
+
+class DeclaredAndKept(Declared):
+    pass
+
+
+def test_a_subclass_that_overrides_no_method_has_its_rule() -> None:
+    layer = Plain(2)
+    same = nn.Conv2d(2, 2, 3, padding=1)
+    same.load_state_dict(layer.state_dict())
+    assert deq.lipschitz(layer) == deq.lipschitz(same)
+    nn.utils.parametrizations.weight_norm(layer)
+    assert deq.lipschitz(layer).value == pytest.approx(deq.lipschitz(same).value)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Doubled(1, 1, 3),
+        DoubledInside(1, 1, 3),
+        DoubledCall(),
+        Mixed(),
+        Skip(),
+        DeclaredAbove(),
+        nn.ModuleList([nn.ReLU()]),
+        nn.LSTM(2, 2),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_a_subclass_that_overrides_one_is_refused(module: nn.Module) -> None:
+    with pytest.raises(UncertifiableModule, match=type(module).__name__) as caught:
+        deq.lipschitz(module)
+    assert "register_lipschitz_rule" in str(caught.value)
+
+
+@pytest.mark.parametrize("module", [Declared(), DeclaredAndKept()])
+def test_a_module_can_declare_its_bound(module: nn.Module) -> None:
+    assert deq.lipschitz(module, (1, 4, 4)) == Bound(
+        2.0, source="declared for (1, 4, 4)"
+    )
+
+
+def test_a_user_can_declare_a_rule_for_a_type() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 3 * self.inner(x)
+
+    module = nn.Sequential(Scaled())
+    with pytest.raises(UncertifiableModule, match="'0', a Scaled"):
+        deq.lipschitz(module)
+
+    @register_lipschitz_rule(Scaled)
+    def rule(module: Scaled, img_size: tuple[int, ...] | None) -> Bound:
+        return Bound(3 * deq.lipschitz(module.inner, img_size).value, source="user")
+
+    assert deq.lipschitz(module).value == pytest.approx(3)
+    module[0].inner = nn.Dropout()
+    with pytest.raises(UncertifiableModule, match=r"'0\.inner', a Dropout"):
+        deq.lipschitz(module)
+
+
+@pytest.mark.parametrize("types", [("ReLU",), (torch.Tensor,), (nn.ReLU(),)])
+def test_a_rule_is_for_types_of_modules(types: tuple[object, ...]) -> None:
+    with pytest.raises(TypeError, match="types of modules"):
+        register_lipschitz_rule(*types)  # type: ignore[arg-type]
