@@ -1,7 +1,7 @@
 """Deep equilibrium models for deepinv, which say whether they converge."""
 
 from . import certificates, datasets, loss, models, optim, physics, plugins
-from .certificates import lipschitz
+from .certificates import estimate_rate, lipschitz
 from .fixed_points import (
     CG,
     CGNE,
@@ -46,6 +46,7 @@ __all__ = [
     "Unrolled",
     "certificates",
     "datasets",
+    "estimate_rate",
     "fixed_point",
     "lipschitz",
     "loss",

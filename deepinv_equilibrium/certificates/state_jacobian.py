@@ -19,9 +19,9 @@ class StateJacobian:
     :math:`(B, n)`; samples do not mix, so that :math:`J` is block diagonal.
 
     The step is evaluated and recorded once. :math:`J^\top w` is one backward pass, and
-    :math:`J v` the derivative of :math:`w \mapsto J^\top w`, which is another; where the
-    step cannot be differentiated twice, which a dot test finds, :math:`J v` is taken in
-    forward mode.
+    :math:`J v` the derivative of :math:`w \mapsto J^\top w`, which is another; where
+    the step cannot be differentiated twice, which a dot test finds, :math:`J v` is
+    taken in forward mode.
 
     :param Callable step: :math:`f`.
     :param torch.Tensor, tuple state: where.
