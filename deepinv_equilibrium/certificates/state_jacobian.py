@@ -113,11 +113,11 @@ class StateJacobian:
             with torch.no_grad(), warnings.catch_warnings():
                 # torch warns of itself when it loads its forward rules.
                 warnings.simplefilter("ignore", FutureWarning)
-                _, product = torch.func.jvp(self._evaluate, (self.x.detach(),), (v,))
+                pair = torch.func.jvp(self._evaluate, (self.x.detach(),), (v,))
         except RuntimeError as error:
             raise ValueError(
                 "the Jacobian of the step has no products with vectors: it can be "
                 "differentiated neither twice nor in forward mode "
                 f"({str(error).splitlines()[0]}). Replace the operation that is named."
             ) from error
-        return product
+        return pair[1]
