@@ -87,17 +87,30 @@ def _worst(kernel: Tensor, sizes: tuple[int, ...]) -> tuple[int, tuple[int, ...]
     """The group and the frequency of the grid with the largest spectral norm."""
     best, worst = -1.0, (0, (0,) * len(sizes))
     for start, symbols in _symbols(kernel, sizes):
-        # Gram matrices of the smaller side, of one group and frequency each.
-        if symbols.shape[-2] > symbols.shape[-1]:
-            symbols = symbols.mH
-        gram = symbols @ symbols.mH
-        shape, gram = gram.shape[:-2], gram.flatten(0, -3)
-        index, value = _largest_eigenvalue(gram, best)
-        if value > best:
-            best = value
-            first, *rest, group = (int(i) for i in _unravel(index, shape))
-            worst = group, (start + first, *rest)
+        shape, symbols = symbols.shape[:-2], symbols.flatten(0, -3)
+        # The Frobenius norm is never below; most frequencies are ruled out by it.
+        frobenius = torch.linalg.matrix_norm(symbols)
+        for count in (1, len(symbols)):  # the most promising one, then the rest
+            some = frobenius.topk(count).indices
+            some = some[frobenius[some] > best]
+            if some.numel() == 0:
+                break
+            values = _spectral_norms(symbols[some])
+            if values.max() > best:
+                best = float(values.max())
+                first, *rest, group = _unravel(int(some[values.argmax()]), shape)
+                worst = group, (start + first, *rest)
     return worst
+
+
+def _spectral_norms(matrices: Tensor) -> Tensor:
+    """Of a batch of matrices, by the Gram matrix of the smaller side."""
+    if matrices.shape[-2] > matrices.shape[-1]:
+        matrices = matrices.mH
+    gram = matrices @ matrices.mH
+    if gram.shape[-1] == 1:
+        return gram[:, 0, 0].real.sqrt()
+    return torch.linalg.eigvalsh(gram)[:, -1].clamp(min=0).sqrt()
 
 
 def _unravel(index: int, shape: torch.Size) -> tuple[int, ...]:
@@ -106,27 +119,6 @@ def _unravel(index: int, shape: torch.Size) -> tuple[int, ...]:
         index, remainder = divmod(index, size)
         found.insert(0, remainder)
     return tuple(found)
-
-
-def _largest_eigenvalue(gram: Tensor, floor: float) -> tuple[int, float]:
-    """Which of the positive semidefinite matrices has the largest eigenvalue, and the
-    eigenvalue, or (0, -1) if none exceeds ``floor``."""
-    if gram.shape[-1] == 1:
-        value, index = gram[:, 0, 0].real.max(0)
-        return int(index), float(value)
-    # lambda <= ||G^4||_F^(1/4), with which most frequencies are ruled out.
-    upper = torch.linalg.matrix_norm(_square(_square(gram))) ** 0.25
-    leader = int(upper.argmax())
-    largest = float(torch.linalg.eigvalsh(gram[leader])[-1])
-    candidates = (upper > max(largest, floor)).nonzero()[:, 0]
-    if candidates.numel() == 0:
-        return leader, largest
-    value, index = torch.linalg.eigvalsh(gram[candidates])[:, -1].max(0)
-    return int(candidates[index]), float(value)
-
-
-def _square(matrix: Tensor) -> Tensor:
-    return matrix @ matrix
 
 
 def _symbols(kernel: Tensor, sizes: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
