@@ -9,9 +9,7 @@ Throughout, :math:`f(\cdot, \theta)` is a :math:`\delta`-contraction with fixed 
 from __future__ import annotations
 
 import math
-
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
 
 def jacobian_free_error(
@@ -135,76 +133,57 @@ def retune_squared_error(
     )
 
 
-def layered_retune_error(
+def trajectory_error(
     rate: float,
-    layers: int,
-    restarts: int,
-    distance: Tensor,
-    loss_gradient: Tensor,
+    distances: Sequence[float],
+    cotangents: Sequence[float],
     loss_smoothness: float,
-    parameter_jacobian: Tensor,
+    parameter_jacobian: float,
     jacobian_lipschitz: float,
     parameter_jacobian_lipschitz: float,
 ) -> float:
     r"""
-    The error of ReTune with :math:`K` layers and :math:`T` restarts, from what is known
-    of one of its iterations: with :math:`B = \partial_\theta f`, :math:`J =
-    \partial_x f`, :math:`x_k = f^k(x_0)` and :math:`N = KT`,
+    How far the gradient of ReTune with :math:`K` layers is from the Neumann series of
+    order :math:`K - 1` at a point :math:`x` near its trajectory. With :math:`B =
+    \partial_\theta f`, :math:`J = \partial_x f`, the iterates :math:`x_k`, of which
+    the last is :math:`x_N`, and :math:`u_p = (J(x)^\top)^p \nabla \ell(x)`,
 
     .. math::
 
-        g^R = \sum_{p=0}^{K-1} B(x_{N-1-p})^\top J(x_{N-p})^\top \cdots
-        J(x_{N-1})^\top\, \nabla \ell(x_N), \qquad
-        g = \sum_{p=0}^{\infty} B(\hat x)^\top (J(\hat x)^\top)^p\,
-        \nabla \ell(\hat x).
+        g^R = \sum_{p=0}^{K-1} B(x_{N-1-p})^\top w_p, \qquad
+        w_p = J(x_{N-p})^\top w_{p-1}, \quad w_0 = \nabla \ell(x_N), \qquad
+        g^{(K-1)} = \sum_{p=0}^{K-1} B(x)^\top u_p.
 
-    The terms from :math:`K` on are missing; in the others the loss, each :math:`J` and
-    :math:`B` are taken at :math:`x_k` with :math:`\|x_k - \hat x\| \leq \rho^k d`.
-    Exchanging them one at a time gives, for a sample, with :math:`G = \|\nabla
-    \ell(\hat x)\|`, :math:`G_N = G + L_\ell \rho^N d` and :math:`S = \sum_{p < K}
-    (1 - \rho^p) / (1 - \rho)`,
+    As :math:`w_p - u_p = J(x_{N-p})^\top (w_{p-1} - u_{p-1}) + (J(x_{N-p}) -
+    J(x))^\top u_{p-1}`, with :math:`d_k \geq \|x_k - x\|`
 
     .. math::
 
-        \|g - g^R\| \leq \beta G \frac{\rho^K}{1 - \rho}
-        + \beta L_\ell \rho^N d\, \frac{1 - \rho^K}{1 - \rho}
-        + (\beta L_J S + K L_B)\, \rho^{N - 1} d\, G_N.
+        \|w_p - u_p\| \leq \delta_p = \rho\, \delta_{p-1} + L_J d_{N-p} \|u_{p-1}\|,
+        \qquad \delta_0 = L_\ell d_N,
 
-    The first factor is Lemma 1's for a block. A gradient of several samples is the sum
-    of theirs, and its error at most the sum of these; a loss that couples them is
-    allowed.
+    .. math::
 
-    :param float rate: :math:`\rho`, of one iteration.
-    :param int layers: :math:`K`, at least 1.
-    :param int restarts: :math:`T`, at least 1.
-    :param torch.Tensor distance: bounds :math:`d` of :math:`\|x_0 - \hat x\|`, of
-        shape :math:`(B,)`.
-    :param torch.Tensor loss_gradient: bounds :math:`G`, of shape :math:`(B,)`.
-    :param float loss_smoothness: :math:`L_\ell`, of the loss of the whole batch.
-    :param torch.Tensor parameter_jacobian: bounds :math:`\beta` of
-        :math:`\|B(\hat x)\|`, of shape :math:`(B,)`.
+        \|g^R - g^{(K-1)}\| \leq \sum_{p=0}^{K-1} \left( \|B(x)\| \delta_p
+        + L_B d_{N-1-p} (\|u_p\| + \delta_p) \right).
+
+    :param float rate: :math:`\rho`, a Lipschitz constant of one iteration.
+    :param Sequence distances: :math:`d_N, d_{N-1}, \dots, d_{N-K}`.
+    :param Sequence cotangents: :math:`\|u_0\|, \dots, \|u_{K-1}\|`.
+    :param float loss_smoothness: :math:`L_\ell`.
+    :param float parameter_jacobian: :math:`\|B(x)\|`.
     :param float jacobian_lipschitz: :math:`L_J`.
     :param float parameter_jacobian_lipschitz: :math:`L_B`.
-    :return: the bound, infinite unless :math:`\rho < 1`.
+    :return: the bound.
     """
-    if not rate < 1:
-        return math.inf
-    iterations = layers * restarts
-    # Both sums without the cancellation that closed forms have for rates near 1.
-    indices = torch.arange(layers, dtype=torch.float64)
-    powers = rate**indices
-    geometric = float(powers.sum())
-    lag = float((powers * (layers - 1 - indices)).sum())
-    change = float(loss_smoothness * rate**iterations * distance.norm())
-    truncation = (parameter_jacobian * loss_gradient).sum() * rate**layers / (1 - rate)
-    loss_moved = parameter_jacobian.norm() * geometric * change
-    step_moved = (
-        (
-            parameter_jacobian * jacobian_lipschitz * lag
-            + layers * parameter_jacobian_lipschitz
+    change = loss_smoothness * distances[0]
+    error = 0.0
+    for p, cotangent in enumerate(cotangents):
+        if p:
+            change = rate * change + (
+                jacobian_lipschitz * distances[p] * cotangents[p - 1]
+            )
+        error += parameter_jacobian * change + (
+            parameter_jacobian_lipschitz * distances[p + 1] * (cotangent + change)
         )
-        * rate ** (iterations - 1)
-        * distance
-        * (loss_gradient + change)
-    ).sum()
-    return float(truncation + loss_moved + step_moved)
+    return error

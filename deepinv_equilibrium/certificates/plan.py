@@ -9,24 +9,18 @@ from typing import Any
 
 import torch
 from deepinv.physics import Physics
-from torch import Tensor
 
-from ..fixed_points import Anderson, fixed_point
 from ..fixed_points.solvers.base import require_number
-from .bound import Bound, Kind, derived, outward
-from .gradient_bounds import layered_retune_error
+from .bound import Bound, Kind, derived
+from .fixed_point_vicinity import LARGEST_BUDGET, FixedPointVicinity
 from .gradient_error import HasRate
-from .gradient_terms import ROUNDING, arithmetic_of, residual_norms
 from .recorded_gradient import EquilibriumModel, image_problem, trained_parameters
-from .smooth_loss import Loss, loss_gradient
-from .step_constants import StepConstants, estimate_constants, estimate_smoothness
-from .step_jacobians import StepJacobians, sample_norms
+from .smooth_loss import Loss
+from .step_constants import StepConstants
+from .step_jacobians import StepJacobians
 
 BACKWARD_COST = 2.0
 """What recording and differentiating an evaluation costs, in evaluations."""
-
-LARGEST_BUDGET = 10**6
-"""Iterations past which a plan is of no use."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +65,29 @@ def plan(
 ) -> Plan:
     r"""
     The cheapest number of layers :math:`K` and of restarts :math:`T` with which the
-    gradient of :class:`ReTune <deepinv_equilibrium.ReTune>` is within a tolerance,
+    gradient of :class:`ReTune <deepinv_equilibrium.ReTune>` is within a tolerance for
+    this measurement,
 
     .. math::
 
         \|g - g^R\| \leq \varepsilon\, a, \qquad
-        a = \sum_b \frac{\|\partial_\theta f(x_b)\|\, \|\nabla_b \ell(x)\|}{1 - \rho},
+        a = \frac{\|\partial_\theta f(x)\|\, \|\nabla \ell(x)\|}{1 - \rho},
 
     where :math:`x` is the fixed point as it was found. The tolerance is relative to
     :math:`a`, which bounds the gradient, as :math:`\|g\|` itself may vanish. The cost
-    is :math:`KT` evaluations and :math:`K` recorded ones, each with its backward twice
-    as dear again. The error is bounded by :func:`layered_retune_error
-    <deepinv_equilibrium.certificates.gradient_bounds.layered_retune_error>`, and every
-    :math:`K` that can be the cheapest (above 100, one in a hundred) is tried with the
-    least :math:`T`. The recorded block starts at :math:`x_{K (T - 1)}`, so that
-    :math:`KT` iterations, enough for the fixed point, may not be for the gradient.
+    is :math:`KT` evaluations, of which :math:`K` are recorded and cost twice as much
+    again.
+
+    The error is that of the Neumann series of order :math:`K - 1` at :math:`x`,
+    bounded as :func:`gradient_error <deepinv_equilibrium.certificates.gradient_error>`
+    bounds it, and the distance of ReTune's gradient from that, by
+    :func:`trajectory_error
+    <deepinv_equilibrium.certificates.gradient_bounds.trajectory_error>`. Both take
+    products with the Jacobian at :math:`x` and the distances of the iterates from
+    :math:`x` as they are, for this measurement; only what is left is bounded with the
+    rate. The recorded block starts at :math:`x_{K (T - 1)}`, so that :math:`KT`
+    iterations, enough for the fixed point, may not be for the gradient. Every
+    :math:`K` that can be the cheapest (above 100, one in a hundred) is tried.
 
     :param Certificate certificate: has the rate of the model's step.
     :param EquilibriumModel model: the model, whatever its solver and adjoint. Its step
@@ -111,7 +113,6 @@ def plan(
     require_number("tol", tol)
     with torch.enable_grad():
         step, x0 = image_problem(model, y, physics)
-    x0 = x0.detach()
     floor = 8 * torch.finfo(x0.dtype).eps / (1 - rate.value)
     if not floor < tol < 1:
         raise ValueError(
@@ -119,58 +120,19 @@ def plan(
             f"1 - rate, and 1, got {tol!r}."
         )
     jacobians = StepJacobians(step, trained_parameters(model))
-    with torch.no_grad():
-        # What is bounded from here is so however far this comes.
-        x = fixed_point(step, x0, Anderson(rtol=tol / 100), on_failure="ignore").x
-        after = step(x)
-    assert isinstance(x, Tensor)
-    assert isinstance(after, Tensor)
-    left = residual_norms(x, after) / (1 - rate.value)
-    distance = sample_norms(x0 - x) * (1 + ROUNDING) + left
-    slope = loss_gradient(loss, x)
-    directions = [after - x, x0 - x]
-    smoothness = estimate_smoothness(loss, x, distance, directions)
-    if constants is None:
-        constants = estimate_constants(jacobians, x, slope, distance, directions)
-    L_J, L_B = constants.jacobian_lipschitz, constants.parameter_jacobian_lipschitz
-    norms, slopes = jacobians.parameter_norms(x), sample_norms(slope)
-    scale = float((norms * slopes).sum()) / (1 - rate.value)
-    if not 0 < scale < math.inf:
+    around = FixedPointVicinity(jacobians, rate, x0.detach(), loss, constants)
+    if not 0 < around.scale < math.inf:
         raise ValueError(
             "the tolerance is relative to the norms of the gradient of the loss and of "
-            f"the parameter Jacobian, whose product is {scale}: nothing can be planned."
+            f"the parameter Jacobian, over 1 - rate: {around.scale}. Nothing can be "
+            "planned."
         )
-
-    def error(layers: int, restarts: int) -> float:
-        return outward(
-            layered_retune_error(
-                rate.value,
-                layers,
-                restarts,
-                distance,
-                slopes * (1 + ROUNDING) + smoothness.value * left.norm(),
-                smoothness.value,
-                norms * (1 + ROUNDING) + L_B.value * left,
-                L_J.value,
-                L_B.value,
-            ),
-            relative=1e-10,
-        )
-
-    layers, restarts = cheapest(error, tol * scale)
-    terms = [
-        rate,
-        smoothness,
-        L_J,
-        L_B,
-        jacobians.norms_rest_on(len(x)),
-        arithmetic_of(x, jacobians.parameters),
-    ]
+    layers, restarts = cheapest(around.error, tol * around.scale)
     return Plan(
         layers * model.equilibrium.layers,
         restarts,
-        derived(error(layers, restarts), terms, "bound of ReTune's gradient"),
-        tol * scale,
+        derived(around.error(layers, restarts), around.terms, "of ReTune's gradient"),
+        tol * around.scale,
     )
 
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_planned_is_refused() -> None:
             make(model, loss, tol)
     with pytest.raises(TypeError, match="tol must be a number"):
         make(model, loss, "1e-2")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="nothing can be planned"):
+    with pytest.raises(ValueError, match="Nothing can be planned"):
         make(model, lambda x: 0 * x.sum(), 1e-2)
     slow = Rated(Bound(1 - 1e-9))
     with pytest.raises(ValueError, match="ask for a larger tol"):
