@@ -123,9 +123,20 @@ def test_what_cannot_be_planned_is_refused() -> None:
         make(model, loss, "1e-2")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Nothing can be planned"):
         make(model, lambda x: 0 * x.sum(), 1e-2)
-    slow = Rated(Bound(1 - 1e-9))
     with pytest.raises(ValueError, match="ask for a larger tol"):
-        plan(slow, *arguments, loss, 1e-2, model.block_constants)
+        cheapest(lambda layers, restarts: 1.0, 0.5)
+
+
+def test_a_poor_certified_rate_costs_little_where_the_step_contracts_more() -> None:
+    """What the products at the fixed point show need not be bounded with the rate."""
+    model = KnownModel(0, deq.Equilibrium())
+    loss = SquaredError(model.target)
+    tight = make(model, loss, 1e-3)
+    poor = plan(Rated(Bound(0.999)), model, model.y, None, loss, 1e-3, model.constants)
+    assert poor.kind is Kind.CERTIFIED
+    # Bounded with the rate alone, it would take thousands of layers.
+    assert poor.layers <= tight.layers + 30
+    assert retune_error(model, loss, poor) <= poor.error.value
 
 
 def test_a_tolerance_below_the_rounding_of_float32_is_refused() -> None:
