@@ -188,10 +188,11 @@ def test_hooks_of_every_module_are_refused() -> None:
         handle.remove()
 
 
-def test_a_forward_of_the_instance_is_refused() -> None:
-    layer = nn.ReLU()
-    layer.forward = lambda x: 2 * x  # type: ignore[method-assign]
-    with pytest.raises(UncertifiableModule, match="replaced on the instance"):
+@pytest.mark.parametrize("method", ["forward", "_conv_forward"])
+def test_a_method_of_the_instance_is_refused(method: str) -> None:
+    layer = nn.Conv1d(1, 1, 1)
+    setattr(layer, method, lambda *arguments: 2 * arguments[0])
+    with pytest.raises(UncertifiableModule, match=f"its {method} was replaced"):
         deq.lipschitz(nn.Sequential(layer))
 
 
