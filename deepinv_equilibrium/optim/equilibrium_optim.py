@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from deepinv.physics import Physics
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..certificates.contraction import Contraction
 from ..fixed_points import Solution, State, Unrolled, fixed_point
 from .algorithm_state import PRIMAL, AlgorithmState, Estimate, starting_estimate
 from .arguments import (
@@ -24,11 +26,13 @@ from .arguments import (
     is_trainable,
     signature_of,
 )
+from .contraction import read_contraction
 from .deepinv_options import to_equilibrium
 from .equilibrium import Equilibrium
 from .iteration_metrics import IterationMetrics
 from .iteration_step import IterationStep, IterationStepWithOutput, relax
 from .measured_physics import adjoint_image
+from .rate_scheme import RateScheme
 from .trained_parameters import TrainedParameters
 
 
@@ -46,6 +50,8 @@ class EquilibriumOptim(BaseOptim):
     """Whether every iteration takes a gradient step on the prior."""
     prior_gradient_if_g_first: ClassVar[bool] = False
     """Whether it does with ``g_first=True``."""
+    rate_scheme: ClassVar[RateScheme | None] = None
+    """How it contracts; ``None`` where no rate is proved."""
 
     params_algo: Any
     solution: Solution | None
@@ -204,13 +210,29 @@ class EquilibriumOptim(BaseOptim):
         :raises ValueError: if the model was built without ``DEQ``, or modules couple
             the samples or are random.
         """
+        self._require_equilibrium()
+        step, estimate = self._problem(y, physics, init)
+        return step, self.algorithm_state.select(estimate)
+
+    def contraction(self, physics: Physics, img_size: Sequence[int]) -> Contraction:
+        r"""
+        How the model's step contracts, as it stands; what
+        :func:`certify <deepinv_equilibrium.certify>` reports.
+
+        :param deepinv.physics.Physics physics: the physics.
+        :param Sequence img_size: :math:`(C, H, W)` of the images.
+        :return: the rate of the block of layers, its norm, and what it rests on.
+        :raises ValueError: if the model was built without ``DEQ``.
+        """
+        self._require_equilibrium()
+        return read_contraction(self, physics, img_size)
+
+    def _require_equilibrium(self) -> None:
         if self.equilibrium is None:
             raise ValueError(
                 f"this {type(self).__name__} is deepinv's own and solves no fixed "
                 "point; build it with DEQ=Equilibrium(...) or DEQ=ReTune(...)."
             )
-        step, estimate = self._problem(y, physics, init)
-        return step, self.algorithm_state.select(estimate)
 
     def _problem(
         self, y: Tensor, physics: Physics, init: Any

@@ -14,6 +14,13 @@ from .algorithm_state import (
     AlgorithmState,
 )
 from .equilibrium_optim import EquilibriumOptim
+from .image_schemes import (
+    GradientDescentScheme,
+    HalfQuadraticScheme,
+    ProximalGradientScheme,
+)
+from .rate_scheme import RateScheme
+from .splitting_schemes import ADMMScheme, DouglasRachfordScheme
 
 
 class PGD(EquilibriumOptim, deepinv.optim.PGD):
@@ -55,6 +62,7 @@ class PGD(EquilibriumOptim, deepinv.optim.PGD):
     """
 
     prior_gradient_if_g_first: ClassVar[bool] = True
+    rate_scheme: ClassVar[RateScheme | None] = ProximalGradientScheme()
 
 
 class GD(EquilibriumOptim, deepinv.optim.GD):
@@ -77,6 +85,7 @@ class GD(EquilibriumOptim, deepinv.optim.GD):
     """
 
     prior_gradient: ClassVar[bool] = True
+    rate_scheme: ClassVar[RateScheme | None] = GradientDescentScheme()
 
 
 class HQS(EquilibriumOptim, deepinv.optim.HQS):
@@ -95,6 +104,8 @@ class HQS(EquilibriumOptim, deepinv.optim.HQS):
 
     Takes the arguments of :class:`deepinv.optim.HQS`, as :class:`PGD` does.
     """
+
+    rate_scheme: ClassVar[RateScheme | None] = HalfQuadraticScheme()
 
 
 class ADMM(EquilibriumOptim, deepinv.optim.ADMM):
@@ -115,6 +126,7 @@ class ADMM(EquilibriumOptim, deepinv.optim.ADMM):
     """
 
     algorithm_state: ClassVar[AlgorithmState] = MULTIPLIERS
+    rate_scheme: ClassVar[RateScheme | None] = ADMMScheme()
 
 
 class DRS(EquilibriumOptim, deepinv.optim.DRS):
@@ -136,6 +148,7 @@ class DRS(EquilibriumOptim, deepinv.optim.DRS):
     """
 
     algorithm_state: ClassVar[AlgorithmState] = DOUGLAS_RACHFORD
+    rate_scheme: ClassVar[RateScheme | None] = DouglasRachfordScheme()
 
 
 class PDCP(EquilibriumOptim, deepinv.optim.PDCP):

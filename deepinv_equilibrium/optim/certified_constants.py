@@ -1,0 +1,238 @@
+"""Constants of data fidelities and priors that contraction rates are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepinv.optim import L2, RED, PnP, Prior, Tikhonov, ZeroPrior
+from deepinv.optim.prior import L1Prior
+from deepinv.physics import LinearPhysics, Physics
+
+from ..certificates import Bound, Interval
+from ..certificates.bound import derived, outward
+from ..certificates.contraction import Term
+from ..certificates.lipschitz import lipschitz
+from ..certificates.spectrum import spectrum
+from ..certificates.uncertifiable_module import UncertifiableModule
+from ..certificates.uncertifiable_physics import UncertifiablePhysics
+from .ridge_l2 import RidgeL2
+
+
+def unproved(reason: str) -> Bound:
+    """The bound that says nothing, and why."""
+    return Bound(math.inf, source=reason)
+
+
+@dataclass(frozen=True)
+class DataConstants:
+    r"""
+    Of :math:`f(x) = \tfrac{1}{2 \sigma^2} \|Ax - y\|^2 + \tfrac{\kappa}{2} \|x\|^2`.
+
+    :param Bound mu: :math:`\mu I \preceq \nabla^2 f`.
+    :param Bound L: :math:`\nabla^2 f \preceq L I`; infinite where :math:`f` is not of
+        this form, with the reason as its source.
+    :param Bound squared_norm: upper bound of :math:`\|A\|^2`.
+    :param float precision: :math:`1 / \sigma^2`.
+    :param float kappa: :math:`\kappa`.
+    """
+
+    mu: Bound
+    L: Bound
+    squared_norm: Bound
+    precision: float = 1.0
+    kappa: float = 0.0
+
+    @staticmethod
+    def of(
+        data_fidelity: Any, physics: Physics, img_size: Sequence[int]
+    ) -> DataConstants:
+        r"""
+        :param deepinv.optim.DataFidelity data_fidelity: :class:`deepinv.optim.L2` or
+            :class:`RidgeL2`; of others nothing is known.
+        :param deepinv.physics.Physics physics: the physics.
+        :param Sequence img_size: :math:`(C, H, W)`.
+        :return: its constants.
+        """
+        kind = type(data_fidelity)
+        if kind not in (L2, RidgeL2):
+            return DataConstants._unknown(
+                f"no curvature is known of the data fidelity {kind.__name__}; "
+                "deepinv.optim.L2 and RidgeL2 have one"
+            )
+        if not isinstance(physics, LinearPhysics):
+            return DataConstants._unknown(f"{type(physics).__name__} is not linear")
+        try:
+            interval = spectrum(physics, img_size)
+        except UncertifiablePhysics as error:
+            return DataConstants._unknown(str(error))
+        precision = float(data_fidelity.norm)
+        kappa = float(getattr(data_fidelity, "kappa", 0.0))
+        scale = "" if precision == 1 else f", times 1/sigma^2 = {precision:g}"
+        scale += f", plus kappa = {kappa:g}" if kappa else ""
+
+        def curvature(end: Bound) -> Bound:
+            if not scale:
+                return end
+            value = outward(end.value * precision + kappa, is_lower=end.is_lower)
+            source = (end.source or "A^T A") + scale
+            return derived(value, (end,), source, is_lower=end.is_lower)
+
+        lower, upper = curvature(interval.lower), curvature(interval.upper)
+        if lower.value > upper.value:  # an estimate from below has passed the other
+            lower = derived(upper.value, (lower, upper), lower.source, is_lower=True)
+        return DataConstants(lower, upper, interval.upper, precision, kappa)
+
+    @staticmethod
+    def _unknown(reason: str) -> DataConstants:
+        nothing = unproved(reason)
+        return DataConstants(Bound(0.0, source=reason, is_lower=True), nothing, nothing)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The two ends."""
+        return (
+            Term("smallest curvature of the data fidelity", "mu", self.mu),
+            Term("largest curvature of the data fidelity", "L", self.L),
+        )
+
+
+@dataclass(frozen=True)
+class ProxConstants:
+    r"""
+    Of a denoiser or proximal operator :math:`D`; infinite ones are unknown.
+
+    :param Bound lipschitz: :math:`L_D`.
+    :param Bound reflected: Lipschitz constant of :math:`2 D - I`, 1 for a firmly
+        nonexpansive :math:`D`.
+    :param Bound residual: Lipschitz constant of :math:`D - I`.
+    """
+
+    lipschitz: Bound
+    reflected: Bound
+    residual: Bound
+
+    @staticmethod
+    def of(prior: Prior, weight: float, img_size: Sequence[int]) -> ProxConstants:
+        r"""
+        :param deepinv.optim.Prior prior: the prior, whose proximal operator is taken.
+        :param float weight: its :math:`\gamma \lambda`.
+        :param Sequence img_size: :math:`(C, H, W)`.
+        :return: the constants of its proximal operator.
+        """
+        unknown = unproved("not declared")
+        if type(prior).prox is PnP.prox:
+            return ProxConstants.of_denoiser(prior.denoiser, img_size)
+        if hasattr(prior, "lipschitz_bound"):
+            return ProxConstants.of_denoiser(prior, img_size)
+        name = type(prior).__name__
+        exact = {ZeroPrior: 0.0, Tikhonov: weight}.get(type(prior))
+        if exact is not None:
+            source = f"proximal operator of {name}"
+            shrinkage = 1 / (1 + exact)
+            return ProxConstants(
+                Bound(outward(shrinkage), source=source),
+                Bound(outward(abs(2 * shrinkage - 1) + 1e-15), source=source),
+                Bound(outward(exact * shrinkage), source=source),
+            )
+        if type(prior) is L1Prior:
+            one = Bound(1.0, source="soft thresholding is firmly nonexpansive")
+            return ProxConstants(one, one, one)
+        reason = unproved(f"nothing is known of the proximal operator of {name}")
+        return ProxConstants(reason, unknown, unknown)
+
+    @staticmethod
+    def of_denoiser(denoiser: Any, img_size: Sequence[int]) -> ProxConstants:
+        r"""
+        What is proved of a denoiser: by :func:`deepinv_equilibrium.lipschitz`, and by
+        what it declares, ``is_firmly_nonexpansive`` (bool) and
+        ``residual_bound(img_size)`` (a Bound of the Lipschitz constant of
+        :math:`D - I`).
+
+        :param torch.nn.Module denoiser: :math:`D`.
+        :param Sequence img_size: :math:`(C, H, W)`.
+        :return: its constants.
+        """
+        try:
+            constant = lipschitz(denoiser, img_size)
+        except UncertifiableModule as error:
+            constant = unproved(str(error))
+        reflected = residual = unproved("not declared")
+        if getattr(denoiser, "is_firmly_nonexpansive", False) is True:
+            source = f"{type(denoiser).__name__} is firmly nonexpansive"
+            reflected = Bound(1.0, source=source)
+            if constant.value > 1:
+                constant = reflected
+        if hasattr(denoiser, "residual_bound"):
+            residual = denoiser.residual_bound(img_size)
+            if constant.is_vacuous and not residual.is_vacuous:
+                value = outward(1 + residual.value)
+                constant = derived(value, (residual,), "1 + eps")
+        return ProxConstants(constant, reflected, residual)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What is known, and the Lipschitz constant in any case."""
+        terms = [Term("Lipschitz constant of the denoiser", "L_D", self.lipschitz)]
+        if not self.reflected.is_vacuous:
+            name = "Lipschitz constant of the reflected denoiser 2D - I"
+            terms.append(Term(name, "L_N", self.reflected))
+        if not self.residual.is_vacuous:
+            name = "Lipschitz constant of the denoiser's residual D - I"
+            terms.append(Term(name, "eps", self.residual))
+        return tuple(terms)
+
+
+@dataclass(frozen=True)
+class GradientConstants:
+    r"""
+    Of the gradient :math:`R` of a prior: of a convex function
+    (:math:`m I \preceq \partial R \preceq L_R I`, symmetric) or
+    :math:`R = I - D`.
+
+    :param Interval curvature: :math:`[m, L_R]`, or None.
+    :param ProxConstants denoiser: of :math:`D`, or None.
+    :param str unknown: why both are None.
+    """
+
+    curvature: Interval | None = None
+    denoiser: ProxConstants | None = None
+    unknown: str = ""
+
+    @staticmethod
+    def of(prior: Prior, img_size: Sequence[int]) -> GradientConstants:
+        r"""
+        :param deepinv.optim.Prior prior: the prior, whose gradient is taken: RED,
+            Tikhonov, the zero prior, or one that declares
+            ``gradient_bounds(img_size)``, an Interval that holds for every ``g_param``.
+        :param Sequence img_size: :math:`(C, H, W)`.
+        :return: the constants of its gradient.
+        """
+        name = type(prior).__name__
+        if hasattr(prior, "gradient_bounds"):
+            return GradientConstants(curvature=prior.gradient_bounds(img_size))
+        if type(prior).grad is RED.grad:
+            known = ProxConstants.of_denoiser(prior.denoiser, img_size)
+            return GradientConstants(denoiser=known)
+        if type(prior) in (Tikhonov, ZeroPrior):
+            value = 1.0 if type(prior) is Tikhonov else 0.0
+            source = f"gradient of {name}"
+            ends = Bound(value, source=source, is_lower=True), Bound(
+                value, source=source
+            )
+            return GradientConstants(curvature=Interval(*ends))
+        return GradientConstants(unknown=f"nothing is known of the gradient of {name}")
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What is known, or why nothing is."""
+        if self.denoiser is not None:
+            return self.denoiser.terms
+        if self.curvature is None:
+            return (Term("gradient of the prior", "L_R", unproved(self.unknown)),)
+        return (
+            Term("smallest curvature of the prior", "m", self.curvature.lower),
+            Term("largest curvature of the prior", "L_R", self.curvature.upper),
+        )
