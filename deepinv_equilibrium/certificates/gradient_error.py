@@ -155,7 +155,7 @@ def _a_priori(
     if order is not None:
         bounds["Lemma 1"] = terms.bound(
             jacobian_free_error(rate, terms.slope, beta, order),
-            "at the fixed point" if order == 0 else f"order {order}, at it",
+            "for an exact fixed point",
         )
     if order == 0 and isinstance(solver, Picard) and solver.relaxation == 1:
         # Samples that went on for longer are nearer.

@@ -144,7 +144,7 @@ class GradientTerms:
             "smoothness of the loss": self.smoothness,
             "norm of the parameter Jacobian": self._derived(
                 float(self.parameter_jacobian.max()),
-                f"{self.products.source} at the last iterate, moved to the fixed point",
+                f"{self.products.source}, moved to the fixed point",
                 self.products,
                 L_B,
             ),
