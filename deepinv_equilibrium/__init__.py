@@ -1,7 +1,7 @@
 """Deep equilibrium models for deepinv, which say whether they converge."""
 
 from . import certificates, datasets, loss, models, optim, physics, plugins
-from .certificates import estimate_rate, lipschitz
+from .certificates import estimate_rate, lipschitz, spectrum
 from .fixed_points import (
     CG,
     CGNE,
@@ -54,4 +54,5 @@ __all__ = [
     "optim",
     "physics",
     "plugins",
+    "spectrum",
 ]

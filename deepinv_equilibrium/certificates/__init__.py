@@ -1,6 +1,7 @@
 """What is proved of a step: operator norms, spectra, contraction rates, errors."""
 
 from . import lipschitz_rules as lipschitz_rules
+from . import spectrum_rules as spectrum_rules
 from .backward_error import BackwardError as BackwardError
 from .backward_error import backward_error as backward_error
 from .bound import Bound as Bound
@@ -18,5 +19,9 @@ from .plan import plan as plan
 from .residual import Residual as Residual
 from .smooth_loss import SmoothLoss as SmoothLoss
 from .smooth_loss import SquaredError as SquaredError
+from .spectrum import spectrum as spectrum
+from .spectrum_registry import register_spectrum_rule as register_spectrum_rule
 from .step_constants import StepConstants as StepConstants
 from .uncertifiable_module import UncertifiableModule as UncertifiableModule
+from .uncertifiable_physics import AdjointMismatch as AdjointMismatch
+from .uncertifiable_physics import UncertifiablePhysics as UncertifiablePhysics

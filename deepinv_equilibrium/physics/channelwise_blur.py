@@ -8,6 +8,8 @@ import torch
 from deepinv.physics import Blur, NoiseModel, ZeroNoise
 from torch import Tensor
 
+from deepinv_equilibrium.certificates import Interval
+from deepinv_equilibrium.certificates.spectrum_rules.convolution import convolution
 from deepinv_equilibrium.physics.directional_kernels import directional_kernels
 from deepinv_equilibrium.physics.fourier_convolution import (
     PADDINGS,
@@ -221,6 +223,16 @@ class ChannelwiseBlur(Blur):
         return torch.fft.irfft2(
             spectrum / (1 + gamma * power(transfer)), s=y.shape[-2:]
         )
+
+    def spectrum(self, img_size: tuple[int, ...]) -> Interval | None:
+        r"""
+        Bounds of the spectrum of :math:`A^\top A`, which
+        :func:`deepinv_equilibrium.spectrum` returns: the extremes of
+        :math:`|\hat w|^2` if circular, else as for a :class:`~deepinv.physics.Blur`.
+
+        :param tuple img_size: size of an image, ``(C, H, W)``.
+        """
+        return convolution(self, img_size)
 
     def _check(self, name: str, image: Tensor) -> None:
         if name == "y" and self.padding == "valid":

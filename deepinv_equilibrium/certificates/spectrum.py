@@ -1,0 +1,127 @@
+r"""Spectrum of :math:`A^\top A` of a physics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from deepinv.physics import LinearPhysics
+
+from .bound import Bound, Interval
+from .double_precision import double_copy
+from .lanczos import largest_eigenvalue
+from .linear_operator import LinearOperator
+from .spectrum_registry import find_rule
+from .uncertifiable_physics import UncertifiablePhysics
+
+NOTHING = Bound(0.0, source="squares are nonnegative", is_lower=True)
+"""The lower bound of a spectrum of which nothing is known."""
+
+# What an operator raises for an image that it was not made for, or for its precision.
+FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, IndexError)
+
+
+@torch.no_grad()
+def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
+    r"""
+    The interval :math:`[\mu, L]` with :math:`\mu I \leq A^\top A \leq L I`, each end
+    with what it rests on.
+
+    - *Exact*, from a decomposition: BlurFFT, Inpainting, Demosaicing, MRI, DynamicMRI,
+      Denoising, Decolorize; Blur and ChannelwiseBlur with circular padding, whatever
+      the sign of the kernel; Downsampling without filter, or with a circular one whose
+      factor divides the image.
+    - *Proved from above*: Blur, ChannelwiseBlur and Downsampling otherwise, and
+      Tomography with an exact adjoint, by :math:`\lambda_{\max}(A^\top A) \leq \max_i
+      (A^\top A v)_i / v_i` for nonnegative :math:`A`. A signed kernel is bounded by its
+      absolute value and by its transfer function. MultiCoilMRI by its maps; stacked
+      and composed physics from their parts.
+    - *Estimated*: every other physics, by
+      :func:`~deepinv_equilibrium.certificates.largest_eigenvalue` with
+      :math:`\delta = 10^{-3}`. Declare a rule with
+      :func:`~deepinv_equilibrium.certificates.register_spectrum_rule`.
+
+    The lower end is 0 where no exact spectrum is known. Exact ends are those of exact
+    arithmetic with the parameters of the physics (filter, mask) at the time of the
+    call, moved outward by the rounding of their computation in float64; the rounding of
+    an operator in float32 is left out. The noise model plays no part. Where the
+    parameters are a batch, the interval holds for each of them.
+
+    >>> import torch, deepinv as dinv, deepinv_equilibrium as deq
+    >>> mask = torch.tensor([[[1.0, 0.0], [0.5, 1.0]]])
+    >>> physics = dinv.physics.Inpainting(img_size=(1, 2, 2), mask=mask)
+    >>> print(deq.spectrum(physics, (1, 2, 2)).upper)
+    <= 1 (certified: largest squared entry of the mask)
+
+    :param deepinv.physics.LinearPhysics physics: the physics; unchanged.
+    :param Sequence img_size: size of an image without the batch: ``(C, H, W)``, or
+        ``(C, D, H, W)`` for volumes.
+    :return: an :class:`~deepinv_equilibrium.certificates.Interval`.
+    :raises AdjointMismatch: if ``A_adjoint`` is not the transpose of ``A``, found by
+        dot products of random pairs.
+    :raises UncertifiablePhysics: if the operator fails on such an image.
+    :raises TypeError: if the physics is not linear, or its rule returns no Interval.
+    :raises ValueError: if ``img_size`` does not hold positive integers.
+    """
+    if not isinstance(physics, LinearPhysics):
+        raise TypeError(
+            f"physics must be a LinearPhysics, got a {type(physics).__name__}: only a "
+            "linear operator has a spectrum."
+        )
+    size = tuple(img_size)
+    if not size or not all(isinstance(n, int) and n > 0 for n in size):
+        raise ValueError(
+            f"img_size must hold positive integers, (C, H, W) without the batch, got "
+            f"{img_size!r}."
+        )
+    operator = _checked_operator(physics, size)
+    rule = find_rule(physics)
+    interval = None if rule is None else rule(operator.physics, size)
+    if interval is None:
+        return Interval(NOTHING, _estimate(operator))
+    if not isinstance(interval, Interval):
+        raise TypeError(
+            f"the spectrum of a {type(physics).__name__} must be given as an Interval, "
+            f"got {interval!r}."
+        )
+    return interval
+
+
+def _checked_operator(
+    physics: LinearPhysics, img_size: tuple[int, ...]
+) -> LinearOperator:
+    """In float64, or in the precision that a physics of closures insists on."""
+    operator = LinearOperator.of(double_copy(physics), img_size)
+    try:
+        operator.check_adjoint()
+        return operator
+    except UncertifiablePhysics:
+        raise
+    except FAILURES as error:
+        failure = error
+    operator = LinearOperator.of(physics, img_size, torch.float32)
+    try:
+        operator.check_adjoint()
+        return operator
+    except UncertifiablePhysics:
+        raise
+    except FAILURES:
+        raise UncertifiablePhysics(
+            physics,
+            f"A or A_adjoint fails on an image of shape {operator.shape}, {failure!r}. "
+            "Check img_size, and that the parameters of the physics are set.",
+        ) from failure
+
+
+def _estimate(operator: LinearOperator) -> Bound:
+    # A start of its own makes the value the same in every call.
+    bound = largest_eigenvalue(
+        lambda x: operator.gram(x.to(operator.dtype)),
+        operator.shape,
+        generator=torch.Generator().manual_seed(0),
+        device=operator.device,
+    )
+    unknowns = math.prod(operator.shape)
+    return replace(bound, source=f"{bound.source}, for {unknowns} unknowns")

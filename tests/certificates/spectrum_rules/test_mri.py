@@ -1,0 +1,67 @@
+import pytest
+import torch
+from deepinv.physics import MRI, DynamicMRI, MultiCoilMRI
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepinv_equilibrium import spectrum
+from deepinv_equilibrium.certificates import Kind
+
+from ..dense_spectrum import check, dense_spectrum
+
+
+def random(seed, *shape, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=dtype)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    st.integers(0, 10**6),
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_single_coil(seed, size, binary, dtype):
+    mask = random(seed, *size, dtype=dtype)
+    mask = (mask > 0).to(dtype) if binary else mask
+    interval = spectrum(MRI(mask=mask), (2, *size))
+    truth = dense_spectrum(MRI(mask=mask.double()), (1, 2, *size))
+    check(interval, truth, 1 + 1e-11)
+    assert interval.lower.value == pytest.approx(truth[0], rel=1e-10, abs=1e-13)
+    assert interval.kind is Kind.CERTIFIED
+
+
+def test_real_and_imaginary_parts_may_have_masks_of_their_own():
+    mask = random(3, 2, 4, 5)
+    interval = spectrum(MRI(mask=mask), (2, 4, 5))
+    check(interval, dense_spectrum(MRI(mask=mask), (1, 2, 4, 5)), 1 + 1e-11)
+
+
+def test_volumes_and_time():
+    mask = random(4, 3, 4, 4)
+    volume = MRI(mask=mask, three_d=True)
+    interval = spectrum(volume, (2, 3, 4, 4))
+    assert interval.upper.value == pytest.approx(float(mask.abs().max()) ** 2)
+    dynamic = DynamicMRI(mask=random(5, 2, 3, 4, 4))
+    interval = spectrum(dynamic, (2, 3, 4, 4))
+    check(interval, dense_spectrum(dynamic, (1, 2, 3, 4, 4)), 1 + 1e-11)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.sampled_from(["ones", "binary", "any"]),
+)
+def test_multi_coil(seed, coils, size, kind):
+    mask = random(seed, *size)
+    mask = {"ones": mask * 0 + 1, "binary": (mask > 0).double(), "any": mask}[kind]
+    maps = torch.complex(random(seed + 1, coils, *size), random(seed + 2, coils, *size))
+    physics = MultiCoilMRI(mask=mask, coil_maps=maps)
+    interval = spectrum(physics, (2, *size))
+    truth = dense_spectrum(physics, (1, 2, *size))
+    check(interval, truth, 1 + 1e-11 if kind == "ones" else None)
+    if kind == "ones":
+        assert interval.lower.value == pytest.approx(truth[0], rel=1e-10)
