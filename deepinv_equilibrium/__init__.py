@@ -1,7 +1,7 @@
 """Deep equilibrium models for deepinv, which say whether they converge."""
 
 from . import certificates, datasets, loss, models, optim, physics, plugins
-from .certificates import estimate_rate, lipschitz, spectrum
+from .certificates import certify, estimate_rate, lipschitz, spectrum
 from .fixed_points import (
     CG,
     CGNE,
@@ -45,6 +45,7 @@ __all__ = [
     "Status",
     "Unrolled",
     "certificates",
+    "certify",
     "datasets",
     "estimate_rate",
     "fixed_point",

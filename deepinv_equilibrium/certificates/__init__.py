@@ -7,6 +7,11 @@ from .backward_error import backward_error as backward_error
 from .bound import Bound as Bound
 from .bound import Interval as Interval
 from .bound import Kind as Kind
+from .certificate import Certificate as Certificate
+from .certify import certify as certify
+from .contraction import Contraction as Contraction
+from .contraction import LayerRate as LayerRate
+from .contraction import Term as Term
 from .convolution_norm import convolution_norm as convolution_norm
 from .estimate_rate import estimate_rate as estimate_rate
 from .gradient_error import GradientError as GradientError

@@ -60,10 +60,18 @@ def random_denoiser(rng: random.Random, dtype: torch.dtype) -> MatrixDenoiser:
     return MatrixDenoiser(matrix.to(dtype), declares)
 
 
-def random_physics(rng: random.Random) -> dinv.physics.LinearPhysics:
-    """Physics with proximal operators in closed form, in float64."""
+def random_physics(
+    rng: random.Random, closed_form: bool = True
+) -> dinv.physics.LinearPhysics:
+    """In float64; with a proximal operator in closed form, or also without one."""
     scale = 10 ** rng.uniform(-3, 3) if rng.random() < 0.3 else 1.0
-    kind = rng.choice(["blur", "mask", "identity"])
+    padded = [] if closed_form else ["valid", "replicate", "reflect", "constant"]
+    kind = rng.choice(["blur", "mask", "identity", *padded])
+    if kind in padded:
+        kernel = torch.rand(1, 1, 3, 3, dtype=torch.float64)
+        if rng.random() < 0.3:
+            kernel = kernel.where(kernel >= kernel.quantile(0.7), 0)  # as of motion
+        return dinv.physics.Blur(filter=scale * kernel, padding=kind).double()
     if kind == "blur":
         kernel = torch.rand(1, 1, 3, 3, dtype=torch.float64)
         kernel[..., 1, 1] += rng.uniform(0, 8)
