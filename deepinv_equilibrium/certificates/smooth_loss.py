@@ -93,5 +93,5 @@ def loss_gradient(loss: Loss, x: Tensor) -> Tensor:
             "loss must be a differentiable function of the reconstruction; what it "
             "returns does not depend on its argument."
         )
-    (gradient,) = torch.autograd.grad(value.sum(), x)
+    (gradient,) = torch.autograd.grad(value, x, torch.ones_like(value))
     return gradient

@@ -60,6 +60,7 @@ class StepJacobians:
         (product,) = torch.autograd.grad(value, x, cotangent, allow_unused=True)
         return torch.zeros_like(x) if product is None else product
 
+    @torch.enable_grad()
     def columns(self, x: Tensor) -> Tensor:
         r""":math:`B(x)` in float64, of shape :math:`(B, n, p)`."""
         value = self._value(x.detach())

@@ -186,6 +186,30 @@ def test_without_a_contraction_nothing_is_bounded() -> None:
     assert all(bound.is_vacuous for bound in result.a_priori.values())
 
 
+def test_a_sample_that_is_not_finite_leaves_no_bound() -> None:
+    model = next(
+        model
+        for model in (KnownModel(seed, CONFIGURATIONS["JFB"]()) for seed in range(99))
+        if len(model.y) > 1
+    )
+    constants, loss = model.block_constants, SquaredError(model.target)
+    model.y[0] = math.nan
+    result = evaluate(model, loss, constants=constants)
+    assert result.a_posteriori.is_vacuous
+    assert evaluate(model, loss, constants=None).a_posteriori.is_vacuous
+    assert math.isfinite(result.gradient_norm)
+
+
+def test_the_callers_grad_mode_does_not_matter() -> None:
+    model = KnownModel(3, CONFIGURATIONS["ReTune(4, 2)"]())
+    loss = SquaredError(model.target)
+    expected = evaluate(model, loss)
+    with torch.no_grad():
+        result = evaluate(model, loss)
+    assert result.a_posteriori == expected.a_posteriori
+    assert model.theta.grad is None
+
+
 class ManyParameters(KnownModel):
     """The same with a bias for every hidden unit and measurement: its norms are
     estimated by Lanczos."""

@@ -51,6 +51,8 @@ def test_a_plan_unpacks_and_says_what_it_rests_on() -> None:
     layers, restarts = planned
     assert (layers, restarts) == (planned.layers, planned.restarts)
     assert "certified" in str(planned)
+    with torch.no_grad():
+        assert make(model, loss, 1e-2) == planned
     estimated = make(model, loss, 1e-2, constants=None)
     assert estimated.kind is Kind.ESTIMATED
     assert "estimated" in str(estimated)
