@@ -46,7 +46,7 @@ def register_spectrum_rule(*types: type[LinearPhysics]) -> Callable[[R], R]:
     ``spectrum(self, img_size) -> Interval`` instead.
 
     >>> from deepinv.physics import LinearPhysics
-    >>> from deepinv_equilibrium import certificates
+    >>> from deepinv_equilibrium import certificates, spectrum
     >>> class Halve(LinearPhysics):
     ...     def A(self, x, **kwargs):
     ...         return x / 2
@@ -58,7 +58,7 @@ def register_spectrum_rule(*types: type[LinearPhysics]) -> Callable[[R], R]:
     ...         certificates.Bound(0.25, source="halving", is_lower=True),
     ...         certificates.Bound(0.25, source="halving"),
     ...     )
-    >>> print(certificates.spectrum(Halve(), (1, 8, 8)))
+    >>> print(spectrum(Halve(), (1, 8, 8)))
     [>= 0.25 (certified: halving), <= 0.25 (certified: halving)]
 
     :param type types: one or more subclasses of :class:`deepinv.physics.LinearPhysics`.
@@ -94,9 +94,6 @@ def find_rule(physics: LinearPhysics) -> Rule | None:
     for base in physics_type.__mro__:
         if "spectrum" in vars(base):
             return lambda asked, img_size: asked.spectrum(img_size)
-        if any(name in vars(base) for name in _PRODUCTS):
-            break  # a spectrum declared further up is not about this operator
-    for base in physics_type.__mro__:
         if base in _RULES:
             return _RULES[base]
         if _overrides(base):

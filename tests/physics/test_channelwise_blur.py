@@ -7,6 +7,7 @@ import pytest
 import torch
 from deepinv.physics import Blur, BlurFFT, LinearPhysics
 
+import deepinv_equilibrium as deq
 from deepinv_equilibrium.physics import (
     ChannelwiseBlur,
     ChannelwiseGaussianNoise,
@@ -321,3 +322,24 @@ def test_one_pixel_is_an_image(padding: str) -> None:
 def test_a_prox_at_an_image_of_the_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="z has 1 channels"):
         blur().prox_l2(image(1, 1, 8, 8), image(1, 3, 8, 8), 1.0)
+
+
+@pytest.mark.parametrize("padding", ALL_PADDINGS)
+@pytest.mark.parametrize("size", [(1, 5), (5, 1), (2, 2), (4, 3)])
+@pytest.mark.parametrize("signed", [False, True])
+def test_spectrum(padding, size, signed) -> None:
+    kernels = image(2, *size) - (0.5 if signed else 0)
+    physics = ChannelwiseBlur(kernels.float(), padding)
+    shape = (2, 7, 6)
+    interval = deq.spectrum(physics, shape)
+    dense = matrix(ChannelwiseBlur(kernels.float().double(), padding).A, shape)
+    squares = torch.linalg.svdvals(dense).square()
+    largest = float(squares[0])
+    smallest = float(squares[-1]) if padding != "valid" else 0.0
+    assert interval.kind is deq.certificates.Kind.CERTIFIED
+    assert interval.upper.value >= largest
+    assert interval.lower.value <= smallest + 1e-14 * largest
+    if padding == "circular":
+        assert interval.lower.value == pytest.approx(smallest, abs=1e-9 * largest)
+    if padding == "circular" or not signed:
+        assert interval.upper.value <= 1.01 * largest
