@@ -20,7 +20,7 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
 
     The rate is computed from the spectrum of the operator, the Lipschitz constant of
     the denoiser, and the step sizes, by the formulas of
-    :mod:`deepinv_equilibrium.certificates.rates`. A part about which nothing can be
+    ``deepinv_equilibrium.certificates.rates``. A part about which nothing can be
     proved, such as a DRUNet, is no error: the certificate names it, and its rate is
     infinite.
 
