@@ -101,7 +101,8 @@ def retune_squared_error(
 ) -> float:
     r"""
     Corollary 1 of the ReTune paper :footcite:p:`davy2025restarted`, equation (42),
-    corrected as :func:`retune_error`: the case
+    corrected as :func:`retune_error
+    <deepinv_equilibrium.certificates.gradient_bounds.retune_error>`: the case
     :math:`\ell(x) = \tfrac{1}{2} \|x - \bar x\|^2`,
 
     .. math::

@@ -119,7 +119,8 @@ def gradient_error(
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :param Callable loss: from a batch of reconstructions to a scalar. The smoothness of
-        a :class:`SmoothLoss` is taken from it, that of another is estimated.
+        a :class:`SmoothLoss <deepinv_equilibrium.certificates.SmoothLoss>` is taken
+        from it, that of another is estimated.
     :param StepConstants constants: :math:`L_J, L_B` of the model's step, a block of its
         layers. Default: ``None``, they are estimated.
     :return: the bounds and what they rest on.

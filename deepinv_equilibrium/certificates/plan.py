@@ -96,7 +96,7 @@ def plan(
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :param Callable loss: from a batch of reconstructions to a scalar, best a
-        :class:`SmoothLoss`.
+        :class:`SmoothLoss <deepinv_equilibrium.certificates.SmoothLoss>`.
     :param float tol: :math:`\varepsilon`, in :math:`(0, 1)`.
     :param StepConstants constants: of the model's step. Default: ``None``, estimated,
         and then so is the plan.
