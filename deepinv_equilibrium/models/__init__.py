@@ -1,4 +1,5 @@
 """Denoisers and reconstructors."""
 
+from .gradient_step_drunet import gradient_step_drunet as gradient_step_drunet
 from .pretrained_drunet import pretrained_drunet as pretrained_drunet
 from .small_drunet import SmallDRUNet as SmallDRUNet

@@ -1,6 +1,7 @@
 """deepinv's optimisers at equilibrium."""
 
 from .equilibrium import Equilibrium, ReTune
+from .gradient_step_pgd import GradientStepPGD
 from .optimizers import ADMM, DRS, FISTA, GD, HQS, MD, PDCP, PGD, PMD
 from .ridge_l2 import RidgeL2
 
@@ -15,6 +16,7 @@ __all__ = [
     "PGD",
     "PMD",
     "Equilibrium",
+    "GradientStepPGD",
     "ReTune",
     "RidgeL2",
 ]
