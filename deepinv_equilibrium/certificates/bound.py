@@ -90,6 +90,8 @@ class Bound:
         return self.value
 
     def __str__(self) -> str:
+        if self.value == math.inf:
+            return f"no bound ({self.source or 'none is known'})"
         relation = ">" if self.is_lower else "<"
         relation += "=" if self.is_certified else "~"
         note = str(self.kind)

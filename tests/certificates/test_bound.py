@@ -63,3 +63,7 @@ def test_an_interval_has_its_ends_in_order() -> None:
 
 def test_outward_goes_to_the_safe_side() -> None:
     assert outward(1.0) > 1.0 > outward(1.0, is_lower=True) > 0.99
+
+
+def test_what_proves_nothing_does_not_say_certified() -> None:
+    assert str(Bound(math.inf, source="a DRUNet")) == "no bound (a DRUNet)"
