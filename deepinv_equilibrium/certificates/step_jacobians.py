@@ -15,7 +15,7 @@ from .lanczos import largest_eigenvalue
 FEW_PARAMETERS = 32
 """Up to so many, the parameter Jacobian is computed column by column."""
 
-LANCZOS_STEPS = 20
+LANCZOS_STEPS = 12
 LANCZOS_DELTA = 1e-3
 
 
