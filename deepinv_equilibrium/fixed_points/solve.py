@@ -40,8 +40,9 @@ def fixed_point(
     :param torch.Tensor, tuple x0: initial state: a floating-point tensor, or a tuple of
         them, whose first axis is the batch.
     :param solver: finds the fixed point: :class:`Picard <deepinv_equilibrium.Picard>`,
-        :class:`Anderson <deepinv_equilibrium.Anderson>` or :class:`Broyden
-        <deepinv_equilibrium.Broyden>`. Default: ``Anderson()``.
+        :class:`Anderson <deepinv_equilibrium.Anderson>`, :class:`Broyden
+        <deepinv_equilibrium.Broyden>` or :class:`Safeguarded
+        <deepinv_equilibrium.Safeguarded>`. Default: ``Anderson()``.
     :param adjoint: gives the gradient: :class:`Implicit
         <deepinv_equilibrium.Implicit>`, :class:`JacobianFree
         <deepinv_equilibrium.JacobianFree>`, :class:`Neumann
@@ -72,8 +73,8 @@ def fixed_point(
         raise TypeError(f"step must be callable, got {type(step).__name__}.")
     if not isinstance(solver, FixedPointSolver):
         raise TypeError(
-            "solver must be a solver of fixed points (Picard, Anderson, Broyden), got "
-            f"{solver!r}."
+            "solver must be a solver of fixed points (Picard, Anderson, Broyden, "
+            f"Safeguarded), got {solver!r}."
         )
     if not isinstance(adjoint, Adjoint):
         raise TypeError(

@@ -54,8 +54,8 @@ class Equilibrium(DEQConfig):
     def __post_init__(self) -> None:
         if not isinstance(self.solver, FixedPointSolver):
             raise TypeError(
-                "solver must be a solver of fixed points (Picard, Anderson, Broyden), "
-                f"got {self.solver!r}."
+                "solver must be a solver of fixed points (Picard, Anderson, Broyden, "
+                f"Safeguarded), got {self.solver!r}."
             )
         if not isinstance(self.adjoint, Adjoint):
             raise TypeError(
