@@ -1,5 +1,9 @@
 """Denoisers and reconstructors."""
 
+from .convex_potential_denoiser import (
+    ConvexPotentialDenoiser as ConvexPotentialDenoiser,
+)
+from .convex_potential_layer import ConvexPotentialLayer as ConvexPotentialLayer
 from .gradient_step_drunet import gradient_step_drunet as gradient_step_drunet
 from .pretrained_drunet import pretrained_drunet as pretrained_drunet
 from .small_drunet import SmallDRUNet as SmallDRUNet
