@@ -88,9 +88,10 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
     [
         (
             "reconstructors",
-            "deq-admm deq-drs deq-gd deq-hqs deq-pdcp deq-pgd retune-pgd",
+            "certified-deq-pgd deq-admm deq-drs deq-gd deq-hqs deq-pdcp deq-pgd "
+            "retune-pgd",
         ),
-        ("denoisers", "drunet small-drunet"),
+        ("denoisers", "convex-potential drunet small-drunet"),
         ("priors", ""),
         ("physics", "channelwise-blur"),
     ],

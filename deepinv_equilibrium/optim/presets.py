@@ -17,6 +17,7 @@ from deepinv.models import Denoiser
 from deepinv.optim import L2, RED, PnP, Prior
 
 from .. import plugins
+from ..certificates import lipschitz
 from ..fixed_points.adjoints import Adjoint, Implicit
 from ..fixed_points.failures import OnFailure
 from ..fixed_points.solvers import Anderson, FixedPointSolver
@@ -132,6 +133,65 @@ class EquilibriumPreset:
 #: Forward-backward: :math:`x = \operatorname{D}_\sigma(x - \tau \nabla f(x))`. The
 #: default :math:`\tau = 1` suits :math:`\|A\|^2 < 2`.
 deq_pgd = EquilibriumPreset(PGD)
+
+
+def certified_deq_pgd(
+    denoiser: Denoiser | str = "convex-potential",
+    contraction: float = 0.99,
+    solver: FixedPointSolver = Anderson(),
+    adjoint: Adjoint = Implicit(),
+    layers: int = 1,
+    on_failure: OnFailure = "warn",
+    **arguments: Any,
+) -> EquilibriumOptim:
+    r"""
+    Proximal gradient descent with a strictly contractive denoiser, at equilibrium: a
+    model whose contraction :func:`deepinv_equilibrium.certify` proves.
+
+    .. math::
+
+        x = \operatorname{D}_\sigma(x - \tau \nabla f(x)), \qquad
+        \|\operatorname{D}_\sigma(u) - \operatorname{D}_\sigma(v)\| \leq L_D \|u - v\|,
+        \quad L_D < 1.
+
+    With the default :math:`\tau = 1` and :math:`\|A\|^2 \leq 2` its rate is at most
+    :math:`L_D`, and there is one solution for each measurement, whatever the weights
+    become in a training. The step size would void this if it were learned: by default
+    ``trainable_params=["g_param"]``.
+
+    :param deepinv.models.Denoiser, str denoiser: a denoiser whose
+        :func:`deepinv_equilibrium.lipschitz` constant is certified and below 1, or the
+        name of one in :mod:`deepinv_equilibrium.plugins` that takes ``contraction``.
+        Its weights are learned with the model unless they are frozen.
+    :param float contraction: :math:`L_D`, in (0, 1), of a denoiser that is given by its
+        name; one that is given as a module has its own.
+    :param FixedPointSolver solver: how the fixed point is found.
+    :param Adjoint adjoint: how it is differentiated.
+    :param int layers: iterations in the map whose fixed point is sought.
+    :param str on_failure: as in :class:`EquilibriumPreset`.
+    :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`.
+    :return: (deepinv_equilibrium.optim.PGD) the model, ready for
+        :class:`deepinv.Trainer`.
+    :raises TypeError: if the denoiser is neither a denoiser nor a name, or an argument
+        is unknown.
+    :raises ValueError: if the denoiser is not proved to be strictly contractive, no
+        denoiser has that name, or an argument is out of its range.
+    """
+    if isinstance(denoiser, str):
+        denoiser = plugins.create("denoisers", denoiser, contraction=contraction)
+    denoiser = _as_denoiser(denoiser)
+    bound = lipschitz(denoiser)
+    if not (bound.is_certified and bound.value < 1):
+        raise ValueError(
+            "denoiser must be proved to be strictly contractive, but its Lipschitz "
+            f"constant is {bound}. Give a contraction below 1: by name, "
+            "contraction=0.99; for a module, e.g. "
+            "ConvexPotentialDenoiser(contraction=0.99)."
+        )
+    configuration = Equilibrium(solver, adjoint, layers=layers, on_failure=on_failure)
+    defaults = {"trainable_params": ["g_param"]}
+    return _plug_and_play(PGD, PnP, denoiser, configuration, defaults | arguments)
+
 
 #: Regularisation by denoising:
 #: :math:`\nabla f(x) + \lambda (x - \operatorname{D}_\sigma(x)) = 0`. The default

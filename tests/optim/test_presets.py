@@ -9,6 +9,8 @@ from deepinv.physics import Denoising
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium import plugins
+from deepinv_equilibrium.models import ConvexPotentialDenoiser
+from deepinv_equilibrium.optim.presets import certified_deq_pgd
 
 EQUILIBRIA = ["deq-pgd", "deq-gd", "deq-hqs", "deq-admm", "deq-drs", "deq-pdcp"]
 OPTIMIZERS = {
@@ -175,3 +177,77 @@ def test_a_preset_is_trained_by_the_trainer() -> None:
     assert after.keys() == before.keys()
     for key in ("prior.0.denoiser.weight", "params_algo.stepsize.0"):
         assert not torch.equal(after[key], before[key])
+
+
+def contractive(**arguments: float) -> ConvexPotentialDenoiser:
+    torch.manual_seed(0)
+    return ConvexPotentialDenoiser(pretrained=None, **arguments).double()
+
+
+def test_the_certified_preset_is_a_contraction_with_one_fixed_point(
+    y: torch.Tensor,
+) -> None:
+    denoiser = contractive(contraction=0.9)
+    model = plugins.create(
+        "reconstructors",
+        "certified-deq-pgd",
+        denoiser=denoiser,
+        solver=deq.Anderson(rtol=1e-12, max_iter=300),
+        on_failure="raise",
+        stepsize=0.5,
+    )
+    assert type(model) is deq.optim.PGD
+    x = model(y, Denoising())
+    # deepinv keeps the noise level in float32.
+    expected = denoiser((x + y) / 2, 0.03)
+    torch.testing.assert_close(x, expected, rtol=0, atol=1e-7)
+    x.square().sum().backward()
+    learned = {key for key, p in model.named_parameters() if p.grad is not None}
+    assert any(key.startswith("params_algo.g_param") for key in learned)
+    assert not any("stepsize" in key for key in learned)
+    assert all(p.grad is not None for p in denoiser.parameters())
+
+
+def test_the_certified_preset_takes_the_bundled_denoiser() -> None:
+    for contraction in (0.99, 0.9):
+        model = certified_deq_pgd(contraction=contraction)
+        denoiser = model.prior[0].denoiser
+        assert type(denoiser) is ConvexPotentialDenoiser
+        bound = deq.lipschitz(denoiser)
+        assert bound.is_certified
+        assert bound.value == pytest.approx(contraction, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "message"),
+    [
+        (contractive(), "denoiser must be proved to be strictly contractive.*<= 1 "),
+        (Wiener(0.5), "Wiener cannot be certified"),
+    ],
+)
+def test_the_certified_preset_refuses_what_is_not_contractive(
+    denoiser: dinv.models.Denoiser, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        certified_deq_pgd(denoiser)
+
+
+def test_the_certified_preset_names_a_bad_denoiser() -> None:
+    with pytest.raises(TypeError, match="denoiser must be an instance of"):
+        certified_deq_pgd(torch.nn.Identity())
+    with pytest.raises(ValueError, match=r"contraction must be in \(0, 1\], got 2"):
+        certified_deq_pgd(contraction=2.0)
+
+
+@pytest.mark.parametrize(
+    "physics",
+    [
+        dinv.physics.Inpainting((3, 12, 12), mask=0.5),
+        dinv.physics.BlurFFT((3, 12, 12), filter=torch.full((1, 1, 3, 3), 1 / 9)),
+    ],
+)
+def test_the_certified_preset_is_certified(physics: dinv.physics.Physics) -> None:
+    model = certified_deq_pgd(contractive(contraction=0.9))
+    certificate = deq.certify(model, physics, (3, 12, 12))
+    assert certificate.rate.is_certified
+    assert certificate.rate.value == pytest.approx(0.9, rel=1e-6)
