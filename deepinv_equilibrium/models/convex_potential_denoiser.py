@@ -160,9 +160,16 @@ class ConvexPotentialDenoiser(Denoiser):
 
     @property
     def is_firmly_nonexpansive(self) -> bool:
-        """Whether it is proved to be firmly nonexpansive: by construction, or for being
-        a single layer."""
-        return self.firmly_nonexpansive or len(self.layers) == 1
+        r"""Whether it is proved to be firmly nonexpansive: as :math:`\tfrac12 (I + Q)`,
+        or for being a single firmly nonexpansive layer."""
+        relaxations = [layer.relaxation for layer in self._layers]
+        if self.firmly_nonexpansive:
+            return max(relaxations) <= 2
+        return len(relaxations) == 1 and relaxations[0] <= 1
+
+    @property
+    def _layers(self) -> list[ConvexPotentialLayer]:
+        return cast("list[ConvexPotentialLayer]", list(self.layers))
 
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
@@ -177,7 +184,7 @@ class ConvexPotentialDenoiser(Denoiser):
         :return: (Bound) a certified bound, :math:`L` up to rounding.
         """
         constant = 1.0
-        for layer in cast("list[ConvexPotentialLayer]", list(self.layers)):
+        for layer in self._layers:
             constant *= max(1.0, layer.relaxation * layer.norm() ** 2 - 1)
         if self.firmly_nonexpansive:
             constant = (1 + constant) / 2

@@ -75,7 +75,7 @@ class ConvexPotentialLayer(nn.Module):
             )
         if not 0 < relaxation <= 2:
             raise ValueError(f"relaxation must be in (0, 2], got {relaxation}.")
-        self.relaxation = relaxation
+        self.relaxation = float(relaxation)
         shape = (generators, channels, kernel_size, kernel_size)
         self.generators = nn.Parameter(torch.randn(shape))
         # A quarter of the largest response to unit noise, at the exponent 1.

@@ -110,6 +110,24 @@ def test_is_averaged_as_declared_between_any_two_images(
         assert moved.square().sum() + excess <= (x - z).square().sum() + ROUNDING
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("firmly_nonexpansive", [False, True])
+@pytest.mark.parametrize("relaxation", [1.0, 2.0, 3.0])
+def test_what_is_declared_follows_the_layers(
+    layers: int, firmly_nonexpansive: bool, relaxation: float
+):
+    denoiser = make_denoiser(
+        3, layers=layers, firmly_nonexpansive=firmly_nonexpansive, scale=10.0
+    )
+    for layer in denoiser.layers:
+        layer.relaxation = relaxation
+    w = 0.5 if firmly_nonexpansive else 1.0
+    limit = 1 - w + w * max(1.0, relaxation - 1) ** layers
+    assert 0.8 * limit < denoiser.lipschitz_bound().value <= limit * (1 + 1e-11)
+    firm = (relaxation <= 2) if firmly_nonexpansive else (relaxation * layers <= 1)
+    assert denoiser.is_firmly_nonexpansive is firm
+
+
 def test_the_bound_is_met():
     # A constant is only contracted, so that no smaller number bounds it.
     for contraction in (1.0, 0.9):
