@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import deepinv as dinv
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,6 +21,10 @@ class Module(nn.Module):
         self.mode = "circular"
         self.residual = True
         self.sizes = {"kernel": [3, 5]}
+        self.pool = nn.AvgPool2d(3)
+        self.parts = [nn.Linear(2, 2)]
+        self.array = np.ones(2)
+        self._transform = torch.sin
         self.calls = 0
 
 
@@ -37,6 +42,12 @@ CHANGES: dict[str, Callable[[Module], object]] = {
     "residual": lambda m: setattr(m, "residual", False),
     "sizes.kernel.1": lambda m: m.sizes["kernel"].__setitem__(1, 7),
     "layer.stride.0": lambda m: setattr(m.layer, "stride", (2, 1)),
+    "pool.stride": lambda m: setattr(m.pool, "stride", 1),
+    "parts.0.weight": lambda m: m.parts[0].weight.data.mul_(2),
+    "array": lambda m: m.array.__imul__(2),
+    "_transform": lambda m: setattr(m, "_transform", torch.cos),
+    "pool.forward": lambda m: setattr(m.pool, "forward", lambda x: 2 * x),
+    "norm.training": lambda m: m.eval(),
 }
 
 
@@ -46,6 +57,16 @@ def test_a_change_is_named(name: str) -> None:
     before = fingerprint(module)
     CHANGES[name](module)
     assert differences(before, fingerprint(module)) == [name]
+
+
+def test_a_hook_is_named() -> None:
+    module = Module()
+    before = fingerprint(module)
+    handle = module.layer.register_forward_hook(lambda *_: torch.zeros(1))
+    (changed,) = differences(before, fingerprint(module))
+    assert changed.startswith("layer._forward_hooks.")
+    handle.remove()
+    assert differences(before, fingerprint(module)) == []
 
 
 def test_another_module_in_the_same_place_is_named() -> None:
@@ -58,8 +79,9 @@ def test_another_module_in_the_same_place_is_named() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: m.eval(),
+        lambda m: m.layer.eval(),
         lambda m: m.double(),
+        lambda m: m.compile(),
         lambda m: setattr(m, "calls", 7),
         lambda m: [p.requires_grad_(False) for p in m.parameters()],
         lambda m: m.layer(torch.zeros(1, 1, 4, 4)).sum().backward(),
@@ -88,3 +110,15 @@ def test_the_operator_counts_and_its_noise_does_not() -> None:
     changed = differences(before, fingerprint(physics))
     assert "filter" in changed
     assert "mask" in changed
+
+
+def test_the_parts_of_a_stack_and_integers_of_deepinv_count() -> None:
+    blur = dinv.physics.Blur(filter=torch.rand(1, 1, 3, 3))
+    smaller = dinv.physics.Downsampling((1, 8, 8), filter="gaussian", factor=2)
+    physics = dinv.physics.StackedLinearPhysics([blur, smaller])
+    before = fingerprint(physics)
+    smaller.factor = 4
+    assert differences(before, fingerprint(physics)) == ["physics_list.1.factor"]
+    smaller.factor = 2
+    blur.update_parameters(filter=torch.rand(1, 1, 3, 3))
+    assert differences(before, fingerprint(physics)) == ["physics_list.0.filter"]
