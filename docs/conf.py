@@ -74,7 +74,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 sphinx_gallery_conf = {
     "examples_dirs": "../gallery",
     "gallery_dirs": "auto_gallery",
-    "filename_pattern": r"/(quickstart|gradient_accuracy)\.py",
+    "filename_pattern": r"/(quickstart|gradient_accuracy|certified_deblurring)\.py",
     "ignore_pattern": r"/training/",
     "reference_url": {"deepinv_equilibrium": None},
     "show_signature": False,
