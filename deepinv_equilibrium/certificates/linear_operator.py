@@ -77,6 +77,10 @@ class LinearOperator:
                     f"A_adjoint returns {tuple(getattr(back, 'shape', ()))} for an "
                     f"image of shape {self.shape}. Check img_size.",
                 )
+            if back.is_complex():
+                raise UncertifiablePhysics(
+                    self.physics, "A_adjoint returns complex numbers for a real image."
+                )
             scale = _norm(image) * _norm(w) + _norm(u) * _norm(back)
             if not math.isfinite(scale):
                 raise UncertifiablePhysics(

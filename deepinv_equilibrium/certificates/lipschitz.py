@@ -77,8 +77,8 @@ def _refuse_hooks(root: nn.Module) -> None:
                 "it has forward hooks. Remove them; weight_norm and spectral_norm of "
                 "torch.nn.utils are hooks: use those of its parametrizations.",
             )
-        for name in vars(module):
-            if callable(getattr(type(module), name, None)):
+        for name, value in vars(module).items():
+            if callable(value) and callable(getattr(type(module), name, None)):
                 raise UncertifiableModule(
                     module, f"its {name} was replaced on the instance. Remove it."
                 )

@@ -19,9 +19,6 @@ from .uncertifiable_physics import UncertifiablePhysics
 NOTHING = Bound(0.0, source="squares are nonnegative", is_lower=True)
 """The lower bound of a spectrum of which nothing is known."""
 
-# What an operator raises for an image that it was not made for, or for its precision.
-FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, IndexError)
-
 
 @torch.no_grad()
 def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
@@ -93,13 +90,20 @@ def _checked_operator(
     physics: LinearPhysics, img_size: tuple[int, ...]
 ) -> LinearOperator:
     """In float64, or in the precision that a physics of closures insists on."""
-    operator = LinearOperator.of(double_copy(physics), img_size)
+    try:
+        duplicate = double_copy(physics)
+    except TypeError as error:
+        raise UncertifiablePhysics(
+            physics, f"it cannot be copied, {error!r}. Keep that out of its attributes."
+        ) from error
+    # An operator may raise anything for an image or a precision it is not made for.
+    operator = LinearOperator.of(duplicate, img_size)
     try:
         operator.check_adjoint()
         return operator
     except UncertifiablePhysics:
         raise
-    except FAILURES as error:
+    except Exception as error:  # noqa: BLE001
         failure = error
     operator = LinearOperator.of(physics, img_size, torch.float32)
     try:
@@ -107,7 +111,7 @@ def _checked_operator(
         return operator
     except UncertifiablePhysics:
         raise
-    except FAILURES:
+    except Exception:  # noqa: BLE001
         raise UncertifiablePhysics(
             physics,
             f"A or A_adjoint fails on an image of shape {operator.shape}, {failure!r}. "

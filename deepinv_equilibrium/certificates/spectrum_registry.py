@@ -29,7 +29,6 @@ _HARMLESS = {
     "set_noise_model",
     "stack",
 }
-_PRODUCTS = ("A", "A_adjoint", "A_adjoint_A", "A_vjp")
 
 
 def register_spectrum_rule(*types: type[LinearPhysics]) -> Callable[[R], R]:
@@ -86,8 +85,11 @@ def find_rule(physics: LinearPhysics) -> Rule | None:
 
     :param deepinv.physics.LinearPhysics physics: the physics.
     """
-    if any(name in vars(physics) for name in _PRODUCTS):
-        return None  # replaced on the instance
+    if any(
+        callable(value) and callable(getattr(type(physics), name, None))
+        for name, value in vars(physics).items()
+    ):
+        return None  # a method was replaced on the instance
     physics_type = type(physics)
     if physics_type in _RULES:
         return _RULES[physics_type]

@@ -243,3 +243,15 @@ def test_what_deepinv_composes_is_refused_by_name() -> None:
         network = nn.Sequential(denoiser)
         with pytest.raises(UncertifiableModule, match="'0', a SmallDRUNet"):
             deq.lipschitz(network)
+
+
+@pytest.mark.parametrize("error", [TypeError, IndexError, ZeroDivisionError])
+def test_a_layer_that_fails_on_an_empty_batch_leaves_the_size_open(error):
+    class Picky(nn.Module):
+        def forward(self, x):
+            raise error
+
+        def lipschitz_bound(self, img_size):
+            return Bound(2.0, source=str(img_size))
+
+    assert deq.lipschitz(nn.Sequential(Picky(), Picky()), (1, 4, 4)).value >= 4

@@ -1,7 +1,10 @@
+import threading
+
 import pytest
 import torch
 from deepinv.physics import (
     Blur,
+    DecomposablePhysics,
     Denoising,
     Haze,
     Inpainting,
@@ -155,3 +158,36 @@ def test_on_cuda():
         there = spectrum(Blur(k.cuda(), padding, device="cuda"), (1, 8, 8))
         here = spectrum(Blur(k, padding), (1, 8, 8))
         assert there.upper.value == pytest.approx(here.upper.value, rel=2e-3)
+
+
+@pytest.mark.parametrize("error", [KeyError, ZeroDivisionError, AttributeError])
+def test_whatever_an_operator_raises_names_it(error):
+    class Broken(LinearPhysics):
+        def A(self, x, **kwargs):  # noqa: N802
+            raise error("broken")
+
+    with pytest.raises(UncertifiablePhysics, match=r"Broken.*broken"):
+        deq.spectrum(Broken(), (1, 4, 4))
+
+
+def test_an_operator_that_cannot_be_copied_is_named():
+    physics = Denoising()
+    physics.lock = threading.Lock()
+    with pytest.raises(UncertifiablePhysics, match=r"Denoising .* cannot be copied"):
+        deq.spectrum(physics, (1, 4, 4))
+
+
+def test_a_complex_image_is_refused():
+    physics = LinearPhysics(A=lambda x: 1j * x, A_adjoint=lambda y: -1j * y)
+    with pytest.raises(UncertifiablePhysics, match="complex"):
+        deq.spectrum(physics, (1, 4, 4))
+
+
+def test_a_transform_replaced_on_the_instance_loses_the_rule():
+    physics = DecomposablePhysics(mask=torch.ones(1, 4, 4))
+    assert deq.spectrum(physics, (1, 4, 4)).kind is Kind.CERTIFIED
+    physics.V = lambda x: 3 * x
+    physics.V_adjoint = lambda x: 3 * x
+    upper = deq.spectrum(physics, (1, 4, 4)).upper
+    assert upper.kind is Kind.ESTIMATED
+    assert upper.value >= 9
