@@ -60,10 +60,10 @@ class Certificate:
         return self.contraction.norm
 
     @property
-    def kind(self) -> Kind:
-        """The weakest kind among the terms of the rate. A rate that is infinite proves
-        nothing, whatever its kind: see :attr:`contracts`."""
-        return self.rate.kind
+    def kind(self) -> Kind | None:
+        """The weakest kind among the terms of the rate; None where no rate is known,
+        and there is nothing to be certified."""
+        return None if self.rate.is_vacuous else self.rate.kind
 
     @property
     def terms(self) -> tuple[Term, ...]:

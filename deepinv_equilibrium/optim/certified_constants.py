@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from deepinv.optim import L2, RED, PnP, Prior, Tikhonov, ZeroPrior
 from deepinv.optim.prior import L1Prior
 from deepinv.physics import LinearPhysics, Physics
@@ -68,6 +69,10 @@ class DataConstants:
             interval = spectrum(physics, img_size)
         except UncertifiablePhysics as error:
             return DataConstants._unknown(str(error))
+        if torch.as_tensor(data_fidelity.norm).numel() != 1:
+            return DataConstants._unknown(
+                f"{kind.__name__} has several values of sigma; one is covered"
+            )
         precision = float(data_fidelity.norm)
         kappa = float(getattr(data_fidelity, "kappa", 0.0))
         scale = "" if precision == 1 else f", times 1/sigma^2 = {precision:g}"

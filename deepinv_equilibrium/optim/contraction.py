@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from deepinv.physics import DecomposablePhysics, LinearPhysics, Physics
+from deepinv.physics import (
+    DecomposablePhysics,
+    Downsampling,
+    LinearPhysics,
+    Physics,
+)
 
-from ..certificates import Bound, rates
+from ..certificates import Bound, Kind, rates
 from ..certificates.bound import derived, outward
 from ..certificates.contraction import Contraction, LayerRate
 from ..certificates.data_sensitivity import fixed_point_sensitivity
@@ -48,6 +54,8 @@ def read_contraction(
     except _NotCoveredError as error:
         return Contraction(unproved(str(error)), scheme.norm)
     results = tuple(layer_rate(scheme, layer) for layer in layers)
+    if scheme.solves_prox and not _has_closed_prox(physics):
+        results = tuple(_estimated(result) for result in results)
     return Contraction(
         _block_rate(results),
         scheme.norm,
@@ -82,6 +90,8 @@ def _read_layers(
     for index in range(model.equilibrium.layers):
         fidelity = model.update_data_fidelity_fn(index)
         prior = model.update_prior_fn(index)
+        for part in (fidelity, prior):
+            _refuse_replaced(part)
         parameters = model.update_params_fn(index)
         tau, weight, beta = (
             _number(name, parameters.get(name, 1.0))
@@ -100,6 +110,14 @@ def _read_layers(
     return layers
 
 
+def _refuse_replaced(part: Any) -> None:
+    for name, value in vars(part).items():
+        if callable(value) and callable(getattr(type(part), name, None)):
+            raise _NotCoveredError(
+                f"{name} of the {type(part).__name__} was replaced on the instance"
+            )
+
+
 def _number(name: str, value: Any) -> float:
     tensor = torch.as_tensor(value)
     if tensor.numel() != 1:
@@ -107,7 +125,10 @@ def _number(name: str, value: Any) -> float:
             f"{name} has the shape {tuple(tensor.shape)}: one value a pixel or a "
             "sample is not covered, one a layer is"
         )
-    return float(tensor.detach()) if torch.is_tensor(value) else float(value)
+    number = float(tensor.detach()) if torch.is_tensor(value) else float(value)
+    if not 0 <= number < math.inf:
+        raise _NotCoveredError(f"{name} is {number}: it must be nonnegative and finite")
+    return number
 
 
 def _block_rate(results: Sequence[LayerRate]) -> Bound:
@@ -144,15 +165,43 @@ def _stability(
     )
 
 
+def _has_closed_prox(physics: Physics) -> bool:
+    """Whether the proximal operator of the data fidelity is computed, not solved; a
+    physics of one's own says so by an attribute ``has_closed_prox``."""
+    if "prox_l2" in vars(physics):
+        return False
+    prox = getattr(type(physics), "prox_l2", None)
+    return (
+        prox is DecomposablePhysics.prox_l2
+        or (prox is Downsampling.prox_l2 and physics.padding == "circular")
+        or getattr(physics, "has_closed_prox", False) is True
+    )
+
+
+def _estimated(result: LayerRate) -> LayerRate:
+    """The rate is that of the exact proximal operator: where the iterations that
+    compute it stop depends on the image, and adds to how far two images move apart."""
+    source = "as if the proximal operator, which is iterative, were exact"
+    iterations = Bound(0.0, Kind.ESTIMATED, source)
+
+    def weaker(bound: Bound) -> Bound:
+        if bound.is_vacuous:
+            return bound
+        return derived(bound.value, (bound, iterations), f"{bound.source}, {source}")
+
+    return LayerRate(weaker(result.rate), weaker(result.sensitivity), result.terms)
+
+
 def _notes(scheme: RateScheme, physics: Physics) -> list[str]:
     notes = ["The rate is that of the step in exact arithmetic."]
-    iterative = isinstance(physics, LinearPhysics) and not isinstance(
-        physics, DecomposablePhysics
-    )
-    if scheme.solves_prox and iterative:
+    if (
+        scheme.solves_prox
+        and isinstance(physics, LinearPhysics)
+        and not _has_closed_prox(physics)
+    ):
         notes.append(
             "It is that of the step with the exact proximal operator of the data "
-            "fidelity, which this physics may solve iteratively, to a relative "
-            f"residual of {physics.tol:g}."
+            "fidelity, and so estimated: this physics solves it iteratively, to a "
+            f"relative residual of {physics.tol:g}."
         )
     return notes

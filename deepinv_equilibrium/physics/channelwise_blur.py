@@ -190,6 +190,12 @@ class ChannelwiseBlur(Blur):
         inverse = transfer.conj() * regular / torch.where(regular, gain, 1.0)
         return multiply_spectrum(y, inverse)
 
+    @property
+    def has_closed_prox(self) -> bool:
+        """Whether :meth:`prox_l2` is computed rather than solved iteratively, as
+        certificates of algorithms that take it want to know."""
+        return self.padding == "circular"
+
     def prox_l2(
         self, z: Tensor | float | None, y: Tensor, gamma: Tensor | float, **kwargs: Any
     ) -> Tensor:

@@ -237,3 +237,8 @@ def test_it_is_a_value() -> None:
     certificate = certificate_of(Bound(0.5))
     assert replace(certificate, version="2") != certificate
     assert "rho <= 0.5" in repr(certificate)
+
+
+def test_what_is_not_proved_has_no_kind() -> None:
+    assert certificate_of(Bound(0.5)).kind is Kind.CERTIFIED
+    assert certificate_of(Bound(math.inf, source="a DRUNet")).kind is None

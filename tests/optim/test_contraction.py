@@ -244,6 +244,49 @@ def test_iterative_proximal_operators_are_noted() -> None:
     assert not any("iteratively" in note for note in notes["PGD"])
 
 
+def test_a_rate_through_an_iterative_proximal_operator_is_estimated() -> None:
+    kernel = torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    physics = dinv.physics.Blur(filter=kernel / kernel.sum(), padding="replicate")
+    model = model_of("HQS", data_fidelity=deq.optim.RidgeL2(kappa=0.2), stepsize=10.0)
+    known = contraction(model, physics)
+    assert known.rate.kind is known.stability.kind is Kind.ESTIMATED
+    assert "iterative" in known.rate.source
+    circular = deq.physics.ChannelwiseBlur(kernel, padding="circular")
+    for closed in (
+        dinv.physics.BlurFFT(IMAGE, filter=kernel),
+        dinv.physics.Downsampling(IMAGE, filter=kernel, factor=2, padding="circular"),
+        circular,
+    ):
+        assert contraction(model, closed).rate.is_certified
+    circular.prox_l2 = circular.prox_l2
+    assert not contraction(model, circular).rate.is_certified
+
+
+def test_a_method_replaced_on_an_instance_is_named() -> None:
+    fidelity = dinv.optim.L2()
+    model = model_of(data_fidelity=fidelity)
+    assert contraction(model, half_mask()).rate.is_certified
+    fidelity.grad = lambda x, *args, **kwargs: 10 * x
+    known = contraction(model, half_mask())
+    assert known.rate.is_vacuous
+    assert "grad of the L2 was replaced" in known.rate.source
+
+
+@pytest.mark.parametrize("value", [-0.5, math.inf, math.nan])
+def test_step_sizes_out_of_range_are_named(value: float) -> None:
+    model = model_of(stepsize=0.5, trainable_params=[])
+    model.params_algo["stepsize"][0] = value
+    known = contraction(model, half_mask())
+    assert known.rate.is_vacuous
+    assert f"stepsize is {value}" in known.rate.source
+
+
+def test_several_noise_levels_of_the_data_fidelity_are_named() -> None:
+    fidelity = dinv.optim.L2(sigma=torch.tensor([0.5, 1.0]))
+    known = contraction(model_of(data_fidelity=fidelity), half_mask())
+    assert "several values of sigma" in known.rate.source
+
+
 def test_stability_of_an_output_of_ones_own_is_unknown() -> None:
     model = model_of(get_output=lambda X: 5 * X["est"][0])
     known = contraction(model, half_mask())
