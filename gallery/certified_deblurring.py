@@ -9,9 +9,9 @@ Plug-and-play restoration repeats the step
     T(x) = \operatorname{D}_\sigma(x - \tau A^\top (A x - y)).
 
 If the denoiser is any network, nobody can say whether this settles, how
-fast, or how far the result moves with the data. If it is
-:math:`L_D`-Lipschitz with a *proved* :math:`L_D < 1`, as by
-:footcite:t:`ryu2019plug` a contraction has to be, all three are
+fast, or how far the result moves with the data. If it is *proved* to be
+:math:`L_D`-Lipschitz with :math:`L_D < 1`, and :math:`\tau` is at most
+:math:`2 / \|A\|^2`, then :math:`T` is a contraction, and all three are
 theorems.
 
 This page trains such a model end to end: its step size, its noise level
@@ -368,7 +368,7 @@ with torch.no_grad():
     images = {name: m(blurred, physics) for name, m in stepped.items()}
 certificate_large = deq.certify(stepped["certified"], physics, tuple(large.shape[1:]))
 solution = stepped["certified"].solution
-certificate_large.plot(solution)
+envelope_figure = certificate_large.plot(solution)
 
 # %%
 # The photo, and the residuals of both models. Those of the DRUNet have no
@@ -405,6 +405,3 @@ axes[4].set_xlabel("step $k$")
 axes[4].legend(fontsize="small")
 figure.savefig(args.figure, dpi=110)
 print(f"{args.figure}, {time.perf_counter() - start:.0f} seconds")
-
-# %%
-# .. footbibliography::
