@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn.modules import module as torch_module
 
 from .bound import Bound
+from .declaration import refuse_changed
 from .lipschitz_registry import find_rule
 from .uncertifiable_module import UncertifiableModule
 
@@ -54,7 +54,7 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
     if size is not None and not all(isinstance(n, int) and n > 0 for n in size):
         raise ValueError(f"img_size must hold positive integers, got {img_size!r}.")
     try:
-        _refuse_hooks(module)
+        refuse_changed(module)
         bound = find_rule(module)(module, size)
     except UncertifiableModule as error:
         raise UncertifiableModule(error.module, error.reason, module) from None
@@ -64,21 +64,3 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
             f"Bound, got {bound!r}."
         )
     return bound
-
-
-def _refuse_hooks(root: nn.Module) -> None:
-    """A hook may change what a module computes."""
-    if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
-        raise UncertifiableModule(root, "torch has global forward hooks. Remove them.")
-    for module in root.modules():
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise UncertifiableModule(
-                module,
-                "it has forward hooks. Remove them; weight_norm and spectral_norm of "
-                "torch.nn.utils are hooks: use those of its parametrizations.",
-            )
-        for name, value in vars(module).items():
-            if callable(value) and callable(getattr(type(module), name, None)):
-                raise UncertifiableModule(
-                    module, f"its {name} was replaced on the instance. Remove it."
-                )

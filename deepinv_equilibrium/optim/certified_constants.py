@@ -15,6 +15,7 @@ from deepinv.physics import LinearPhysics, Physics
 from ..certificates import Bound, Interval
 from ..certificates.bound import derived, outward
 from ..certificates.contraction import Term
+from ..certificates.declaration import declares
 from ..certificates.lipschitz import lipschitz
 from ..certificates.spectrum import spectrum
 from ..certificates.uncertifiable_module import UncertifiableModule
@@ -130,8 +131,8 @@ class ProxConstants:
         unknown = unproved("not declared")
         if type(prior).prox is PnP.prox:
             return ProxConstants.of_denoiser(prior.denoiser, img_size)
-        if hasattr(prior, "lipschitz_bound"):
-            return ProxConstants.of_denoiser(prior, img_size)
+        if declares(prior, "lipschitz_bound", "prox"):
+            return ProxConstants.of_denoiser(prior, img_size, "prox")
         name = type(prior).__name__
         exact = {ZeroPrior: 0.0, Tikhonov: weight}.get(type(prior))
         if exact is not None:
@@ -149,7 +150,9 @@ class ProxConstants:
         return ProxConstants(reason, unknown, unknown)
 
     @staticmethod
-    def of_denoiser(denoiser: Any, img_size: Sequence[int]) -> ProxConstants:
+    def of_denoiser(
+        denoiser: Any, img_size: Sequence[int], method: str = "forward"
+    ) -> ProxConstants:
         r"""
         What is proved of a denoiser: by :func:`deepinv_equilibrium.lipschitz`, and by
         what it declares, ``is_firmly_nonexpansive`` (bool) and
@@ -158,19 +161,22 @@ class ProxConstants:
 
         :param torch.nn.Module denoiser: :math:`D`.
         :param Sequence img_size: :math:`(C, H, W)`.
+        :param str method: the method that it is computed by: a class that overrides it
+            does not inherit what is declared of it.
         :return: its constants.
         """
         try:
             constant = lipschitz(denoiser, img_size)
-        except UncertifiableModule as error:
+        except (UncertifiableModule, TypeError) as error:
             constant = unproved(str(error))
         reflected = residual = unproved("not declared")
-        if getattr(denoiser, "is_firmly_nonexpansive", False) is True:
+        firm = "is_firmly_nonexpansive"
+        if declares(denoiser, firm, method) and getattr(denoiser, firm) is True:
             source = f"{type(denoiser).__name__} is firmly nonexpansive"
             reflected = Bound(1.0, source=source)
             if constant.value > 1:
                 constant = reflected
-        if hasattr(denoiser, "residual_bound"):
+        if declares(denoiser, "residual_bound", method):
             residual = denoiser.residual_bound(img_size)
             if constant.is_vacuous and not residual.is_vacuous:
                 value = outward(1 + residual.value)
@@ -216,7 +222,7 @@ class GradientConstants:
         :return: the constants of its gradient.
         """
         name = type(prior).__name__
-        if hasattr(prior, "gradient_bounds"):
+        if declares(prior, "gradient_bounds", "grad", "fn"):
             return GradientConstants(curvature=prior.gradient_bounds(img_size))
         if type(prior).grad is RED.grad:
             known = ProxConstants.of_denoiser(prior.denoiser, img_size)

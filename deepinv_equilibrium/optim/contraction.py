@@ -18,6 +18,8 @@ from ..certificates import Bound, Kind, rates
 from ..certificates.bound import derived, outward
 from ..certificates.contraction import Contraction, LayerRate
 from ..certificates.data_sensitivity import fixed_point_sensitivity
+from ..certificates.declaration import refuse_changed
+from ..certificates.uncertifiable_module import UncertifiableModule
 from .certified_constants import (
     DataConstants,
     GradientConstants,
@@ -90,8 +92,11 @@ def _read_layers(
     for index in range(model.equilibrium.layers):
         fidelity = model.update_data_fidelity_fn(index)
         prior = model.update_prior_fn(index)
-        for part in (fidelity, prior):
-            _refuse_replaced(part)
+        try:
+            refuse_changed(fidelity)
+            refuse_changed(prior)
+        except UncertifiableModule as error:
+            raise _NotCoveredError(str(error)) from None
         parameters = model.update_params_fn(index)
         tau, weight, beta = (
             _number(name, parameters.get(name, 1.0))
@@ -108,14 +113,6 @@ def _read_layers(
             )
         layers.append(Layer(data[id(fidelity)], priors[key], tau, weight, beta))
     return layers
-
-
-def _refuse_replaced(part: Any) -> None:
-    for name, value in vars(part).items():
-        if callable(value) and callable(getattr(type(part), name, None)):
-            raise _NotCoveredError(
-                f"{name} of the {type(part).__name__} was replaced on the instance"
-            )
 
 
 def _number(name: str, value: Any) -> float:

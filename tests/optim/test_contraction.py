@@ -269,7 +269,72 @@ def test_a_method_replaced_on_an_instance_is_named() -> None:
     fidelity.grad = lambda x, *args, **kwargs: 10 * x
     known = contraction(model, half_mask())
     assert known.rate.is_vacuous
-    assert "grad of the L2 was replaced" in known.rate.source
+    assert "its grad was replaced on the instance" in known.rate.source
+
+
+class FirmDenoiser(dinv.models.Denoiser):
+    is_firmly_nonexpansive = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Identity()
+
+    def forward(self, x: Tensor, sigma: Any = None) -> Tensor:
+        return self.inner(x) / 2
+
+    def residual_bound(self, img_size: Any = None) -> Bound:
+        return Bound(0.5)
+
+
+class TripledDenoiser(FirmDenoiser):
+    def forward(self, x: Tensor, sigma: Any = None) -> Tensor:
+        return 3 * super().forward(x, sigma)
+
+
+class Annotated(FirmDenoiser):
+    def extra_repr(self) -> str:
+        return "the same map"
+
+
+@pytest.mark.parametrize("algorithm", ["PGD", "GD", "DRS"])
+def test_what_is_declared_ends_with_another_forward(algorithm: str) -> None:
+    implicit = dinv.optim.RED if algorithm == "GD" else dinv.optim.PnP
+
+    def rate(denoiser: dinv.models.Denoiser) -> Bound:
+        model = model_of(algorithm, prior=implicit(denoiser))
+        return contraction(model, half_mask()).rate
+
+    assert rate(FirmDenoiser()).value < math.inf
+    assert rate(Annotated()).value < math.inf
+    assert rate(TripledDenoiser()).is_vacuous
+    hooked = FirmDenoiser()
+    hooked.inner.register_forward_hook(lambda module, args, output: 3 * output)
+    assert "forward hooks" in rate(hooked).source
+    function = implicit(lambda x, sigma: x)
+    unknown = contraction(model_of(algorithm, prior=function), half_mask()).rate
+    assert "must be a torch.nn.Module" in unknown.source
+    replaced = FirmDenoiser()
+    replaced.forward = lambda x, sigma=None: 3 * x
+    assert "forward was replaced" in rate(replaced).source
+
+
+def test_bounds_of_a_gradient_end_with_another_gradient() -> None:
+    class Quadratic(dinv.optim.Prior):
+        def grad(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return x
+
+        def gradient_bounds(self, img_size: Any = None) -> Interval:
+            return Interval(Bound(1.0, is_lower=True), Bound(1.0))
+
+    class Tenfold(Quadratic):
+        def grad(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return 10 * x
+
+    def rate(prior: dinv.optim.Prior) -> Bound:
+        return contraction(model_of("GD", prior=prior), half_mask()).rate
+
+    assert rate(Quadratic()).value < math.inf
+    assert "gradient of Tenfold" in rate(Tenfold()).source
 
 
 @pytest.mark.parametrize("value", [-0.5, math.inf, math.nan])
