@@ -91,8 +91,8 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
             "certified-deq-pgd deq-admm deq-drs deq-gd deq-hqs deq-pdcp deq-pgd "
             "retune-pgd",
         ),
-        ("denoisers", "convex-potential drunet small-drunet"),
-        ("priors", ""),
+        ("denoisers", "convex-potential drunet ridge-prox small-drunet"),
+        ("priors", "ridge-regulariser"),
         ("physics", "channelwise-blur"),
     ],
 )
@@ -111,13 +111,14 @@ def test_a_collision_names_both_distributions_and_the_way_out() -> None:
     assert plugins.names("priors") == [
         "deq-plugin-colliding:ridge",
         "deq-plugin-example:ridge",
+        "ridge-regulariser",
     ]
     with pytest.raises(ValueError, match="Say which") as caught:
         plugins.load("priors", "ridge")
     message = str(caught.value)
     for part in ("deq-plugin-example 1.2", "deq-plugin-colliding 0.3"):
         assert part in message
-    for choice in plugins.names("priors"):
+    for choice in ("deq-plugin-colliding:ridge", "deq-plugin-example:ridge"):
         assert repr(choice) in message
 
 

@@ -6,4 +6,6 @@ from .convex_potential_denoiser import (
 from .convex_potential_layer import ConvexPotentialLayer as ConvexPotentialLayer
 from .gradient_step_drunet import gradient_step_drunet as gradient_step_drunet
 from .pretrained_drunet import pretrained_drunet as pretrained_drunet
+from .ridge_prox_denoiser import RidgeProxDenoiser as RidgeProxDenoiser
+from .ridge_regulariser import RidgeRegulariser as RidgeRegulariser
 from .small_drunet import SmallDRUNet as SmallDRUNet

@@ -4,6 +4,7 @@ from .equilibrium import Equilibrium, ReTune
 from .gradient_step_pgd import GradientStepPGD
 from .optimizers import ADMM, DRS, FISTA, GD, HQS, MD, PDCP, PGD, PMD
 from .ridge_l2 import RidgeL2
+from .smooth_prox import smooth_prox, smooth_prox_error
 
 __all__ = [
     "ADMM",
@@ -19,4 +20,6 @@ __all__ = [
     "GradientStepPGD",
     "ReTune",
     "RidgeL2",
+    "smooth_prox",
+    "smooth_prox_error",
 ]
