@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import deepinv_equilibrium
+import deepinv_equilibrium as deq
 
 ROOT = Path(__file__).parents[1]
 GUIDE = sorted((ROOT / "docs" / "user_guide").glob("*.rst"))
@@ -28,7 +29,7 @@ def test_readme_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # Trainer writes its checkpoints here
-    (example,) = re.findall(
+    example, certified = re.findall(
         r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
     )
     for long, short in (
@@ -49,7 +50,16 @@ def test_readme_example(
     assert isinstance(physics, dinv.physics.LinearPhysics)
     psnr = dinv.metric.PSNR()
     assert psnr(x_hat, x).item() > psnr(physics.A(x), x).item()
-    assert "COMPLETED" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "COMPLETED" in printed
+    assert "a SmallDRUNet cannot be certified" in " ".join(printed.split())
+
+    # It goes on with the physics of the first.
+    exec(compile(certified, "README.md", "exec"), names)
+    certificate = names["certificate"]
+    assert isinstance(certificate, deq.certificates.Certificate)
+    assert certificate.contracts
+    assert capsys.readouterr().out.count("certified") == 2
 
 
 @pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)

@@ -155,7 +155,11 @@ def _read(name: str, grey: bool) -> Tensor:
     if photo.ndim == 2:
         return photo.expand(1 if grey else 3, -1, -1)
     photo = photo.permute(2, 0, 1).contiguous()
-    return torch.einsum("c,chw->hw", torch.tensor(LUMA), photo)[None] if grey else photo
+    return (
+        torch.einsum("c,chw->hw", photo.new_tensor(LUMA), photo)[None]
+        if grey
+        else photo
+    )
 
 
 def _scikit_image_data() -> ModuleType:
