@@ -87,7 +87,7 @@ class RidgeRegulariser(Prior):
     >>> prior.grad(torch.rand(2, 1, 20, 30), 0.1).shape
     torch.Size([2, 1, 20, 30])
     >>> print(prior.gradient_bounds().upper)
-    <= 60 (certified: filters of norm 1, times L = 60)
+    <= 59.9998 (certified: filters of norm 1, times L = 60)
     """
 
     def __init__(
