@@ -272,3 +272,18 @@ def test_the_certified_rate_is_near_the_norm_of_the_jacobian() -> None:
     jacobian = torch.autograd.functional.jacobian(step, solution)
     norm = torch.linalg.matrix_norm(jacobian.reshape(32**2, 32**2), 2).item()
     assert norm <= rate.value <= 1.1 * norm
+
+
+def test_its_certified_rate_makes_a_safeguarded_solver() -> None:
+    img_size = (1, 24, 24)
+    kernel = dinv.physics.functional.gaussian_blur(sigma=(1.0, 1.0))
+    physics = dinv.physics.BlurFFT(img_size, filter=kernel)
+    denoiser = ConvexPotentialDenoiser(1, contraction=0.99)
+    rate = deq.certify(certified_deq_pgd(denoiser), physics, img_size).rate
+    solver = deq.Safeguarded(deq.Anderson(), rate, rtol=1e-5)
+    model = certified_deq_pgd(denoiser, solver=solver)
+    y = physics.A(torch.rand(2, *img_size, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        model(y, physics)
+    assert model.solution.converged.all()
+    assert (model.solution.evaluations < solver.evaluations_to(1e-5)).all()
