@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from deepinv.physics import Physics
-from torch import nn
+from torch import Tensor, nn
 
+from ..fixed_points import Solution, State
 from .bound import Bound, Kind, outward
 from .contraction import Contraction, Term
 from .fingerprint import differences, fingerprint
@@ -17,7 +19,6 @@ from .fingerprint import differences, fingerprint
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..fixed_points import Solution
     from .gradient_error import GradientError
     from .plan import Plan
 
@@ -28,9 +29,10 @@ class Certificate:
     What :func:`certify <deepinv_equilibrium.certify>` returns. ``print`` it for a
     report.
 
-    It holds for the weights, step sizes and operator that it was made for:
-    :meth:`check` says when one of them has changed, and so does every method that takes
-    the model. It keeps digests of them, not the model.
+    It holds for the weights, step sizes, operator and image size that it was made for:
+    :meth:`check` says when one of the first three has changed, and so does every method
+    that takes the model; measurements and solutions of another size are refused. It
+    keeps digests, not the model.
 
     :param Contraction contraction: what the model says of its contraction.
     :param str model: name of the model's class.
@@ -99,7 +101,7 @@ class Certificate:
         rate = self.rate.value
         if not rate < 1:
             raise ValueError(
-                f"no contraction is known, so no number of steps: {self._rate_text()}."
+                f"no number of steps: the rate is not below 1 ({self._rate_text()})."
             )
         if rate <= factor:
             return 1
@@ -145,12 +147,13 @@ class Certificate:
         :param Callable loss: the loss of the reconstruction.
         :param options: further arguments of that function.
         :return: the bounds, each with its kind.
-        :raises ValueError: if the certificate does not hold for the model, or its norm
-            is not that of the solver's state.
+        :raises TypeError: if ``physics`` is none.
+        :raises ValueError: if the certificate does not hold for the model or the size
+            of the image, or its norm is not that of the solver's state.
         """
         from .gradient_error import gradient_error
 
-        self._require_state_norm(model, physics)
+        self._require_problem(model, y, physics)
         return gradient_error(self, model, y, physics, loss, **options)
 
     def plan(
@@ -173,12 +176,13 @@ class Certificate:
         :param float tol: the tolerance.
         :param options: further arguments of that function.
         :return: the plan, ``layers, restarts = plan``.
-        :raises ValueError: if the certificate does not hold for the model, or its norm
-            is not that of the solver's state.
+        :raises TypeError: if ``physics`` is none.
+        :raises ValueError: if the certificate does not hold for the model or the size
+            of the image, or its norm is not that of the solver's state.
         """
         from .plan import plan
 
-        self._require_state_norm(model, physics)
+        self._require_problem(model, y, physics)
         return plan(self, model, y, physics, loss, tol, **options)
 
     def plot(self, solution: Solution) -> Figure:
@@ -189,20 +193,43 @@ class Certificate:
         :param Solution solution: a solution, such as ``model.solution``.
         :return: the figure.
         :raises ImportError: if matplotlib is not installed.
-        :raises ValueError: if the rate is not below 1.
+        :raises TypeError: if it is no solution.
+        :raises ValueError: if the rate is not below 1, or the images are of another
+            size than the certificate's.
         """
         from .certificate_plot import plot_envelope
 
+        if not isinstance(solution, Solution):
+            raise TypeError(
+                "solution must be a Solution, such as model.solution, got "
+                f"{type(solution).__name__}."
+            )
+        self._require_size(solution.x)
         return plot_envelope(self, solution)
 
-    def _require_state_norm(self, model: nn.Module, physics: Physics) -> None:
+    def _require_size(self, state: State) -> None:
+        image = state if isinstance(state, Tensor) else state[0]
+        if tuple(image.shape[1:]) != self.img_size:
+            raise ValueError(
+                f"this certificate is for images of size {self.img_size}, got "
+                f"{tuple(image.shape[1:])}: certify the model at that size."
+            )
+
+    def _require_problem(self, model: Any, y: Any, physics: Physics) -> None:
+        if not isinstance(physics, Physics):
+            raise TypeError(
+                "the arguments are (model, y, physics, loss): physics must be a "
+                f"deepinv Physics, got {type(physics).__name__}."
+            )
         self.check(model, physics)
         if not self.contraction.in_state:
             raise ValueError(
                 f"the rate holds in the {self.norm}, and not in the state of the "
-                "solver, in which errors of gradients are bounded; for ADMM take DRS, "
-                "which makes the same iterations."
+                "solver, in which errors of gradients are bounded; take PGD."
             )
+        with torch.no_grad():
+            _, start = model.fixed_point_problem(y, physics)
+        self._require_size(start)
 
     def _rate_text(self) -> str:
         from .certificate_report import rate_text

@@ -37,8 +37,7 @@ def plot_envelope(certificate: Certificate, solution: Solution) -> Figure:
     rate = certificate.rate
     if not rate.value < 1:
         raise ValueError(
-            "there is no envelope to plot, because no contraction is known: "
-            f"{rate.source}."
+            f"there is no envelope to plot: the rate is not below 1, {rate}."
         )
     history = solution.absolute_history.double().cpu()
     steps = torch.arange(len(history), dtype=torch.float64)

@@ -38,10 +38,10 @@ def report(certificate: Certificate) -> str:
     ]
     for note in certificate.contraction.notes:
         lines += _wrapped("note", note)
-    lines.append(
-        f"deepinv_equilibrium {certificate.version}; holds for these weights, step "
-        "sizes and operator only"
+    lines += _wrapped(
+        "holds for", "these weights, step sizes and operator, and this image size only"
     )
+    lines.append(f"deepinv_equilibrium {certificate.version}")
     return "\n".join(lines)
 
 

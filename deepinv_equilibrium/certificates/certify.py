@@ -53,6 +53,10 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
     :raises ValueError: if ``img_size`` is not positive integers, or the model was built
         without ``DEQ``.
     """
+    if not isinstance(img_size, Sequence):
+        raise TypeError(
+            f"img_size must be (C, H, W), the size of an image, got {img_size!r}."
+        )
     size = tuple(img_size)
     if not size or not all(type(n) is int and n > 0 for n in size):
         raise ValueError(f"img_size must be positive integers, got {img_size!r}.")
@@ -63,8 +67,9 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
     if not callable(getattr(model, "contraction", None)):
         raise TypeError(
             f"{type(model).__name__} does not say how it contracts; certify an "
-            "optimiser of deepinv_equilibrium.optim, or give the model a method "
-            "contraction(physics, img_size) that returns a Contraction."
+            "optimiser of deepinv_equilibrium.optim with DEQ=Equilibrium(), or "
+            "give the model a method contraction(physics, img_size) that returns a "
+            "Contraction."
         )
     contraction = model.contraction(physics, size)
     if not isinstance(contraction, Contraction):

@@ -57,7 +57,9 @@ def test_residuals_lie_under_the_envelope(algorithm: str) -> None:
 
 def test_no_envelope_without_a_contraction() -> None:
     model, certificate = solved(stepsize=5.0)
-    with pytest.raises(ValueError, match="no contraction is known"):
+    with pytest.raises(
+        ValueError, match="no envelope to plot: the rate is not below 1"
+    ):
         certificate.plot(model.solution)
 
 

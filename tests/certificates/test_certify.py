@@ -71,7 +71,7 @@ def test_steps_to_a_factor_are_enough_and_the_fewest(
 def test_no_steps_without_a_contraction(rate: float) -> None:
     certificate = certificate_of(Bound(rate, source="because"))
     assert not certificate.contracts
-    with pytest.raises(ValueError, match=r"no contraction is known.*because"):
+    with pytest.raises(ValueError, match=r"the rate is not below 1.*because"):
         certificate.steps_to(0.1)
 
 
@@ -196,7 +196,7 @@ def test_gradient_errors_need_the_norm_of_the_state() -> None:
     model = StatedModel(Contraction(Bound(0.5), "l2 norm of x + z", in_state=False))
     physics = dinv.physics.Denoising()
     certificate = certify(model, physics, IMAGE)
-    with pytest.raises(ValueError, match=r"x \+ z.*DRS"):
+    with pytest.raises(ValueError, match=r"x \+ z.*PGD"):
         certificate.gradient_error(model, torch.ones(1), physics, torch.sum)
 
 
@@ -242,3 +242,30 @@ def test_it_is_a_value() -> None:
 def test_what_is_not_proved_has_no_kind() -> None:
     assert certificate_of(Bound(0.5)).kind is Kind.CERTIFIED
     assert certificate_of(Bound(math.inf, source="a DRUNet")).kind is None
+
+
+def test_images_of_another_size_are_refused() -> None:
+    model, physics = pgd(), dinv.physics.Denoising()
+    certificate = certify(model, physics, IMAGE)
+    y = torch.rand(2, 1, 8, 8)
+    loss = deq.certificates.SquaredError(y)
+    model(y, physics)
+    for use in (
+        lambda: certificate.gradient_error(model, y, physics, loss),
+        lambda: certificate.plan(model, y, physics, loss, 0.1),
+        lambda: certificate.plot(model.solution),
+    ):
+        with pytest.raises(ValueError, match=r"\(1, 6, 6\), got \(1, 8, 8\)"):
+            use()
+
+
+def test_arguments_in_the_wrong_place_are_named() -> None:
+    model, physics = pgd(), dinv.physics.Denoising()
+    certificate = certify(model, physics, IMAGE)
+    y = torch.rand(2, *IMAGE)
+    with pytest.raises(TypeError, match=r"\(model, y, physics, loss\).*got Tensor"):
+        certificate.gradient_error(model, physics, y, torch.sum)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be a Solution"):
+        certificate.plot(y)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="img_size"):
+        certify(model, physics, 6)  # type: ignore[arg-type]
