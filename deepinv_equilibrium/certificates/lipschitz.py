@@ -9,6 +9,7 @@ from torch import nn
 
 from .bound import Bound
 from .declaration import refuse_changed
+from .image_size import require_image_size
 from .lipschitz_registry import find_rule
 from .uncertifiable_module import UncertifiableModule
 
@@ -45,14 +46,13 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
         how it was obtained.
     :raises UncertifiableModule: if a module within is unknown, random, in train mode
         where that matters, or has forward hooks; the error names it.
-    :raises TypeError: if ``module`` is no module, or its rule returns no upper bound.
-    :raises ValueError: if ``img_size`` does not hold positive integers.
+    :raises TypeError: if ``module`` is no module, ``img_size`` is no sequence, or the
+        module's rule returns no upper bound.
+    :raises ValueError: if ``img_size`` does not hold one to four positive integers.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {module!r}.")
-    size = None if img_size is None else tuple(img_size)
-    if size is not None and not all(isinstance(n, int) and n > 0 for n in size):
-        raise ValueError(f"img_size must hold positive integers, got {img_size!r}.")
+    size = None if img_size is None else require_image_size(img_size)
     try:
         refuse_changed(module)
         bound = find_rule(module)(module, size)

@@ -11,6 +11,7 @@ from deepinv.physics import LinearPhysics
 
 from .bound import Bound, Interval
 from .double_precision import double_copy
+from .image_size import require_image_size
 from .lanczos import largest_eigenvalue
 from .linear_operator import LinearOperator
 from .spectrum_registry import find_rule
@@ -59,20 +60,16 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
     :raises AdjointMismatch: if ``A_adjoint`` is not the transpose of ``A``, found by
         dot products of random pairs.
     :raises UncertifiablePhysics: if the operator fails on such an image.
-    :raises TypeError: if the physics is not linear, or its rule returns no Interval.
-    :raises ValueError: if ``img_size`` does not hold positive integers.
+    :raises TypeError: if the physics is not linear, ``img_size`` is no sequence, or the
+        rule of the physics returns no Interval.
+    :raises ValueError: if ``img_size`` does not hold one to four positive integers.
     """
     if not isinstance(physics, LinearPhysics):
         raise TypeError(
             f"physics must be a LinearPhysics, got a {type(physics).__name__}: only a "
             "linear operator has a spectrum."
         )
-    size = tuple(img_size)
-    if not size or not all(isinstance(n, int) and n > 0 for n in size):
-        raise ValueError(
-            f"img_size must hold positive integers, (C, H, W) without the batch, got "
-            f"{img_size!r}."
-        )
+    size = require_image_size(img_size)
     operator = _checked_operator(physics, size)
     rule = find_rule(physics)
     interval = None if rule is None else rule(operator.physics, size)

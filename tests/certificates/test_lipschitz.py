@@ -236,6 +236,8 @@ def test_bad_arguments_are_named() -> None:
     for img_size in ((1, 0), (1, 2.5)):
         with pytest.raises(ValueError, match="img_size must hold positive integers"):
             deq.lipschitz(nn.ReLU(), img_size)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"x\.shape\[1:\], got a Tensor\.$"):
+        deq.lipschitz(nn.ReLU(), torch.zeros(1, 1, 4, 4))  # type: ignore[arg-type]
 
 
 def test_what_deepinv_composes_is_refused_by_name() -> None:

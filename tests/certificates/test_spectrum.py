@@ -73,6 +73,7 @@ def test_gradients_noise_and_precision_of_the_physics_are_left_alone():
         (Haze(), (1, 4, 4), TypeError, "LinearPhysics, got a Haze"),
         (Denoising(), (1, 0, 4), ValueError, "img_size must hold positive integers"),
         (Denoising(), (), ValueError, "img_size must hold positive integers"),
+        (Denoising(), 32, TypeError, r"img_size must be a tuple \(C, H, W\).*got 32"),
         (Blur(), (1, 4, 4), UncertifiablePhysics, "self.filter is None"),
         (
             Inpainting(img_size=(1, 4, 4), mask=torch.ones(1, 4, 4)),
