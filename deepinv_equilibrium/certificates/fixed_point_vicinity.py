@@ -70,6 +70,11 @@ class FixedPointVicinity:
         return self.beta * self._cotangents[0] / (1 - self.rate.value)
 
     @property
+    def gradient_norm(self) -> float:
+        """The norm of the gradient, by the longest series that was asked for."""
+        return self.jacobians.gradient_norm(self.x, self._sum)
+
+    @property
     def terms(self) -> list[Bound]:
         """What the bounds rest on."""
         return [

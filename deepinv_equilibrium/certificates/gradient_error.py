@@ -19,7 +19,7 @@ from .gradient_bounds import (
 )
 from .gradient_terms import GradientTerms
 from .recorded_gradient import EquilibriumModel, RecordedGradient, record_gradient
-from .smooth_loss import Loss, SquaredError
+from .smooth_loss import Loss, SquaredError, require_loss
 from .step_constants import StepConstants
 
 
@@ -66,9 +66,11 @@ class GradientError:
         return float(torch.stack([g.double().norm() for g in self.gradient]).norm())
 
     def __str__(self) -> str:
+        error, norm = self.a_posteriori, self.gradient_norm
+        vain = error.value > norm and not error.is_vacuous
         lines = [
-            f"gradient of norm {self.gradient_norm:.3e}",
-            f"its error {self.a_posteriori}",
+            f"gradient of norm {norm:.3e}",
+            f"its error {error}" + ", larger than the gradient itself" * vain,
             f"  from the adjoint {self.from_adjoint}",
             f"  from the fixed point {self.from_forward}",
         ]
@@ -127,6 +129,7 @@ def gradient_error(
     :raises ValueError: if the model solves no fixed point or learns nothing, its state
         is not the image, or the loss is no scalar.
     """
+    require_loss(loss)
     record = record_gradient(model, y, physics, loss)
     terms = GradientTerms.of(certificate.rate, record, loss, constants)
     return GradientError(

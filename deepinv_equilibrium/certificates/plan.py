@@ -15,7 +15,7 @@ from .bound import Bound, Kind, derived
 from .fixed_point_vicinity import LARGEST_BUDGET, FixedPointVicinity
 from .gradient_error import HasRate
 from .recorded_gradient import EquilibriumModel, image_problem, trained_parameters
-from .smooth_loss import Loss
+from .smooth_loss import Loss, require_loss
 from .step_constants import StepConstants
 from .step_jacobians import StepJacobians
 
@@ -25,19 +25,25 @@ BACKWARD_COST = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """
+    r"""
     Layers and restarts, ``layers, restarts = plan(...)``, as ``ReTune`` takes them.
 
     :param int layers: iterations in a block.
     :param int restarts: applications of the block.
     :param Bound error: of the gradient, absolute; certified or estimated.
-    :param float tolerance: what it was asked to be at most, absolute.
+    :param float tolerance: what it was asked to be at most, absolute:
+        :math:`\varepsilon a`.
+    :param float scale: :math:`a`, to which :math:`\varepsilon` is relative.
+    :param float gradient_norm: of the gradient near the fixed point, as it was
+        computed; far below :math:`a` where the rate is near 1.
     """
 
     layers: int
     restarts: int
     error: Bound
     tolerance: float
+    scale: float
+    gradient_norm: float
 
     def __iter__(self) -> Iterator[int]:
         return iter((self.layers, self.restarts))
@@ -48,9 +54,14 @@ class Plan:
         return self.error.kind
 
     def __str__(self) -> str:
+        vain = self.error.value > self.gradient_norm
         return (
             f"layers={self.layers}, restarts={self.restarts}: error of the gradient "
-            f"{self.error}, asked for at most {self.tolerance:.3e}"
+            f"{self.error}{', larger than the gradient itself' * vain}\n"
+            f"  asked for at most {self.tolerance:.3e} = "
+            f"{self.tolerance / self.scale:.3g} a\n"
+            f"  a = beta ||grad l|| / (1 - rho) = {self.scale:.3e}\n"
+            f"  norm of the gradient {self.gradient_norm:.3e}"
         )
 
 
@@ -111,6 +122,7 @@ def plan(
             f"a plan needs a rate below 1, and that of the certificate is {rate}."
         )
     require_number("tol", tol)
+    require_loss(loss)
     with torch.enable_grad():
         step, x0 = image_problem(model, y, physics)
     floor = 8 * torch.finfo(x0.dtype).eps / (1 - rate.value)
@@ -133,6 +145,8 @@ def plan(
         restarts,
         derived(around.error(layers, restarts), around.terms, "of ReTune's gradient"),
         tol * around.scale,
+        around.scale,
+        around.gradient_norm,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .bound import Bound, outward
 
@@ -31,6 +32,7 @@ class SmoothLoss:
     :param Callable loss: :math:`\ell`, from a batch to a scalar.
     :param Bound smoothness: :math:`L_\ell`; ``Bound(value, source="...")`` where it is
         proved.
+    :raises TypeError: if the loss does not take the reconstruction only.
     :raises ValueError: if ``smoothness`` is a lower bound.
     """
 
@@ -38,6 +40,7 @@ class SmoothLoss:
     smoothness: Bound
 
     def __post_init__(self) -> None:
+        require_loss(self.loss)
         if self.smoothness.is_lower:
             raise ValueError(
                 f"smoothness must bound from above, got {self.smoothness}."
@@ -68,6 +71,35 @@ class SquaredError(SmoothLoss):
 
         super().__init__(
             squared_error, Bound(outward(2 * weight), source="squared error")
+        )
+
+
+def require_loss(loss: Any) -> None:
+    r"""
+    Refuse what is not called with the reconstruction only.
+
+    :param Callable loss: what was given as a loss.
+    :raises TypeError: if it cannot be called with one argument, as deepinv's losses and
+        those of ``torch.nn``, which also take the target.
+    """
+    takes_one = callable(loss)
+    try:
+        # Modules and their __call__ take anything; what forward takes is meant.
+        called = loss.forward if isinstance(loss, nn.Module) else loss
+        parameters = inspect.signature(called)
+    except (TypeError, ValueError):
+        pass  # no callable, or one that does not tell its parameters
+    else:
+        try:
+            parameters.bind(None)
+        except TypeError:
+            takes_one = False
+    if not takes_one:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise TypeError(
+            "loss must take the reconstruction only and return a scalar, got "
+            f"{name}. Use deepinv_equilibrium.certificates.SquaredError(x), whose "
+            "smoothness is known, or lambda x_hat: ... of a loss that takes the target."
         )
 
 

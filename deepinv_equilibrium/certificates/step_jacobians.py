@@ -81,6 +81,16 @@ class StepJacobians:
                 columns.append(zero if column is None else column)
         return torch.stack([c.detach().flatten(1).double() for c in columns], dim=2)
 
+    def gradient_norm(self, x: Tensor, cotangent: Tensor) -> float:
+        r"""
+        :param torch.Tensor x: a state.
+        :param torch.Tensor cotangent: :math:`c`, of its shape.
+        :return: :math:`\|B(x)^\top c\|`, of the batch.
+        """
+        gradients = self._gradients(self._value(x.detach()), cotangent)
+        norms = [float(g.double().norm()) for g in gradients if g is not None]
+        return math.hypot(*norms)
+
     def parameter_norms(self, x: Tensor) -> Tensor:
         r"""
         :param torch.Tensor x: a state.

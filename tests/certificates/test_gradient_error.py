@@ -113,6 +113,23 @@ def test_bound_is_tight_for_one_dimension_and_jacobian_free_at_the_fixed_point()
     assert result.a_priori["Lemma 1"].value == pytest.approx(error, rel=1e-8)
 
 
+def test_a_bound_larger_than_the_gradient_says_so() -> None:
+    said = set()
+    for seed in range(12):
+        model = KnownModel(seed, CONFIGURATIONS["JFB" if seed % 2 else "implicit"]())
+        result = evaluate(model, SquaredError(model.target))
+        vain = result.a_posteriori.value > result.gradient_norm
+        assert ("larger than the gradient itself" in str(result)) == vain
+        said.add(vain)
+    assert said == {True, False}
+
+
+def test_a_loss_of_the_target_too_is_refused() -> None:
+    model = KnownModel(0, CONFIGURATIONS["JFB"]())
+    with pytest.raises(TypeError, match="the reconstruction only"):
+        evaluate(model, nn.MSELoss())
+
+
 def test_a_loss_may_couple_the_samples() -> None:
     for seed in range(40):
         model = KnownModel(seed, CONFIGURATIONS["ReTune(4, 2)"]())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,32 @@ def test_a_plan_unpacks_and_says_what_it_rests_on() -> None:
     assert estimated.kind is Kind.ESTIMATED
 
 
+def test_a_plan_says_what_its_tolerance_is_relative_to() -> None:
+    said = set()
+    for seed in range(6):
+        for tol in (0.9, 1e-3):
+            model = KnownModel(seed, deq.Equilibrium())
+            loss = SquaredError(model.target)
+            planned = make(model, loss, tol)
+            exact = float(model.exact_gradient(loss).norm())
+            assert planned.gradient_norm == pytest.approx(exact, abs=planned.tolerance)
+            assert planned.gradient_norm <= planned.scale
+            assert planned.tolerance == tol * planned.scale
+            text = str(planned)
+            assert f"= {tol:g} a\n" in text
+            assert f"a = beta ||grad l|| / (1 - rho) = {planned.scale:.3e}" in text
+            assert f"norm of the gradient {planned.gradient_norm:.3e}" in text
+            vain = planned.error.value > planned.gradient_norm
+            assert ("larger than the gradient itself" in text) == vain
+            said.add(vain)
+    assert said == {True, False}
+
+
+def test_a_loss_of_the_target_too_is_refused() -> None:
+    with pytest.raises(TypeError, match="the reconstruction only"):
+        make(KnownModel(0, deq.Equilibrium()), torch.nn.MSELoss(), 1e-2)
+
+
 def test_the_tolerance_does_not_depend_on_the_scale_of_the_loss() -> None:
     model = KnownModel(0, deq.Equilibrium())
     plans = {
@@ -88,7 +115,7 @@ def test_one_restart_less_would_miss(tol: float) -> None:
         (planned.layers - 1, planned.restarts),
     ):
         if layers and restarts:
-            less = Plan(layers, restarts, planned.error, planned.tolerance)
+            less = replace(planned, layers=layers, restarts=restarts)
             assert retune_error(model, loss, less) > planned.tolerance
 
 

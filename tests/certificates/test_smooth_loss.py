@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import deepinv as dinv
 import pytest
 import torch
 
 from deepinv_equilibrium.certificates import Bound, SmoothLoss, SquaredError
-from deepinv_equilibrium.certificates.smooth_loss import loss_gradient
+from deepinv_equilibrium.certificates.smooth_loss import loss_gradient, require_loss
 
 
 @pytest.mark.parametrize("weight", [0.5, 1.0, 1e-6, 1e6])
@@ -43,3 +44,25 @@ def test_bad_losses_are_refused() -> None:
         loss_gradient(lambda z: 1.0, torch.zeros(2))  # type: ignore[arg-type,return-value]
     with pytest.raises(ValueError, match="does not depend"):
         loss_gradient(lambda z: torch.ones(()), torch.zeros(2))
+
+
+class OneArgument(torch.nn.Module):
+    def forward(self, x: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
+        return weight * x.sum()
+
+
+def test_losses_of_the_reconstruction_only_are_taken() -> None:
+    for loss in (OneArgument(), torch.sum, SquaredError(torch.zeros(1)), torch.norm):
+        require_loss(loss)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [dinv.loss.SupLoss(), torch.nn.MSELoss(), torch.nn.functional.mse_loss, 3.0, None],
+)
+def test_losses_that_take_the_target_are_refused(loss: object) -> None:
+    match = r"loss must take the reconstruction only and return a scalar.*SquaredError"
+    with pytest.raises(TypeError, match=match):
+        require_loss(loss)
+    with pytest.raises(TypeError, match=match):
+        SmoothLoss(loss, Bound(1.0))  # type: ignore[arg-type]
