@@ -48,12 +48,7 @@ def bind(
     :return: the arguments that were given, by name.
     :raises TypeError: if an argument is unknown or given twice.
     """
-    for name in kwargs:
-        if name not in signature.parameters:
-            known = list(signature.parameters)
-            raise TypeError(
-                f"{type(self).__name__} takes no argument {name!r}{_hint(name, known)}"
-            )
+    refuse_unknown(type(self).__name__, kwargs, signature.parameters)
     given = dict(signature.bind(*args, **kwargs).arguments)
     if isinstance(given.get("trainable_params"), str):
         raise TypeError(
@@ -78,6 +73,21 @@ def bind(
         if given.get(name) is not None:
             given[name] = _as_layers(given[name])
     return given
+
+
+def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    r"""
+    Refuse arguments that are not taken.
+
+    :param str what: what takes them, for the message.
+    :param list given: names of the arguments.
+    :param list known: names that are taken.
+    :raises TypeError: if a name is unknown.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{what} takes no argument {name!r}{_hint(name, known)}")
 
 
 def check_layers(what: Mapping[str, Any], layers: int) -> None:

@@ -9,7 +9,8 @@ the denoiser, ``sigma_denoiser=0.03``, a step size, and ``trainable_params=["ste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..certificates import lipschitz
 from ..fixed_points.adjoints import Adjoint, Implicit
 from ..fixed_points.failures import OnFailure
 from ..fixed_points.solvers import Anderson, FixedPointSolver
+from .arguments import refuse_unknown
 from .equilibrium import Equilibrium, ReTune
 from .equilibrium_optim import EquilibriumOptim
 from .optimizers import ADMM, DRS, GD, HQS, PDCP, PGD
@@ -67,7 +69,7 @@ def retune_pgd(
         range.
     """
     configuration = ReTune(layers, restarts, rtol, on_failure)
-    return _plug_and_play(PGD, PnP, denoiser, configuration, arguments)
+    return _plug_and_play(retune_pgd, PGD, PnP, denoiser, configuration, arguments)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class EquilibriumPreset:
             solver, adjoint, layers=layers, on_failure=on_failure
         )
         return _plug_and_play(
+            self,
             self.optimizer,
             self.prior,
             denoiser,
@@ -189,8 +192,10 @@ def certified_deq_pgd(
             "ConvexPotentialDenoiser(contraction=0.99)."
         )
     configuration = Equilibrium(solver, adjoint, layers=layers, on_failure=on_failure)
-    defaults = {"trainable_params": ["g_param"]}
-    return _plug_and_play(PGD, PnP, denoiser, configuration, defaults | arguments)
+    arguments = {"trainable_params": ["g_param"], **arguments}
+    return _plug_and_play(
+        certified_deq_pgd, PGD, PnP, denoiser, configuration, arguments
+    )
 
 
 #: Regularisation by denoising:
@@ -220,12 +225,22 @@ deq_pdcp = EquilibriumPreset(PDCP, steps={"stepsize_dual": 0.9})
 
 
 def _plug_and_play(
+    preset: Callable[..., EquilibriumOptim],
     optimizer: type[EquilibriumOptim],
     prior: type[Prior],
     denoiser: Denoiser | str,
     configuration: Equilibrium | ReTune,
     arguments: Mapping[str, Any],
 ) -> EquilibriumOptim:
+    own = [
+        name
+        for name, parameter in inspect.signature(preset).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    rest = set(inspect.signature(optimizer).parameters) - {*own, "prior", "DEQ"}
+    refuse_unknown(
+        f"the preset of {optimizer.__name__}", arguments, [*own, *sorted(rest)]
+    )
     defaults = {
         "data_fidelity": L2(),
         "sigma_denoiser": 0.03,

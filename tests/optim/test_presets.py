@@ -144,8 +144,26 @@ def test_a_bad_denoiser_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_unknown_argument_is_named(name: str) -> None:
-    with pytest.raises(TypeError, match="stepsiz"):
+    with pytest.raises(TypeError, match=r"'stepsiz'; did you mean 'stepsize'"):
         plugins.create("reconstructors", name, denoiser=Wiener(), stepsiz=1.0)
+
+
+@pytest.mark.parametrize("name", [*EQUILIBRIA, "certified-deq-pgd"])
+def test_the_arguments_of_the_preset_are_among_the_known(name: str) -> None:
+    denoiser = contractive(contraction=0.9)
+    with pytest.raises(TypeError, match=r"'sovler'; did you mean 'solver'") as caught:
+        plugins.create("reconstructors", name, denoiser=denoiser, sovler=1)
+    known = str(caught.value).partition("It has: ")[2].rstrip(".").split(", ")
+    own = ["solver", "adjoint", "layers", "on_failure", "stepsize", "trainable_params"]
+    assert {*own} <= {*known}
+    assert len(known) == len({*known})
+    with pytest.raises(TypeError, match="takes no argument 'prior'"):
+        plugins.create("reconstructors", name, denoiser=denoiser, prior=None)
+
+
+def test_the_arguments_of_retune_are_among_the_known() -> None:
+    with pytest.raises(TypeError, match=r"'restart'; did you mean 'restarts'"):
+        plugins.create("reconstructors", "retune-pgd", denoiser=Wiener(), restart=3)
 
 
 def test_a_preset_is_trained_by_the_trainer() -> None:
