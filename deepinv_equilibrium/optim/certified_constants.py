@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from deepinv.optim import L2, RED, PnP, Prior, Tikhonov, ZeroPrior
+from deepinv.optim import L2, RED, PnP, Prior, Tikhonov, TVPrior, ZeroPrior
 from deepinv.optim.prior import L1Prior
 from deepinv.physics import LinearPhysics, Physics
 
@@ -21,6 +21,12 @@ from ..certificates.spectrum import spectrum
 from ..certificates.uncertifiable_module import UncertifiableModule
 from ..certificates.uncertifiable_physics import UncertifiablePhysics
 from .ridge_l2 import RidgeL2
+
+_KNOWN = (
+    "known are those of Tikhonov, L1Prior, ZeroPrior and PnP with a denoiser that "
+    "lipschitz certifies (ConvexPotentialDenoiser, RidgeProxDenoiser), and in GD the "
+    "gradients of Tikhonov, ZeroPrior, RidgeRegulariser and RED with such a denoiser"
+)
 
 
 def unproved(reason: str) -> Bound:
@@ -146,8 +152,11 @@ class ProxConstants:
         if type(prior) is L1Prior:
             one = Bound(1.0, source="soft thresholding is firmly nonexpansive")
             return ProxConstants(one, one, one)
-        reason = unproved(f"nothing is known of the proximal operator of {name}")
-        return ProxConstants(reason, unknown, unknown)
+        why = "nothing is known"
+        if type(prior).prox is TVPrior.prox:
+            why = "an iteration stopped early, which is not proved nonexpansive"
+        reason = f"proximal operator of {name}: {why}; {_KNOWN}"
+        return ProxConstants(unproved(reason), unknown, unknown)
 
     @staticmethod
     def of_denoiser(
@@ -234,7 +243,8 @@ class GradientConstants:
                 value, source=source
             )
             return GradientConstants(curvature=Interval(*ends))
-        return GradientConstants(unknown=f"nothing is known of the gradient of {name}")
+        reason = f"gradient of {name}: nothing is known; {_KNOWN}"
+        return GradientConstants(unknown=reason)
 
     @property
     def terms(self) -> tuple[Term, ...]:

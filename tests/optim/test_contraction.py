@@ -119,8 +119,14 @@ class WrongAdjoint(dinv.physics.Inpainting):
     ("arguments", "reason"),
     [
         ({"prior": dinv.optim.PnP(UnknownDenoiser())}, "UnknownDenoiser"),
-        ({"prior": dinv.optim.TVPrior()}, "proximal operator of TVPrior"),
-        ({"prior": dinv.optim.RED(UnknownDenoiser())}, "proximal operator of RED"),
+        (
+            {"prior": dinv.optim.TVPrior()},
+            "proximal operator of TVPrior: an iteration stopped early",
+        ),
+        (
+            {"prior": dinv.optim.RED(UnknownDenoiser())},
+            "proximal operator of RED: nothing is known; known are those of Tikhonov",
+        ),
         ({"data_fidelity": dinv.optim.PoissonLikelihood()}, "PoissonLikelihood"),
         ({"data_fidelity": Scaled()}, "Scaled"),
         ({"g_first": True}, "g_first"),
