@@ -11,6 +11,7 @@ from deepinv.physics import Physics
 
 from .certificate import Certificate, fingerprint_of
 from .contraction import Contraction
+from .image_size import require_image_size
 
 
 @torch.no_grad()
@@ -48,18 +49,12 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
     :param deepinv.physics.Physics physics: the physics.
     :param Sequence img_size: size :math:`(C, H, W)` of the images, without the batch.
     :return: the :class:`Certificate <deepinv_equilibrium.certificates.Certificate>`.
-    :raises TypeError: if the model does not say how it contracts, or ``physics`` is
-        none.
+    :raises TypeError: if ``img_size`` is no sequence, the model does not say how it
+        contracts, or ``physics`` is none.
     :raises ValueError: if ``img_size`` is not positive integers, or the model was built
         without ``DEQ``.
     """
-    if not isinstance(img_size, Sequence):
-        raise TypeError(
-            f"img_size must be (C, H, W), the size of an image, got {img_size!r}."
-        )
-    size = tuple(img_size)
-    if not size or not all(type(n) is int and n > 0 for n in size):
-        raise ValueError(f"img_size must be positive integers, got {img_size!r}.")
+    size = require_image_size(img_size)
     if not isinstance(physics, Physics):
         raise TypeError(
             f"physics must be a deepinv Physics, got {type(physics).__name__}."
