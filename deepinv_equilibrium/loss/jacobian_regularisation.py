@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,11 @@ from torch import Tensor
 
 from ..certificates.estimate_rate import fixed_point_problem, refuse_detached
 from ..certificates.state_jacobian import StateJacobian
+from ..fixed_points import State, Status, Step
+from ..fixed_points.adjoints.exclusion import (
+    annihilate_zero_cotangents,
+    finite_saved_tensors,
+)
 from ..fixed_points.solvers.base import require_count
 
 
@@ -32,6 +38,11 @@ class JacobianRegularisation(Loss):
 
     The penalty makes the rate smaller at the solutions it sees, and certifies nothing:
     :func:`estimate_rate <deepinv_equilibrium.estimate_rate>` says what was reached.
+
+    A sample whose solve ended ``NONFINITE`` has no Jacobian to penalise: its value is 0
+    and it adds nothing to any gradient. So it is where the square of the penalty
+    overflows (Adam squares gradients), as it may where a solve diverged. The solve has
+    warned of either. Other samples that failed are penalised where the solve left them.
 
     deepinv's :class:`deepinv.loss.JacobianSpectralNorm` asks for the output and the
     input of a function, and its ``Trainer`` hands losses neither. This one takes what
@@ -75,7 +86,7 @@ class JacobianRegularisation(Loss):
         :param deepinv.physics.Physics physics: its physics.
         :param model: the model that was just called on them, an optimiser of
             :mod:`deepinv_equilibrium.optim` with ``DEQ``.
-        :return: a tensor of shape :math:`(B,)`.
+        :return: a tensor of shape :math:`(B,)`, finite.
         :raises TypeError: if the model solves no fixed-point problem.
         :raises ValueError: if it has not been called on this measurement, or its step
             cannot be differentiated.
@@ -86,7 +97,8 @@ class JacobianRegularisation(Loss):
     def spectral_norm(self, y: Tensor, physics: Physics, model: Any) -> Tensor:
         r"""
         :math:`\|\partial f(\hat x)\|` of each sample, from below, with its gradient in
-        what the step closes over; arguments as in the call.
+        what the step closes over; 0, without a gradient, of a sample that has none or
+        whose squared penalty overflows. Arguments as in the call.
         """
         model = getattr(model, "module", model)  # of DistributedDataParallel
         step, _ = fixed_point_problem(model, y, physics)
@@ -98,17 +110,51 @@ class JacobianRegularisation(Loss):
                 f"size {len(y)}: call model(y, physics) first, and put losses that "
                 "call the model on other data behind this one."
             )
-        with torch.enable_grad():
-            jacobian = StateJacobian(step, solution.x)
+        excluded = torch.tensor(
+            [status is Status.NONFINITE for status in solution.status], device=y.device
+        )
+        while True:
+            norm = self._largest_singular_value(step, solution.x, excluded)
+            # What overflows is known only now, and is in the graph: record without it.
+            bad = ~torch.isfinite((self.weight * norm.detach().square()).square())
+            if not bool(bad.any()):
+                return norm
+            excluded = excluded | bad
+
+    def _largest_singular_value(self, step: Step, x: State, excluded: Tensor) -> Tensor:
+        some = bool(excluded.any())
+        with torch.enable_grad(), finite_saved_tensors() if some else nullcontext():
+            jacobian = StateJacobian(_constant_where(excluded, step), x)
+            if some:
+                annihilate_zero_cotangents((jacobian.value,))
             v = _unit(torch.randn_like(jacobian.x))
             for _ in range(self.power_steps):
                 u = _unit(jacobian.product(v).detach())
                 v = _unit(jacobian.adjoint(u).detach())
             # By now v is J^T u normalised: the value is |J^T u|, and its derivative
             # that of the singular value.
-            return (jacobian.adjoint(u, create_graph=True) * v).sum(dim=1)
+            norm = (jacobian.adjoint(u, create_graph=True) * v).sum(dim=1)
+        if some:  # the backward of the products has its own infinite derivatives
+            annihilate_zero_cotangents((norm,))
+        return norm
+
+
+def _constant_where(excluded: Tensor, step: Step) -> Step:
+    """The step, whose value is 0 whatever the state for the samples excluded."""
+    if not bool(excluded.any()):
+        return step
+
+    def mask(rows: Tensor) -> Tensor:
+        return torch.where(excluded.reshape(-1, *[1] * (rows.ndim - 1)), 0.0, rows)
+
+    def masked(state: State) -> State:
+        value = step(state)
+        return tuple(map(mask, value)) if isinstance(value, tuple) else mask(value)
+
+    return masked
 
 
 def _unit(rows: Tensor) -> Tensor:
     size = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / torch.where(size > 0, size, 1.0)
+    size = torch.where(torch.isfinite(size), size, torch.nan)  # x / inf would hide it
+    return rows / torch.where(size == 0, 1.0, size)

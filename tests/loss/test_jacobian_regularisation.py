@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,6 +102,61 @@ def test_below_the_target_nothing_is_asked() -> None:
     assert not gradient.any()
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e120, -1e200])
+@pytest.mark.parametrize("status", ["NONFINITE", "DIVERGED"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_sample_that_overflows_leaves_the_other_alone(
+    bad: float, status: str, place: int
+) -> None:
+    """Its roots have an infinite derivative besides, wherever they saturate."""
+
+    class Rooted(Model):
+        def fixed_point_problem(self, y: Tensor, physics: Any) -> Any:
+            def step(x: Tensor) -> Tensor:
+                z = x @ self.weight.mT
+                return torch.tanh(z) + z**3 + torch.relu(z).sqrt() * y + y
+
+            return step, self.solution.x
+
+    alone = Rooted(random_model(3).weight.detach(), random_model(3).solution.x[:1])
+    good = alone.solution.x
+    # Where the root of the good sample is 0, it is not differentiable: move it away.
+    with torch.no_grad():
+        alone.weight.abs_()
+    good.abs_()
+    states = good.repeat(2, 1)
+    states[place] = bad
+    pair = Rooted(alone.weight.detach().clone(), states)
+    statuses = [deq.Status.CONVERGED] * 2
+    statuses[place] = deq.Status[status]
+    pair.solution.status = tuple(statuses)
+    loss = JacobianRegularisation(target=0.1, power_steps=200)
+    expected = loss(None, None, torch.ones(1, 5, dtype=F64), PHYSICS, alone)
+    value = loss(None, None, torch.ones(2, 5, dtype=F64), PHYSICS, pair)
+    assert value[place] == 0
+    torch.testing.assert_close(value[1 - place], expected[0], rtol=1e-12, atol=0)
+    expected.sum().backward()
+    value.sum().backward()
+    assert alone.weight.grad is not None
+    assert bool(alone.weight.grad.any())
+    torch.testing.assert_close(pair.weight.grad, alone.weight.grad, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(("size", "counts"), [(1e9, True), (1e10, False)])
+def test_a_penalty_counts_as_long_as_adam_can_square_it(
+    size: float, counts: bool
+) -> None:
+    """In float32 the fourth power of the norm may be up to 3.4e38."""
+    model = Model(size * torch.eye(5), torch.zeros(2, 5))
+    optimizer = torch.optim.Adam(model.parameters())
+    value = JacobianRegularisation()(None, None, torch.zeros(2, 5), PHYSICS, model)
+    value.mean().backward()
+    optimizer.step()
+    assert (value > 0).tolist() == [counts] * 2
+    assert bool(torch.isfinite(model.weight).all())
+    assert bool(torch.isfinite(optimizer.state[model.weight]["exp_avg_sq"]).all())
+
+
 class Sharpener(dinv.models.Denoiser):
     """A residual network that expands until it is trained."""
 
@@ -180,6 +236,51 @@ def test_in_the_trainer_it_lowers_the_estimated_rate() -> None:
     assert estimated(with_penalty) < 0.85 * min(start, estimated(without))
     assert all(0 < rate < 2 for rate in trainer.eval_metrics_history["ObservedRate"])
     assert len(trainer.train_metrics_history["ObservedRate"]) == 8
+
+
+@pytest.mark.parametrize(("factor", "status"), [(2, "DIVERGED"), (16, "NONFINITE")])
+def test_a_failed_solve_leaves_the_weights_finite_in_the_trainer(
+    factor: float, status: str
+) -> None:
+    """An untrained DnCNN whose weights, enlarged, make the step expand."""
+    torch.manual_seed(0)
+    denoiser = dinv.models.DnCNN(
+        in_channels=1, out_channels=1, depth=20, nf=8, pretrained=None, device="cpu"
+    )
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.mul_(factor)
+    model = deq.optim.PGD(
+        data_fidelity=dinv.optim.L2(),
+        prior=dinv.optim.PnP(denoiser),
+        stepsize=0.5,
+        sigma_denoiser=0.05,
+        trainable_params=[],
+        DEQ=deq.Equilibrium(solver=deq.Picard(max_iter=500), on_failure="ignore"),
+    )
+    data = [{"x": x, "y": x} for x in torch.rand(2, 1, 8, 8)]
+    dinv.Trainer(
+        model=model,
+        physics=PHYSICS,
+        optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
+        train_dataloader=DataLoader(data, batch_size=2),
+        losses=[dinv.loss.SupLoss(), JacobianRegularisation(0.1)],
+        device="cpu",
+        save_path=None,
+        verbose=False,
+        show_progress_bar=False,
+        epochs=1,
+    ).train()
+    assert [s.name for s in model.solution.status] == [status] * 2
+    assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+    # The products tell as much as the status, also where only their norm overflows.
+    model.solution = replace(model.solution, status=(deq.Status.DIVERGED,) * 2)
+    model.zero_grad()
+    y = torch.stack([pair["y"] for pair in data])
+    JacobianRegularisation(0.1)(None, None, y, PHYSICS, model).sum().backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients  # the last bias is in no Jacobian
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
 def test_what_cannot_be_penalised_is_said() -> None:
