@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import deepinv as dinv
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
@@ -54,3 +55,30 @@ def test_cropping() -> None:
     assert norm(layer, (1, 2, 3)) ** 2 == pytest.approx(3)
     with pytest.raises(UncertifiableModule, match="crops"):
         deq.lipschitz(layer)
+
+
+def test_extension_to_a_multiple_of_eight_counts() -> None:
+    """deepinv's ``test_pad`` repeats the last row and column until the sizes are
+    multiples of 8, runs the network, and crops: a bound of the network is none of it.
+    """
+    network = nn.Conv2d(1, 1, 3, padding=1, bias=False).double()
+    nn.init.ones_(network.weight)
+    n = 5
+    padded = nn.Sequential(nn.ReplicationPad2d((0, 8 - n, 0, 8 - n)), network)
+    truth = norm(lambda x: padded(x)[..., :n, :n], (1, n, n))
+    assert truth > norm(network, (1, n, n))
+    assert truth <= deq.lipschitz(padded).value
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        dinv.models.DRUNet(1, 1, nc=(4, 4, 8, 8), nb=1, pretrained=None),
+        dinv.models.UNet(1, 1, scales=2),
+        dinv.models.Restormer(1, 1, dim=8, num_blocks=(1, 1, 1, 1), pretrained=None),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_networks_that_extend_the_image_are_refused(network: nn.Module) -> None:
+    with pytest.raises(UncertifiableModule, match=type(network).__name__):
+        deq.lipschitz(network.eval(), (1, 9, 9))
