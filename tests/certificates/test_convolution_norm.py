@@ -91,7 +91,7 @@ def layers(
 
 # Torch copies where it pads an even kernel to the same size.
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(layers(False, ("zeros", "replicate", "reflect", "circular")))
 def test_it_bounds_the_dense_norm_of_every_convolution(
     case: tuple[Any, tuple[int, ...]],

@@ -62,7 +62,7 @@ denoisers = st.builds(
 )
 
 
-@settings(max_examples=250, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True, deadline=None)
 @given(
     denoiser=denoisers,
     height=st.integers(1, 5),

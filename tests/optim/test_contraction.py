@@ -27,7 +27,7 @@ from .certified_models import (
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 10**9), scheme=st.sampled_from(SCHEMES))
 def test_no_step_expands_more_than_its_rate(seed: int, scheme: str) -> None:
     rng = random.Random(seed)

@@ -18,7 +18,7 @@ LAYERS = {
 }
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.data())
 def test_it_bounds_the_dense_norm(data: st.DataObject) -> None:
     dim = data.draw(st.sampled_from([1, 1, 2, 3]))

@@ -51,7 +51,7 @@ def windows(draw: st.DrawFn, pixels: int = 12) -> tuple[int, Any, tuple[int, ...
     return dim, options, (1, *axes(1, largest))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(windows(), st.booleans(), st.sampled_from([None, 2, -3]))
 def test_average(
     case: tuple[int, Any, tuple[int, ...]], include: bool, divisor: int | None

@@ -13,7 +13,7 @@ from deepinv_equilibrium.certificates import UncertifiableModule
 from ..dense_operator import norm
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data())
 def test_it_bounds_the_dense_norm(data: st.DataObject) -> None:
     dim = data.draw(st.integers(1, 3))

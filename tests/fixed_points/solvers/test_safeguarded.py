@@ -106,7 +106,7 @@ def test_a_tenth_of_the_proposals_corrupted(rate: float, seed: int) -> None:
     assert int(solution.evaluations.max()) < 400  # the honest ones still accelerate
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True, deadline=None)
 @given(
     rate=st.floats(0.05, 0.95),
     size=st.sampled_from([1e-3, 1.0, 1e3]),
