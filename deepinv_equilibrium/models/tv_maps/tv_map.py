@@ -1,0 +1,139 @@
+"""What maps to TV weights have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .positivity import Positivity, Softplus
+
+_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+class TVMap(nn.Module, ABC):
+    r"""
+    A map :math:`z \mapsto \Lambda` from an image to the weight of its total variation
+    :math:`\|\Lambda \mathrm{D} x\|`, with :math:`\mathrm{D}` the forward differences.
+
+    The weight of each direction, which is an axis of the image, is that of its group:
+
+    .. math::
+
+        \Lambda_i = \operatorname{P}(r_{g(i)}(z)), \qquad i = 1, \dots, d,
+
+    with the raw weights :math:`r_0(z), r_1(z), \dots` of :meth:`raw_weight`, which is
+    all that a subclass has to define, and a positive increasing function
+    :math:`\operatorname{P}`. The weight is thus positive and finite whatever the raw
+    weights, infinite ones included.
+
+    :param list, tuple directions: the groups :math:`g(i)` of the 2 or 3 spatial axes,
+        numbered from 0 without gaps. For images of axes :math:`(H, W)`, ``(0, 0)`` is
+        one weight for both and ``(0, 1)`` is one for each. For a time series of axes
+        :math:`(T, H, W)`, ``(0, 1, 1)`` is one for time and another one for both axes
+        of space, as in :footcite:t:`kofler2023learning`.
+    :param deepinv_equilibrium.models.Positivity, None positivity: the function
+        :math:`\operatorname{P}`. ``None`` is :class:`Softplus()
+        <deepinv_equilibrium.models.Softplus>`.
+    :raises TypeError: if an argument is of another type.
+    :raises ValueError: if ``directions`` are not the groups of 2 or 3 axes.
+    """
+
+    def __init__(
+        self, directions: Sequence[int], positivity: Positivity | None = None
+    ) -> None:
+        super().__init__()
+        self.directions = _check_directions(directions)
+        self.groups = max(self.directions) + 1
+        positivity = Softplus() if positivity is None else positivity
+        if not isinstance(positivity, Positivity):
+            raise TypeError(
+                "positivity must be a Positivity, such as Softplus(scale=0.1) or "
+                f"BoundedSigmoid(bound=0.5), got {positivity!r}."
+            )
+        self.positivity = positivity
+
+    @abstractmethod
+    def raw_weight(self, z: Tensor) -> Tensor:
+        r"""
+        :param torch.Tensor z: real images of shape :math:`(B, C, *spatial)`; of complex
+            ones, the real parts of all channels and then the imaginary parts.
+        :return: (:class:`torch.Tensor`) real numbers of shape :math:`(B, G, *spatial)`
+            for :math:`G` groups, with 1 for :math:`B` or any spatial size where they
+            are constant.
+        """
+
+    def forward(self, z: Tensor) -> Tensor:
+        r"""
+        :param torch.Tensor z: images of shape :math:`(B, C, H, W)` or :math:`(B, C, T,
+            H, W)`, like the ones to reconstruct, of any size, real or complex, in
+            single or double precision.
+        :return: (:class:`torch.Tensor`) the weight :math:`\Lambda > 0`, real and in the
+            precision of ``z``, of shape :math:`(B, 1, d, *spatial)`, with 1 for
+            :math:`B` and the spatial sizes if it is constant.
+        :raises TypeError: if ``z`` is no tensor of this kind.
+        :raises ValueError: if ``z`` has another number of axes, or no pixels.
+        """
+        d = len(self.directions)
+        _check_image(z, d)
+        if z.is_complex():
+            z = torch.cat((z.real, z.imag), dim=1)
+        # Under autocast the raw weights may have come in half precision.
+        weight = self.positivity(self.raw_weight(z).to(z.dtype))
+        return torch.stack([weight[:, g] for g in self.directions], dim=1)[:, None]
+
+    def raw_weight_of(self, weight: float | Sequence[float]) -> tuple[float, ...]:
+        r"""
+        Invert the positive function, for a subclass to start from a wanted weight.
+
+        :param float, list weight: one weight for all groups, or one for each.
+        :return: (tuple) one raw weight for each group.
+        :raises ValueError: if there are neither one nor as many as groups, or if one is
+            out of the range of the positive function.
+        """
+        weights = (
+            tuple(weight) if isinstance(weight, Sequence) else (weight,) * self.groups
+        )
+        if len(weights) != self.groups:
+            raise ValueError(
+                f"initial_weight must be one number or {self.groups}, one for each "
+                f"group of directions={self.directions}, got {weight!r}."
+            )
+        return tuple(self.positivity.initial(value) for value in weights)
+
+    def extra_repr(self) -> str:
+        """Return what the representation shows first: the directions."""
+        return f"directions={self.directions}"
+
+
+def _check_directions(directions: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(directions, Sequence) or not all(
+        type(group) is int for group in directions
+    ):
+        raise TypeError(
+            "directions must be a tuple of integers, the group of each spatial axis, "
+            f"got {directions!r}."
+        )
+    groups = tuple(directions)
+    if len(groups) not in (2, 3) or set(groups) != set(range(max(groups) + 1)):
+        raise ValueError(
+            "directions must be the groups of 2 or 3 spatial axes, numbered from 0 "
+            f"without gaps, such as (0, 0), (0, 1) or (0, 1, 1), got {groups}."
+        )
+    return groups
+
+
+def _check_image(z: Tensor, d: int) -> None:
+    if not isinstance(z, Tensor) or z.dtype not in _DTYPES:
+        got = z.dtype if isinstance(z, Tensor) else type(z).__name__
+        raise TypeError(
+            f"z must be a tensor of dtype {', '.join(map(str, _DTYPES))}, got {got}."
+        )
+    if z.ndim != d + 2 or 0 in z.shape[1:]:
+        raise ValueError(
+            f"z must be of shape (B, C, {'H, W' if d == 2 else 'T, H, W'}) with at "
+            f"least one channel and pixel, for directions of {d} axes, got "
+            f"{tuple(z.shape)}."
+        )

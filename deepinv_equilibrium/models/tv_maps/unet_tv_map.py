@@ -1,0 +1,165 @@
+"""TV weights that a U-Net estimates, for each pixel of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .positivity import Positivity
+from .tv_map import TVMap
+from .unet import UNet
+
+
+class UNetTVMap(TVMap):
+    r"""
+    The weight that a U-Net estimates for each pixel and each group of directions
+    :footcite:p:`kofler2023learning`:
+
+    .. math::
+
+        \Lambda_i = \operatorname{P}(\operatorname{N}(z)_{g(i)} + c_{g(i)}), \qquad
+        i = 1, \dots, d,
+
+    with a network :math:`\operatorname{N}` of convolutions without biases, residual (it
+    adds :math:`z`, or a projection of it where channels and groups differ in number),
+    and :math:`\operatorname{P}` that makes the weight positive. The constant :math:`c`
+    is not trained: it is such that a network that returned zero would give
+    ``initial_weight``, near which an untrained network is, for images of the order of
+    1. ``UNetTVMap(in_channels=2, directions=(0, 1, 1))`` has the 97,216 parameters of
+    the network for dynamic MRI (whose first output is the weight of space, as with
+    ``directions=(1, 0, 0)``).
+
+    Images are extended by ``padding``, and further to a multiple of :math:`2^{depth-1}`
+    pixels, by reflection, or by their last pixel in axes that are too short for that;
+    the map is cropped in the end. Any image size will do.
+
+    Samples do not influence each other, training and evaluation are the same map, and
+    the weight is positive and finite for all finite images and parameters.
+
+    It departs from the paper in :math:`c`, which is zero there (and here with
+    ``initial_weight=0.1 * math.log(2)``, to the floor of the positive function), in the
+    extension to a multiple, for which the paper's code pools with a remainder, and in
+    padding time series by reflection at test time too, where the code repeats them
+    periodically.
+
+    :param int in_channels: real channels of the images: the real and imaginary parts of
+        a complex channel are two.
+    :param list, tuple directions: the group of each spatial axis, see
+        :class:`~deepinv_equilibrium.models.TVMap`. It has 2 entries for images and 3
+        for volumes and time series.
+    :param int filters: channels of the first level; each further level has twice as
+        many.
+    :param int depth: number of levels.
+    :param deepinv_equilibrium.models.Positivity, None positivity: the function
+        :math:`\operatorname{P}`. ``None`` is :class:`Softplus()
+        <deepinv_equilibrium.models.Softplus>`.
+    :param float, list initial_weight: the weight to start from, in the unit of the
+        images, or one for each group.
+    :param int, list, None padding: pixels by which the images are extended on both
+        sides, one number for all spatial axes or one for each. ``None`` is 4, and 8 in
+        the first of three axes, which is that of time in a time series.
+    :raises TypeError: if an argument is of another type.
+    :raises ValueError: if an argument is out of its range.
+
+    |sep|
+
+    :Example:
+
+    >>> import torch
+    >>> from deepinv_equilibrium.models import UNetTVMap
+    >>> tv_map = UNetTVMap(in_channels=1, directions=(0, 0))
+    >>> with torch.no_grad():
+    ...     weight = tv_map(torch.rand(4, 1, 37, 50))
+    >>> weight.shape
+    torch.Size([4, 1, 2, 37, 50])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        directions: Sequence[int],
+        filters: int = 8,
+        depth: int = 3,
+        positivity: Positivity | None = None,
+        initial_weight: float | Sequence[float] = 0.1,
+        padding: int | Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(directions, positivity)
+        for name, value in (
+            ("in_channels", in_channels),
+            ("filters", filters),
+            ("depth", depth),
+        ):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        self.in_channels = in_channels
+        self.padding = _check_padding(padding, len(self.directions))
+        self._multiple = 2 ** (depth - 1)
+        self._offset = self.raw_weight_of(initial_weight)
+        self.network = UNet(
+            len(self.directions), in_channels, self.groups, filters, depth
+        )
+
+    def raw_weight(self, z: Tensor) -> Tensor:
+        r"""
+        :param torch.Tensor z: real images of shape :math:`(B, C, *spatial)`.
+        :return: (:class:`torch.Tensor`) the outputs of the network, shifted by
+            :math:`c`, of shape :math:`(B, G, *spatial)`.
+        :raises TypeError: if the network has another dtype than ``z``.
+        :raises ValueError: if ``z`` has another number of channels.
+        """
+        if z.shape[1] != self.in_channels:
+            raise ValueError(
+                f"z must have {self.in_channels} real channels (a complex one counts "
+                f"twice), got {z.shape[1]}; in_channels of UNetTVMap sets their number."
+            )
+        dtype = self.network.output.weight.dtype
+        if z.dtype != dtype:
+            raise TypeError(
+                f"z has the precision of {z.dtype}, and the network of {dtype}; convert"
+                f" the network with .to({z.dtype}), or the image."
+            )
+        raw = self.network(_extend(z, self.padding, self._multiple))
+        for axis, (size, before) in enumerate(
+            zip(z.shape[2:], self.padding, strict=True), start=2
+        ):
+            raw = raw.narrow(axis, before, size)
+        shifted = zip(raw.unbind(1), self._offset, strict=True)
+        return torch.stack([channel + offset for channel, offset in shifted], dim=1)
+
+    def extra_repr(self) -> str:
+        """Return what the representation shows first: channels, directions, padding."""
+        return (
+            f"in_channels={self.in_channels}, {super().extra_repr()}, "
+            f"padding={self.padding}"
+        )
+
+
+def _check_padding(padding: int | Sequence[int] | None, d: int) -> tuple[int, ...]:
+    if padding is None:
+        return (8, 4, 4) if d == 3 else (4, 4)
+    sizes = tuple(padding) if isinstance(padding, Sequence) else (padding,) * d
+    if len(sizes) != d or not all(type(size) is int and size >= 0 for size in sizes):
+        raise ValueError(
+            f"padding must be a nonnegative integer, or {d} of them for directions of "
+            f"{d} axes, got {padding!r}."
+        )
+    return sizes
+
+
+def _extend(x: Tensor, padding: tuple[int, ...], multiple: int) -> Tensor:
+    """Extend each spatial axis on both sides, and on the far one to a multiple."""
+    margins: dict[str, list[int]] = {"reflect": [], "replicate": []}
+    # torch wants the last axis first.
+    for size, before in zip(reversed(x.shape[2:]), reversed(padding), strict=True):
+        after = before + -(size + 2 * before) % multiple
+        mode = "reflect" if size > after else "replicate"
+        for name, margin in margins.items():
+            margin += [before, after] if name == mode else [0, 0]
+    for name, margin in margins.items():
+        if any(margin):
+            x = pad(x, margin, mode=name)
+    return x
