@@ -93,7 +93,7 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
         ),
         ("denoisers", "convex-potential drunet ridge-prox small-drunet"),
         ("priors", "ridge-regulariser"),
-        ("physics", "channelwise-blur"),
+        ("physics", "channelwise-blur dynamic-mri"),
     ],
 )
 def test_the_package_offers_its_own_components(kind: str, own: str) -> None:

@@ -34,8 +34,8 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
     - *Proved from above*: Blur, ChannelwiseBlur and Downsampling otherwise, and
       Tomography with an exact adjoint, by :math:`\lambda_{\max}(A^\top A) \leq \max_i
       (A^\top A v)_i / v_i` for nonnegative :math:`A`. A signed kernel is bounded by its
-      absolute value and by its transfer function. MultiCoilMRI by its maps; stacked
-      and composed physics from their parts.
+      absolute value and by its transfer function. MultiCoilMRI and
+      DynamicMultiCoilMRI by their maps; stacked and composed physics from their parts.
     - *Estimated*: every other physics, by
       :func:`~deepinv_equilibrium.certificates.largest_eigenvalue` with
       :math:`\delta = 10^{-3}`. Declare a rule with

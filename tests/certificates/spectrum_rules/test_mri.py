@@ -65,3 +65,12 @@ def test_multi_coil(seed, coils, size, kind):
     check(interval, truth, 1 + 1e-11 if kind == "ones" else None)
     if kind == "ones":
         assert interval.lower.value == pytest.approx(truth[0], rel=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:After updating parameters")
+def test_maps_that_broadcast_along_another_axis_have_no_rule():
+    # Time meets the axis of coils: each frame has one coil, not the sum of two.
+    mask = random(6, 1, 2, 2, 3, 4)
+    maps = torch.complex(random(7, 2, 3, 4), random(8, 2, 3, 4))
+    physics = MultiCoilMRI(mask=mask, coil_maps=maps)
+    assert spectrum(physics, (2, 2, 3, 4)).kind is Kind.ESTIMATED
