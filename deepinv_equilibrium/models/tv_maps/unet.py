@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv3d, interpolate, max_pool2d, max_pool3d
+from torch.nn.functional import conv2d, conv3d, interpolate
 
-# Products of two such numbers, summed over a kernel, do not overflow float32.
-_LIMIT = 1e15
+# Three convolutions follow each other at most before their result saturates again, so
+# that they do not overflow float32, with thousands of inputs to a pixel.
+_LARGEST_FEATURE = 1e9
+_LARGEST_WEIGHT = 1e5
 
 
 class UNet(nn.Module):
@@ -23,9 +25,9 @@ class UNet(nn.Module):
     are more or fewer inputs than outputs, their projection by a convolution of size 1.
     All other convolutions are of size 3 with zero padding.
 
-    It departs from there in two ways. The projection has no bias. Activations and
-    kernels saturate at :math:`\pm 10^{15}`, so that the outputs of a network whose
-    finite weights have run away are finite too.
+    It departs from there in two ways. The projection has no bias. Kernels saturate at
+    :math:`\pm 10^5`, the inputs and the features of each level at :math:`\pm 10^9`, so
+    that the outputs are finite even of a network whose weights have run away.
 
     :param int dim: number of spatial axes, 2 or 3.
     :param int in_channels: number of inputs.
@@ -57,7 +59,7 @@ class UNet(nn.Module):
             else Convolution(dim, in_channels, out_channels, 1)
         )
         self.interpolation = "bilinear" if dim == 2 else "trilinear"
-        self.pool = max_pool2d if dim == 2 else max_pool3d
+        self.pool = nn.MaxPool2d(2) if dim == 2 else nn.MaxPool3d(2)
 
     def forward(self, x: Tensor) -> Tensor:
         r"""
@@ -65,24 +67,25 @@ class UNet(nn.Module):
             size a multiple of :math:`2^{depth - 1}`.
         :return: (:class:`torch.Tensor`) outputs of the same spatial sizes.
         """
-        features = self.encoder[0](x)
+        x = _saturated(x)
+        features = _saturated(self.encoder[0](x))
         skipped = []
         for level in self.encoder[1:]:
             skipped.append(features)
-            features = level(self.pool(features, 2))
+            features = _saturated(level(self.pool(features)))
         for upsampled, level in zip(self.upsampled, self.decoder, strict=True):
             features = upsampled(
                 interpolate(features, scale_factor=2, mode=self.interpolation)
             )
-            features = level(torch.cat((features, skipped.pop()), dim=1))
+            features = _saturated(level(torch.cat((features, skipped.pop()), dim=1)))
         outputs: Tensor = self.output(features) + self.shortcut(x)
         return outputs
 
 
 class Convolution(nn.Module):
     r"""
-    A convolution without bias that keeps the size of the image, and whose output is
-    finite for all finite inputs and kernels: both saturate at :math:`\pm 10^{15}`.
+    A convolution without bias that keeps the size of the image, and whose kernel
+    saturates at :math:`\pm 10^5`.
 
     :param int dim: number of spatial axes, 2 or 3.
     :param int in_channels: number of inputs.
@@ -98,16 +101,15 @@ class Convolution(nn.Module):
             in_channels, out_channels, kernel_size, bias=False
         )
         self.weight = layer.weight  # with the initial values of torch's layers
-        self.convolve = conv2d if dim == 2 else conv3d
 
     def forward(self, x: Tensor) -> Tensor:
         r"""
         :param torch.Tensor x: images of shape :math:`(B, C, *spatial)`.
         :return: (:class:`torch.Tensor`) images of the same spatial sizes.
         """
-        return self.convolve(
-            _saturated(x), _saturated(self.weight), padding=self.weight.shape[-1] // 2
-        )
+        weight = self.weight.clamp(-_LARGEST_WEIGHT, _LARGEST_WEIGHT)
+        convolve = conv2d if weight.ndim == 4 else conv3d
+        return convolve(x, weight, padding=weight.shape[-1] // 2)
 
     def extra_repr(self) -> str:
         """Return what the representation shows: channels and sizes."""
@@ -116,7 +118,8 @@ class Convolution(nn.Module):
 
 
 def _saturated(x: Tensor) -> Tensor:
-    limit = min(_LIMIT, torch.finfo(x.dtype).max)  # half precision under autocast
+    # Under autocast, features come in half precision, which is smaller.
+    limit = min(_LARGEST_FEATURE, torch.finfo(x.dtype).max)
     return x.clamp(-limit, limit)
 
 

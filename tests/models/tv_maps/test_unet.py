@@ -41,7 +41,7 @@ def test_residual_is_projected_where_channels_differ():
 
 @pytest.mark.parametrize(("dim", "size"), [(2, (6, 5)), (3, (3, 6, 5))])
 @pytest.mark.parametrize("kernel_size", [1, 3])
-def test_convolution_keeps_the_size_and_does_not_overflow(
+def test_convolution_keeps_the_size_and_its_kernel_saturates(
     dim: int, size: tuple[int, ...], kernel_size: int
 ):
     convolution = Convolution(dim, 64, 4, kernel_size)
@@ -51,13 +51,25 @@ def test_convolution_keeps_the_size_and_does_not_overflow(
     )
     assert torch.equal(convolution(x), plain)
     with torch.no_grad():
-        convolution.weight.mul_(1e30)
-    assert bool(convolution(1e30 * x).isfinite().all())
-    assert not bool(
-        conv2d(1e30 * x.flatten(2)[..., None], 1e30 * torch.ones(1, 64, 1, 1))
-        .isfinite()
-        .all()
-    )
+        convolution.weight.fill_(torch.inf)
+        saturated = convolution(x)
+        convolution.weight.fill_(1e5)
+    assert torch.equal(saturated, convolution(x))
+
+
+@pytest.mark.parametrize(
+    ("dim", "filters", "depth"), [(2, 64, 4), (3, 32, 3)], ids=["2D", "3D"]
+)
+@pytest.mark.parametrize("largest", [3e38, torch.inf])
+def test_does_not_overflow(dim: int, filters: int, depth: int, largest: float):
+    network = UNet(dim, in_channels=3, out_channels=2, filters=filters, depth=depth)
+    signs = torch.randn(1, 3, *[8] * dim).sign()
+    for parameters in ("ones", "signs"):
+        for parameter in network.parameters():
+            sign = torch.randn_like(parameter).sign()
+            parameter.data = largest * (sign if parameters == "signs" else sign.abs())
+        assert bool(network(largest * signs.abs()).isfinite().all())
+        assert bool(network(largest * signs).isfinite().all())
 
 
 def test_representation():

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import io
 import math
+import pickle
 
 import pytest
 import torch
@@ -208,6 +210,14 @@ def test_save_and_load():
     buffer.seek(0)
     loaded.load_state_dict(torch.load(buffer, weights_only=True))
     assert torch.equal(saved(z), loaded(z))
+
+
+@pytest.mark.parametrize("directions", [(0, 0), (0, 1, 1)])
+def test_copies_and_pickles(directions: tuple[int, ...]):
+    tv_map = UNetTVMap(1, directions, filters=2)
+    z = torch.rand(1, 1, *[5] * len(directions))
+    for copied in (copy.deepcopy(tv_map), pickle.loads(pickle.dumps(tv_map))):
+        assert torch.equal(copied(z), tv_map(z))
 
 
 def test_compiles_into_one_graph():
