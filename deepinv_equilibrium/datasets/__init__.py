@@ -1,3 +1,4 @@
 """Datasets that need no download."""
 
+from .cine_phantom import CinePhantom as CinePhantom
 from .photos import Photos as Photos

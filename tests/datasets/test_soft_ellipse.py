@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from deepinv_equilibrium.datasets.soft_ellipse import pixel_centres, soft_ellipse
+
+
+def inside(size, centre, axes, angle):
+    """Whether a pixel's centre is in the ellipse, by a rotation matrix."""
+    down, right = pixel_centres(size)
+    points = torch.stack(torch.broadcast_tensors(down, right), -1)
+    points = points - torch.tensor(centre, dtype=torch.float64)
+    # The first semi-axis points down; clockwise turns it to the left.
+    first = torch.tensor([math.cos(angle), -math.sin(angle)], dtype=torch.float64)
+    second = torch.tensor([math.sin(angle), math.cos(angle)], dtype=torch.float64)
+    return (points @ first / axes[0]) ** 2 + (points @ second / axes[1]) ** 2 < 1
+
+
+def test_pixel_centres_are_symmetric_and_evenly_spaced() -> None:
+    down, right = pixel_centres((2, 4))
+    assert down.flatten().tolist() == [-0.5, 0.5]
+    assert right.tolist() == [-0.75, -0.25, 0.25, 0.75]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 97)])
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (0.21, -0.13)])
+@pytest.mark.parametrize("axes", [(0.5, 0.5), (0.2, 0.6), (0.7, 0.15)])
+@pytest.mark.parametrize("angle", [0.0, 0.4, 2.0])
+def test_pixels_are_covered_inside_and_their_sum_is_the_area(size, centre, axes, angle):
+    coverage = soft_ellipse(size, centre, axes, angle)
+    assert coverage.shape == size
+    assert 0 <= coverage.min() < coverage.max() == 1
+    assert torch.equal(coverage > 0.5, inside(size, centre, axes, angle))
+    area = math.pi * axes[0] * axes[1] * size[0] * size[1] / 4
+    assert float(coverage.sum()) == pytest.approx(area, rel=0.01)
+
+
+def test_an_edge_is_one_pixel_wide() -> None:
+    row = soft_ellipse((1, 200), (0.0, 0.0), (1e6, 0.503))[0]
+    assert ((row > 0) & (row < 1)).sum() == 2  # one at each end
+    assert float(row.sum()) == pytest.approx(100 * 2 * 0.503)
+
+
+def test_the_centre_is_covered_where_a_pixel_is_there() -> None:
+    assert soft_ellipse((5, 5), (0.0, 0.0), (0.6, 0.6))[2, 2] == 1
+
+
+def test_an_ellipse_moves_with_tensors() -> None:
+    down = torch.tensor([-0.2, 0.3], dtype=torch.float64)[:, None, None]
+    radius = torch.tensor([0.4, 0.5], dtype=torch.float64)[:, None, None]
+    frames = soft_ellipse((16, 20), (down, 0.1), (radius, 2 * radius), radius)
+    for t in range(2):
+        r = float(radius[t])
+        alone = soft_ellipse((16, 20), (float(down[t]), 0.1), (r, 2 * r), r)
+        torch.testing.assert_close(frames[t], alone)
