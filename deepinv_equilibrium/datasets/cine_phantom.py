@@ -73,7 +73,7 @@ class CinePhantom(ImageDataset):
                 f"as channels, got {img_size!r}."
             )
         self.length = length
-        self.img_size = img_size
+        self.img_size = size
         self.seed = seed
         self.transform = transform
 
