@@ -15,3 +15,4 @@ from .tv_maps import Positivity as Positivity
 from .tv_maps import Softplus as Softplus
 from .tv_maps import TVMap as TVMap
 from .tv_maps import UNetTVMap as UNetTVMap
+from .weighted_tv_denoiser import WeightedTVDenoiser as WeightedTVDenoiser

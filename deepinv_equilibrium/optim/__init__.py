@@ -5,6 +5,7 @@ from .gradient_step_pgd import GradientStepPGD
 from .optimizers import ADMM, DRS, FISTA, GD, HQS, MD, PDCP, PGD, PMD
 from .ridge_l2 import RidgeL2
 from .smooth_prox import smooth_prox, smooth_prox_error
+from .total_variation import WeightedTVPrior
 
 __all__ = [
     "ADMM",
@@ -20,6 +21,7 @@ __all__ = [
     "GradientStepPGD",
     "ReTune",
     "RidgeL2",
+    "WeightedTVPrior",
     "smooth_prox",
     "smooth_prox_error",
 ]
