@@ -80,6 +80,20 @@ def project_(field: Tensor, radius: Tensor, norm: TVNorm) -> Tensor:
     return field.mul_(shrinkage(group_norm(field, norm), radius))
 
 
+def project(field: Tensor, radius: Tensor, norm: TVNorm) -> Tensor:
+    r"""
+    :func:`project_`, with its derivative in the field and the radius.
+
+    :param torch.Tensor field: the field.
+    :param torch.Tensor radius: radii of the groups, nonnegative.
+    :param str norm: ``"isotropic"`` or ``"componentwise"``.
+    :return: (:class:`torch.Tensor`) the projected field.
+    """
+    if norm == "componentwise" and not field.is_complex():
+        return torch.maximum(torch.minimum(field, radius), -radius)
+    return field * shrinkage(group_norm(field, norm), radius)
+
+
 def shrinkage(size: Tensor, radius: Tensor) -> Tensor:
     r""":math:`\min(1, r / \|p\|)`, 0 where both vanish: what projects a group."""
     tiny = torch.finfo(size.dtype).tiny

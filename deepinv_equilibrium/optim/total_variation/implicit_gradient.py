@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...fixed_points import Implicit, LinearSolver, OnFailure, Restarts, fixed_point
+from ...fixed_points import Implicit, OnFailure, Restarts, fixed_point
 from ...fixed_points.solution import Solution
 from ...fixed_points.state import State
 from .differences import differences, differences_adjoint, differences_norm_squared
@@ -156,7 +156,7 @@ class PiecewiseConstantStep:
 
 
 def attach_implicit_gradient(
-    step: PiecewiseConstantStep, solver: LinearSolver, on_failure: OnFailure
+    step: PiecewiseConstantStep, adjoint: Implicit, on_failure: OnFailure
 ) -> Solution:
     r"""
     Give a minimiser the gradient of the implicit function theorem,
@@ -170,11 +170,12 @@ def attach_implicit_gradient(
     for everything that :math:`f` and :math:`\Lambda` close over.
 
     :param PiecewiseConstantStep step: the step that has the minimiser.
-    :param LinearSolver solver: of the adjoint system.
+    :param deepinv_equilibrium.Implicit adjoint: has the solver of the adjoint system,
+        which is symmetric positive definite: ``CG`` is made for it.
     :param str on_failure: what to do where that is not solved.
     :return: the solution, whose ``output`` is the minimiser with its gradient, and
         whose ``backward`` reports.
     """
     c = step.x.new_zeros(step.x.shape).reshape(len(step.x), -1)
     once = Restarts(max_iter=1, rtol=0.0)
-    return fixed_point(step, c, once, Implicit(solver), on_failure)
+    return fixed_point(step, c, once, adjoint, on_failure)

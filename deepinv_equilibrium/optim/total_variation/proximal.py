@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ...fixed_points import CG, OnFailure
+from ...fixed_points import CG, Implicit, OnFailure
 from ...fixed_points.failures import check_on_failure, report_failure
 from ...fixed_points.solvers.base import require_count
 from .denoising import TVDenoising, solve_denoising
@@ -87,7 +87,7 @@ def weighted_tv_prox(
     jumps = Jumps.of(found.x, found.dual, weight, norm, found.error_bound)
     step = PiecewiseConstantStep(found.x, lambda x: x - v, weight, norm, jumps)
     rtol = 1e-10 if v.real.dtype == torch.float64 else 1e-6
-    solver = CG(rtol=rtol, max_iter=_ADJOINT_MAX_ITER)
-    x = attach_implicit_gradient(step, solver, on_failure).output
+    adjoint = Implicit(CG(rtol=rtol, max_iter=_ADJOINT_MAX_ITER))
+    x = attach_implicit_gradient(step, adjoint, on_failure).output
     assert x is not None
     return replace(found, x=x)
