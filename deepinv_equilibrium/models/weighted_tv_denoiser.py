@@ -8,7 +8,7 @@ from torch import Tensor
 from ..certificates import Bound, Kind
 from ..fixed_points import OnFailure
 from ..optim.total_variation import TVDenoising, TVNorm, weighted_tv_prox
-from ..optim.total_variation.groups import check_norm
+from ..optim.total_variation.proximal import check_options
 
 
 class WeightedTVDenoiser(Denoiser):
@@ -61,7 +61,7 @@ class WeightedTVDenoiser(Denoiser):
         max_iter: int = 10000,
         on_failure: OnFailure = "warn",
     ) -> None:
-        check_norm(norm)
+        check_options(norm, tol, max_iter, on_failure)
         super().__init__()
         self.norm, self.tol = norm, tol
         self.max_iter, self.on_failure = max_iter, on_failure

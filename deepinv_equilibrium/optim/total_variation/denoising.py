@@ -31,25 +31,26 @@ class TVDenoising(Report):
     As a :class:`~deepinv_equilibrium.Report`, ``residual`` is the duality gap relative
     to the energy, ``absolute_residual`` the gap, both in float64 (see
     :func:`~deepinv_equilibrium.optim.total_variation.duality_gap`), and the histories
-    have a row for every check of the gap, every ten iterations.
+    have a row for every check of the gap, every ten iterations. They are of the images
+    less their means, which total variation does not see: what little an image varies
+    is then not lost in the rounding of its mean.
 
     :param torch.Tensor x: the images.
+    :param torch.Tensor error_bound: :math:`\|x - x^*\|` is at most this,
+        :math:`\sqrt{2 \, \text{gap}}` and the rounding of the images, of shape
+        :math:`(B,)`.
     :param torch.Tensor dual: :math:`p`, from which a later call can start, without
         gradient.
     """
 
     x: Tensor = field(repr=False)
+    error_bound: Tensor = field(repr=False)
     dual: Tensor = field(repr=False)
 
     @property
     def gap(self) -> Tensor:
         """The duality gap, of shape (B,)."""
         return self.absolute_residual
-
-    @property
-    def error_bound(self) -> Tensor:
-        r""":math:`\sqrt{2 \, \text{gap}} \geq \|x - x^*\|`, of shape :math:`(B,)`."""
-        return (2 * self.gap).sqrt()
 
 
 @torch.no_grad()
@@ -88,60 +89,59 @@ def solve_denoising(
     :param torch.Tensor dual: where to start, of the shape of the differences.
     :return: (TVDenoising) the images, and their accuracy.
     """
-    radius, ratio = radii_and_ratios(weight, norm)
-    ratio = None if ratio is None else _of_each(ratio, v)
-    run = _Run(v, _of_each(radius, v), ratio, norm, dual)
-    image, balls = torch.empty_like(v), torch.empty_like(run.p)
+    centred = v - v.mean(dim=tuple(range(2, v.ndim)), keepdim=True)
+    run = _Run(centred, weight.expand(len(v), *weight.shape[1:]), norm, dual)
+    found, balls = torch.empty_like(v), torch.empty_like(run.p)
     iterations = torch.zeros(len(v), dtype=torch.long, device=v.device)
-    history: list[tuple[Tensor, Tensor]] = []
+    gaps = torch.empty(2, len(v), dtype=torch.float64, device=v.device)
+    history: list[Tensor] = []
     running = torch.arange(len(v), device=v.device)
     tau = 1.0 if dual is None else _LAST_STEP
     for iteration in range(max_iter + 1):
         if iteration % _CHECK_EVERY == 0 or iteration == max_iter:
-            image[running], balls[running] = run.x, run.feasible()
-            iterations[running] = iteration
             gap, energy = run.gap()
-            history.append(_row(gap, energy, running, len(v)))
+            if iteration == max_iter or bool((gap <= tol * energy).any()):
+                gap, energy = run.proved_gap()
+            row = torch.stack([_relative(gap, energy), gap])
+            history.append(row.new_full((2, len(v)), math.nan))
+            history[-1][:, running] = row
             # NaN never meets a tolerance, and never will.
-            stay = (gap > tol * energy) & torch.isfinite(gap)
-            if not bool(stay.any()):
-                break
+            stay = (row[0] > tol) & torch.isfinite(gap) & (iteration < max_iter)
             if not bool(stay.all()):
+                stop, stopped = ~stay, running[~stay]
+                found[stopped], balls[stopped] = run.x[stop], run.feasible()[stop]
+                gaps[:, stopped], iterations[stopped] = row[:, stop], iteration
+                if not bool(stay.any()):
+                    break
                 running, run = running[stay], run.select(stay)
         theta = 1 / math.sqrt(1 + tau) if tau > _LAST_STEP else 1.0
         run.step(tau, theta)
         tau = max(tau * theta, _LAST_STEP)
-    # A proof needs float64.
-    wide = torch.complex128 if v.is_complex() else torch.float64
-    gap, energy = duality_gap(
-        image.to(wide), balls.to(wide), v.to(wide), weight.double(), norm
-    )
-    relative = _relative(gap, energy)
+    # The centring, two differences and a sum: each rounds by at most half an epsilon of
+    # images no larger than v, and prox does not expand the first.
+    rounding = 3 * torch.finfo(v.dtype).eps * _norm(v)
+    relative, absolute = torch.stack(history).unbind(1)
     return TVDenoising(
-        status=tuple(_status(value, tol) for value in relative.tolist()),
-        residual=relative,
-        absolute_residual=gap,
+        status=tuple(_status(value, tol) for value in gaps[0].tolist()),
+        residual=gaps[0],
+        absolute_residual=gaps[1],
         iterations=iterations,
         evaluations=iterations,
-        history=torch.stack([row for row, _ in history]),
-        absolute_history=torch.stack([row for _, row in history]),
-        x=image,
+        history=relative,
+        absolute_history=absolute,
+        x=v + (found - centred),
+        error_bound=(2 * gaps[1]).sqrt() + rounding,
         dual=balls,
     )
+
+
+def _norm(v: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(v.reshape(len(v), -1), dim=1).double()
 
 
 def _relative(gap: Tensor, energy: Tensor) -> Tensor:
     """The gap over the energy, which both vanish for a constant image."""
     return gap / torch.where(energy > 0, energy, 1.0)
-
-
-def _row(
-    gap: Tensor, energy: Tensor, running: Tensor, batch: int
-) -> tuple[Tensor, Tensor]:
-    """The gaps, relative and absolute, of a whole batch, NaN where not running."""
-    row = gap.new_full((2, batch), math.nan)
-    row[0, running], row[1, running] = _relative(gap, energy), gap
-    return row[0], row[1]
 
 
 def _status(relative_gap: float, tol: float) -> Status:
@@ -150,33 +150,31 @@ def _status(relative_gap: float, tol: float) -> Status:
     return Status.CONVERGED if relative_gap <= tol else Status.MAX_ITER
 
 
-def _of_each(weight: Tensor, v: Tensor) -> Tensor:
-    """With the batch axis of the images, so that samples can leave."""
-    return weight.expand(len(v), *weight.shape[1:])
-
-
 class _Run:
     """The samples that are still running, and memory for their iterations."""
 
-    def __init__(
-        self,
-        v: Tensor,
-        radius: Tensor,
-        ratio: Tensor | None,
-        norm: TVNorm,
-        dual: Tensor | None,
-    ):
-        self.v, self.radius, self.ratio, self.norm = v, radius, ratio, norm
-        self.p = v.new_zeros(*v.shape[:2], v.ndim - 2, *v.shape[2:])
-        if dual is not None:
-            for d, n in enumerate(v.shape[2:]):
-                inner = dual[:, :, d].narrow(2 + d, 0, n - 1)
-                self.p[:, :, d].narrow(2 + d, 0, n - 1).copy_(inner)
-            project_(self.p, radius, norm)
+    def __init__(self, v: Tensor, weight: Tensor, norm: TVNorm, dual: Tensor | None):
+        self.v, self.weight, self.norm = v, weight, norm
+        self.radius, self.ratio = radii_and_ratios(weight, norm)
         self.norm_squared = differences_norm_squared(v.shape[2:]) or 1.0
-        self.x = v - differences_adjoint(self._pulled(self.p))
+        self.p = v.new_zeros(*v.shape[:2], v.ndim - 2, *v.shape[2:])
+        self.x = v.clone()
+        if dual is not None:
+            self._start_from(dual)
         self._image = torch.empty_like(self.x)
         self._field = torch.zeros_like(self.p)
+
+    def _start_from(self, dual: Tensor) -> None:
+        """Where that is better than zero. It never is for a constant image, whose gap
+        would fall no faster than its energy: both vanish."""
+        without, _ = self.gap()
+        for d, n in enumerate(self.v.shape[2:]):
+            inner = dual[:, :, d].narrow(2 + d, 0, n - 1)
+            self.p[:, :, d].narrow(2 + d, 0, n - 1).copy_(inner)
+        project_(self.p, self.radius, self.norm)
+        self.x = self.v - differences_adjoint(self._pulled(self.p))
+        worse = ~(self.gap()[0] < without)
+        self.p[worse], self.x[worse] = 0, self.v[worse]
 
     def step(self, tau: float, theta: float) -> None:
         """One iteration, in place."""
@@ -199,15 +197,19 @@ class _Run:
 
     def gap(self) -> tuple[Tensor, Tensor]:
         """The duality gap, and the energy, in the precision of the iterations."""
-        weight = self.radius if self.ratio is None else self.radius * self.ratio
         # Of x, not of v - D'Sp: that agrees with x to the rounding over tau only, and
         # the gap is of first order in its differences, but of second in the mismatch.
-        return duality_gap(self.x, self.p, self.v, weight, self.norm)
+        return duality_gap(self.x, self.p, self.v, self.weight, self.norm)
+
+    def proved_gap(self) -> tuple[Tensor, Tensor]:
+        """The same in double precision, of what is returned."""
+        wide = torch.complex128 if self.v.is_complex() else torch.float64
+        x, p, v = (t.to(wide) for t in (self.x, self.feasible(), self.v))
+        return duality_gap(x, p, v, self.weight.double(), self.norm)
 
     def select(self, stay: Tensor) -> _Run:
         """Without the samples that have stopped."""
-        ratio = None if self.ratio is None else self.ratio[stay]
-        run = _Run(self.v[stay], self.radius[stay], ratio, self.norm, None)
+        run = _Run(self.v[stay], self.weight[stay], self.norm, None)
         run.x, run.p = self.x[stay], self.p[stay]
         return run
 

@@ -60,7 +60,11 @@ class Jumps:
         leaves = group_norm(dual + moved / scale, norm) > radius
         threshold = 0.1 * 2 * error / x[0].numel() ** 0.5
         threshold = threshold.to(size.dtype).reshape(-1, *[1] * (size.ndim - 1))
-        jumps = leaves & (size > threshold) & (radius > 0)
+        jumps = leaves & (size > threshold)
+        if ratio is not None:
+            # Where a weight is 0 its derivative is one-sided, but where those of all
+            # directions are, it is that of their norm.
+            jumps &= radius > 0
         return cls(jumps, connected_components(~jumps & (weight > 0).expand_as(moved)))
 
 
@@ -121,7 +125,9 @@ class PiecewiseConstantStep:
         if self.norm == "componentwise" and not x.is_complex():
             return torch.where(self.jumps.field, weight * field.sign(), 0.0)
         if self.norm == "isotropic" and weight.shape[2] > 1:
-            field = field * weight
+            # q does not depend on the radius, which keeps tiny weights from underflow.
+            radius = weight.detach().amax(dim=2, keepdim=True)
+            field = field * (weight / torch.where(radius > 0, radius, 1.0))
         size = torch.where(self.jumps.field, group_norm(field, self.norm), 1.0)
         return torch.where(self.jumps.field, weight * field / size, 0.0)
 
@@ -130,12 +136,10 @@ class PiecewiseConstantStep:
         r""":math:`\operatorname{diag}(E^\top (I + D^\top \Lambda \partial q \Lambda D)
         E)^{-1/2}` for indicators :math:`E`, but for the products of different
         directions: any positive scale will do."""
+        weight, ratio = radii_and_ratios(self.weight, self.norm)
         field = differences(self.x)
-        if self.weight.shape[2] > 1 and self.norm == "isotropic":
-            field = field * self.weight
-            weight = self.weight.square()
-        else:
-            weight = self.weight
+        if ratio is not None:
+            field, weight = field * ratio, weight * ratio.square()
         size = group_norm(field, self.norm)
         safe = torch.where(self.jumps.field, size, 1.0)
         bending = weight * (1 - (field.abs() / safe).square()).clamp_min(0) / safe

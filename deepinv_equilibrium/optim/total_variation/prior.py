@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ...fixed_points import OnFailure
 from .differences import differences, differences_adjoint
-from .groups import TVNorm, check_norm, group_norm
-from .proximal import weighted_tv_prox
+from .groups import TVNorm, group_norm
+from .proximal import check_options, weighted_tv_prox
 from .weights import as_weight, check_image
 
 
@@ -77,7 +77,7 @@ class WeightedTVPrior(Prior):
         max_iter: int = 10000,
         on_failure: OnFailure = "warn",
     ) -> None:
-        check_norm(norm)
+        check_options(norm, tol, max_iter, on_failure)
         if not 0 <= smoothing < float("inf"):
             raise ValueError(
                 f"smoothing must be at least 0 and finite, got {smoothing!r}."
@@ -102,8 +102,9 @@ class WeightedTVPrior(Prior):
         size = group_norm(field, self.norm)
         if self.smoothing:
             corner = self._corner(weight)
-            bowl = size.square() / (2 * torch.where(corner > 0, corner, 1.0))
-            size = torch.where(size > corner, size - corner / 2, bowl)
+            inside = torch.minimum(size, corner)
+            bowl = inside * inside / (2 * torch.where(corner > 0, corner, 1.0))
+            size = size - inside + bowl
         return size.reshape(len(x), -1).sum(1)
 
     def grad(

@@ -18,6 +18,17 @@ from .weights import as_weight, check_image
 _ADJOINT_MAX_ITER = 5000
 
 
+def check_options(
+    norm: TVNorm, tol: float, max_iter: int, on_failure: OnFailure
+) -> None:
+    """Refuse options of :func:`weighted_tv_prox` that are out of their range."""
+    check_norm(norm)
+    check_on_failure(on_failure)
+    require_count("max_iter", max_iter, 0)
+    if not 0 <= tol < 1:
+        raise ValueError(f"tol must be in [0, 1), got {tol!r}.")
+
+
 def weighted_tv_prox(
     v: Tensor,
     weight: Tensor | float,
@@ -64,11 +75,7 @@ def weighted_tv_prox(
     :raises ValueError: if an argument is out of its range or of another shape.
     """
     check_image(v, "v")
-    check_norm(norm)
-    check_on_failure(on_failure)
-    require_count("max_iter", max_iter, 0)
-    if not 0 <= tol < 1:
-        raise ValueError(f"tol must be in [0, 1), got {tol!r}.")
+    check_options(norm, tol, max_iter, on_failure)
     field = (*v.shape[:2], v.ndim - 2, *v.shape[2:])
     if dual is not None and (dual.shape != field or dual.dtype != v.dtype):
         raise ValueError(
