@@ -9,10 +9,12 @@ from .pretrained_drunet import pretrained_drunet as pretrained_drunet
 from .ridge_prox_denoiser import RidgeProxDenoiser as RidgeProxDenoiser
 from .ridge_regulariser import RidgeRegulariser as RidgeRegulariser
 from .small_drunet import SmallDRUNet as SmallDRUNet
+from .tv_map_reconstructor import TVMapReconstructor as TVMapReconstructor
 from .tv_maps import BoundedSigmoid as BoundedSigmoid
 from .tv_maps import ConstantTVMap as ConstantTVMap
 from .tv_maps import Positivity as Positivity
 from .tv_maps import Softplus as Softplus
 from .tv_maps import TVMap as TVMap
 from .tv_maps import UNetTVMap as UNetTVMap
+from .tv_step_sizes import TVStepSizes as TVStepSizes
 from .weighted_tv_denoiser import WeightedTVDenoiser as WeightedTVDenoiser

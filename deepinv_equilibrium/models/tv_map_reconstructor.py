@@ -1,0 +1,308 @@
+"""Reconstruction with total variation whose weights a network estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from deepinv.models import Reconstructor
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..certificates.contraction import Contraction
+from ..fixed_points import Implicit, Restarts, Solution, State, Unrolled, fixed_point
+from ..fixed_points.solvers.base import require_count
+from ..optim import Equilibrium
+from ..optim.total_variation import (
+    Jumps,
+    PiecewiseConstantStep,
+    TVNorm,
+    as_weight,
+)
+from ..optim.total_variation.groups import check_norm
+from ..optim.total_variation.implicit_gradient import attach_implicit_gradient
+from ..optim.total_variation.primal_dual_step import PrimalDualTVStep
+from .tv_map_contraction import tv_map_contraction
+from .tv_map_plot import plot_tv_map
+from .tv_maps import ConstantTVMap, TVMap
+from .tv_maps.map_input import map_input
+from .tv_step_sizes import TVStepSizes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The residual of one iteration says how far an image moves, not how far it has to go.
+_ERROR_PER_RESIDUAL = 10.0
+
+
+class TVMapReconstructor(Reconstructor):
+    r"""
+    Total variation with weights that are estimated from the measurement,
+
+    .. math::
+
+        \hat x = \operatorname*{arg\,min}_x \tfrac12 \|A x - y\|^2
+        + \|\Lambda(y) D x\|_{2, 1}, \qquad
+        \Lambda(y) = \operatorname{NN}_\theta(z), \quad z \approx A^\dagger y,
+
+    or with :math:`\|\Lambda(y) D x\|_1`, learned end to end
+    :footcite:p:`kofler2023learning`, for any linear physics. The map is estimated once,
+    and the problem solved by the primal-dual iterations of
+    :class:`~deepinv_equilibrium.optim.total_variation.PrimalDualTVStep`, whose two step
+    sizes are learned too, so that they converge whatever is learned:
+    :class:`~deepinv_equilibrium.models.TVStepSizes`. (The paper has :math:`\sigma \tau
+    \|K\|^2 < 1` with :math:`K = (A, D)` and :math:`\|A\| \leq 1` assumed, and a
+    learned extrapolation; its code has the componentwise norm.)
+
+    What is computed, and with which gradient:
+
+    - ``max_iter=T``: :math:`T` iterations, unrolled: all are recorded.
+    - ``DEQ=ReTune(K, R)``: :math:`R` times :math:`K` iterations, the last :math:`K` of
+      which are recorded.
+    - ``DEQ=Equilibrium(solver, JacobianFree())``: the minimiser, with the last
+      iteration recorded.
+    - ``DEQ=Equilibrium(solver, Implicit(CG()))``: the minimiser, with the gradient of
+      the implicit function theorem. No iteration is recorded. It is taken in the image,
+      among those with the same flat places
+      (:class:`~deepinv_equilibrium.optim.total_variation.PiecewiseConstantStep`), where
+      the system is symmetric and definite if :math:`A` is injective there; in the
+      state it would be singular, as the dual is not unique.
+
+    ``max_iter`` and ``DEQ`` can be changed at any time: a model trained with few
+    iterations can be run with many.
+
+    :param deepinv_equilibrium.models.TVMap tv_map: estimates the weight, e.g.
+        :class:`~deepinv_equilibrium.models.UNetTVMap`; or the baseline
+        :class:`~deepinv_equilibrium.models.ConstantTVMap`.
+    :param int max_iter: iterations :math:`T` to unroll.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the
+        equilibrium, in the place of ``max_iter``.
+    :param str norm: ``"isotropic"`` (default) or ``"componentwise"``.
+    :param int input_iterations: iterations of conjugate gradients on the normal
+        equations that make the input :math:`z` of the map; with 0 it is
+        :math:`A^\top y`.
+    :param float stepsize: :math:`\tau \|A\|^2` to start from, in (0, 1.98).
+    :param bool show_progress_bar: whether to show one during the iterations.
+    :raises TypeError: if ``tv_map`` or ``DEQ`` is none.
+    :raises ValueError: if not exactly one of ``max_iter`` and ``DEQ`` is given, or an
+        argument is out of its range.
+
+    |sep|
+
+    :Example:
+
+    >>> import torch, deepinv as dinv, deepinv_equilibrium as deq
+    >>> model = deq.models.TVMapReconstructor(
+    ...     deq.models.UNetTVMap(in_channels=1, directions=(0, 0)),
+    ...     DEQ=deq.ReTune(layers=8, restarts=4),
+    ... )
+    >>> physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
+    >>> y = physics(torch.rand(2, 1, 32, 32))
+    >>> with torch.no_grad():
+    ...     print(model(y, physics).shape, model.parameter_map(y, physics).shape)
+    torch.Size([2, 1, 32, 32]) torch.Size([2, 1, 2, 32, 32])
+    """
+
+    solution: Solution | None
+    """Report and state of the last solve, without gradient; ``None`` before."""
+
+    def __init__(
+        self,
+        tv_map: TVMap,
+        max_iter: int | None = None,
+        DEQ: Equilibrium | None = None,
+        norm: TVNorm = "isotropic",
+        input_iterations: int = 8,
+        stepsize: float = 1.0,
+        show_progress_bar: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(tv_map, TVMap):
+            raise TypeError(
+                "tv_map must be a TVMap, such as UNetTVMap(in_channels=1, "
+                f"directions=(0, 0)), got {type(tv_map).__name__}."
+            )
+        check_norm(norm)
+        require_count("input_iterations", input_iterations, 0)
+        if (max_iter is None) == (DEQ is None):
+            raise ValueError(
+                "give either max_iter, to unroll so many iterations, or DEQ, e.g. "
+                f"deq.ReTune(layers=8, restarts=8), got {max_iter=} and {DEQ=}."
+            )
+        self.tv_map, self.norm = tv_map, norm
+        self.input_iterations = input_iterations
+        self.show_progress_bar = show_progress_bar
+        self.step_sizes = TVStepSizes(stepsize)
+        self.solution = None
+        if max_iter is not None:
+            self.max_iter = max_iter
+        else:
+            assert DEQ is not None
+            self.DEQ = DEQ
+
+    @property
+    def DEQ(self) -> Equilibrium:  # noqa: N802, as deepinv calls it
+        """What is solved and how it is differentiated."""
+        return self._equilibrium
+
+    @DEQ.setter
+    def DEQ(self, config: Equilibrium) -> None:  # noqa: N802
+        if not isinstance(config, Equilibrium):
+            raise TypeError(
+                f"DEQ must be Equilibrium(...) or ReTune(...), got {config!r}."
+            )
+        self._equilibrium = config
+
+    @property
+    def max_iter(self) -> int | None:
+        """Iterations that are unrolled; ``None`` with another ``DEQ``."""
+        unrolled = isinstance(self.DEQ.adjoint, Unrolled)
+        return self.DEQ.solver.max_iter if unrolled else None
+
+    @max_iter.setter
+    def max_iter(self, iterations: int | None) -> None:
+        if iterations is None:
+            raise TypeError("max_iter must be a number; set DEQ to unroll nothing.")
+        require_count("max_iter", iterations, 1)
+        self.DEQ = Equilibrium(Restarts(max_iter=iterations), Unrolled())
+
+    def parameter_map(self, y: Tensor, physics: LinearPhysics) -> Tensor:
+        r"""
+        The weight that is estimated for a measurement.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.LinearPhysics physics: its physics.
+        :return: (:class:`torch.Tensor`) :math:`\Lambda > 0`, of shape
+            :math:`(B, 1, d, N_1, \ldots, N_d)`, with 1 for what it does not depend on.
+        :raises TypeError: if the physics is not linear.
+        :raises ValueError: if the measurement is none of this physics.
+        """
+        return self.tv_map(map_input(y, physics, self.input_iterations))
+
+    @torch.no_grad()
+    def plot(self, y: Tensor, physics: LinearPhysics) -> Figure:
+        r"""
+        Show the reconstruction of the first sample, and the map it was made with.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.LinearPhysics physics: its physics.
+        :return: (matplotlib.figure.Figure) adjoint image, reconstruction, and the
+            weight of each group of directions.
+        """
+        images = {
+            r"$A^\top y$": physics.A_adjoint(y)[:1],
+            "reconstruction": self(y, physics)[:1],
+        }
+        weight = self.parameter_map(y, physics)[:1]
+        return plot_tv_map(images, weight, self.tv_map.directions)
+
+    def contraction(
+        self, physics: LinearPhysics, img_size: Sequence[int]
+    ) -> Contraction:
+        r"""
+        What is known of the contraction; what :func:`certify
+        <deepinv_equilibrium.certify>` reports: see
+        :func:`~deepinv_equilibrium.models.tv_map_contraction.tv_map_contraction`.
+
+        :param deepinv.physics.LinearPhysics physics: the physics.
+        :param Sequence img_size: size of the images, without the batch.
+        :return: (Contraction) no rate, and the stability of the minimiser.
+        """
+        constant = isinstance(self.tv_map, ConstantTVMap)
+        return tv_map_contraction(physics, img_size, constant)
+
+    def fixed_point_problem(
+        self, y: Tensor, physics: LinearPhysics
+    ) -> tuple[PrimalDualTVStep, State]:
+        r"""
+        The fixed-point problem that the model solves for a measurement.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.LinearPhysics physics: its physics.
+        :return: the step, a block of ``DEQ.layers`` iterations, and the initial image
+            and dual.
+        :raises TypeError: if the physics is not linear.
+        :raises ValueError: if the measurement is none of this physics.
+        """
+        z = map_input(y, physics, self.input_iterations)
+        weight = as_weight(self.tv_map(z), z, "the weight of tv_map")
+        tau, sigma = self.step_sizes(physics, z.detach())
+        step = PrimalDualTVStep(
+            y, physics, weight, self.norm, tau, sigma, self.DEQ.layers
+        )
+        dual = z.new_zeros(*z.shape[:2], z.ndim - 2, *z.shape[2:])
+        return step, (z, dual)
+
+    def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
+        r"""
+        Reconstruct.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.LinearPhysics physics: its physics, linear.
+        :return: (:class:`torch.Tensor`) images of shape :math:`(B, C, H, W)`,
+            :math:`(B, C, D, H, W)` or :math:`(B, C, T, H, W)`, real or complex.
+        :raises TypeError: if the physics is not linear, or an argument is unknown.
+        :raises ValueError: if the measurement is none of this physics.
+        :raises AdjointMismatch: if ``A_adjoint`` is not the transpose of ``A``.
+        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
+        """
+        if kwargs:
+            raise TypeError(
+                f"TVMapReconstructor takes no argument {next(iter(kwargs))!r}; a "
+                "measurement and its physics are all it needs."
+            )
+        step, start = self.fixed_point_problem(y, physics)
+        config = self.DEQ
+        implicit = isinstance(config.adjoint, Implicit)
+        progress = (
+            tqdm(total=config.solver.max_iter, desc="TVMapReconstructor")
+            if self.show_progress_bar
+            else nullcontext()
+        )
+        with (
+            progress as bar,
+            torch.set_grad_enabled(torch.is_grad_enabled() and not implicit),
+        ):
+            solution = fixed_point(
+                step,
+                start,
+                config.solver,
+                config.adjoint,
+                config.on_failure,
+                None if bar is None else lambda state, value: bar.update(),
+            )
+        assert isinstance(solution.x, tuple)
+        x, dual = solution.x
+        if implicit and torch.is_grad_enabled():
+            found = self._differentiable(x, dual, solution, step, physics)
+            # Its report is written when the backward runs.
+            solution = replace(solution, _backward=found._backward)
+            assert found.output is not None
+            x = found.output
+        self.solution = solution.detach()
+        return x
+
+    def _differentiable(
+        self,
+        x: Tensor,
+        dual: Tensor,
+        solution: Solution,
+        step: PrimalDualTVStep,
+        physics: LinearPhysics,
+    ) -> Solution:
+        """The minimiser with the gradient of the implicit function theorem."""
+        assert isinstance(self.DEQ.adjoint, Implicit)
+        error = _ERROR_PER_RESIDUAL * solution.absolute_residual
+        jumps = Jumps.of(x, dual, step.weight, self.norm, error)
+        smooth = PiecewiseConstantStep(
+            x,
+            lambda x: physics.A_adjoint(physics.A(x) - step.y),
+            step.weight,
+            self.norm,
+            jumps,
+        )
+        return attach_implicit_gradient(smooth, self.DEQ.adjoint, self.DEQ.on_failure)

@@ -1,0 +1,83 @@
+"""The image from which a TV map is estimated."""
+
+from __future__ import annotations
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from ...optim.total_variation.weights import check_image
+
+
+def map_input(y: Tensor, physics: LinearPhysics, iterations: int) -> Tensor:
+    r"""
+    :func:`conjugate_gradient_image` of a measurement that is checked.
+
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.LinearPhysics physics: its physics.
+    :param int iterations: of conjugate gradients.
+    :return: (:class:`torch.Tensor`) an image, a volume or a time series.
+    :raises TypeError: if the physics is not linear.
+    :raises ValueError: if the measurement is none of this physics, or its images have
+        not two or three spatial axes.
+    """
+    if not isinstance(physics, LinearPhysics):
+        raise TypeError(
+            "physics must be a deepinv LinearPhysics, as in model(y, physics): total "
+            f"variation is fitted by least squares, got {type(physics).__name__}."
+        )
+    try:
+        z = conjugate_gradient_image(physics, y, iterations)
+    except (RuntimeError, ValueError, IndexError, NotImplementedError) as error:
+        shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(
+            f"y of shape {shape} is no measurement of this {type(physics).__name__}, "
+            f"or its A_adjoint fails: {error}"
+        ) from error
+    check_image(z, "the adjoint of the measurement")
+    return z
+
+
+def conjugate_gradient_image(
+    physics: LinearPhysics, y: Tensor, iterations: int
+) -> Tensor:
+    r"""
+    A few iterations of conjugate gradients for :math:`A^\top A z = A^\top y` from
+    :math:`z = 0`, as in :footcite:t:`kofler2023learning`: stopped early, they
+    regularise. A sample that is solved stays as it is.
+
+    In contrast to :class:`deepinv_equilibrium.CG` the iterations are recorded, where
+    gradients reach ``y`` or the physics.
+
+    :param deepinv.physics.LinearPhysics physics: the physics.
+    :param torch.Tensor y: the measurement.
+    :param int iterations: how many; with 0 the result is :math:`A^\top y`.
+    :return: (:class:`torch.Tensor`) the image :math:`z`.
+    """
+    r = physics.A_adjoint(y)
+    if iterations == 0:
+        return r
+    z, p = torch.zeros_like(r), r
+    square = _square(r)
+    start = square.detach()
+    # Below the rounding nothing is left to divide by.
+    floor = start * torch.finfo(start.dtype).eps ** 2
+    for _ in range(iterations):
+        product = physics.A_adjoint_A(p)
+        curvature = _inner(p, product)
+        moves = (square > floor) & (curvature > 0)
+        length = torch.where(moves, square / torch.where(moves, curvature, 1.0), 0.0)
+        z, r = z + length * p, r - length * product
+        previous, square = square, _square(r)
+        ratio = square / torch.where(moves, previous, 1.0)
+        p = r + torch.where(moves, ratio, 0.0) * p
+    return z
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    product = (a * b.conj()).real if a.is_complex() else a * b
+    return product.sum(dim=tuple(range(1, a.ndim)), keepdim=True)
+
+
+def _square(a: Tensor) -> Tensor:
+    return _inner(a, a)

@@ -1,0 +1,65 @@
+"""The squared norm of a physics, computed once for as long as it stays the same."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from ..certificates import Bound, largest_eigenvalue, spectrum
+from ..certificates.fingerprint import fingerprint
+
+
+class OperatorNorm:
+    r"""
+    Upper bounds of :math:`\|A\|^2`, the last of which is remembered.
+
+    For real images it is the upper end of :func:`deepinv_equilibrium.spectrum`:
+    certified for the physics that have a rule there, else an estimate that holds with a
+    stated probability. For complex images it is such an estimate, by the same method on
+    their real and imaginary parts: a bound for real images need not hold for them.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._bound: Bound | None = None
+
+    def squared(self, physics: LinearPhysics, x: Tensor) -> Bound:
+        r"""
+        :param deepinv.physics.LinearPhysics physics: the physics.
+        :param torch.Tensor x: images that it acts on; only their layout matters.
+        :return: (Bound) an upper bound of :math:`\|A\|^2`.
+        :raises AdjointMismatch: if ``A_adjoint`` is not the transpose of ``A``.
+        :raises UncertifiablePhysics: if the operator fails on such images.
+        :raises ValueError: if the norm is 0 or infinite.
+        """
+        # Without the batch: no bound depends on it.
+        key = (fingerprint(physics), x.shape[1:], x.dtype)
+        if self._bound is None or key != self._key:
+            bound = _complex(physics, x) if x.is_complex() else _real(physics, x)
+            if not 0 < bound.value < math.inf:
+                raise ValueError(
+                    f"the norm of {type(physics).__name__} must be positive and "
+                    f"finite for a step size, got squared {bound}."
+                )
+            self._key, self._bound = key, bound
+        return self._bound
+
+
+def _real(physics: LinearPhysics, x: Tensor) -> Bound:
+    return spectrum(physics, x.shape[1:]).upper
+
+
+def _complex(physics: LinearPhysics, x: Tensor) -> Bound:
+    def gram(parts: Tensor) -> Tensor:
+        image = torch.view_as_complex(parts).to(x.dtype)[None]
+        return torch.view_as_real(physics.A_adjoint_A(image))[0]
+
+    return largest_eigenvalue(
+        gram,
+        (*x.shape[1:], 2),
+        generator=torch.Generator().manual_seed(0),
+        device=x.device,
+    )
