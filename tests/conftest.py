@@ -19,6 +19,13 @@ hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers for the whole suite; none where tests are named, because each would
+    import deepinv before it begins."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    return 0 if named or config.option.keyword else 2
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Give every test the same random numbers, in whatever order the tests run."""
