@@ -12,6 +12,8 @@ from torch import Tensor
 from deepinv_equilibrium.models import ConvexPotentialLayer
 from deepinv_equilibrium.models.convex_potential_layer import extend_by_reflection
 
+from ..dense_jacobian import dense_jacobian
+
 DOUBLE = {"dtype": torch.float64}
 ROUNDING = 1e-12
 
@@ -33,8 +35,7 @@ def level(sigma: float) -> Tensor:
 
 
 def jacobian(layer: ConvexPotentialLayer, x: Tensor, sigma: float) -> Tensor:
-    dense = torch.autograd.functional.jacobian(lambda x: layer(x, level(sigma)), x)
-    return dense.reshape(x.numel(), x.numel())
+    return dense_jacobian(lambda x: layer(x, level(sigma)), x)
 
 
 layers = st.builds(

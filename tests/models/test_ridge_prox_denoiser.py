@@ -14,6 +14,8 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.datasets import Photos
 from deepinv_equilibrium.models import RidgeProxDenoiser
 
+from ..dense_jacobian import dense_jacobian
+
 DOUBLE = {"dtype": torch.float64}
 
 
@@ -99,11 +101,7 @@ def test_jacobian_is_symmetric_and_within_bounds(
 ):
     denoiser = random_denoiser(seed, channels, contraction)
     x = random_images(seed, (1, channels, 3, 3))
-    # All its rows at once: one solve of a batch of copies.
-    copies = x.expand(x.numel(), *x.shape[1:]).clone().requires_grad_()
-    identity = torch.eye(x.numel(), **DOUBLE).reshape(copies.shape)
-    (dense,) = torch.autograd.grad(denoiser(copies, 0.1), copies, identity)
-    dense = dense.flatten(1)
+    dense = dense_jacobian(lambda v: denoiser(v, 0.1), x)
     torch.testing.assert_close(dense, dense.mT, rtol=0, atol=1e-7)
     eigenvalues = torch.linalg.eigvalsh((dense + dense.mT) / 2)
     smoothness = denoiser.regulariser.smoothness
@@ -224,7 +222,7 @@ def test_denoises_every_photo_that_it_was_not_trained_on(
 ):
     denoiser = RidgeProxDenoiser(in_channels=1 if grey else 3)
     generator = torch.Generator().manual_seed(0)
-    for sample in Photos("test", grey=grey, img_size=96):
+    for sample in Photos("test", grey=grey, img_size=96 if grey else 64):
         x = sample["x"][None]
         y = x + sigma * torch.randn(x.shape, generator=generator)
         with torch.no_grad():

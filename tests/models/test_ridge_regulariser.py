@@ -12,6 +12,8 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import RidgeRegulariser
 
+from ..dense_jacobian import dense_jacobian
+
 DOUBLE = {"dtype": torch.float64}
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -35,8 +37,7 @@ def random_images(seed: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def jacobian(prior: RidgeRegulariser, x: Tensor, sigma: float) -> Tensor:
-    dense = torch.autograd.functional.jacobian(lambda v: prior.grad(v, sigma), x)
-    return dense.reshape(x.numel(), x.numel())
+    return dense_jacobian(lambda v: prior.grad(v, sigma), x)
 
 
 def test_value_on_the_periodic_extension():
