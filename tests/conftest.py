@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -24,6 +26,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     import deepinv before it begins."""
     named = config.args_source is pytest.Config.ArgsSource.ARGS
     return 0 if named or config.option.keyword else 2
+
+
+@pytest.fixture(scope="session", autouse=True)
+def freeze() -> Iterator[None]:
+    """Let the collector pass over what torch, deepinv and the tests' collection made,
+    hundreds of thousands of objects: it has only to look at what the tests make."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
