@@ -367,17 +367,9 @@ def test_bad_arguments_are_named(arguments: dict[str, float], message: str):
         ConvexPotentialDenoiser(pretrained=None, **arguments)
 
 
-@pytest.mark.parametrize(
-    "x", [torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8), torch.ones(1, 3, 8, 8).long()]
-)
-def test_bad_images_are_named(x: Tensor):
+def test_bad_images_and_noise_levels_are_named():
+    denoiser = ConvexPotentialDenoiser(pretrained=None)
     with pytest.raises(ValueError, match=r"x must be .* \(B, 3, H, W\), got"):
-        ConvexPotentialDenoiser(pretrained=None)(x, 0.1)
-
-
-@pytest.mark.parametrize("shape", [(3,), (2, 1, 8, 8), (2, 1)])
-def test_bad_noise_levels_are_named(shape: tuple[int, ...]):
+        denoiser(torch.rand(1, 1, 8, 8), 0.1)
     with pytest.raises(ValueError, match=r"sigma must be .* \(2, 1, 1, 1\)"):
-        ConvexPotentialDenoiser(pretrained=None)(
-            torch.rand(2, 3, 8, 8), torch.full(shape, 0.1)
-        )
+        denoiser(torch.rand(2, 3, 8, 8), torch.full((3,), 0.1))
