@@ -18,8 +18,8 @@ from ..certificates.contraction import Term
 from ..certificates.declaration import declares
 from ..certificates.lipschitz import lipschitz
 from ..certificates.spectrum import spectrum
-from ..certificates.uncertifiable_module import UncertifiableModule
-from ..certificates.uncertifiable_physics import UncertifiablePhysics
+from ..certificates.uncertifiable_module_error import UncertifiableModuleError
+from ..certificates.uncertifiable_physics_error import UncertifiablePhysicsError
 from .ridge_l2 import RidgeL2
 
 _KNOWN = (
@@ -74,7 +74,7 @@ class DataConstants:
             return DataConstants._unknown(f"{type(physics).__name__} is not linear")
         try:
             interval = spectrum(physics, img_size)
-        except UncertifiablePhysics as error:
+        except UncertifiablePhysicsError as error:
             return DataConstants._unknown(str(error))
         if torch.as_tensor(data_fidelity.norm).numel() != 1:
             return DataConstants._unknown(
@@ -176,7 +176,7 @@ class ProxConstants:
         """
         try:
             constant = lipschitz(denoiser, img_size)
-        except (UncertifiableModule, TypeError) as error:
+        except (UncertifiableModuleError, TypeError) as error:
             constant = unproved(str(error))
         reflected = residual = unproved("not declared")
         firm = "is_firmly_nonexpansive"

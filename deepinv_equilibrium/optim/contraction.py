@@ -19,7 +19,7 @@ from ..certificates.bound import derived, outward
 from ..certificates.contraction import Contraction, LayerRate
 from ..certificates.data_sensitivity import fixed_point_sensitivity
 from ..certificates.declaration import refuse_changed
-from ..certificates.uncertifiable_module import UncertifiableModule
+from ..certificates.uncertifiable_module_error import UncertifiableModuleError
 from .certified_constants import (
     DataConstants,
     GradientConstants,
@@ -95,7 +95,7 @@ def _read_layers(
         try:
             refuse_changed(fidelity)
             refuse_changed(prior)
-        except UncertifiableModule as error:
+        except UncertifiableModuleError as error:
             raise _NotCoveredError(str(error)) from None
         parameters = model.update_params_fn(index)
         tau, weight, beta = (

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from deepinv_equilibrium import spectrum
-from deepinv_equilibrium.certificates import Kind, UncertifiablePhysics
+from deepinv_equilibrium.certificates import Kind, UncertifiablePhysicsError
 from deepinv_equilibrium.certificates.spectrum_rules.convolution import impulse_response
 
 from ..dense_spectrum import check, dense_spectrum
@@ -47,7 +47,7 @@ def test_dense_truth(
     k = kernel(seed, own, taps, sign, exponent, dtype=dtype)
     try:
         interval = spectrum(Blur(k, padding, use_fft=use_fft), (shown, *size))
-    except UncertifiablePhysics:
+    except UncertifiablePhysicsError:
         # The adjoint of deepinv's border fails for kernels of one or two taps.
         assert padding in ("circular", "replicate", "reflect")
         assert min(taps) < 3
