@@ -148,6 +148,54 @@ def test_certified_bounds_are_those_of_its_parts():
     assert RidgeProxDenoiser(pretrained=None).lipschitz_bound().value == 1
 
 
+@pytest.mark.parametrize("rtol", [1e-1, 1e-13])
+def test_nothing_is_certified_at_a_tolerance_of_the_users(rtol: float):
+    exact = random_denoiser(5, contraction=0.9)
+    loose = random_denoiser(5, contraction=0.9)
+    loose.regulariser.rtol = rtol
+    assert not loose.is_firmly_nonexpansive
+    for method in ("lipschitz_bound", "residual_bound"):
+        proved, bound = getattr(exact, method)(), getattr(loose, method)()
+        assert proved.is_certified
+        assert bound.kind is deq.certificates.Kind.ESTIMATED
+        assert bound.value == proved.value
+        assert bound.source == f"{proved.source}; the computed one only has {rtol = :g}"
+
+
+def test_a_loose_solve_may_expand():
+    # Between two neighbours the number of its iterations changes, and it jumps.
+    denoiser = random_denoiser(1)
+    denoiser.regulariser.rtol = 0.01
+    first, last = random_images(1, (2, 1, 6, 6))
+    x = first + torch.linspace(0, 1, 500, **DOUBLE)[:, None, None, None] * last
+    with torch.no_grad():
+        moved = denoiser(x, 0.1).diff(dim=0).flatten(1).norm(dim=1)
+    gain = moved / x.diff(dim=0).flatten(1).norm(dim=1)
+    assert gain.max() > 1.1 * denoiser.lipschitz_bound().value
+
+
+@pytest.mark.parametrize("optimiser", [deq.optim.PGD, deq.optim.DRS, deq.optim.GD])
+def test_rates_are_certified_at_the_default_tolerance_only(optimiser):
+    denoiser = random_denoiser(6, contraction=0.9)
+    prior = dinv.optim.RED if optimiser is deq.optim.GD else dinv.optim.PnP
+    model = optimiser(
+        data_fidelity=dinv.optim.L2(),
+        prior=prior(denoiser),
+        stepsize=0.5,
+        sigma_denoiser=0.1,
+        DEQ=deq.Equilibrium(deq.Picard()),
+    ).double()
+    physics = dinv.physics.Denoising()
+    proved = deq.certify(model, physics, (1, 6, 6))
+    assert proved.rate.is_certified
+    assert proved.contracts
+    denoiser.regulariser.rtol = 1e-3
+    estimated = deq.certify(model, physics, (1, 6, 6))
+    assert not estimated.rate.is_certified
+    assert not estimated.rate.is_vacuous
+    assert "<= " + f"{estimated.rate.value:.6g}" not in str(estimated)
+
+
 def test_contracts_about_mid_grey():
     plain, contracted = random_denoiser(2), random_denoiser(2, contraction=0.8)
     x = random_images(2, (1, 1, 5, 5))
