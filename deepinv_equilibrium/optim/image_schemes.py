@@ -5,8 +5,8 @@ from __future__ import annotations
 from deepinv.optim.optim_iterators import GDIteration, HQSIteration, PGDIteration
 
 from ..certificates import Bound, rates
-from ..certificates.bound import derived, outward
-from .certified_constants import GradientConstants, unproved
+from ..certificates.bound import derived, outward, unproved
+from .prior_constants import GradientConstants
 from .rate_scheme import Layer, RateScheme, best, relaxed, times
 
 

@@ -10,8 +10,8 @@ from deepinv.optim.optim_iterators import ADMMIteration, DRSIteration
 
 from ..certificates import Bound
 from ..certificates import douglas_rachford_rates as dr
-from ..certificates.bound import derived, outward
-from .certified_constants import ProxConstants, unproved
+from ..certificates.bound import derived, outward, unproved
+from .prior_constants import ProxConstants
 from .rate_scheme import Layer, RateScheme, best, times
 
 
