@@ -15,6 +15,8 @@ from deepinv_equilibrium.datasets import Photos
 from deepinv_equilibrium.models import ConvexPotentialDenoiser
 
 from ..dense_jacobian import dense_jacobian
+from ..quiet_trainer import train_for_an_epoch
+from .images import psnr
 
 DOUBLE = {"dtype": torch.float64}
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -46,10 +48,6 @@ def jacobian(denoiser: torch.nn.Module, x: Tensor, sigma: float) -> Tensor:
     return dense_jacobian(lambda x: denoiser(x, sigma), x)
 
 
-def psnr(x_hat: Tensor, x: Tensor) -> float:
-    return -10 * (x_hat - x).square().mean().log10().item()
-
-
 denoisers = st.builds(
     make_denoiser,
     seed=st.integers(0, 10**6),
@@ -63,7 +61,7 @@ denoisers = st.builds(
 )
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(
     denoiser=denoisers,
     height=st.integers(1, 5),
@@ -89,7 +87,7 @@ def test_the_bound_is_never_below_the_dense_norm(
         assert torch.linalg.matrix_norm(2 * dense - identity, 2) <= 1 + ROUNDING
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150)
 @given(
     denoiser=denoisers,
     side=st.integers(1, 8),
@@ -270,19 +268,7 @@ def certified_at_every_step(
         bounds.append(bound.value)
 
     optimizer.register_step_post_hook(check)
-    dinv.Trainer(
-        model,
-        physics,
-        optimizer,
-        torch.utils.data.DataLoader(pairs, batch_size=2),
-        losses=dinv.loss.SupLoss(),
-        epochs=1,
-        device="cpu",
-        non_blocking_transfers=False,
-        save_path=None,
-        show_progress_bar=False,
-        verbose=False,
-    ).train()
+    train_for_an_epoch(model, physics, optimizer, pairs, batch_size=2)
     return bounds
 
 

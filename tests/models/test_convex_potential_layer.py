@@ -48,7 +48,7 @@ layers = st.builds(
 )
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(
     layer=layers,
     height=st.integers(1, 6),
@@ -67,7 +67,7 @@ def test_jacobian_is_symmetric_and_between_its_bounds(
     assert eigenvalues[-1] <= 1 + ROUNDING
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(
     layer=layers,
     height=st.integers(1, 9),
@@ -85,7 +85,7 @@ def test_is_averaged_between_any_two_images(
     assert moved.square().sum() + excess <= (x - z).square().sum() * (1 + ROUNDING)
 
 
-@settings(max_examples=50, derandomize=True, deadline=None)
+@settings(max_examples=50)
 @given(layer=layers, height=st.integers(1, 5), width=st.integers(1, 5))
 def test_acts_on_the_periodic_image_of_reflections(
     layer: ConvexPotentialLayer, height: int, width: int

@@ -15,6 +15,7 @@ from deepinv_equilibrium.datasets import Photos
 from deepinv_equilibrium.models import RidgeProxDenoiser
 
 from ..dense_jacobian import dense_jacobian
+from .images import psnr, random_images
 
 DOUBLE = {"dtype": torch.float64}
 
@@ -34,16 +35,7 @@ def random_denoiser(
     return denoiser
 
 
-def random_images(seed: int, shape: tuple[int, ...]) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator, **DOUBLE)
-
-
-def psnr(x_hat: Tensor, x: Tensor) -> float:
-    return -10 * (x_hat - x).square().mean().log10().item()
-
-
-@settings(derandomize=True, max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 10**6),
     channels=st.sampled_from([1, 3]),
@@ -90,7 +82,7 @@ def test_pairs_are_as_close_as_certified(
     assert errors < 1e-3 * (1 + smoothness) * (1 + distance)
 
 
-@settings(derandomize=True, max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     channels=st.sampled_from([1, 3]),

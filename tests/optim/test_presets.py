@@ -12,6 +12,8 @@ from deepinv_equilibrium import plugins
 from deepinv_equilibrium.models import ConvexPotentialDenoiser
 from deepinv_equilibrium.optim.presets import certified_deq_pgd
 
+from ..quiet_trainer import train_for_an_epoch
+
 EQUILIBRIA = ["deq-pgd", "deq-gd", "deq-hqs", "deq-admm", "deq-drs", "deq-pdcp"]
 OPTIMIZERS = {
     name: getattr(deq.optim, name.split("-")[1].upper())
@@ -172,25 +174,12 @@ def test_a_preset_is_trained_by_the_trainer() -> None:
     physics = Denoising(dinv.physics.GaussianNoise(0.1))
     y = physics(x)
     pairs = [{"x": x[i], "y": y[i]} for i in range(len(x))]
-    loader = torch.utils.data.DataLoader(pairs, batch_size=2)
     model = plugins.create(
         "reconstructors", "retune-pgd", denoiser=Wiener().float(), layers=2, restarts=3
     )
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    trainer = dinv.Trainer(
-        model,
-        physics,
-        torch.optim.Adam(model.parameters(), lr=1e-2),
-        loader,
-        losses=dinv.loss.SupLoss(),
-        epochs=1,
-        device="cpu",
-        non_blocking_transfers=False,
-        save_path=None,
-        show_progress_bar=False,
-        verbose=False,
-    )
-    trained = trainer.train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    trained = train_for_an_epoch(model, physics, optimizer, pairs, batch_size=2)
     after = trained.state_dict()
     assert after.keys() == before.keys()
     for key in ("prior.0.denoiser.weight", "params_algo.stepsize.0"):

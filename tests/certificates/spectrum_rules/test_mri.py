@@ -15,7 +15,7 @@ def random(seed, *shape, dtype=torch.float64):
     return torch.randn(shape, generator=generator, dtype=dtype)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 6), st.integers(1, 6)),
@@ -48,7 +48,7 @@ def test_volumes_and_time():
     check(interval, dense_spectrum(dynamic, (1, 2, 3, 4, 4)), 1 + 1e-11)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 3),

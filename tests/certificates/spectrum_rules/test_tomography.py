@@ -15,7 +15,7 @@ def tomography(width, **kwargs):
     return Tomography(**{"angles": 5, "normalize": False, **kwargs}, img_width=width)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(
     st.integers(3, 10),
     st.integers(1, 9),
