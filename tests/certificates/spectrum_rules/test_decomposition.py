@@ -18,11 +18,7 @@ from deepinv_equilibrium import spectrum
 from deepinv_equilibrium.certificates import Kind
 
 from ..dense_spectrum import check, dense_spectrum
-
-
-def random(seed, *shape, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=dtype)
+from ..random_tensor import random
 
 
 @settings(max_examples=200)
