@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -17,6 +19,23 @@ torch.set_num_threads(1)
 # no deadline, because the first call of a kernel is slower than the later ones.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers for the whole suite; none where tests are named, because each would
+    import deepinv before it begins."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    return 0 if named or config.option.keyword else 2
+
+
+@pytest.fixture(scope="session", autouse=True)
+def freeze() -> Iterator[None]:
+    """Let the collector pass over what torch, deepinv and the tests' collection made,
+    hundreds of thousands of objects: it has only to look at what the tests make."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -85,5 +85,5 @@ def test_an_implicit_training_step_leaves_no_tensors_behind(problem: Problem) ->
     memory.train(problem, reconstruct, 2)
     with memory.no_collection():
         before = memory.live_tensor_bytes()
-        memory.train(problem, reconstruct, 20)
+        memory.train(problem, reconstruct, 5)
         assert memory.live_tensor_bytes() == before

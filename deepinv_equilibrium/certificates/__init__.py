@@ -27,6 +27,10 @@ from .smooth_loss import SquaredError as SquaredError
 from .spectrum import spectrum as spectrum
 from .spectrum_registry import register_spectrum_rule as register_spectrum_rule
 from .step_constants import StepConstants as StepConstants
-from .uncertifiable_module import UncertifiableModule as UncertifiableModule
-from .uncertifiable_physics import AdjointMismatch as AdjointMismatch
-from .uncertifiable_physics import UncertifiablePhysics as UncertifiablePhysics
+from .uncertifiable_module_error import (
+    UncertifiableModuleError as UncertifiableModuleError,
+)
+from .uncertifiable_physics_error import AdjointMismatchError as AdjointMismatchError
+from .uncertifiable_physics_error import (
+    UncertifiablePhysicsError as UncertifiablePhysicsError,
+)

@@ -164,6 +164,11 @@ def derived(
     )
 
 
+def unproved(reason: str) -> Bound:
+    """The bound that says nothing, and why."""
+    return Bound(math.inf, source=reason)
+
+
 def outward(value: float, *, is_lower: bool = False, relative: float = 1e-12) -> float:
     r"""
     Move a value computed in float64 to its safe side, past the rounding it has met.

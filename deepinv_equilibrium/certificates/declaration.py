@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from .uncertifiable_module import UncertifiableModule
+from .uncertifiable_module_error import UncertifiableModuleError
 
 
 def declares(part: object, name: str, *computed_by: str) -> bool:
@@ -33,19 +33,21 @@ def refuse_changed(root: nn.Module) -> None:
     module computes.
 
     :param torch.nn.Module root: the module; those within are asked too.
-    :raises UncertifiableModule: if there are any.
+    :raises UncertifiableModuleError: if there are any.
     """
     if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
-        raise UncertifiableModule(root, "torch has global forward hooks. Remove them.")
+        raise UncertifiableModuleError(
+            root, "torch has global forward hooks. Remove them."
+        )
     for module in root.modules():
         if module._forward_hooks or module._forward_pre_hooks:
-            raise UncertifiableModule(
+            raise UncertifiableModuleError(
                 module,
                 "it has forward hooks. Remove them; weight_norm and spectral_norm of "
                 "torch.nn.utils are hooks: use those of its parametrizations.",
             )
         for name, value in vars(module).items():
             if callable(value) and callable(getattr(type(module), name, None)):
-                raise UncertifiableModule(
+                raise UncertifiableModuleError(
                     module, f"its {name} was replaced on the instance. Remove it."
                 )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from .uncertifiable_module import UncertifiableModule
+from .uncertifiable_module_error import UncertifiableModuleError
 
 
 def effective_weight(module: nn.Module, name: str = "weight") -> Tensor:
@@ -15,7 +15,7 @@ def effective_weight(module: nn.Module, name: str = "weight") -> Tensor:
 
     :param torch.nn.Module module: the module, left as it was.
     :param str name: name of the parameter or buffer.
-    :raises UncertifiableModule: if it changes from one use to the next, or is not
+    :raises UncertifiableModuleError: if it changes from one use to the next, or is not
         finite.
     """
     with torch.no_grad():
@@ -28,9 +28,11 @@ def effective_weight(module: nn.Module, name: str = "weight") -> Tensor:
             for buffer, before in buffers:
                 buffer.copy_(before)
     if not torch.isfinite(value).all():
-        raise UncertifiableModule(module, f"its {name} holds an infinity or a NaN.")
+        raise UncertifiableModuleError(
+            module, f"its {name} holds an infinity or a NaN."
+        )
     if changes:
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module,
             f"its {name} changes at every use: a parametrisation is random, or in "
             "train mode. Call eval().",

@@ -10,7 +10,7 @@ import torch
 from deepinv.physics import LinearPhysics, StackedPhysics
 from torch import Tensor
 
-from .uncertifiable_physics import AdjointMismatch, UncertifiablePhysics
+from .uncertifiable_physics_error import AdjointMismatchError, UncertifiablePhysicsError
 
 # What a parameter of deepinv's operators is called whose first axis is the batch.
 BATCHED = ("filter", "mask", "filters", "multipliers", "coil_maps")
@@ -60,8 +60,9 @@ class LinearOperator:
         many terms :math:`N` as the larger of both inner products: the rounding errors
         of a sum grow like :math:`\sqrt N` with overwhelming probability.
 
-        :raises AdjointMismatch: if it is not the transpose, or ``A`` is not linear.
-        :raises UncertifiablePhysics: if a product is not real and finite or has
+        :raises AdjointMismatchError: if it is not the transpose, or ``A`` is not
+            linear.
+        :raises UncertifiablePhysicsError: if a product is not real and finite or has
             another shape than the image.
         """
         generator = torch.Generator().manual_seed(0)
@@ -72,18 +73,18 @@ class LinearOperator:
             w = _randn_like(image, generator)
             back = self.physics.A_adjoint(w)
             if not isinstance(back, Tensor) or back.shape != u.shape:
-                raise UncertifiablePhysics(
+                raise UncertifiablePhysicsError(
                     self.physics,
                     f"A_adjoint returns {tuple(getattr(back, 'shape', ()))} for an "
                     f"image of shape {self.shape}. Check img_size.",
                 )
             if back.is_complex():
-                raise UncertifiablePhysics(
+                raise UncertifiablePhysicsError(
                     self.physics, "A_adjoint returns complex numbers for a real image."
                 )
             scale = _norm(image) * _norm(w) + _norm(u) * _norm(back)
             if not math.isfinite(scale):
-                raise UncertifiablePhysics(
+                raise UncertifiablePhysicsError(
                     self.physics, "A or A_adjoint returns NaN or infinity."
                 )
             difference = abs(_inner(image, w) - _inner(u, back))
@@ -91,7 +92,7 @@ class LinearOperator:
             terms = max(u.numel(), sum(part.numel() for part in _parts(image)))
             tolerance = 100 * torch.finfo(self.dtype).eps * math.sqrt(terms)
         if worst > tolerance:
-            raise AdjointMismatch(self.physics, worst, tolerance)
+            raise AdjointMismatchError(self.physics, worst, tolerance)
 
 
 def batch_size(physics: LinearPhysics) -> int:

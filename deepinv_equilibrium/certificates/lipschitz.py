@@ -11,7 +11,7 @@ from .bound import Bound
 from .declaration import refuse_changed
 from .image_size import require_image_size
 from .lipschitz_registry import find_rule
-from .uncertifiable_module import UncertifiableModule
+from .uncertifiable_module_error import UncertifiableModuleError
 
 
 @torch.no_grad()
@@ -44,8 +44,8 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
         are tighter with it.
     :return: a :class:`~deepinv_equilibrium.certificates.Bound`, whose ``source`` says
         how it was obtained.
-    :raises UncertifiableModule: if a module within is unknown, random, in train mode
-        where that matters, or has forward hooks; the error names it.
+    :raises UncertifiableModuleError: if a module within is unknown, random, in train
+        mode where that matters, or has forward hooks; the error names it.
     :raises TypeError: if ``module`` is no module, ``img_size`` is no sequence, or the
         module's rule returns no upper bound.
     :raises ValueError: if ``img_size`` does not hold one to four positive integers.
@@ -56,8 +56,8 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
     try:
         refuse_changed(module)
         bound = find_rule(module)(module, size)
-    except UncertifiableModule as error:
-        raise UncertifiableModule(error.module, error.reason, module) from None
+    except UncertifiableModuleError as error:
+        raise UncertifiableModuleError(error.module, error.reason, module) from None
     if not isinstance(bound, Bound) or bound.is_lower:
         raise TypeError(
             f"the Lipschitz rule of {type(module).__name__} must return an upper "

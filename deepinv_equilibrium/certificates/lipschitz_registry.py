@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .bound import Bound
-from .uncertifiable_module import UncertifiableModule
+from .uncertifiable_module_error import UncertifiableModuleError
 
 Rule = Callable[[Any, "tuple[int, ...] | None"], Bound]
 R = TypeVar("R", bound=Rule)
@@ -27,8 +27,8 @@ def register_lipschitz_rule(*types: type[nn.Module]) -> Callable[[R], R]:
     size of its input without the batch, a tuple or None where it is not known. It gives
     an upper bound in the :math:`\ell_2` norm, and may call
     :func:`deepinv_equilibrium.lipschitz` on the module's parts and raise
-    :class:`~deepinv_equilibrium.certificates.UncertifiableModule`. The package believes
-    it: a bound of kind certified must be proved.
+    :class:`~deepinv_equilibrium.certificates.UncertifiableModuleError`. The package
+    believes it: a bound of kind certified must be proved.
 
     Subclasses have the rule only if they override no method. A later rule for the same
     type replaces the former. A module of one's own can define
@@ -65,7 +65,7 @@ def find_rule(module: nn.Module) -> Rule:
     of a base all of whose methods it keeps.
 
     :param torch.nn.Module module: the module, parametrised or not.
-    :raises UncertifiableModule: if there is none.
+    :raises UncertifiableModuleError: if there is none.
     """
     module_type: type[nn.Module] = type_before_parametrizations(module)
     if module_type in _RULES:
@@ -80,7 +80,7 @@ def find_rule(module: nn.Module) -> Rule:
             return _RULES[base]
         if _overrides(base):
             break
-    raise UncertifiableModule(
+    raise UncertifiableModuleError(
         module,
         "no rule is known for it, and none is inherited by a class that overrides a "
         "method. Declare one with register_lipschitz_rule, or define its method "

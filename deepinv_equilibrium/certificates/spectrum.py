@@ -15,7 +15,7 @@ from .image_size import require_image_size
 from .lanczos import largest_eigenvalue
 from .linear_operator import LinearOperator
 from .spectrum_registry import find_rule
-from .uncertifiable_physics import UncertifiablePhysics
+from .uncertifiable_physics_error import UncertifiablePhysicsError
 
 NOTHING = Bound(0.0, source="squares are nonnegative", is_lower=True)
 """The lower bound of a spectrum of which nothing is known."""
@@ -57,9 +57,9 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
     :param Sequence img_size: size of an image without the batch: ``(C, H, W)``, or
         ``(C, D, H, W)`` for volumes.
     :return: an :class:`~deepinv_equilibrium.certificates.Interval`.
-    :raises AdjointMismatch: if ``A_adjoint`` is not the transpose of ``A``, found by
-        dot products of random pairs.
-    :raises UncertifiablePhysics: if the operator fails on such an image.
+    :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``, found
+        by dot products of random pairs.
+    :raises UncertifiablePhysicsError: if the operator fails on such an image.
     :raises TypeError: if the physics is not linear, ``img_size`` is no sequence, or the
         rule of the physics returns no Interval.
     :raises ValueError: if ``img_size`` does not hold one to four positive integers.
@@ -90,30 +90,24 @@ def _checked_operator(
     try:
         duplicate = double_copy(physics)
     except TypeError as error:
-        raise UncertifiablePhysics(
+        raise UncertifiablePhysicsError(
             physics, f"it cannot be copied, {error!r}. Keep that out of its attributes."
         ) from error
-    # An operator may raise anything for an image or a precision it is not made for.
-    operator = LinearOperator.of(duplicate, img_size)
-    try:
-        operator.check_adjoint()
-        return operator
-    except UncertifiablePhysics:
-        raise
-    except Exception as error:  # noqa: BLE001
-        failure = error
-    operator = LinearOperator.of(physics, img_size, torch.float32)
-    try:
-        operator.check_adjoint()
-        return operator
-    except UncertifiablePhysics:
-        raise
-    except Exception:  # noqa: BLE001
-        raise UncertifiablePhysics(
-            physics,
-            f"A or A_adjoint fails on an image of shape {operator.shape}, {failure!r}. "
-            "Check img_size, and that the parameters of the physics are set.",
-        ) from failure
+    failures = []
+    for candidate, dtype in ((duplicate, torch.float64), (physics, torch.float32)):
+        operator = LinearOperator.of(candidate, img_size, dtype)
+        try:
+            operator.check_adjoint()
+            return operator
+        except UncertifiablePhysicsError:
+            raise
+        except Exception as error:  # noqa: BLE001, a user's operator may raise anything
+            failures.append(error)
+    raise UncertifiablePhysicsError(
+        physics,
+        f"A or A_adjoint fails on an image of shape {operator.shape}, {failures[0]!r}. "
+        "Check img_size, and that the parameters of the physics are set.",
+    ) from failures[0]
 
 
 def _estimate(operator: LinearOperator) -> Bound:

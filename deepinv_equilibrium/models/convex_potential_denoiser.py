@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +11,9 @@ from torch import Tensor, nn
 
 from ..certificates import Bound
 from ..certificates.bound import outward
+from .bundled_weights import check_bundled, colours, read_weights
 from .convex_potential_layer import ConvexPotentialLayer
+from .image_batch import check_images, each_image
 
 
 class ConvexPotentialDenoiser(Denoiser):
@@ -104,11 +105,7 @@ class ConvexPotentialDenoiser(Denoiser):
         kernel_size: int = 5,
         device: torch.device | str | None = None,
     ) -> None:
-        if pretrained == "bundled" and in_channels not in (1, 3):
-            raise ValueError(
-                "in_channels must be 1 (grey) or 3 (colour) for the bundled weights, "
-                f"got {in_channels}. With pretrained=None it can be any number."
-            )
+        check_bundled(pretrained, in_channels)
         if not 0 < contraction <= 1:
             raise ValueError(f"contraction must be in (0, 1], got {contraction!r}.")
         if layers < 1:
@@ -127,7 +124,9 @@ class ConvexPotentialDenoiser(Denoiser):
             for _ in range(layers)
         )
         if pretrained is not None:
-            self.load_state_dict(self._read_weights(pretrained))
+            kind = "firmly_nonexpansive" if firmly_nonexpansive else "averaged"
+            name = f"convex_potential_{kind}_{colours(in_channels)}.pt"
+            self.load_state_dict(read_weights(pretrained, name))
             self.eval()
         self.to(device)
 
@@ -143,12 +142,8 @@ class ConvexPotentialDenoiser(Denoiser):
         :raises ValueError: if ``x`` is no batch of real images with the right number of
             channels, or ``sigma`` has another shape.
         """
-        if x.ndim != 4 or x.shape[1] != self.in_channels or not x.is_floating_point():
-            raise ValueError(
-                f"x must be a real tensor of shape (B, {self.in_channels}, H, W), got "
-                f"{x.dtype} of shape {tuple(x.shape)}."
-            )
-        levels = _noise_levels(sigma, x)
+        check_images(x, self.in_channels)
+        levels = each_image("sigma", sigma, x)
         denoised = x
         for layer in self.layers:
             denoised = layer(denoised, levels)
@@ -194,25 +189,3 @@ class ConvexPotentialDenoiser(Denoiser):
         if self.contraction < 1:
             source += f", contracted by {self.contraction:g}"
         return Bound(outward(self.contraction * constant), source=source)
-
-    def _read_weights(self, pretrained: str | Path) -> dict[str, Tensor]:
-        if pretrained != "bundled":
-            return torch.load(pretrained, map_location="cpu", weights_only=True)
-        kind = "firmly_nonexpansive" if self.firmly_nonexpansive else "averaged"
-        colours = "grey" if self.in_channels == 1 else "colour"
-        name = f"convex_potential_{kind}_{colours}.pt"
-        with resources.as_file(resources.files(__package__) / "weights" / name) as path:
-            return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _noise_levels(sigma: Tensor | float, x: Tensor) -> Tensor:
-    """Return the noise levels as a tensor of shape (1, 1, 1, 1) or (B, 1, 1, 1)."""
-    levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-    if levels.numel() == 1:
-        return levels.reshape(1, 1, 1, 1)
-    if levels.shape not in ((len(x),), (len(x), 1, 1, 1)):
-        raise ValueError(
-            f"sigma must be one number, or have shape ({len(x)},) or ({len(x)}, 1, 1, "
-            f"1) for x of shape {tuple(x.shape)}, got {tuple(levels.shape)}."
-        )
-    return levels.reshape(-1, 1, 1, 1)

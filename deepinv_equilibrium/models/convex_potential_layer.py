@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from ..certificates import convolution_norm
+from .filter_orbit import extend_by_reflection, normalised_orbit, random_generators
 
 
 class ConvexPotentialLayer(nn.Module):
@@ -64,20 +65,12 @@ class ConvexPotentialLayer(nn.Module):
         relaxation: float = 1.0,
     ) -> None:
         super().__init__()
-        if channels < 1 or generators < 1:
-            raise ValueError(
-                "channels and generators must be at least 1, got "
-                f"channels={channels} and generators={generators}."
-            )
-        if kernel_size < 3 or kernel_size % 2 == 0:
-            raise ValueError(
-                f"kernel_size must be an odd number, at least 3, got {kernel_size}."
-            )
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}.")
         if not 0 < relaxation <= 2:
             raise ValueError(f"relaxation must be in (0, 2], got {relaxation}.")
         self.relaxation = float(relaxation)
-        shape = (generators, channels, kernel_size, kernel_size)
-        self.generators = nn.Parameter(torch.randn(shape))
+        self.generators = random_generators(generators, channels, kernel_size)
         # A quarter of the largest response to unit noise, at the exponent 1.
         start = math.log(0.25 * math.sqrt(channels))
         self.log_threshold = nn.Parameter(torch.tensor(start))
@@ -112,13 +105,10 @@ class ConvexPotentialLayer(nn.Module):
 
     def _normalised_filters(self) -> Tensor:
         weight = self.generators
-        bank = orbit(weight - weight.mean(dim=(-2, -1), keepdim=True))
         # Rounding moves each entry of W / B by a relative eps at most, and the norm by
         # that of the filters' absolute values, at most kernel_size * channels.
         taps = weight.shape[-1] * weight.shape[1]
-        margin = 1 + 2 * taps * torch.finfo(weight.dtype).eps
-        norm = convolution_norm(bank) * margin
-        return bank / norm.clamp_min(torch.finfo(weight.dtype).tiny)
+        return normalised_orbit(weight, taps * torch.finfo(weight.dtype).eps)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         r"""
@@ -178,19 +168,3 @@ class _KeptFilters:
             and weight.data_ptr() == self._values.data_ptr()
             and weight.dtype == self._values.dtype
         )
-
-
-def extend_by_reflection(x: Tensor, pixels: int) -> Tensor:
-    """Extend images on all sides, edges repeated: ... b a | a b c | c b a a b ..."""
-    for axis in (-2, -1):
-        size = x.shape[axis]
-        index = torch.arange(-pixels, size + pixels, device=x.device) % (2 * size)
-        x = x.index_select(axis, torch.minimum(index, 2 * size - 1 - index))
-    return x
-
-
-def orbit(filters: Tensor) -> Tensor:
-    """The eight rotations and reflections of each filter."""
-    mirrored = torch.cat((filters, filters.flip(-1)))
-    mirrored = torch.cat((mirrored, mirrored.flip(-2)))
-    return torch.cat((mirrored, mirrored.transpose(-2, -1)))

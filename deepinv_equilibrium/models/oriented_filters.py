@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import fold, unfold
 
-from .convex_potential_layer import extend_by_reflection
+from .filter_orbit import extend_by_reflection
 
 
 def oriented_responses(x: Tensor, filters: Tensor, border: int) -> Tensor:

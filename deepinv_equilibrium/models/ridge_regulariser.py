@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from torch import Tensor, nn
 from ..certificates import Bound, Interval, convolution_norm
 from ..certificates.bound import outward
 from ..optim.smooth_prox import smooth_prox, smooth_prox_error
-from .convex_potential_layer import orbit
+from .bundled_weights import check_bundled, colours, read_weights
+from .filter_orbit import normalised_orbit, random_generators
+from .image_batch import check_images, each_image
 from .oriented_filters import orientation_norm, oriented_adjoint, oriented_responses
 
 SIGMA_0 = 0.1
@@ -100,20 +101,9 @@ class RidgeRegulariser(Prior):
         kernel_size: int = 7,
         device: torch.device | str | None = None,
     ) -> None:
-        if pretrained == "bundled" and in_channels not in (1, 3):
-            raise ValueError(
-                "in_channels must be 1 (grey) or 3 (colour) for the bundled weights, "
-                f"got {in_channels}. With pretrained=None it can be any number."
-            )
-        if in_channels < 1 or generators < 1:
-            raise ValueError(
-                "in_channels and generators must be at least 1, got "
-                f"in_channels={in_channels} and generators={generators}."
-            )
-        if kernel_size < 3 or kernel_size % 2 == 0:
-            raise ValueError(
-                f"kernel_size must be an odd number, at least 3, got {kernel_size}."
-            )
+        check_bundled(pretrained, in_channels)
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be at least 1, got {in_channels}.")
         if not 0 < smoothness < math.inf:
             raise ValueError(
                 f"smoothness must be positive and finite, got {smoothness!r}."
@@ -123,16 +113,13 @@ class RidgeRegulariser(Prior):
         self.in_channels = in_channels
         self.smoothness = float(smoothness)
         self.rtol = rtol
-        shape = (generators, 1, kernel_size, kernel_size)
-        self.generators = nn.Parameter(torch.randn(shape))
+        self.generators = random_generators(generators, 1, kernel_size)
         thresholds = torch.full((in_channels, generators), 0.1 / smoothness)
         self.log_threshold = nn.Parameter(thresholds.log())
         self.log_exponent = nn.Parameter(torch.tensor(2.0).log())
         if pretrained is not None:
-            bundled = pretrained == "bundled"
-            path = _bundled_weights(in_channels) if bundled else pretrained
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-            self.load_state_dict(weights)
+            name = f"ridge_{colours(in_channels)}.pt"
+            self.load_state_dict(read_weights(pretrained, name))
             self.eval()
         self.to(device)
 
@@ -142,13 +129,11 @@ class RidgeRegulariser(Prior):
         kernel_size)`` and the dtype of the weights.
         """
         weight = self.generators
-        bank = orbit(weight - weight.mean(dim=(-2, -1), keepdim=True))
         # Rounding moves each entry of W / B by a relative eps at most, and the norm by
         # that of the filters' absolute values, at most kernel_size; T likewise.
         eps = max(torch.finfo(dtype).eps for dtype in (weight.dtype, torch.float32))
-        margin = 1 + 2 * (weight.shape[-1] + self.in_channels) * eps
-        norm = convolution_norm(bank) * margin
-        return bank / norm.clamp_min(torch.finfo(weight.dtype).tiny)
+        taps = weight.shape[-1] + self.in_channels
+        return normalised_orbit(weight, taps * eps)
 
     def fn(
         self, x: Tensor, sigma_denoiser: Tensor | float, *args: Any, **kwargs: Any
@@ -163,7 +148,7 @@ class RidgeRegulariser(Prior):
         :raises ValueError: if ``x`` is no batch of real images with the right number of
             channels, or ``sigma_denoiser`` has another shape.
         """
-        self._check(x)
+        check_images(x, self.in_channels)
         filters = self.filters().to(x.dtype)
         norm = orientation_norm(oriented_responses(x, filters, filters.shape[-1] // 2))
         inside = torch.minimum(norm, self._thresholds(sigma_denoiser, x))
@@ -180,7 +165,7 @@ class RidgeRegulariser(Prior):
             the shape of ``x``.
         :raises ValueError: as :meth:`fn`.
         """
-        self._check(x)
+        check_images(x, self.in_channels)
         filters = self.filters().to(x.dtype)
         return self._gradient(x, filters, self._thresholds(sigma_denoiser, x))
 
@@ -204,13 +189,13 @@ class RidgeRegulariser(Prior):
             :class:`~deepinv_equilibrium.ConvergenceWarning`.
         :raises ValueError: as :meth:`fn`, or if ``gamma`` is negative or not finite.
         """
-        self._check(x)
+        check_images(x, self.in_channels)
         filters = self.filters().to(x.dtype)
         thresholds = self._thresholds(sigma_denoiser, x)
         return smooth_prox(
             lambda z: self._gradient(z, filters, thresholds),
             x,
-            _each_image("gamma", gamma, x),
+            each_image("gamma", gamma, x),
             self.smoothness,
             self.rtol,
         )
@@ -242,7 +227,7 @@ class RidgeRegulariser(Prior):
             lambda z: self._gradient(z, filters, thresholds),
             prox,
             x,
-            _each_image("gamma", gamma, x),
+            each_image("gamma", gamma, x),
             self.smoothness,
         )
 
@@ -273,20 +258,13 @@ class RidgeRegulariser(Prior):
     def _thresholds(self, sigma: Tensor | float, x: Tensor) -> Tensor:
         """Of shape (B * C, 1, generators, 1)."""
         tiny = torch.finfo(x.dtype).tiny
-        level = _each_image("sigma_denoiser", sigma, x).expand(len(x), 1, 1, 1)
+        level = each_image("sigma_denoiser", sigma, x).expand(len(x), 1, 1, 1)
         level = (level / SIGMA_0).clamp_min(tiny)
         log_threshold = self.log_threshold.to(x.dtype)[None, :, :, None]
         exponent = self.log_exponent.exp().to(x.dtype)
         thresholds = (log_threshold + exponent * level.log()).exp()
         # Not 0, by which the projection would divide, nor less than can be squared.
         return thresholds.clamp_min(tiny**0.5).flatten(0, 1)[:, None]
-
-    def _check(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.in_channels or not x.is_floating_point():
-            raise ValueError(
-                f"x must be a real tensor of shape (B, {self.in_channels}, H, W), got "
-                f"{x.dtype} of shape {tuple(x.shape)}."
-            )
 
     def extra_repr(self) -> str:
         """Show the sizes."""
@@ -295,21 +273,3 @@ class RidgeRegulariser(Prior):
             f"in_channels={self.in_channels}, smoothness={self.smoothness:g}, "
             f"generators={generators}, kernel_size={size}"
         )
-
-
-def _each_image(name: str, value: Tensor | float, x: Tensor) -> Tensor:
-    """A number for all images or for each as a tensor of shape (1 or B, 1, 1, 1)."""
-    values = torch.as_tensor(value, dtype=x.dtype, device=x.device)
-    if values.numel() == 1:
-        return values.reshape(1, 1, 1, 1)
-    if values.shape not in ((len(x),), (len(x), 1, 1, 1)):
-        raise ValueError(
-            f"{name} must be one number, or have shape ({len(x)},) or ({len(x)}, 1, 1, "
-            f"1) for x of shape {tuple(x.shape)}, got {tuple(values.shape)}."
-        )
-    return values.reshape(-1, 1, 1, 1)
-
-
-def _bundled_weights(in_channels: int) -> Path:
-    name = f"ridge_{'grey' if in_channels == 1 else 'colour'}.pt"
-    return Path(str(resources.files(__package__) / "weights" / name))

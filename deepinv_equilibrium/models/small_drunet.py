@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 
 import torch
 from deepinv.models import DRUNet
 from torch import Tensor
 from torch.nn.functional import pad
+
+from .bundled_weights import check_bundled, read_weights
+from .image_batch import check_images
 
 
 class SmallDRUNet(DRUNet):
@@ -74,11 +76,7 @@ class SmallDRUNet(DRUNet):
         pretrained: str | Path | None = "bundled",
         device: torch.device | str | None = None,
     ) -> None:
-        if pretrained == "bundled" and in_channels not in (1, 3):
-            raise ValueError(
-                "in_channels must be 1 (grey) or 3 (colour) for the bundled weights, "
-                f"got {in_channels}. With pretrained=None it can be any number."
-            )
+        check_bundled(pretrained, in_channels)
         super().__init__(
             in_channels=in_channels,
             out_channels=in_channels,
@@ -88,8 +86,11 @@ class SmallDRUNet(DRUNet):
         )
         self.in_channels = in_channels
         if pretrained is not None:
+            weights = read_weights(pretrained, "small_drunet.pt")
+            if pretrained == "bundled" and in_channels == 1:
+                weights = _fold_colours(weights)
             # Half precision in the file becomes the default dtype here.
-            self.load_state_dict(_read_weights(pretrained, in_channels))
+            self.load_state_dict(weights)
             self.eval()
         self.to(device)
 
@@ -105,11 +106,7 @@ class SmallDRUNet(DRUNet):
         :raises ValueError: if ``x`` is no batch of real images with the right number of
             channels, or ``sigma`` has another shape.
         """
-        if x.ndim != 4 or x.shape[1] != self.in_channels or not x.is_floating_point():
-            raise ValueError(
-                f"x must be a real tensor of shape (B, {self.in_channels}, H, W), got "
-                f"{x.dtype} of shape {tuple(x.shape)}."
-            )
+        check_images(x, self.in_channels)
         height, width = x.shape[-2:]
         padded = pad(
             torch.cat((x, _noise_level_map(sigma, x)), dim=1),
@@ -134,15 +131,6 @@ def _noise_level_map(sigma: Tensor | float, x: Tensor) -> Tensor:
             f" ({batch}, 1, {height}, {width}) for x of shape {tuple(x.shape)}, got "
             f"{tuple(levels.shape)}."
         ) from error
-
-
-def _read_weights(pretrained: str | Path, in_channels: int) -> dict[str, Tensor]:
-    if pretrained != "bundled":
-        return torch.load(pretrained, map_location="cpu", weights_only=True)
-    weights = resources.files(__package__) / "weights" / "small_drunet.pt"
-    with resources.as_file(weights) as path:
-        colour = torch.load(path, map_location="cpu", weights_only=True)
-    return colour if in_channels == 3 else _fold_colours(colour)
 
 
 def _fold_colours(weights: dict[str, Tensor]) -> dict[str, Tensor]:

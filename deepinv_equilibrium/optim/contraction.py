@@ -15,17 +15,13 @@ from deepinv.physics import (
 )
 
 from ..certificates import Bound, Kind, rates
-from ..certificates.bound import derived, outward
+from ..certificates.bound import derived, outward, unproved
 from ..certificates.contraction import Contraction, LayerRate
 from ..certificates.data_sensitivity import fixed_point_sensitivity
 from ..certificates.declaration import refuse_changed
-from ..certificates.uncertifiable_module import UncertifiableModule
-from .certified_constants import (
-    DataConstants,
-    GradientConstants,
-    ProxConstants,
-    unproved,
-)
+from ..certificates.uncertifiable_module_error import UncertifiableModuleError
+from .data_constants import DataConstants
+from .prior_constants import GradientConstants, ProxConstants
 from .rate_scheme import Layer, RateScheme, layer_rate
 
 if TYPE_CHECKING:
@@ -95,7 +91,7 @@ def _read_layers(
         try:
             refuse_changed(fidelity)
             refuse_changed(prior)
-        except UncertifiableModule as error:
+        except UncertifiableModuleError as error:
             raise _NotCoveredError(str(error)) from None
         parameters = model.update_params_fn(index)
         tau, weight, beta = (

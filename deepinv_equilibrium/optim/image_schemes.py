@@ -5,8 +5,8 @@ from __future__ import annotations
 from deepinv.optim.optim_iterators import GDIteration, HQSIteration, PGDIteration
 
 from ..certificates import Bound, rates
-from ..certificates.bound import derived, outward
-from .certified_constants import GradientConstants, unproved
+from ..certificates.bound import derived, outward, unproved
+from .prior_constants import GradientConstants
 from .rate_scheme import Layer, RateScheme, best, relaxed, times
 
 
@@ -16,7 +16,8 @@ class ProximalGradientScheme(RateScheme):
     iterator = PGDIteration
     lipschitz_only = True
 
-    def constants(self, layer: Layer) -> tuple[Bound, Bound]:  # noqa: D102
+    def constants(self, layer: Layer) -> tuple[Bound, Bound]:
+        """A gradient step of the data fidelity, then the denoiser."""
         data, L_D = layer.data, layer.prox.lipschitz
         rate = derived(
             rates.proximal_gradient(data.mu.value, data.L.value, layer.tau, L_D.value),
@@ -32,7 +33,9 @@ class GradientDescentScheme(RateScheme):
     iterator = GDIteration
     takes_prior_gradient = True
 
-    def constants(self, layer: Layer) -> tuple[Bound, Bound]:  # noqa: D102
+    def constants(self, layer: Layer) -> tuple[Bound, Bound]:
+        """The best of what is proved of the prior's gradient: as that of a convex
+        function, or as :math:`I - D`."""
         prior = layer.prior
         assert isinstance(prior, GradientConstants)
         ends = layer.data.mu, layer.data.L
@@ -73,7 +76,8 @@ class HalfQuadraticScheme(RateScheme):
     solves_prox = True
     lipschitz_only = True
 
-    def constants(self, layer: Layer) -> tuple[Bound, Bound]:  # noqa: D102
+    def constants(self, layer: Layer) -> tuple[Bound, Bound]:
+        """The proximal operator of the data fidelity, then the denoiser."""
         data, L_D = layer.data, layer.prox.lipschitz
         value = rates.half_quadratic_splitting(data.mu.value, layer.tau, L_D.value)
         rate = derived(value, (data.mu, L_D), "L_D / (1 + tau mu)")

@@ -9,23 +9,22 @@ the denoiser, ``sigma_denoiser=0.03``, a step size, and ``trainable_params=["ste
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from deepinv.models import Denoiser
-from deepinv.optim import L2, RED, PnP, Prior
+from deepinv.optim import RED, PnP, Prior
 
 from .. import plugins
 from ..certificates import lipschitz
 from ..fixed_points.adjoints import Adjoint, Implicit
 from ..fixed_points.failures import OnFailure
 from ..fixed_points.solvers import Anderson, FixedPointSolver
-from .arguments import refuse_unknown
 from .equilibrium import Equilibrium, ReTune
 from .equilibrium_optim import EquilibriumOptim
 from .optimizers import ADMM, DRS, GD, HQS, PDCP, PGD
+from .plug_and_play import as_denoiser, plug_and_play
 
 
 def retune_pgd(
@@ -69,7 +68,7 @@ def retune_pgd(
         range.
     """
     configuration = ReTune(layers, restarts, rtol, on_failure)
-    return _plug_and_play(retune_pgd, PGD, PnP, denoiser, configuration, arguments)
+    return plug_and_play(retune_pgd, PGD, PnP, denoiser, configuration, arguments)
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class EquilibriumPreset:
         configuration = Equilibrium(
             solver, adjoint, layers=layers, on_failure=on_failure
         )
-        return _plug_and_play(
+        return plug_and_play(
             self,
             self.optimizer,
             self.prior,
@@ -182,7 +181,7 @@ def certified_deq_pgd(
     """
     if isinstance(denoiser, str):
         denoiser = plugins.create("denoisers", denoiser, contraction=contraction)
-    denoiser = _as_denoiser(denoiser)
+    denoiser = as_denoiser(denoiser)
     bound = lipschitz(denoiser)
     if not (bound.is_certified and bound.value < 1):
         raise ValueError(
@@ -193,7 +192,7 @@ def certified_deq_pgd(
         )
     configuration = Equilibrium(solver, adjoint, layers=layers, on_failure=on_failure)
     arguments = {"trainable_params": ["g_param"], **arguments}
-    return _plug_and_play(
+    return plug_and_play(
         certified_deq_pgd, PGD, PnP, denoiser, configuration, arguments
     )
 
@@ -222,44 +221,3 @@ deq_drs = EquilibriumPreset(DRS)
 #: leave a margin, so that the norm in which the iteration is averaged is not
 #: degenerate. Only :math:`\tau` is learned by default: keep an eye on the product.
 deq_pdcp = EquilibriumPreset(PDCP, steps={"stepsize_dual": 0.9})
-
-
-def _plug_and_play(
-    preset: Callable[..., EquilibriumOptim],
-    optimizer: type[EquilibriumOptim],
-    prior: type[Prior],
-    denoiser: Denoiser | str,
-    configuration: Equilibrium | ReTune,
-    arguments: Mapping[str, Any],
-) -> EquilibriumOptim:
-    own = [
-        name
-        for name, parameter in inspect.signature(preset).parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD
-    ]
-    rest = set(inspect.signature(optimizer).parameters) - {*own, "prior", "DEQ"}
-    refuse_unknown(
-        f"the preset of {optimizer.__name__}", arguments, [*own, *sorted(rest)]
-    )
-    defaults = {
-        "data_fidelity": L2(),
-        "sigma_denoiser": 0.03,
-        "trainable_params": ["stepsize", "g_param"],
-    }
-    return optimizer(
-        prior=prior(_as_denoiser(denoiser)),
-        DEQ=configuration,
-        **{**defaults, **arguments},
-    )
-
-
-def _as_denoiser(denoiser: Denoiser | str) -> Denoiser:
-    if isinstance(denoiser, str):
-        return plugins.create("denoisers", denoiser)
-    if not isinstance(denoiser, Denoiser):
-        known = ", ".join(map(repr, plugins.names("denoisers")))
-        raise TypeError(
-            "denoiser must be an instance of deepinv.models.Denoiser, or one of the "
-            f"names {known}, got {denoiser!r}."
-        )
-    return denoiser

@@ -10,15 +10,11 @@ from typing import ClassVar
 from deepinv.optim import OptimIterator
 
 from ..certificates import Bound, rates
-from ..certificates.bound import derived, outward
+from ..certificates.bound import derived, outward, unproved
 from ..certificates.contraction import LayerRate, Term
 from ..certificates.data_sensitivity import prox_sensitivity
-from .certified_constants import (
-    DataConstants,
-    GradientConstants,
-    ProxConstants,
-    unproved,
-)
+from .data_constants import DataConstants
+from .prior_constants import GradientConstants, ProxConstants
 
 
 @dataclass(frozen=True)

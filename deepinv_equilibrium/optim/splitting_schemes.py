@@ -10,8 +10,8 @@ from deepinv.optim.optim_iterators import ADMMIteration, DRSIteration
 
 from ..certificates import Bound
 from ..certificates import douglas_rachford_rates as dr
-from ..certificates.bound import derived, outward
-from .certified_constants import ProxConstants, unproved
+from ..certificates.bound import derived, outward, unproved
+from .prior_constants import ProxConstants
 from .rate_scheme import Layer, RateScheme, best, times
 
 
@@ -22,9 +22,10 @@ class DouglasRachfordScheme(RateScheme):
     norm = "l2 norm of the Douglas-Rachford variable z"
     solves_prox = True
 
-    def constants(self, layer: Layer) -> tuple[Bound, Bound]:  # noqa: D102
+    def constants(self, layer: Layer) -> tuple[Bound, Bound]:
+        r"""In the measurement, :math:`D(2u - z) - u` changes by half of what
+        :math:`N = 2D - I` does, as :math:`u` moves twice."""
         rate = self._rate(layer)
-        # D(2u - z) - u changes by half of what N does where u moves twice.
         return rate, times(layer.beta, reflected_constant(layer.prox), layer.prox_gain)
 
     def _rate(self, layer: Layer) -> Bound:
@@ -50,10 +51,9 @@ class DouglasRachfordScheme(RateScheme):
             ]
         )
 
-    def image_move(  # noqa: D102
-        self, layers: Sequence[Layer], before: Bound, after: Bound
-    ) -> Bound:
-        # x = D(2 prox(z) - z)
+    def image_move(self, layers: Sequence[Layer], before: Bound, after: Bound) -> Bound:
+        r"""That of :math:`x = D(2 \operatorname{prox}_{\tau f}(z) - z)`, with
+        :math:`z` before the last layer."""
         last = layers[-1]
         data = last.data
         c = dr.reflection(data.mu.value, data.L.value, last.tau)
@@ -77,13 +77,15 @@ class ADMMScheme(DouglasRachfordScheme):
     norm = "l2 norm of x + z, the Douglas-Rachford variable of ADMM"
     in_state = False
 
-    def arrange(self, layers: Sequence[Layer]) -> list[Layer]:  # noqa: D102
+    def arrange(self, layers: Sequence[Layer]) -> list[Layer]:
+        """Each with the prior of the layer before it."""
         return [
             replace(layer, prior=layers[index - 1].prior)
             for index, layer in enumerate(layers)
         ]
 
-    def constants(self, layer: Layer) -> tuple[Bound, Bound]:  # noqa: D102
+    def constants(self, layer: Layer) -> tuple[Bound, Bound]:
+        """As of DRS, and only without relaxation."""
         if layer.beta != 1:
             reason = (
                 f"no rate is proved for ADMM with beta = {layer.beta:g}, only for 1"
@@ -91,10 +93,9 @@ class ADMMScheme(DouglasRachfordScheme):
             return unproved(reason), unproved(reason)
         return self._rate(layer), layer.prox_gain
 
-    def image_move(  # noqa: D102
-        self, layers: Sequence[Layer], before: Bound, after: Bound
-    ) -> Bound:
-        return times(1.0, layers[0].prox.lipschitz, after)  # x = D(v), of the last one
+    def image_move(self, layers: Sequence[Layer], before: Bound, after: Bound) -> Bound:
+        """That of :math:`x = D(v)` after the last layer, whose prior comes first."""
+        return times(1.0, layers[0].prox.lipschitz, after)
 
     def residual_factor(self, layers: Sequence[Layer], first: Bound) -> Bound:
         r"""

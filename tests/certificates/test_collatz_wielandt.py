@@ -15,7 +15,7 @@ def bound(matrix, shape, **kwargs):
     return collatz_wielandt(gram, shape, CPU, **kwargs)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 12), st.integers(1, 12)),

@@ -61,7 +61,7 @@ def dense_norm(step: Any, x: Tensor) -> float:
     return float(max(rows))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 3),

@@ -159,7 +159,10 @@ def test_what_is_not_proved_is_estimated(missing: str) -> None:
     if missing == "constants":
         constants = None
     elif missing == "smoothness":
-        loss = lambda x: (x - model.target).square().sum() / 2  # noqa: E731
+
+        def loss(x: Tensor) -> Tensor:
+            return (x - model.target).square().sum() / 2
+
     elif missing == "rate":
         certificate = Rated(Bound(certificate.rate.value, Kind.ESTIMATED, delta=0.01))
     else:

@@ -29,7 +29,7 @@ def test_the_bound_is_above_the_truth_and_close_to_it():
     assert "60 Lanczos steps" in bound.source
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 30),

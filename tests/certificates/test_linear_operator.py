@@ -2,7 +2,10 @@ import pytest
 import torch
 from deepinv.physics import Blur, Denoising, Inpainting, LinearPhysics, stack
 
-from deepinv_equilibrium.certificates import AdjointMismatch, UncertifiablePhysics
+from deepinv_equilibrium.certificates import (
+    AdjointMismatchError,
+    UncertifiablePhysicsError,
+)
 from deepinv_equilibrium.certificates.linear_operator import LinearOperator, batch_size
 
 SIZE = (1, 6, 5)
@@ -43,15 +46,15 @@ def test_complex_and_stacked_measurements():
     ],
 )
 def test_what_is_no_adjoint_is_refused(A, adjoint):
-    with pytest.raises(AdjointMismatch, match="not the transpose of A") as refusal:
+    with pytest.raises(AdjointMismatchError, match="not the transpose of A") as refusal:
         check(A, adjoint)
     assert refusal.value.mismatch > refusal.value.tolerance
 
 
 def test_other_refusals():
-    with pytest.raises(UncertifiablePhysics, match=r"returns \(1, 1, 3, 5\)"):
+    with pytest.raises(UncertifiablePhysicsError, match=r"returns \(1, 1, 3, 5\)"):
         check(lambda x: x[:, :, ::2], lambda y: y)
-    with pytest.raises(UncertifiablePhysics, match="NaN or infinity"):
+    with pytest.raises(UncertifiablePhysicsError, match="NaN or infinity"):
         check(lambda x: x / 0, lambda y: y / 0)
 
 

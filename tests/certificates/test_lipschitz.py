@@ -12,7 +12,7 @@ from deepinv_equilibrium.certificates import (
     Bound,
     Kind,
     Residual,
-    UncertifiableModule,
+    UncertifiableModuleError,
     convolution_norm,
 )
 
@@ -133,12 +133,12 @@ def test_a_parametrised_weight_is_the_one_it_uses() -> None:
 def test_a_weight_that_changes_is_refused_and_left_as_it_was() -> None:
     layer = nn.Conv2d(2, 2, 3)
     parametrize.register_parametrization(layer, "weight", Noisy())
-    with pytest.raises(UncertifiableModule, match="weight changes"):
+    with pytest.raises(UncertifiableModuleError, match="weight changes"):
         deq.lipschitz(layer)
 
     layer = parametrizations.spectral_norm(nn.Conv2d(2, 2, 3)).train()
     before = [buffer.clone() for buffer in layer.buffers()]
-    with pytest.raises(UncertifiableModule, match=r"eval\(\)"):
+    with pytest.raises(UncertifiableModuleError, match=r"eval\(\)"):
         deq.lipschitz(layer)
     assert all(torch.equal(*pair) for pair in zip(before, layer.buffers(), strict=True))
     assert deq.lipschitz(layer.eval()).is_certified
@@ -157,7 +157,7 @@ def test_the_refused_module_is_named() -> None:
     culprit = nn.Dropout()
     network = nn.Sequential(nn.ReLU(), Residual(nn.Sequential(nn.ReLU(), culprit)))
     with pytest.raises(
-        UncertifiableModule, match=r"'1\.block\.1', a Dropout,"
+        UncertifiableModuleError, match=r"'1\.block\.1', a Dropout,"
     ) as caught:
         deq.lipschitz(network)
     assert caught.value.name == "1.block.1"
@@ -173,7 +173,7 @@ def test_forward_hooks_are_refused(pre: bool, inner: bool) -> None:
     module = network[0].block[0] if inner else network
     hook = module.register_forward_pre_hook if pre else module.register_forward_hook
     handle = hook(lambda *arguments: None)
-    with pytest.raises(UncertifiableModule, match="hooks"):
+    with pytest.raises(UncertifiableModuleError, match="hooks"):
         deq.lipschitz(network)
     handle.remove()
     assert deq.lipschitz(network).value == pytest.approx(2)
@@ -182,7 +182,7 @@ def test_forward_hooks_are_refused(pre: bool, inner: bool) -> None:
 def test_hooks_of_every_module_are_refused() -> None:
     handle = nn.modules.module.register_module_forward_hook(lambda *arguments: None)
     try:
-        with pytest.raises(UncertifiableModule, match="global"):
+        with pytest.raises(UncertifiableModuleError, match="global"):
             deq.lipschitz(nn.ReLU())
     finally:
         handle.remove()
@@ -192,7 +192,7 @@ def test_hooks_of_every_module_are_refused() -> None:
 def test_a_method_of_the_instance_is_refused(method: str) -> None:
     layer = nn.Conv1d(1, 1, 1)
     setattr(layer, method, lambda *arguments: 2 * arguments[0])
-    with pytest.raises(UncertifiableModule, match=f"its {method} was replaced"):
+    with pytest.raises(UncertifiableModuleError, match=f"its {method} was replaced"):
         deq.lipschitz(nn.Sequential(layer))
 
 
@@ -243,7 +243,7 @@ def test_bad_arguments_are_named() -> None:
 def test_what_deepinv_composes_is_refused_by_name() -> None:
     for denoiser in (deq.models.SmallDRUNet(pretrained=None),):
         network = nn.Sequential(denoiser)
-        with pytest.raises(UncertifiableModule, match="'0', a SmallDRUNet"):
+        with pytest.raises(UncertifiableModuleError, match="'0', a SmallDRUNet"):
             deq.lipschitz(network)
 
 

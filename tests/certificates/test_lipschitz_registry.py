@@ -7,7 +7,7 @@ from torch import Tensor, nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import (
     Bound,
-    UncertifiableModule,
+    UncertifiableModuleError,
     register_lipschitz_rule,
 )
 
@@ -88,7 +88,7 @@ def test_a_subclass_that_overrides_no_method_has_its_rule() -> None:
     ids=lambda module: type(module).__name__,
 )
 def test_a_subclass_that_overrides_one_is_refused(module: nn.Module) -> None:
-    with pytest.raises(UncertifiableModule, match=type(module).__name__) as caught:
+    with pytest.raises(UncertifiableModuleError, match=type(module).__name__) as caught:
         deq.lipschitz(module)
     assert "register_lipschitz_rule" in str(caught.value)
 
@@ -110,7 +110,7 @@ def test_a_user_can_declare_a_rule_for_a_type() -> None:
             return 3 * self.inner(x)
 
     module = nn.Sequential(Scaled())
-    with pytest.raises(UncertifiableModule, match="'0', a Scaled"):
+    with pytest.raises(UncertifiableModuleError, match="'0', a Scaled"):
         deq.lipschitz(module)
 
     @register_lipschitz_rule(Scaled)
@@ -119,7 +119,7 @@ def test_a_user_can_declare_a_rule_for_a_type() -> None:
 
     assert deq.lipschitz(module).value == pytest.approx(3)
     module[0].inner = nn.Dropout()
-    with pytest.raises(UncertifiableModule, match=r"'0\.inner', a Dropout"):
+    with pytest.raises(UncertifiableModuleError, match=r"'0\.inner', a Dropout"):
         deq.lipschitz(module)
 
 

@@ -17,7 +17,7 @@ from deepinv_equilibrium.certificates import (
     Bound,
     Interval,
     Kind,
-    UncertifiablePhysics,
+    UncertifiablePhysicsError,
     register_spectrum_rule,
     spectrum,
 )
@@ -74,11 +74,11 @@ def test_gradients_noise_and_precision_of_the_physics_are_left_alone():
         (Denoising(), (1, 0, 4), ValueError, "img_size must hold positive integers"),
         (Denoising(), (), ValueError, "img_size must hold positive integers"),
         (Denoising(), 32, TypeError, r"img_size must be a tuple \(C, H, W\).*got 32"),
-        (Blur(), (1, 4, 4), UncertifiablePhysics, "self.filter is None"),
+        (Blur(), (1, 4, 4), UncertifiablePhysicsError, "self.filter is None"),
         (
             Inpainting(img_size=(1, 4, 4), mask=torch.ones(1, 4, 4)),
             (1, 5, 4),
-            UncertifiablePhysics,
+            UncertifiablePhysicsError,
             r"fails on an image of shape \(1, 1, 5, 4\)",
         ),
     ],
@@ -89,10 +89,10 @@ def test_bad_input(physics, size, error, match):
 
 
 class Twice(LinearPhysics):
-    def A(self, x, **kwargs):  # noqa: N802
+    def A(self, x, **kwargs):  # noqa: N802, deepinv's name
         return 2 * x
 
-    def A_adjoint(self, y, **kwargs):  # noqa: N802
+    def A_adjoint(self, y, **kwargs):  # noqa: N802, deepinv's name
         return 2 * y
 
 
@@ -102,10 +102,10 @@ class DeclaredTwice(Twice):
 
 
 class Thrice(DeclaredTwice):
-    def A(self, x, **kwargs):  # noqa: N802
+    def A(self, x, **kwargs):  # noqa: N802, deepinv's name
         return 3 * x
 
-    def A_adjoint(self, y, **kwargs):  # noqa: N802
+    def A_adjoint(self, y, **kwargs):  # noqa: N802, deepinv's name
         return 3 * y
 
 
@@ -130,7 +130,7 @@ def test_rules_and_who_inherits_them(monkeypatch):
             raise NotImplementedError
 
     class Changed(Twice):
-        def A_adjoint_A(self, x, **kwargs):  # noqa: N802
+        def A_adjoint_A(self, x, **kwargs):  # noqa: N802, deepinv's name
             return 5 * x
 
     assert spectrum(Twice(), (1, 3, 3)) == two("rule")
@@ -164,23 +164,25 @@ def test_on_cuda():
 @pytest.mark.parametrize("error", [KeyError, ZeroDivisionError, AttributeError])
 def test_whatever_an_operator_raises_names_it(error):
     class Broken(LinearPhysics):
-        def A(self, x, **kwargs):  # noqa: N802
+        def A(self, x, **kwargs):  # noqa: N802, deepinv's name
             raise error("broken")
 
-    with pytest.raises(UncertifiablePhysics, match=r"Broken.*broken"):
+    with pytest.raises(UncertifiablePhysicsError, match=r"Broken.*broken"):
         deq.spectrum(Broken(), (1, 4, 4))
 
 
 def test_an_operator_that_cannot_be_copied_is_named():
     physics = Denoising()
     physics.lock = threading.Lock()
-    with pytest.raises(UncertifiablePhysics, match=r"Denoising .* cannot be copied"):
+    with pytest.raises(
+        UncertifiablePhysicsError, match=r"Denoising .* cannot be copied"
+    ):
         deq.spectrum(physics, (1, 4, 4))
 
 
 def test_a_complex_image_is_refused():
     physics = LinearPhysics(A=lambda x: 1j * x, A_adjoint=lambda y: -1j * y)
-    with pytest.raises(UncertifiablePhysics, match="complex"):
+    with pytest.raises(UncertifiablePhysicsError, match="complex"):
         deq.spectrum(physics, (1, 4, 4))
 
 

@@ -102,7 +102,7 @@ def test_a_sample_that_turns_nonfinite_changes_nothing_for_the_others(
             weight, y = matrix.clone().requires_grad_(), data.clone().requires_grad_()
             x0 = torch.ones_like(data)
             solution = fixed_point(
-                lambda x: formula(x, weight, y),  # noqa: B023
+                lambda x, weight=weight, y=y: formula(x, weight, y),
                 x0,
                 solver,
                 adjoint,
@@ -129,7 +129,7 @@ def test_a_sample_that_turns_nonfinite_late_keeps_its_last_finite_iterate(
             continue
         scale = torch.tensor([[0.5], [3.0]], dtype=F64, requires_grad=True)
         solution = fixed_point(
-            lambda x: scale * x + torch.log(50 - x),  # noqa: B023
+            lambda x, scale=scale: scale * x + torch.log(50 - x),
             torch.ones(2, 1, dtype=F64),
             solver,
             adjoint,

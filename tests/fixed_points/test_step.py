@@ -56,7 +56,7 @@ def test_the_output_is_that_of_the_evaluation_returned(
                 step,
                 output_problem.x0,
                 solver,
-                observer=lambda x, value: seen.append((x, value)),  # noqa: B023
+                observer=lambda x, value, seen=seen: seen.append((x, value)),
             )
         tracked = fixed_point(step, output_problem.x0, solver)
         assert torch.equal(tracked.output, solution.output)

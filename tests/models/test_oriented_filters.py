@@ -4,10 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepinv_equilibrium.models.convex_potential_layer import (
-    extend_by_reflection,
-    orbit,
-)
+from deepinv_equilibrium.models.filter_orbit import extend_by_reflection, orbit
 from deepinv_equilibrium.models.oriented_filters import (
     channel_transform,
     orientation_norm,

@@ -7,7 +7,7 @@ from torch import nn
 from ..bound import Bound, outward
 from ..effective_weight import effective_weight
 from ..lipschitz_registry import register_lipschitz_rule
-from ..uncertifiable_module import UncertifiableModule
+from ..uncertifiable_module_error import UncertifiableModuleError
 
 # The constants of torch.nn.SELU.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -73,7 +73,7 @@ def prelu(module: nn.PReLU, img_size: tuple[int, ...] | None) -> Bound:
 def rrelu(module: nn.RReLU, img_size: tuple[int, ...] | None) -> Bound:
     """In eval mode, a LeakyReLU of the mean slope."""
     if module.training:
-        raise UncertifiableModule(module, "its slope is random. Call eval().")
+        raise UncertifiableModuleError(module, "its slope is random. Call eval().")
     return largest_slope(max(1.0, outward(abs(module.lower + module.upper) / 2)))
 
 
@@ -87,7 +87,7 @@ def elu(module: nn.ELU, img_size: tuple[int, ...] | None) -> Bound:
 def celu(module: nn.CELU, img_size: tuple[int, ...] | None) -> Bound:
     """exp(x / alpha) below 0."""
     if not module.alpha > 0:
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module, f"its slope grows without bound: alpha = {module.alpha!r} < 0."
         )
     return largest_slope(1.0)
@@ -98,7 +98,7 @@ def softplus(module: nn.Softplus, img_size: tuple[int, ...] | None) -> Bound:
     """A sigmoid of slope beta; torch's own line above the threshold must join it."""
     # At the default threshold of 20 the gap is 2e-9 / beta: an error of its evaluation.
     if not module.beta > 0 or module.threshold < 20:
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module,
             "torch's softplus jumps at the threshold by exp(-threshold) / beta. Take a "
             f"threshold of at least 20 and beta > 0, got {module.threshold!r} and "

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..bound import Bound, outward
 from ..lipschitz_registry import register_lipschitz_rule
-from ..uncertifiable_module import UncertifiableModule
+from ..uncertifiable_module_error import UncertifiableModuleError
 
 AVERAGE: dict[type[nn.Module], int] = {
     nn.AdaptiveAvgPool1d: 1,
@@ -34,7 +34,7 @@ def adaptive_average(module: Any, img_size: tuple[int, ...] | None) -> Bound:
 def adaptive_maximum(module: Any, img_size: tuple[int, ...] | None) -> Bound:
     """How many windows share a pixel."""
     if module.return_indices:
-        raise UncertifiableModule(module, "it returns indices too.")
+        raise UncertifiableModuleError(module, "it returns indices too.")
     return _bound(module, MAXIMUM, img_size)
 
 

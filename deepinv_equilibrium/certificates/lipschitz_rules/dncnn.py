@@ -7,7 +7,7 @@ from deepinv.models import DnCNN
 from ..bound import Bound, derived, outward
 from ..lipschitz import lipschitz
 from ..lipschitz_registry import register_lipschitz_rule
-from ..uncertifiable_module import UncertifiableModule
+from ..uncertifiable_module_error import UncertifiableModuleError
 
 
 @register_lipschitz_rule(DnCNN)
@@ -15,7 +15,7 @@ def dncnn(module: DnCNN, img_size: tuple[int, ...] | None) -> Bound:
     """The identity plus the product of its layers, as its forward composes them."""
     inputs, outputs = module.in_conv.in_channels, module.out_conv.out_channels
     if inputs != outputs:
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module,
             f"it adds an image of {inputs} channels to one of {outputs}. Take as many "
             "channels at both ends.",

@@ -6,7 +6,7 @@ from torch import nn
 
 from ..bound import Bound
 from ..lipschitz_registry import register_lipschitz_rule
-from ..uncertifiable_module import UncertifiableModule
+from ..uncertifiable_module_error import UncertifiableModuleError
 
 
 @register_lipschitz_rule(
@@ -20,5 +20,7 @@ from ..uncertifiable_module import UncertifiableModule
 def dropout(module: nn.Dropout, img_size: tuple[int, ...] | None) -> Bound:
     """1 where nothing is dropped."""
     if module.training and module.p > 0:
-        raise UncertifiableModule(module, "it is random in train mode. Call eval().")
+        raise UncertifiableModuleError(
+            module, "it is random in train mode. Call eval()."
+        )
     return Bound(1.0, source="dropout in eval mode")

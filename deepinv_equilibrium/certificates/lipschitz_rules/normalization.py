@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..bound import Bound, outward
 from ..effective_weight import effective_weight
 from ..lipschitz_registry import register_lipschitz_rule
-from ..uncertifiable_module import UncertifiableModule
+from ..uncertifiable_module_error import UncertifiableModuleError
 
 
 @register_lipschitz_rule(
@@ -18,14 +18,14 @@ from ..uncertifiable_module import UncertifiableModule
 def batch_norm(module: _BatchNorm, img_size: tuple[int, ...] | None) -> Bound:
     """The largest weight over standard deviation."""
     if module.training or module.running_var is None:
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module,
             "it normalises by the statistics of the batch. Call eval(), with "
             "track_running_stats=True.",
         )
     variance = effective_weight(module, "running_var").double() + module.eps
     if not (variance > 0).all():
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module, "a running variance plus eps is not positive."
         )
     scale = torch.rsqrt(variance)

@@ -10,7 +10,7 @@ from torch import nn
 from ..bound import Bound, outward
 from ..lipschitz_registry import register_lipschitz_rule
 from ..padding_factor import padding_factor
-from ..uncertifiable_module import UncertifiableModule
+from ..uncertifiable_module_error import UncertifiableModuleError
 
 CONSTANT = (
     *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
@@ -34,7 +34,7 @@ def _register(mode: str) -> None:
     def repeated(module: Any, img_size: tuple[int, ...] | None) -> Bound:
         sides = module.padding
         if min(sides) < 0:
-            raise UncertifiableModule(
+            raise UncertifiableModuleError(
                 module, f"it crops before it repeats: padding = {sides}. Crop apart."
             )
         # Padding is the convolution with a single tap.

@@ -11,7 +11,7 @@ from torch import nn
 from ..bound import Bound, outward
 from ..convolution_norm import convolution_norm
 from ..lipschitz_registry import register_lipschitz_rule
-from ..uncertifiable_module import UncertifiableModule
+from ..uncertifiable_module_error import UncertifiableModuleError
 
 DIMENSIONS: dict[type[nn.Module], int] = {
     **{nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3},
@@ -36,7 +36,7 @@ def overlap(kernel: tuple[int, ...], stride: tuple[int, ...]) -> int:
 def max_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
     r"""|max a - max b| <= ‖a - b‖, and each pixel is counted in its windows."""
     if module.return_indices:
-        raise UncertifiableModule(module, "it returns indices too.")
+        raise UncertifiableModuleError(module, "it returns indices too.")
     kernel, stride = each_axis(module, "kernel_size"), each_axis(module, "stride")
     dilation = each_axis(module, "dilation")
     reduced = tuple(s // math.gcd(s, d) for s, d in zip(stride, dilation, strict=True))
@@ -48,11 +48,11 @@ def lp_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
     r"""A norm of the window, at most its Euclidean one."""
     # torch takes powers without absolute values: no norm where they are odd.
     if module.norm_type % 2 or module.norm_type < 2:
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module, f"norm_type must be even, got {module.norm_type!r}."
         )
     if module.ceil_mode:
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module, "torch rescales partial windows. Take ceil_mode=False."
         )
     kernel = each_axis(module, "kernel_size")

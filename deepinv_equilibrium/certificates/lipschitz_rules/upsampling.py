@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from ..bound import Bound, outward
 from ..lipschitz_registry import register_lipschitz_rule
-from ..uncertifiable_module import UncertifiableModule
+from ..uncertifiable_module_error import UncertifiableModuleError
 
 DIMENSIONS = {"linear": 1, "bilinear": 2, "trilinear": 3}
 
@@ -29,7 +29,7 @@ def upsample(module: nn.Upsample, img_size: tuple[int, ...] | None) -> Bound:
     are :math:`r`.
     """
     if module.mode not in ("nearest", "nearest-exact", *DIMENSIONS):
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module, f"the mode {module.mode!r} has negative weights. Declare a rule."
         )
     if img_size is not None:
@@ -50,7 +50,7 @@ def upsample(module: nn.Upsample, img_size: tuple[int, ...] | None) -> Bound:
         or not isinstance(factors, tuple)
         or any(factor != int(factor) for factor in factors)
     ):
-        raise UncertifiableModule(
+        raise UncertifiableModuleError(
             module, "its weights depend on the image size. Give img_size."
         )
     return Bound(

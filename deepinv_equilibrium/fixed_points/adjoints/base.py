@@ -48,8 +48,9 @@ class Adjoint(ABC):
     differentiates_iterate: ClassVar[bool] = True
     """Whether the backward needs the Jacobian in the state."""
 
-    def require(self, solver: FixedPointSolver) -> None:  # noqa: B027 (most need none)
-        """Refuse a solver that cannot provide what this adjoint reads."""
+    def require(self, solver: FixedPointSolver) -> None:  # noqa: B027, a hook
+        """Refuse a solver that cannot provide what this adjoint reads: SHINE and
+        Unrolled do, the others take every solver."""
 
     @abstractmethod
     def transform(

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import UncertifiableModule
+from deepinv_equilibrium.certificates import UncertifiableModuleError
 
 ACTIVATIONS = [
     nn.ReLU(),
@@ -72,5 +72,5 @@ def test_softmax() -> None:
     ],
 )
 def test_what_is_not_lipschitz_is_refused(activation: nn.Module, match: str) -> None:
-    with pytest.raises(UncertifiableModule, match=match):
+    with pytest.raises(UncertifiableModuleError, match=match):
         deq.lipschitz(activation)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import UncertifiableModule
+from deepinv_equilibrium.certificates import UncertifiableModuleError
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
@@ -30,5 +30,5 @@ def test_it_is_the_identity_plus_its_layers() -> None:
 
 def test_an_image_that_is_broadcast_is_refused() -> None:
     model = dinv.models.DnCNN(1, 3, 3, nf=4, pretrained=None)
-    with pytest.raises(UncertifiableModule, match="channels"):
+    with pytest.raises(UncertifiableModuleError, match="channels"):
         deq.lipschitz(model)

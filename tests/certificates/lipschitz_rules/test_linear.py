@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import UncertifiableModule
+from deepinv_equilibrium.certificates import UncertifiableModuleError
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -30,5 +30,5 @@ def test_weights_that_are_not_finite_are_refused(value: float) -> None:
     layer = nn.Linear(2, 2)
     with torch.no_grad():
         layer.weight[0, 0] = value
-    with pytest.raises(UncertifiableModule, match="weight holds"):
+    with pytest.raises(UncertifiableModuleError, match="weight holds"):
         deq.lipschitz(layer)

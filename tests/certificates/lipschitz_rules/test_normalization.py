@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import UncertifiableModule
+from deepinv_equilibrium.certificates import UncertifiableModuleError
 
 from ..dense_operator import norm
 
@@ -33,7 +33,7 @@ def test_batch_normalisation_in_eval(affine: bool) -> None:
     ],
 )
 def test_statistics_of_the_input_are_refused(layer: nn.Module, match: str) -> None:
-    with pytest.raises(UncertifiableModule, match=match):
+    with pytest.raises(UncertifiableModuleError, match=match):
         deq.lipschitz(layer)
 
 
@@ -41,5 +41,5 @@ def test_a_negative_running_variance_is_refused() -> None:
     layer = nn.BatchNorm2d(1).eval()
     assert layer.running_var is not None
     layer.running_var.fill_(-1)
-    with pytest.raises(UncertifiableModule, match="not positive"):
+    with pytest.raises(UncertifiableModuleError, match="not positive"):
         deq.lipschitz(layer)

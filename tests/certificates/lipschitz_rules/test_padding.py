@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from torch import nn
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import UncertifiableModule
+from deepinv_equilibrium.certificates import UncertifiableModuleError
 
 from ..dense_operator import norm
 
@@ -53,7 +53,7 @@ def test_cropping() -> None:
     # Of three pixels two are left, which are repeated as three are.
     layer = nn.CircularPad2d((-1, 3, 0, 0))
     assert norm(layer, (1, 2, 3)) ** 2 == pytest.approx(3)
-    with pytest.raises(UncertifiableModule, match="crops"):
+    with pytest.raises(UncertifiableModuleError, match="crops"):
         deq.lipschitz(layer)
 
 
@@ -80,5 +80,5 @@ def test_extension_to_a_multiple_of_eight_counts() -> None:
     ids=lambda network: type(network).__name__,
 )
 def test_networks_that_extend_the_image_are_refused(network: nn.Module) -> None:
-    with pytest.raises(UncertifiableModule, match=type(network).__name__):
+    with pytest.raises(UncertifiableModuleError, match=type(network).__name__):
         deq.lipschitz(network.eval(), (1, 9, 9))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from torch import nn
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import UncertifiableModule
+from deepinv_equilibrium.certificates import UncertifiableModuleError
 
 from ..dense_operator import norm
 
@@ -143,5 +143,5 @@ def test_adaptive_pooling_to_the_size_of_the_image_is_the_identity() -> None:
     ],
 )
 def test_what_is_refused(layer: nn.Module, match: str) -> None:
-    with pytest.raises(UncertifiableModule, match=match):
+    with pytest.raises(UncertifiableModuleError, match=match):
         deq.lipschitz(layer)

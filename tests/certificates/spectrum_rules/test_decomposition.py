@@ -18,14 +18,10 @@ from deepinv_equilibrium import spectrum
 from deepinv_equilibrium.certificates import Kind
 
 from ..dense_spectrum import check, dense_spectrum
+from ..random_tensor import random
 
 
-def random(seed, *shape, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=dtype)
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 5), st.integers(1, 5)),
@@ -62,7 +58,7 @@ def test_each_filter_of_a_batch_counts():
     check(together, truth, 1 + 1e-9)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)),

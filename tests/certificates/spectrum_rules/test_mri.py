@@ -8,14 +8,10 @@ from deepinv_equilibrium import spectrum
 from deepinv_equilibrium.certificates import Kind
 
 from ..dense_spectrum import check, dense_spectrum
+from ..random_tensor import random
 
 
-def random(seed, *shape, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=dtype)
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 6), st.integers(1, 6)),
@@ -48,7 +44,7 @@ def test_volumes_and_time():
     check(interval, dense_spectrum(dynamic, (1, 2, 3, 4, 4)), 1 + 1e-11)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 3),

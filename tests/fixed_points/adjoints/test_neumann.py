@@ -50,7 +50,7 @@ def test_error_falls_at_the_rate(random_contraction: Callable[..., Tensor]) -> N
     for order in (1, 5, 20):
         y = torch.randn(1, 5, dtype=torch.float64, requires_grad=True)
         x = fixed_point(
-            lambda x: x @ weight.mT + y,  # noqa: B023
+            lambda x, y=y: x @ weight.mT + y,
             torch.zeros_like(y),
             adjoint=Neumann(order=order),
         ).x

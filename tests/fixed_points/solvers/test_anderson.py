@@ -54,7 +54,7 @@ def test_a_history_of_one_is_the_relaxed_picard_iteration() -> None:
             step,
             torch.full((1, 3), 2.0, dtype=F64),
             solver,
-            observer=lambda x, value: iterates.append(x.clone()),  # noqa: B023
+            observer=lambda x, value, kept=iterates: kept.append(x.clone()),
         )
     torch.testing.assert_close(*seen, rtol=1e-12, atol=0)
 

@@ -106,7 +106,7 @@ def test_a_tenth_of_the_proposals_corrupted(rate: float, seed: int) -> None:
     assert int(solution.evaluations.max()) < 400  # the honest ones still accelerate
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(
     rate=st.floats(0.05, 0.95),
     size=st.sampled_from([1e-3, 1.0, 1e3]),
@@ -371,7 +371,7 @@ def test_a_proposal_that_is_none() -> None:
         Safeguarded("anderson", 0.9)  # type: ignore[arg-type]
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(
     rate=st.floats(0, 0.9999),
     tolerance=st.floats(1e-12, 10),

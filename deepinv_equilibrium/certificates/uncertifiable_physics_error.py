@@ -5,7 +5,7 @@ from __future__ import annotations
 from deepinv.physics import Physics
 
 
-class UncertifiablePhysics(ValueError):  # noqa: N818, as ValueError says it
+class UncertifiablePhysicsError(ValueError):
     r"""
     No bound of the spectrum of :math:`A^\top A` can be given.
 
@@ -19,7 +19,7 @@ class UncertifiablePhysics(ValueError):  # noqa: N818, as ValueError says it
         super().__init__(f"a {type(physics).__name__} cannot be certified: {reason}")
 
 
-class AdjointMismatch(UncertifiablePhysics):
+class AdjointMismatchError(UncertifiablePhysicsError):
     r"""
     ``A_adjoint`` is not the transpose of ``A``, so that what an algorithm computes with
     both is not about :math:`A^\top A`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 
-class UncertifiableModule(ValueError):  # noqa: N818, as ValueError says it
+class UncertifiableModuleError(ValueError):
     r"""
     No Lipschitz constant can be proved for a module.
 

@@ -1,0 +1,17 @@
+"""Random images, and how near one is to another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def random_images(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Uniform in [0, 1], in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def psnr(x_hat: Tensor, x: Tensor) -> float:
+    """Of images in [0, 1], in dB."""
+    return -10 * (x_hat - x).square().mean().log10().item()
