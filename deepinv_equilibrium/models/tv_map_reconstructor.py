@@ -247,7 +247,7 @@ class TVMapReconstructor(Reconstructor):
             :math:`(B, C, D, H, W)` or :math:`(B, C, T, H, W)`, real or complex.
         :raises TypeError: if the physics is not linear, or an argument is unknown.
         :raises ValueError: if the measurement is none of this physics.
-        :raises AdjointMismatch: if ``A_adjoint`` is not the transpose of ``A``.
+        :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``.
         :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
         """
         if kwargs:

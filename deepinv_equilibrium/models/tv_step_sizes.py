@@ -48,7 +48,7 @@ class TVStepSizes(nn.Module):
         :param torch.Tensor x: images that it acts on; only their layout matters.
         :return: :math:`\tau` and :math:`\sigma`, without axes, in the precision of
             ``x``.
-        :raises AdjointMismatch: if ``A_adjoint`` is not the transpose of ``A``.
+        :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``.
         """
         bound = self._norm.squared(physics, x).value
         dtype = x.real.dtype

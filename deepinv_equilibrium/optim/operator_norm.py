@@ -31,8 +31,8 @@ class OperatorNorm:
         :param deepinv.physics.LinearPhysics physics: the physics.
         :param torch.Tensor x: images that it acts on; only their layout matters.
         :return: (Bound) an upper bound of :math:`\|A\|^2`.
-        :raises AdjointMismatch: if ``A_adjoint`` is not the transpose of ``A``.
-        :raises UncertifiablePhysics: if the operator fails on such images.
+        :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``.
+        :raises UncertifiablePhysicsError: if the operator fails on such images.
         :raises ValueError: if the norm is 0 or infinite.
         """
         # Without the batch: no bound depends on it.
