@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,17 +12,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..certificates.contraction import Contraction
-from ..fixed_points import Implicit, Restarts, Solution, State, Unrolled, fixed_point
+from ..fixed_points import Restarts, Solution, State, Unrolled
 from ..fixed_points.solvers.base import require_count
 from ..optim import Equilibrium
-from ..optim.total_variation import (
-    Jumps,
-    PiecewiseConstantStep,
-    TVNorm,
-    as_weight,
-)
+from ..optim.total_variation import TVNorm, as_weight
 from ..optim.total_variation.groups import check_norm
-from ..optim.total_variation.implicit_gradient import attach_implicit_gradient
+from ..optim.total_variation.minimiser import find_minimiser
 from ..optim.total_variation.primal_dual_step import PrimalDualTVStep
 from .tv_map_contraction import tv_map_contraction
 from .tv_map_plot import plot_tv_map
@@ -34,9 +27,6 @@ from .tv_step_sizes import TVStepSizes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# The residual of one iteration says how far an image moves, not how far it has to go.
-_ERROR_PER_RESIDUAL = 10.0
 
 
 class TVMapReconstructor(Reconstructor):
@@ -140,8 +130,7 @@ class TVMapReconstructor(Reconstructor):
         self.solution = None
         if max_iter is not None:
             self.max_iter = max_iter
-        else:
-            assert DEQ is not None
+        elif DEQ is not None:
             self.DEQ = DEQ
 
     @property
@@ -164,9 +153,7 @@ class TVMapReconstructor(Reconstructor):
         return self.DEQ.solver.max_iter if unrolled else None
 
     @max_iter.setter
-    def max_iter(self, iterations: int | None) -> None:
-        if iterations is None:
-            raise TypeError("max_iter must be a number; set DEQ to unroll nothing.")
+    def max_iter(self, iterations: int) -> None:
         require_count("max_iter", iterations, 1)
         self.DEQ = Equilibrium(Restarts(max_iter=iterations), Unrolled())
 
@@ -190,8 +177,7 @@ class TVMapReconstructor(Reconstructor):
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
-        :return: (matplotlib.figure.Figure) adjoint image, reconstruction, and the
-            weight of each group of directions.
+        :return: (matplotlib.figure.Figure) images, and weights of the directions.
         """
         images = {
             r"$A^\top y$": physics.A_adjoint(y)[:1],
@@ -204,8 +190,7 @@ class TVMapReconstructor(Reconstructor):
         self, physics: LinearPhysics, img_size: Sequence[int]
     ) -> Contraction:
         r"""
-        What is known of the contraction; what :func:`certify
-        <deepinv_equilibrium.certify>` reports: see
+        What is known of the contraction, for :func:`deepinv_equilibrium.certify`: see
         :func:`~deepinv_equilibrium.models.tv_map_contraction.tv_map_contraction`.
 
         :param deepinv.physics.LinearPhysics physics: the physics.
@@ -256,53 +241,10 @@ class TVMapReconstructor(Reconstructor):
                 "measurement and its physics are all it needs."
             )
         step, start = self.fixed_point_problem(y, physics)
-        config = self.DEQ
-        implicit = isinstance(config.adjoint, Implicit)
-        progress = (
-            tqdm(total=config.solver.max_iter, desc="TVMapReconstructor")
-            if self.show_progress_bar
-            else nullcontext()
-        )
-        with (
-            progress as bar,
-            torch.set_grad_enabled(torch.is_grad_enabled() and not implicit),
-        ):
-            solution = fixed_point(
-                step,
-                start,
-                config.solver,
-                config.adjoint,
-                config.on_failure,
-                None if bar is None else lambda state, value: bar.update(),
+        hidden = not self.show_progress_bar
+        total = self.DEQ.solver.max_iter
+        with tqdm(total=total, desc="TVMapReconstructor", disable=hidden) as bar:
+            x, self.solution = find_minimiser(
+                step, start, self.DEQ, lambda state, value: bar.update()
             )
-        assert isinstance(solution.x, tuple)
-        x, dual = solution.x
-        if implicit and torch.is_grad_enabled():
-            found = self._differentiable(x, dual, solution, step, physics)
-            # Its report is written when the backward runs.
-            solution = replace(solution, _backward=found._backward)
-            assert found.output is not None
-            x = found.output
-        self.solution = solution.detach()
         return x
-
-    def _differentiable(
-        self,
-        x: Tensor,
-        dual: Tensor,
-        solution: Solution,
-        step: PrimalDualTVStep,
-        physics: LinearPhysics,
-    ) -> Solution:
-        """The minimiser with the gradient of the implicit function theorem."""
-        assert isinstance(self.DEQ.adjoint, Implicit)
-        error = _ERROR_PER_RESIDUAL * solution.absolute_residual
-        jumps = Jumps.of(x, dual, step.weight, self.norm, error)
-        smooth = PiecewiseConstantStep(
-            x,
-            lambda x: physics.A_adjoint(physics.A(x) - step.y),
-            step.weight,
-            self.norm,
-            jumps,
-        )
-        return attach_implicit_gradient(smooth, self.DEQ.adjoint, self.DEQ.on_failure)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..certificates import Bound, largest_eigenvalue, spectrum
 from ..certificates.fingerprint import fingerprint
+from ..certificates.linear_operator import LinearOperator, batch_size
 
 
 class OperatorNorm:
@@ -52,14 +53,22 @@ def _real(physics: LinearPhysics, x: Tensor) -> Bound:
     return spectrum(physics, x.shape[1:]).upper
 
 
+@torch.no_grad()
 def _complex(physics: LinearPhysics, x: Tensor) -> Bound:
-    def gram(parts: Tensor) -> Tensor:
-        image = torch.view_as_complex(parts).to(x.dtype)[None]
-        return torch.view_as_real(physics.A_adjoint_A(image))[0]
-
+    shape = (batch_size(physics), *x.shape[1:], 2)
+    operator = LinearOperator(_on_parts(physics), shape, x.device, x.real.dtype)
+    operator.check_adjoint()
     return largest_eigenvalue(
-        gram,
-        (*x.shape[1:], 2),
+        lambda parts: operator.gram(parts.to(operator.dtype)),
+        shape,
         generator=torch.Generator().manual_seed(0),
         device=x.device,
+    )
+
+
+def _on_parts(physics: LinearPhysics) -> LinearPhysics:
+    """A physics of complex images as one of their real and imaginary parts."""
+    return LinearPhysics(
+        A=lambda x, **_: physics.A(torch.view_as_complex(x)),
+        A_adjoint=lambda y, **_: torch.view_as_real(physics.A_adjoint(y)),
     )

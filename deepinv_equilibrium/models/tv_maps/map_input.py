@@ -8,6 +8,16 @@ from torch import Tensor
 
 from ...optim.total_variation.weights import check_image
 
+# What an operator raises that is given something else, or that has no adjoint.
+_FAILURES = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
+
 
 def map_input(y: Tensor, physics: LinearPhysics, iterations: int) -> Tensor:
     r"""
@@ -26,14 +36,19 @@ def map_input(y: Tensor, physics: LinearPhysics, iterations: int) -> Tensor:
             "physics must be a deepinv LinearPhysics, as in model(y, physics): total "
             f"variation is fitted by least squares, got {type(physics).__name__}."
         )
+    got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+    refusal = f"y of shape {got} is no measurement of this {type(physics).__name__}"
     try:
         z = conjugate_gradient_image(physics, y, iterations)
-    except (RuntimeError, ValueError, IndexError, NotImplementedError) as error:
-        shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        with torch.no_grad():
+            expected = physics.A(z).shape
+    except _FAILURES as error:
+        raise ValueError(f"{refusal}, or its A_adjoint fails: {error}") from error
+    # What broadcasts would be fitted to something else, silently.
+    if expected != y.shape:
         raise ValueError(
-            f"y of shape {shape} is no measurement of this {type(physics).__name__}, "
-            f"or its A_adjoint fails: {error}"
-        ) from error
+            f"{refusal}: of images {tuple(z.shape)} it measures {tuple(expected)}."
+        )
     check_image(z, "the adjoint of the measurement")
     return z
 
