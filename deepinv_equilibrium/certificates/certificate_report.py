@@ -87,23 +87,23 @@ def _consequences(certificate: Certificate) -> Iterator[str]:
             mean = rate.value ** (1 / len(layers))
             text += f"; of the layers: {each} (geometric mean {mean:.6g})"
         yield from _wrapped("layers", text)
-    if not rate.value < 1:
-        return
-    steps = certificate.steps_to(FACTOR)
-    yield from _wrapped(
-        "steps",
-        f"{steps} steps bring the distance to the fixed point to {FACTOR:g} of what it "
-        f"was ({rate.kind})",
-    )
+    contracts = rate.value < 1
+    if contracts:
+        steps = certificate.steps_to(FACTOR)
+        yield from _wrapped(
+            "steps",
+            f"{steps} steps bring the distance to the fixed point to {FACTOR:g} of "
+            f"what it was ({rate.kind})",
+        )
     stability = certificate.stability
-    if stability.is_vacuous:
-        yield from _wrapped("stability", f"not certified: {stability.source}")
-    else:
+    if not stability.is_vacuous:
         yield from _wrapped(
             "stability",
             f"||x(y1) - x(y2)|| {_relation(stability)} {_rounded(stability)} "
             f"||y1 - y2|| ({_kind(stability)})",
         )
+    elif contracts:
+        yield from _wrapped("stability", f"not certified: {stability.source}")
 
 
 def _bound_text(bound: Bound) -> str:

@@ -197,7 +197,7 @@ class TVMapReconstructor(Reconstructor):
         :param Sequence img_size: size of the images, without the batch.
         :return: (Contraction) no rate, and the stability of the minimiser.
         """
-        constant = isinstance(self.tv_map, ConstantTVMap)
+        constant = type(self.tv_map) is ConstantTVMap  # subclasses may read the image
         return tv_map_contraction(physics, img_size, constant)
 
     def fixed_point_problem(
@@ -237,8 +237,7 @@ class TVMapReconstructor(Reconstructor):
         """
         if kwargs:
             raise TypeError(
-                f"TVMapReconstructor takes no argument {next(iter(kwargs))!r}; a "
-                "measurement and its physics are all it needs."
+                f"TVMapReconstructor takes no argument {next(iter(kwargs))!r}."
             )
         step, start = self.fixed_point_problem(y, physics)
         hidden = not self.show_progress_bar
