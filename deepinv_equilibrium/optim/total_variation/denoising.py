@@ -179,10 +179,11 @@ class _Run:
     def step(self, tau: float, theta: float) -> None:
         """One iteration, in place."""
         relaxation = _RELAXATION if theta == 1 else 1.0
-        new = differences_adjoint_into(self._pulled(self.p), self._image)
-        new.neg_().add_(self.v).mul_(tau).add_(self.x).div_(1 + tau)
-        move = new - self.x
-        field = differences_into(new.add_(move, alpha=theta), self._field)
+        move = differences_adjoint_into(self._pulled(self.p), self._image)
+        # As a move, which rounds to 0 where the weight is too small to be seen.
+        move.neg_().add_(self.v).sub_(self.x).mul_(tau / (1 + tau))
+        ahead = torch.add(self.x, move, alpha=1 + theta)
+        field = differences_into(ahead, self._field)
         if self.ratio is not None:
             field.mul_(self.ratio)
         # sigma is that of the next tau, as in Algorithm 2 in its other order.

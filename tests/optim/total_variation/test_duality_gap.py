@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from deepinv_equilibrium.optim.total_variation import (
+    TVNorm,
+    duality_gap,
+    solve_denoising,
+)
+
+from .dense_tv import dense_differences, dense_prox
+from .weightings import NORMS, VOLUME, random_dual, random_images, random_weight
+
+ERROR = 2e-5  # of the interior point method
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_is_primal_less_dual_energy(norm: TVNorm):
+    v, x = random_images(0, VOLUME), random_images(1, VOLUME)
+    weight = random_weight(0, VOLUME)
+    dual = random_dual(2, v, 0.01)  # inside every ball
+    gap, energy = duality_gap(x, dual, v, weight, norm)
+    matrix = dense_differences(VOLUME[2:])
+    field = torch.einsum("dpn,bcn->bcdp", matrix, x.flatten(2)) * weight.flatten(3)
+    size = field.norm(dim=2) if norm == "isotropic" else field.abs()
+    primal = (x - v).square().flatten(1).sum(1) / 2 + size.flatten(1).sum(1)
+    ratio = weight / weight.amax(2, keepdim=True) if norm == "isotropic" else 1.0
+    pulled = torch.einsum("dpn,bcdp->bcn", matrix, (ratio * dual).flatten(3))
+    rest = v - pulled.reshape(VOLUME)
+    lower = (v.square() - rest.square()).flatten(1).sum(1) / 2
+    torch.testing.assert_close(energy, primal)
+    torch.testing.assert_close(gap, primal - lower)
+
+
+@functools.cache
+def solved(
+    shape: tuple[int, ...], norm: TVNorm, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images of different contrast, weights of each pixel, and exact solutions."""
+    v, weight = random_images(0, shape, dtype), random_weight(1, shape)
+    contrast = torch.logspace(-0.5, 1, len(v), dtype=torch.float64)
+    v *= contrast.reshape(-1, *[1] * (v.ndim - 1))
+    weight[weight < 0.08] = 0
+    return v, weight, dense_prox(v, weight, norm, ERROR)
+
+
+SHAPES = st.sampled_from([(16, 1, 2, 3), (8, 1, 2, 2, 2)])
+DTYPES = st.sampled_from([torch.float64, torch.complex128])
+
+
+@settings(max_examples=100)
+@given(
+    shape=SHAPES,
+    norm=st.sampled_from(NORMS),
+    dtype=DTYPES,
+    seed=st.integers(0, 10**6),
+    distance=st.sampled_from([0.0, 1e-6, 1e-2, 1.0]),
+    size=st.sampled_from([1e-3, 0.1, 1.0]),
+)
+def test_bounds_the_distance_of_any_image_with_any_dual(
+    shape: tuple[int, ...],
+    norm: TVNorm,
+    dtype: torch.dtype,
+    seed: int,
+    distance: float,
+    size: float,
+):
+    v, weight, exact = solved(shape, norm, dtype)
+    x = exact + distance * random_images(seed, shape, dtype)
+    gap, _ = duality_gap(x, random_dual(seed + 1, v, size), v, weight, norm)
+    assert ((x - exact).flatten(1).norm(dim=1) <= (2 * gap).sqrt() + ERROR).all()
+
+
+@settings(max_examples=100)
+@given(
+    shape=SHAPES,
+    norm=st.sampled_from(NORMS),
+    dtype=DTYPES,
+    seed=st.integers(0, 10**6),
+    iterations=st.sampled_from([0, 1, 3, 10, 100, 300]),
+    brightness=st.sampled_from([0.0, 1.0, 1e3]),
+    single=st.booleans(),
+    warm=st.booleans(),
+)
+def test_error_bound_holds(
+    shape: tuple[int, ...],
+    norm: TVNorm,
+    dtype: torch.dtype,
+    seed: int,
+    iterations: int,
+    brightness: float,
+    single: bool,
+    warm: bool,
+):
+    v, weight, exact = solved(shape, norm, dtype)
+    given_v, given_weight, allowed = v + brightness, weight, ERROR
+    if single:
+        given_v = given_v.to(torch.complex64 if v.is_complex() else torch.float32)
+        given_weight = weight.float()
+        # That is another problem. An image moves no more than v, and no more than
+        # |D^T (w - w')| by its weight.
+        moved = (given_v.to(dtype) - brightness - v).flatten(1).norm(dim=1)
+        allowed += moved + 4 * (given_weight - weight).flatten(1).norm(dim=1)
+    dual = random_dual(seed, given_v, 0.1) if warm else None
+    found = solve_denoising(given_v, given_weight, norm, 0.0, iterations, dual)
+    error = (found.x.to(dtype) - brightness - exact).flatten(1).norm(dim=1)
+    assert (error <= found.error_bound + allowed).all()
