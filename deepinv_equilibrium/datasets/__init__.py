@@ -2,3 +2,4 @@
 
 from .cine_phantom import CinePhantom as CinePhantom
 from .photos import Photos as Photos
+from .random_ellipses import RandomEllipses as RandomEllipses
