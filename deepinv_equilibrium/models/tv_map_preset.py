@@ -66,7 +66,7 @@ def tv_map(
     >>> import deepinv_equilibrium as deq
     >>> model = deq.plugins.create("reconstructors", "tv-map", max_iter=64)
     >>> model.max_iter, sum(p.numel() for p in model.parameters())
-    (64, 32194)
+    (64, 32338)
     """
     network: TVMap
     if constant:

@@ -286,6 +286,32 @@ def test_memory_is_flat_over_training_steps(mode: str) -> None:
         assert live_tensor_bytes() == before
 
 
+def test_what_is_recorded_does_not_grow_with_the_iterations() -> None:
+    physics, y = dinv.physics.Denoising(), torch.rand(1, 1, 12, 12)
+
+    def recorded(config: deq.Equilibrium | int) -> int:
+        saved: dict[int, int] = {}
+
+        def pack(x: Tensor) -> Tensor:
+            saved[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        model = make_model(config)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            x = model(y, physics)
+        assert x.requires_grad
+        return sum(saved.values())
+
+    def picard(iterations: int) -> deq.Equilibrium:
+        solver = deq.Picard(max_iter=iterations, rtol=0.0)
+        return deq.Equilibrium(solver, deq.Implicit(deq.CG()))
+
+    assert recorded(deq.ReTune(8, 32)) == recorded(deq.ReTune(8, 1))
+    assert recorded(picard(256)) <= 1.01 * recorded(picard(8))
+    assert recorded(256) > 20 * recorded(picard(256))
+    assert recorded(256) > 20 * (recorded(deq.ReTune(8, 2)) - recorded(picard(8)))
+
+
 def test_unrolled_step_sizes_are_learned() -> None:
     model = make_model(5)
     y = torch.rand(1, 1, 8, 8)

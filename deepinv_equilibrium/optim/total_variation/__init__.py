@@ -10,6 +10,7 @@ from .flat_components import connected_components as connected_components
 from .groups import TVNorm as TVNorm
 from .implicit_gradient import Jumps as Jumps
 from .implicit_gradient import PiecewiseConstantStep as PiecewiseConstantStep
+from .primal_dual_step import PrimalDualTVStep as PrimalDualTVStep
 from .prior import WeightedTVPrior as WeightedTVPrior
 from .proximal import weighted_tv_prox as weighted_tv_prox
 from .weights import as_weight as as_weight
