@@ -103,7 +103,7 @@ class WeightedTVPrior(Prior):
         if self.smoothing:
             corner = self._corner(weight)
             inside = torch.minimum(size, corner)
-            bowl = inside * inside / (2 * torch.where(corner > 0, corner, 1.0))
+            bowl = inside / (2 * torch.where(corner > 0, corner, 1.0)) * inside
             size = size - inside + bowl
         return size.reshape(len(x), -1).sum(1)
 
