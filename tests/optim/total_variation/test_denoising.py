@@ -8,6 +8,7 @@ import torch
 
 from deepinv_equilibrium import Status
 from deepinv_equilibrium.optim.total_variation import (
+    TVNorm,
     differences_norm_squared,
     duality_gap,
     solve_denoising,
@@ -32,26 +33,33 @@ from .weightings import (
 TOL, MANY = 1e-13, 10**5
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("shape", [PLANE, VOLUME], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 def test_agrees_with_an_interior_point_method(
-    weighting: str, norm: str, shape: tuple[int, ...], dtype: torch.dtype
+    norm: TVNorm, shape: tuple[int, ...], dtype: torch.dtype
 ):
     v = random_images(0, shape, dtype)
-    weight = in_axes(random_weight(1, shape, weighting), v)
-    exact = dense_prox(v, weight, norm)
-    found = solve_denoising(v, weight, norm, TOL, MANY)
+    weights = {name: in_axes(random_weight(1, shape, name), v) for name in WEIGHTINGS}
+    full = (*shape[:2], len(shape) - 2, *shape[2:])
+    # All weightings in one batch, and each by itself as it is broadcast.
+    images = v.repeat(len(weights), *[1] * (v.ndim - 1))
+    weight = torch.cat([w.expand(full) for w in weights.values()])
+    exact = dense_prox(images, weight, norm)
+    found = solve_denoising(images, weight, norm, TOL, MANY)
     assert found.converged.all()
     torch.testing.assert_close(found.x, exact, rtol=0, atol=1e-6)
+    together = solve_denoising(images, weight, norm, 0.0, 50)
+    for x, broadcast in zip(together.x.split(2), weights.values(), strict=True):
+        alone = solve_denoising(v, broadcast, norm, 0.0, 50)
+        torch.testing.assert_close(alone.x, x, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(
     "shape", [(2, 1, 1, 5), (1, 2, 4, 1), (2, 1, 3, 1, 2), (1, 1, 1, 1, 4)], ids=str
 )
-def test_single_pixel_axes(norm: str, shape: tuple[int, ...]):
+def test_single_pixel_axes(norm: TVNorm, shape: tuple[int, ...]):
     v, weight = random_images(0, shape), random_weight(1, shape)
     found = solve_denoising(v, weight, norm, TOL, MANY)
     exact = dense_prox(v, weight, norm)
@@ -59,7 +67,7 @@ def test_single_pixel_axes(norm: str, shape: tuple[int, ...]):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_single_pixels_are_kept(norm: str):
+def test_single_pixels_are_kept(norm: TVNorm):
     v = random_images(0, (3, 2, 1, 1))
     found = solve_denoising(v, torch.ones(1, 1, 1, 1, 1).double(), norm, 0.0, 10)
     assert torch.equal(found.x, v)
@@ -68,7 +76,7 @@ def test_single_pixels_are_kept(norm: str):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("share", [0.3, 0.8])
-def test_zero_weights(norm: str, share: float):
+def test_zero_weights(norm: TVNorm, share: float):
     v, weight = random_images(0, PLANE), random_weight(1, PLANE)
     weight[torch.rand(weight.shape) < share] = 0
     found = solve_denoising(v, weight, norm, TOL, MANY, random_dual(2, v))
@@ -97,9 +105,9 @@ def test_constant_images_are_kept(dtype: torch.dtype, warm: bool):
     assert found.iterations.tolist() == [0] * 4
 
 
-@pytest.mark.parametrize("contrast", [1.0, 1e-2, 2e-4])
+@pytest.mark.parametrize("contrast", [1.0, 1e-3])
 def test_little_contrast_about_grey_in_single_precision(contrast: float):
-    v = 0.5 + contrast * random_images(0, (2, 1, 16, 16), torch.float32)
+    v = 0.5 + contrast * random_images(0, (2, 1, 8, 8), torch.float32)
     weight = torch.full((1, 1, 1, 1, 1), 0.1)
     found = solve_denoising(v, weight, "isotropic", 1e-4, 2000)
     assert found.converged.all()
@@ -109,8 +117,8 @@ def test_little_contrast_about_grey_in_single_precision(contrast: float):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_batch_mates_do_not_matter(norm: str):
-    shape = (5, 2, 7, 6)
+def test_batch_mates_do_not_matter(norm: TVNorm):
+    shape = (5, 1, 4, 5)
     v = random_images(0, shape)
     weight = random_weight(1, shape)
     # Easy, hard, of another magnitude, constant, and not finite.

@@ -155,7 +155,7 @@ def test_bad_input_is_named(call: str):
 
 def problem() -> tuple[Tensor, dinv.physics.Physics]:
     physics = dinv.physics.Denoising(dinv.physics.ZeroNoise())
-    return random_images(0, (2, 1, 8, 8), torch.float32), physics
+    return random_images(0, (2, 1, 5, 5), torch.float32), physics
 
 
 @pytest.mark.parametrize("algorithm", ["PGD", "HQS", "ADMM", "DRS"])
@@ -166,11 +166,11 @@ def test_algorithms_reach_the_minimiser(algorithm: str, module: ModuleType):
     weight = random_weight(1, y.shape, "pixel").float()
     model = getattr(module, algorithm)(
         data_fidelity=dinv.optim.L2(),
-        prior=WeightedTVPrior(tol=1e-7, on_failure="ignore", max_iter=300),
+        prior=WeightedTVPrior(tol=1e-6, on_failure="ignore", max_iter=200),
         lambda_reg=0.5,
         stepsize=0.7,
         g_param=[weight],
-        max_iter=30,
+        max_iter=15,
     )
     # HQS ends at that of a smoothed distance, |x - y|^2 / (2 (1 + stepsize)).
     factor = 0.5 * (1.7 if algorithm == "HQS" else 1.0)
