@@ -86,7 +86,8 @@ def solve_denoising(
     :param str norm: ``"isotropic"`` or ``"componentwise"``.
     :param float tol: tolerance on the duality gap, relative to the energy.
     :param int max_iter: the most iterations.
-    :param torch.Tensor dual: where to start, of the shape of the differences.
+    :param torch.Tensor dual: where to start, of the shape of the differences; samples
+        whose gap is smaller at zero start there.
     :return: (TVDenoising) the images, and their accuracy.
     """
     centred = v - v.mean(dim=tuple(range(2, v.ndim)), keepdim=True)
