@@ -290,13 +290,14 @@ print(model.solution)
 # minimiser, which costs nothing in PSNR. ReTune computes what 512 unrolled
 # iterations compute, and would record 8 of them for the gradient. The
 # implicit mode goes on until an iteration changes the image and its dual
-# by less than 1e-5, and records none.
+# by less than 1e-5 of their size, and records none. It is then closer to
+# the minimiser than that is known.
 #
 # What it looks like
 # ------------------
 # The weight is small where there are edges, and large where there is
-# nothing but noise. Around the letters of page it is less than half of
-# what it is at the margins, so that they stay sharp and the paper becomes
+# nothing but noise. At the letters of page it is less than half of what
+# it is at the margins, so that they stay sharp and the paper becomes
 # smooth.
 
 chosen = [photos.names.index(name) for name in ("chelsea", "coins", "page")]
