@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from deepinv_equilibrium import Status
+from deepinv_equilibrium.optim.total_variation import (
+    TVNorm,
+    differences,
+    differences_adjoint,
+    weighted_tv_prox,
+)
+
+from .weightings import (
+    NORMS,
+    PLANE,
+    VOLUME,
+    WEIGHTINGS,
+    in_axes,
+    random_dual,
+    random_images,
+    random_weight,
+)
+
+
+def gradients(
+    v: Tensor, weight: Tensor, norm: TVNorm, dual: Tensor | None = None, tol=1e-12
+) -> tuple[Tensor, Tensor]:
+    """In the image and the weight, of a fixed linear function."""
+    v, weight = v.detach().requires_grad_(), weight.detach().requires_grad_()
+    x = weighted_tv_prox(v, weight, norm, tol, 10**5, dual).x
+    direction = random_images(9, v.shape, v.dtype)
+    return torch.autograd.grad((x * direction.conj()).real.sum(), (v, weight))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [(PLANE, torch.float64), (VOLUME, torch.float64), (PLANE, torch.complex128)],
+    ids=str,
+)
+def test_gradients_are_those_of_finite_differences(
+    norm: TVNorm, shape: tuple[int, ...], dtype: torch.dtype
+):
+    v, direction = random_images(0, shape, dtype), random_images(9, shape, dtype)
+    dv, h = random_images(2, shape, dtype), 1e-6
+    full = (*shape[:2], len(shape) - 2, *shape[2:])
+    expected, images, weights = [], [], []
+    for weighting in WEIGHTINGS:
+        weight = 0.7 * random_weight(1, shape, weighting)
+        dw = random_images(3, weight.shape)
+        by_image, by_weight = gradients(v, weight, norm)
+        expected += [(by_image.conj() * dv).real.sum(), (by_weight * dw).sum()]
+        images += [v + h * dv, v - h * dv, v, v]
+        weights += [
+            in_axes(w, v).expand(full)
+            for w in (weight, weight, weight + h * dw, weight - h * dw)
+        ]
+    # The problems of all differences are one batch.
+    x = weighted_tv_prox(
+        torch.cat(images), torch.cat(weights), norm, 0.0, 1000, on_failure="ignore"
+    ).x
+    values = (x.reshape(-1, 2, *shape) * direction.conj()).real.flatten(2).sum(2)
+    slopes = (values[:, 0] - values[:, 1]) / (2 * h)
+    torch.testing.assert_close(slopes, torch.stack(expected), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_gradient_does_not_depend_on_the_start(norm: TVNorm, dtype: torch.dtype):
+    v, weight = random_images(0, VOLUME, dtype), random_weight(1, VOLUME)
+    cold = gradients(v, weight, norm)
+    neighbour = weighted_tv_prox(1.05 * v, 0.95 * weight, norm, 1e-6).dual
+    # The minimiser's own dual, and a random one in the balls: others, for x is flat.
+    own = weighted_tv_prox(v, weight, norm, 1e-12, 10**5).dual
+    for dual in (neighbour, own, random_dual(0, v, 0.02)):
+        warm = gradients(v, weight, norm, dual)
+        for a, b in zip(warm, cold, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 10**6), norm=st.sampled_from(NORMS))
+def test_gradient_of_a_rough_solution_is_near(seed: int, norm: TVNorm):
+    v, weight = random_images(seed, (1, 1, 4, 4)), random_weight(seed, (1, 1, 4, 4))
+    exact = gradients(v, weight, norm, tol=1e-12)
+    rough = gradients(v, weight, norm, tol=1e-8)
+    for a, b in zip(rough, exact, strict=True):
+        assert (a - b).norm() <= 1e-2 * b.norm() + 1e-3
+
+
+def test_gradient_in_closed_form():
+    # Two pixels: x = v +- w while |v1 - v0| > 2 w, else their mean.
+    v = torch.tensor([0.0, 1.0], dtype=torch.float64).reshape(1, 1, 1, 2)
+    for w, in_v, in_w in [(0.2, [0.0, 1.0], -1.0), (0.6, [0.5, 0.5], 0.0)]:
+        leaf, weight = v.clone().requires_grad_(), torch.tensor(w, requires_grad=True)
+        x = weighted_tv_prox(leaf, weight, tol=1e-12).x
+        x[..., 1].sum().backward()
+        torch.testing.assert_close(leaf.grad.flatten(), torch.tensor(in_v).double())
+        assert weight.grad.item() == pytest.approx(in_w)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_derivative_at_weight_zero_is_one_sided(norm: TVNorm):
+    v = random_images(0, PLANE)
+    weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    direction = random_images(1, PLANE)
+    x = weighted_tv_prox(v, weight, norm).x
+    (gradient,) = torch.autograd.grad((x * direction).sum(), weight)
+    field = differences(v)
+    size = field.norm(dim=2, keepdim=True) if norm == "isotropic" else field.abs()
+    force = differences_adjoint(torch.where(size > 0, field / size, 0.0))
+    torch.testing.assert_close(gradient, -(force * direction).sum())
+
+
+def test_flat_images_have_gradients_of_means_and_none_of_the_weight():
+    v, weight = random_images(0, PLANE), torch.full(PLANE, 50.0).double()
+    by_image, by_weight = gradients(v, weight, "isotropic")
+    mean = random_images(9, PLANE).mean((2, 3), keepdim=True).expand(PLANE)
+    torch.testing.assert_close(by_image, mean)
+    assert torch.equal(by_weight, torch.zeros_like(weight))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_gradient_has_no_scale(scale: float):
+    v, weight = random_images(0, PLANE), random_weight(1, PLANE)
+    plain = gradients(v, weight, "isotropic")
+    scaled = gradients(scale * v, scale * weight, "isotropic")
+    for a, b in zip(scaled, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_mates_do_not_matter_to_the_gradient():
+    shape = (3, 1, 4, 5)
+    v, weight = random_images(0, shape), random_weight(1, shape)
+    v[1] *= 1e-2
+    direction = random_images(9, shape)
+    together = gradients(v, weight, "isotropic", tol=1e-9)
+    for i in range(3):
+        own = slice(i, i + 1)
+        a, w = v[own].clone().requires_grad_(), weight[own].clone().requires_grad_()
+        x = weighted_tv_prox(a, w, tol=1e-9, max_iter=10**5).x
+        alone = torch.autograd.grad((x * direction[own]).sum(), (a, w))
+        for all_of_them, one in zip(together, alone, strict=True):
+            torch.testing.assert_close(all_of_them[own], one, rtol=1e-12, atol=1e-12)
+
+
+def test_sample_that_is_not_finite_adds_nothing():
+    v, weight = random_images(0, PLANE), torch.tensor(0.1).double()
+    v[1, 0, 0, 0] = math.nan
+    alone = weight.clone().requires_grad_()
+    weighted_tv_prox(v[:1], alone, tol=1e-9).x.square().sum().backward()
+    leaf, shared = v.clone().requires_grad_(), weight.clone().requires_grad_()
+    found = weighted_tv_prox(leaf, shared, tol=1e-9, on_failure="ignore")
+    assert found.status == (Status.CONVERGED, Status.NONFINITE)
+    found.x[0].square().sum().backward()
+    torch.testing.assert_close(shared.grad, alone.grad, rtol=1e-12, atol=0)
+    assert torch.isfinite(leaf.grad[0]).all()
+    assert torch.equal(leaf.grad[1], torch.zeros_like(leaf.grad[1]))
+
+
+def test_second_derivative_raises():
+    v = random_images(0, PLANE).requires_grad_()
+    x = weighted_tv_prox(v, 0.1).x
+    (gradient,) = torch.autograd.grad(x.square().sum(), v, create_graph=True)
+    with pytest.raises(NotImplementedError):
+        gradient.sum().backward()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_single_precision_gradient(norm: TVNorm):
+    v, weight = random_images(0, PLANE), random_weight(1, PLANE)
+    exact = gradients(v, weight, norm)
+    single = gradients(v.float(), weight.float(), norm, tol=1e-5)
+    for a, b in zip(single, exact, strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a.double(), b, rtol=1e-2, atol=1e-2)
