@@ -15,6 +15,7 @@ from ..certificates.contraction import Term
 from ..certificates.declaration import declares
 from ..certificates.lipschitz import lipschitz
 from ..certificates.uncertifiable_module_error import UncertifiableModuleError
+from .total_variation import WeightedTVPrior
 
 _KNOWN = (
     "known are those of Tikhonov, L1Prior, ZeroPrior and PnP with a denoiser that "
@@ -65,7 +66,7 @@ class ProxConstants:
             one = Bound(1.0, source="soft thresholding is firmly nonexpansive")
             return ProxConstants(one, one, one)
         why = "nothing is known"
-        if type(prior).prox is TVPrior.prox:
+        if type(prior).prox in (TVPrior.prox, WeightedTVPrior.prox):
             why = "an iteration stopped early, which is not proved nonexpansive"
         reason = f"proximal operator of {name}: {why}; {_KNOWN}"
         return ProxConstants(unproved(reason), unknown, unknown)

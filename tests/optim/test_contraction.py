@@ -124,6 +124,10 @@ class WrongAdjoint(dinv.physics.Inpainting):
             "proximal operator of TVPrior: an iteration stopped early",
         ),
         (
+            {"prior": deq.optim.WeightedTVPrior()},
+            "proximal operator of WeightedTVPrior: an iteration stopped early",
+        ),
+        (
             {"prior": dinv.optim.RED(UnknownDenoiser())},
             "proximal operator of RED: nothing is known; known are those of Tikhonov",
         ),
