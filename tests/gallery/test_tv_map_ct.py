@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import deepinv as dinv
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from deepinv_equilibrium.certificates import AdjointMismatchError
+
+SCRIPT = Path(__file__).parents[2] / "gallery" / "tv_map_ct.py"
+STEPS, ITERATIONS, WEIGHTS = 2, 8, 3
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The names of the page after a short run, what it printed, and its figure."""
+    figure = tmp_path_factory.mktemp("tv_map_ct") / "figure.png"
+    arguments = ["--steps", str(STEPS), "--iterations", str(ITERATIONS)]
+    arguments += ["--weights", str(WEIGHTS), "--figure", str(figure)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            names = runpy.run_path(str(SCRIPT), run_name="__main__")
+    plt.close("all")
+    return names | {"figure_path": figure, "printed": printed.getvalue()}
+
+
+def rows(page: dict[str, Any], title: str) -> list[list[float]]:
+    """The numbers of a printed table: a row for each image, and the two means."""
+    lines = page["printed"].splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(title)) + 1
+    assert lines[first - 1].split()[-4:] == ["FBP", "scalar", "oracle", "map"]
+    return [
+        [float(value) for value in line.split()[-4:]] for line in lines[first:][:10]
+    ]
+
+
+def test_both_models_learn_and_nothing_is_trained_on_the_test(
+    page: dict[str, Any],
+) -> None:
+    untrained = page["build"](page["one_weight"]).step_sizes.state_dict()
+    for model in page["models"].values():
+        for name, value in model.step_sizes.state_dict().items():
+            assert not torch.equal(value, untrained[name])
+    assert page["one_weight"].weights[0] != pytest.approx(0.0013, rel=1e-5)
+    assert len(page["ellipses"]) == 4 * STEPS
+    trained = torch.stack([sample["x"] for sample in page["ellipses"]])
+    for image in page["truth"]:
+        assert (trained - image).flatten(1).norm(dim=1).min() > 1
+
+
+def test_the_norm_is_certified_and_an_inexact_adjoint_refused(
+    page: dict[str, Any],
+) -> None:
+    assert "squared norm <= 1.00029 (certified" in page["printed"]
+    fast = dinv.physics.Tomography(
+        24, 64, circle=True, normalize=True, adjoint_via_backprop=False
+    )
+    with pytest.raises(AdjointMismatchError):
+        page["models"]["scalar"](page["measured"], fast)
+
+
+def test_the_oracle_takes_the_best_weight_of_each_image(page: dict[str, Any]) -> None:
+    grid, truth = page["grid"], page["truth"]
+    assert len(grid) == WEIGHTS
+    assert grid[1] / grid[0] == pytest.approx(1.2)
+    metrics = (page["psnr"], page["ssim"])
+    for measure, values in zip(metrics, page["results"]["oracle"], strict=True):
+        tried = [
+            measure(page["reconstruct"](page["with_weight"](w), ITERATIONS), truth)
+            for w in grid
+        ]
+        torch.testing.assert_close(values, torch.stack(tried).amax(0))
+    assert page["with_weight"](0.002).tv_map.weights[0] == pytest.approx(0.002)
+
+
+def test_prints_every_image_and_both_means(page: dict[str, Any]) -> None:
+    measures = (("PSNR", page["psnr"], 0.006), ("SSIM", page["ssim"], 6e-4))
+    for title, measure, rounding in measures:
+        printed = rows(page, title)
+        for column, name in enumerate(("FBP", "scalar", "map")):
+            values = measure(page["images"][name], page["truth"]).tolist()
+            values += [sum(values[:6]) / 6, sum(values[6:]) / 2]
+            column = 3 if name == "map" else column
+            for row, value in zip(printed, values, strict=True):
+                assert row[column] == pytest.approx(value, abs=rounding)
+
+
+def test_writes_the_figure(page: dict[str, Any]) -> None:
+    assert plt.imread(page["figure_path"]).shape[:2] == (550, 1540)
+    assert f"{page['figure_path']}, " in page["printed"]
