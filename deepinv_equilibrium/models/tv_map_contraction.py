@@ -54,5 +54,9 @@ def tv_map_contraction(
         norm="that of image and dual with the weights 1/tau and 1/sigma",
         stability=stability,
         in_state=False,
-        notes=("The step sizes keep tau |A|^2 < 2 and sigma tau |D|^2 < 1.",),
+        notes=(
+            "The step sizes keep tau |A|^2 < 2 and sigma tau |D|^2 < 1.",
+            "A stability is that of the exact minimiser; after few iterations an image "
+            "may move further.",
+        ),
     )

@@ -23,6 +23,7 @@ from .tv_map_contraction import tv_map_contraction
 from .tv_map_plot import plot_tv_map
 from .tv_maps import ConstantTVMap, TVMap
 from .tv_maps.map_input import map_input
+from .tv_maps.tv_map import refuse_other_settings
 from .tv_step_sizes import TVStepSizes
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ class TVMapReconstructor(Reconstructor):
       the system is symmetric and definite if :math:`A` is injective there; in the
       state it would be singular, as the dual is not unique.
 
-    ``max_iter`` and ``DEQ`` can be changed at any time: a model trained with few
-    iterations can be run with many.
+    ``max_iter`` and ``DEQ`` can be changed at any time. A map that was trained with few
+    iterations has learned to make up for those that are missing: it is run with about
+    as many; one that was trained near the minimiser, with any number from there on.
 
     :param deepinv_equilibrium.models.TVMap tv_map: estimates the weight, e.g.
         :class:`~deepinv_equilibrium.models.UNetTVMap`; or the baseline
@@ -142,7 +144,8 @@ class TVMapReconstructor(Reconstructor):
     def DEQ(self, config: Equilibrium) -> None:  # noqa: N802
         if not isinstance(config, Equilibrium):
             raise TypeError(
-                f"DEQ must be Equilibrium(...) or ReTune(...), got {config!r}."
+                "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts) "
+                f"(set max_iter to unroll), got {config!r}."
             )
         self._equilibrium = config
 
@@ -156,6 +159,21 @@ class TVMapReconstructor(Reconstructor):
     def max_iter(self, iterations: int) -> None:
         require_count("max_iter", iterations, 1)
         self.DEQ = Equilibrium(Restarts(max_iter=iterations), Unrolled())
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what else the image depends on, for the ``state_dict``."""
+        return {"norm": self.norm, "input_iterations": self.input_iterations}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Refuse weights of a model that solves another problem."""
+        refuse_other_settings(self, state)
+
+    def extra_repr(self) -> str:
+        """Return what the representation shows first."""
+        return (
+            f"norm={self.norm!r}, input_iterations={self.input_iterations}, "
+            f"DEQ={self.DEQ!r}"
+        )
 
     def parameter_map(self, y: Tensor, physics: LinearPhysics) -> Tensor:
         r"""

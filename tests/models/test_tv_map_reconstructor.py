@@ -482,3 +482,11 @@ def test_the_progress_bar_counts_iterations(
     model.show_progress_bar = True
     model(torch.rand(1, 1, 4, 4), dinv.physics.Denoising())
     assert "TVMapReconstructor: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", [{"norm": "componentwise"}, {"input_iterations": 0}])
+def test_weights_of_another_problem_are_not_loaded(other: dict[str, object]) -> None:
+    saved = TVMapReconstructor(ConstantTVMap((0, 0)), max_iter=1, **other)
+    model = TVMapReconstructor(ConstantTVMap((0, 0)), max_iter=1)
+    with pytest.raises(ValueError, match=f"trained with {next(iter(other))}="):
+        model.load_state_dict(saved.state_dict())

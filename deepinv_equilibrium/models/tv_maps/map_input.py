@@ -50,6 +50,13 @@ def map_input(y: Tensor, physics: LinearPhysics, iterations: int) -> Tensor:
             f"{refusal}: of images {tuple(z.shape)} it measures {tuple(expected)}."
         )
     check_image(z, "the adjoint of the measurement")
+    finite = torch.isfinite(z).reshape(len(z), -1).all(dim=1)
+    if not bool(finite.all()):
+        samples = (~finite).nonzero().flatten().tolist()
+        raise ValueError(
+            f"y has NaN or infinite values, or its adjoint does, in samples {samples}; "
+            "leave them out."
+        )
     return z
 
 

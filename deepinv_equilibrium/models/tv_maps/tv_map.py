@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,9 +104,35 @@ class TVMap(nn.Module, ABC):
             )
         return tuple(self.positivity.initial(value) for value in weights)
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what the trained numbers mean, for the ``state_dict``."""
+        return {"directions": self.directions, "positivity": repr(self.positivity)}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Refuse numbers that were trained for another meaning."""
+        refuse_other_settings(self, state)
+
     def extra_repr(self) -> str:
         """Return what the representation shows first: the directions."""
         return f"directions={self.directions}"
+
+
+def refuse_other_settings(module: nn.Module, state: dict[str, Any]) -> None:
+    r"""
+    Refuse a ``state_dict`` that was trained with other settings.
+
+    :param torch.nn.Module module: the module to load it into.
+    :param dict state: its settings, as of ``module.get_extra_state()``.
+    :raises ValueError: if they differ.
+    """
+    own = module.get_extra_state()
+    for name, value in state.items():
+        if own[name] != value:
+            raise ValueError(
+                f"the weights were trained with {name}={value}, and this "
+                f"{type(module).__name__} has {name}={own[name]}; build it with the "
+                "same."
+            )
 
 
 def _check_directions(directions: Sequence[int]) -> tuple[int, ...]:

@@ -77,6 +77,8 @@ class UNetTVMap(TVMap):
     torch.Size([4, 1, 2, 37, 50])
     """
 
+    offset: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -98,7 +100,8 @@ class UNetTVMap(TVMap):
         self.in_channels = in_channels
         self.padding = _check_padding(padding, len(self.directions))
         self._multiple = 2 ** (depth - 1)
-        self._offset = self.raw_weight_of(initial_weight)
+        offset = torch.tensor(self.raw_weight_of(initial_weight))
+        self.register_buffer("offset", offset)  # saved: the map depends on it
         self.network = UNet(
             len(self.directions), in_channels, self.groups, filters, depth
         )
@@ -113,8 +116,9 @@ class UNetTVMap(TVMap):
         """
         if z.shape[1] != self.in_channels:
             raise ValueError(
-                f"z must have {self.in_channels} real channels (a complex one counts "
-                f"twice), got {z.shape[1]}; in_channels of UNetTVMap sets their number."
+                f"the input z of the map, an image made of the measurement, has "
+                f"{z.shape[1]} real channels (a complex one counts twice), and the map "
+                f"was made for in_channels={self.in_channels}."
             )
         dtype = self.network.output.weight.dtype
         if z.dtype != dtype:
@@ -127,8 +131,7 @@ class UNetTVMap(TVMap):
             zip(z.shape[2:], self.padding, strict=True), start=2
         ):
             raw = raw.narrow(axis, before, size)
-        shifted = zip(raw.unbind(1), self._offset, strict=True)
-        return torch.stack([channel + offset for channel, offset in shifted], dim=1)
+        return raw + self.offset.view(1, -1, *[1] * len(self.directions))
 
     def extra_repr(self) -> str:
         """Return what the representation shows first: channels, directions, padding."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def as_weight(weight: Tensor | float, x: Tensor, name: str = "weight") -> Tensor:
+def as_weight(weight: Tensor | float | None, x: Tensor, name: str = "weight") -> Tensor:
     r"""
     Bring a weight into the axes of the differences of an image.
 
@@ -19,9 +19,14 @@ def as_weight(weight: Tensor | float, x: Tensor, name: str = "weight") -> Tensor
     :param str name: what to call the weight in an error.
     :return: (:class:`torch.Tensor`) the weight with the axes of :math:`D x`, each as
         long as there or 1, in the precision and on the device of ``x``.
-    :raises TypeError: if the weight is complex.
+    :raises TypeError: if the weight is missing or complex.
     :raises ValueError: if it is negative or not finite, or does not fit the images.
     """
+    if weight is None:
+        raise TypeError(
+            f"{name} is missing: give a WeightedTVPrior its weight as g_param of the "
+            "optimiser, and a WeightedTVDenoiser as sigma_denoiser."
+        )
     given = torch.as_tensor(weight, device=x.device)
     if given.is_complex():
         raise TypeError(f"{name} must be real, got {given.dtype}.")

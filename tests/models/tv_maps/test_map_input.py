@@ -131,3 +131,10 @@ def test_stacked_physics_have_lists_of_measurements() -> None:
     )
     x = torch.rand(2, 1, 4, 3, dtype=DOUBLE)
     torch.testing.assert_close(map_input(physics.A(x), physics, 3), x)
+
+
+def test_a_measurement_that_is_not_finite_is_named():
+    y = torch.rand(3, 1, 4, 4)
+    y[1, 0, 2, 2] = torch.nan
+    with pytest.raises(ValueError, match=r"NaN .* in samples \[1\]"):
+        map_input(y, dinv.physics.Denoising(), 2)

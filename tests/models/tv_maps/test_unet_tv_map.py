@@ -237,7 +237,7 @@ def test_autocast_gives_the_precision_of_the_image():
 
 
 def test_another_number_of_channels():
-    with pytest.raises(ValueError, match=r"2 real channels .* got 1; in_channels"):
+    with pytest.raises(ValueError, match=r"has 1 real channels .* in_channels=2"):
         UNetTVMap(2, (0, 0))(torch.rand(1, 1, 4, 4))
 
 
@@ -264,3 +264,23 @@ def test_representation():
     shown = repr(UNetTVMap(2, (0, 1, 1)))
     assert "in_channels=2, directions=(0, 1, 1), padding=(8, 4, 4)" in shown
     assert "Softplus(scale=0.1)" in shown
+
+
+def test_a_saved_map_brings_its_initial_weight():
+    saved = UNetTVMap(1, (0, 0), initial_weight=0.02)
+    loaded = UNetTVMap(1, (0, 0))
+    loaded.load_state_dict(saved.state_dict())
+    z = torch.rand(1, 1, 9, 8)
+    assert torch.equal(loaded(z), saved(z))
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (UNetTVMap(2, (1, 0, 0)), "directions"),
+        (UNetTVMap(2, (0, 1, 1), positivity=BoundedSigmoid()), "positivity"),
+    ],
+)
+def test_a_map_of_another_meaning_is_not_loaded(other, named):
+    with pytest.raises(ValueError, match=f"trained with {named}="):
+        UNetTVMap(2, (0, 1, 1)).load_state_dict(other.state_dict())

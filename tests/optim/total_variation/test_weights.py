@@ -62,3 +62,8 @@ def test_what_is_no_image_is_named():
     for shape in [(2, 2), (1, 2, 2), (1, 1, 2, 2, 2, 2), (1, 0, 2, 2), (0, 1, 2, 2)]:
         with pytest.raises(ValueError, match=r"x must have shape \(B, C, H, W\)"):
             check_image(torch.zeros(shape))
+
+
+def test_a_missing_weight_says_where_to_give_it():
+    with pytest.raises(TypeError, match="g_param .* sigma_denoiser"):
+        as_weight(None, torch.rand(1, 1, 4, 4))
