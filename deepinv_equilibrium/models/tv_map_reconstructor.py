@@ -148,6 +148,8 @@ class TVMapReconstructor(Reconstructor):
                 f"(set max_iter to unroll), got {config!r}."
             )
         self._equilibrium = config
+        # What a certificate rests on, which sees when this changes.
+        self.fixed_budget = config.solver.has_fixed_budget
 
     @property
     def max_iter(self) -> int | None:
@@ -216,7 +218,7 @@ class TVMapReconstructor(Reconstructor):
         :return: (Contraction) no rate, and the stability of the minimiser.
         """
         constant = type(self.tv_map) is ConstantTVMap  # subclasses may read the image
-        return tv_map_contraction(physics, img_size, constant)
+        return tv_map_contraction(physics, img_size, constant, self.fixed_budget)
 
     def fixed_point_problem(
         self, y: Tensor, physics: LinearPhysics

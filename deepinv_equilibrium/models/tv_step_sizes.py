@@ -24,7 +24,8 @@ class TVStepSizes(nn.Module):
     with sigmoids :math:`s_1, s_2` of two trained numbers: :math:`\tau \|A\|^2 < 2` and
     :math:`\sigma \tau \|D\|^2 < 1` whatever an optimiser does to them. The norm of
     :math:`D` is exact, that of :math:`A` is
-    :class:`~deepinv_equilibrium.optim.operator_norm.OperatorNorm`'s.
+    :class:`~deepinv_equilibrium.optim.operator_norm.OperatorNorm`'s. Where every sample
+    has an operator of its own, all have the steps for the one of largest norm.
 
     :param float stepsize: :math:`\tau \|A\|^2` to start from, in (0, 1.98).
     :raises ValueError: if ``stepsize`` is out of its range.

@@ -68,9 +68,19 @@ def test_stability_is_shown_though_no_rate_is() -> None:
     ("model", "physics", "reason"),
     [
         (
-            TVMapReconstructor(UNetTVMap(1, (0, 0)), max_iter=4),
+            TVMapReconstructor(UNetTVMap(1, (0, 0)), DEQ=MINIMISER),
             dinv.physics.Denoising(),
             "the map depends on the measurement",
+        ),
+        (
+            TVMapReconstructor(ConstantTVMap((0, 0)), max_iter=64),
+            dinv.physics.Denoising(),
+            "a number of iterations",
+        ),
+        (
+            TVMapReconstructor(ConstantTVMap((0, 0)), DEQ=deq.ReTune(8, 8)),
+            dinv.physics.Denoising(),
+            "a number of iterations",
         ),
         (
             constant_model(),
@@ -78,7 +88,7 @@ def test_stability_is_shown_though_no_rate_is() -> None:
             "1 / sqrt(mu), mu >= 0",
         ),
     ],
-    ids=["map", "operator with a null space"],
+    ids=["map", "unrolled", "restarted", "operator with a null space"],
 )
 def test_otherwise_there_is_none(
     model: TVMapReconstructor, physics: dinv.physics.LinearPhysics, reason: str
@@ -93,8 +103,11 @@ def test_it_holds_for_the_weights_that_it_was_made_for() -> None:
     model, physics = constant_model(), dinv.physics.Denoising()
     certificate = deq.certify(model, physics, SIZE)
     model(torch.rand(1, *SIZE, dtype=DOUBLE), physics)
-    model.max_iter = 5  # neither a run nor the mode matters
-    certificate.check(model, physics)
+    certificate.check(model, physics)  # a run does not matter
+    solved, model.max_iter = model.DEQ, 5
+    with pytest.raises(ValueError, match="fixed_budget"):
+        certificate.check(model, physics)
+    model.DEQ = solved
     with torch.no_grad():
         model.tv_map.raw += 1
     with pytest.raises(ValueError, match=r"tv_map\.raw"):

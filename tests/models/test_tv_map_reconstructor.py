@@ -418,7 +418,7 @@ def test_what_does_not_fit_is_refused() -> None:
         model(torch.rand(1, 4, 4), denoise)
     with pytest.raises(ValueError, match=r"for directions of 2 axes, got \(1, 1, 3, 4"):
         model(torch.rand(1, 1, 3, 4, 4), denoise)
-    with pytest.raises(ValueError, match="must have 1 real channels"):
+    with pytest.raises(ValueError, match=r"3 real channels .* in_channels=1"):
         model(torch.rand(1, 3, 4, 4), denoise)
     with pytest.raises(TypeError, match=r"convert the network with \.to"):
         model(torch.rand(1, 1, 4, 4, dtype=DOUBLE), denoise)
@@ -490,3 +490,35 @@ def test_weights_of_another_problem_are_not_loaded(other: dict[str, object]) -> 
     model = TVMapReconstructor(ConstantTVMap((0, 0)), max_iter=1)
     with pytest.raises(ValueError, match=f"trained with {next(iter(other))}="):
         model.load_state_dict(saved.state_dict())
+
+
+@pytest.mark.parametrize("norm", TV_NORMS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_gradient_is_bounded_where_the_minimiser_is_not_unique(
+    norm: TVNorm, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    mask = (torch.rand(1, 7, 7) > 0.5).to(DOUBLE)  # half of the pixels are not seen
+    physics = dinv.physics.Inpainting((1, 7, 7), mask=mask)
+    y = (torch.rand(1, 1, 7, 7, dtype=DOUBLE) * mask).requires_grad_()
+    weight = torch.rand(1, 1, 7, 7, dtype=DOUBLE)
+    solved = deq.Equilibrium(
+        deq.Picard(max_iter=2000, rtol=1e-8),
+        deq.Implicit(deq.CG(rtol=1e-8, max_iter=500)),
+        on_failure="ignore",
+    )
+    model = TVMapReconstructor(ConstantTVMap((0, 0), 0.05), DEQ=solved, norm=norm)
+    model = model.double()
+    found = torch.autograd.grad((model(y, physics) * weight).sum(), y)[0]
+    model.max_iter = 2000
+    unrolled = torch.autograd.grad((model(y, physics) * weight).sum(), y)[0]
+    assert found.norm() < 2 * unrolled.norm()
+
+
+def test_running_out_of_memory_is_not_taken_for_a_wrong_measurement() -> None:
+    def adjoint(y: Tensor, **_: object) -> Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    physics = LinearPhysics(A=lambda x, **_: x, A_adjoint=adjoint)
+    with pytest.raises(torch.OutOfMemoryError):
+        make_model()(torch.rand(1, 1, 4, 4), physics)

@@ -46,7 +46,7 @@ def dense_complex(physics: LinearPhysics) -> float:
 def test_real_images_have_the_certified_bound() -> None:
     kernel = torch.randn(1, 1, 3, 3, dtype=torch.float64)
     physics = dinv.physics.Blur(filter=kernel, padding="circular")
-    bound = OperatorNorm().squared(physics, torch.zeros(2, *SIZE))
+    bound = OperatorNorm().squared(physics, torch.zeros(2, *SIZE).double())
     truth = norm(physics.A, SIZE) ** 2
     assert bound.kind is Kind.CERTIFIED
     assert truth <= bound.value <= (1 + 1e-9) * truth
@@ -110,3 +110,34 @@ def test_an_operator_that_measures_nothing_is_refused() -> None:
     physics = dinv.physics.Inpainting(SIZE, mask=torch.zeros(SIZE))
     with pytest.raises(ValueError, match="the norm of Inpainting must be positive"):
         OperatorNorm().squared(physics, torch.zeros(1, *SIZE))
+
+
+class Hidden(LinearPhysics):
+    """Keeps its factor where no fingerprint looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._factor, self.power = 1.0, 1
+
+    def A(self, x: Tensor, **_: object) -> Tensor:  # noqa: N802, as deepinv calls it
+        return self._factor**self.power * x
+
+    def A_adjoint(self, y: Tensor, **_: object) -> Tensor:  # noqa: N802, likewise
+        return self.A(y)
+
+
+def test_a_change_is_seen_wherever_the_physics_keeps_it() -> None:
+    memory, physics, x = OperatorNorm(), Hidden(), torch.zeros(1, *SIZE)
+    assert memory.squared(physics, x).value == pytest.approx(1, rel=0.1)
+    physics._factor = 3.0
+    assert memory.squared(physics, x).value >= 9
+    physics.power = 2
+    assert memory.squared(physics, x).value >= 81
+
+    def scaled(factor: float) -> LinearPhysics:
+        return LinearPhysics(
+            A=lambda x, **_: factor * x, A_adjoint=lambda y, **_: factor * y
+        )
+
+    assert memory.squared(scaled(1.0), x).value == pytest.approx(1, rel=0.1)
+    assert memory.squared(scaled(10.0), x).value >= 100

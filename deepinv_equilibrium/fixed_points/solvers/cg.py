@@ -19,8 +19,10 @@ class CG(LinearSolver):
     definite :math:`A`; in the backward, for steps with a symmetric Jacobian of norm
     below 1 (gradient steps on a potential). One product an iteration; the error falls
     at least as :math:`2 ((\sqrt\kappa - 1) / (\sqrt\kappa + 1))^k` in the energy norm.
-    A direction of nonpositive curvature shows that :math:`A` is not of that kind: the
-    sample then stops as ``DIVERGED``.
+    A direction of nonpositive curvature, or of one lost in the rounding, shows that
+    :math:`A` is not of that kind: the sample then stops as ``DIVERGED``, and is
+    returned where its residual was least: of a singular system that has no solution,
+    near a least-squares one.
 
     :param int max_iter: the most products. Default: 100.
     :param float rtol: tolerance on :math:`\|b - A v\| / \|b\|`. Default: ``1e-4``.
@@ -33,6 +35,8 @@ class CG(LinearSolver):
         monitor = LinearMonitor(self, rhs)
         v, r, p = torch.zeros_like(rhs), rhs, rhs
         square = dot(r, r)
+        best, least = v, square
+        largest = torch.zeros_like(square)  # of the norms of A p for unit p
         for _ in range(self.max_iter):
             if not bool(monitor.active.any()):
                 break
@@ -42,7 +46,10 @@ class CG(LinearSolver):
             monitor.count()
             curvature = dot(p, product)
             monitor.stop(~torch.isfinite(curvature)[:, 0], Status.NONFINITE)
-            monitor.stop(curvature[:, 0] <= 0, Status.DIVERGED)
+            stretch = (dot(product, product) / dot(p, p)).sqrt()
+            largest = largest.maximum(torch.where(stretch.isfinite(), stretch, 0.0))
+            singular = (curvature <= 0) | (stretch <= monitor.floor * largest)
+            monitor.stop(singular[:, 0], Status.DIVERGED)
             where = monitor.active[:, None]
             length = torch.where(where, square / curvature, 0.0).to(rhs.dtype)
             finite = torch.isfinite(v + length * p).all(dim=1)
@@ -51,6 +58,10 @@ class CG(LinearSolver):
             v = torch.where(where, v + length * p, v)
             r = torch.where(where, r - length * product, r)
             previous, square = square, dot(r, r)
+            better = where & (square < least)
+            best, least = torch.where(better, v, best), square.minimum(least)
             monitor.observe(square.sqrt()[:, 0])
             p = r + torch.where(where, square / previous, 0.0).to(rhs.dtype) * p
-        return v, monitor.report()
+        bad = monitor.status == int(Status.DIVERGED)
+        monitor.absolute = torch.where(bad, least.sqrt()[:, 0], monitor.absolute)
+        return torch.where(bad[:, None], best, v), monitor.report()

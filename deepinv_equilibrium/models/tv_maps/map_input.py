@@ -42,6 +42,8 @@ def map_input(y: Tensor, physics: LinearPhysics, iterations: int) -> Tensor:
         z = conjugate_gradient_image(physics, y, iterations)
         with torch.no_grad():
             expected = physics.A(z).shape
+    except torch.OutOfMemoryError:
+        raise
     except _FAILURES as error:
         raise ValueError(f"{refusal}, or its A_adjoint fails: {error}") from error
     # What broadcasts would be fitted to something else, silently.

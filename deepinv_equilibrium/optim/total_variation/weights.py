@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
 
 def as_weight(weight: Tensor | float | None, x: Tensor, name: str = "weight") -> Tensor:
     r"""
@@ -62,15 +64,15 @@ def check_image(x: Tensor, name: str = "x") -> None:
 
     :param torch.Tensor x: what should be one.
     :param str name: what to call it in the error.
-    :raises TypeError: if it is no floating-point or complex tensor.
+    :raises TypeError: if it is no real or complex tensor in single or double precision.
     :raises ValueError: if it has not two or three spatial axes, or is empty.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(x).__name__}.")
-    if not (x.is_floating_point() or x.is_complex()):
+    if x.dtype not in _DTYPES:
         raise TypeError(
-            f"{name} must be of a floating-point or complex dtype, got {x.dtype}; "
-            "convert it, e.g. with .float()."
+            f"{name} must be of a floating-point or complex dtype, in single or double "
+            f"precision, got {x.dtype}; convert it, e.g. with .float()."
         )
     if x.ndim not in (4, 5) or x.numel() == 0:
         raise ValueError(

@@ -42,3 +42,15 @@ def test_float32_residual_is_measured_in_float64() -> None:
     v, report = CG(rtol=1e-5, max_iter=200).run(operator, rhs)
     assert report.converged.all()
     torch.testing.assert_close(v / 1e-20, rhs / spectrum / 1e-20, rtol=1e-3, atol=1e-5)
+
+
+def test_a_singular_system_without_a_solution_gives_a_bounded_result() -> None:
+    diagonal = torch.tensor([[4.0, 2.0, 1.0, 0.0]], dtype=F64)
+    basis = torch.linalg.qr(torch.randn(4, 4, dtype=F64)).Q
+    matrix = basis @ torch.diag(diagonal[0]) @ basis.T
+    operator = LinearOperator(lambda v: v @ matrix, lambda v: v @ matrix)
+    rhs = torch.randn(1, 4, dtype=F64)
+    v, report = CG(rtol=1e-12).run(operator, rhs)
+    assert report.status == (Status.DIVERGED,)
+    assert v.norm() < 10 * (rhs @ torch.linalg.pinv(matrix)).norm()
+    assert (rhs - v @ matrix).norm() <= rhs.norm()

@@ -65,5 +65,11 @@ def test_what_is_no_image_is_named():
 
 
 def test_a_missing_weight_says_where_to_give_it():
-    with pytest.raises(TypeError, match="g_param .* sigma_denoiser"):
+    with pytest.raises(TypeError, match=r"g_param .* sigma_denoiser"):
         as_weight(None, torch.rand(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_images_are_in_single_or_double_precision(dtype: torch.dtype):
+    with pytest.raises(TypeError, match="single or double precision"):
+        check_image(torch.zeros(1, 1, 4, 4, dtype=dtype))
