@@ -236,7 +236,8 @@ print(f"the map gains {gain[0]:.2f} dB and {gain[1]:.3f} SSIM on the scalar")
 # the map is larger there than the trained scalar, but not large enough.
 #
 # Other seeds, ``--seed S``, for the network, the crops and all noise, gave
-# these means. With seed 1 the map is .1 dB behind the scalar on chelsea.
+# these means, on one thread: on more, sums in another order change the
+# last digits. With seed 1 the map is .1 dB behind the scalar on chelsea.
 #
 # ====  ======  ======  =====  ======  ======  =====
 # seed  PSNR in dB             SSIM
