@@ -141,7 +141,7 @@ class TVMapReconstructor(Reconstructor):
         return self._equilibrium
 
     @DEQ.setter
-    def DEQ(self, config: Equilibrium) -> None:  # noqa: N802
+    def DEQ(self, config: Equilibrium) -> None:  # noqa: N802, likewise
         if not isinstance(config, Equilibrium):
             raise TypeError(
                 "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts) "

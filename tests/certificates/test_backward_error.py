@@ -38,7 +38,7 @@ def test_the_reconstruction_is_an_exact_fixed_point_of_the_shifted_map(
     with torch.no_grad():
         x = model(y, physics)
         step, _ = model.fixed_point_problem(y, physics)
-        e = x - step(x)  # type: ignore[operator]
+        e = x - step(x)
     norms = e.flatten(1).norm(dim=1)
     torch.testing.assert_close(error.absolute, norms)
     torch.testing.assert_close(error.relative, norms / x.flatten(1).norm(dim=1))

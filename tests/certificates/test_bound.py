@@ -48,7 +48,7 @@ def test_impossible_bounds_are_refused(
     arguments: dict[str, object], match: str
 ) -> None:
     with pytest.raises(ValueError, match=match):
-        Bound(**arguments)  # type: ignore[arg-type]
+        Bound(**arguments)
 
 
 def test_an_interval_has_its_ends_in_order() -> None:

@@ -264,8 +264,8 @@ def test_arguments_in_the_wrong_place_are_named() -> None:
     certificate = certify(model, physics, IMAGE)
     y = torch.rand(2, *IMAGE)
     with pytest.raises(TypeError, match=r"\(model, y, physics, loss\).*got Tensor"):
-        certificate.gradient_error(model, physics, y, torch.sum)  # type: ignore[arg-type]
+        certificate.gradient_error(model, physics, y, torch.sum)
     with pytest.raises(TypeError, match="must be a Solution"):
-        certificate.plot(y)  # type: ignore[arg-type]
+        certificate.plot(y)
     with pytest.raises(TypeError, match="img_size"):
-        certify(model, physics, 6)  # type: ignore[arg-type]
+        certify(model, physics, 6)

@@ -103,7 +103,7 @@ def test_the_batch_is_as_bad_as_its_worst_sample() -> None:
     slopes = torch.tensor([[0.2], [0.9]], dtype=F64)
     x0 = torch.zeros(2, 5, dtype=F64)
     values = [
-        float(estimate_rate(Model(lambda x, s=s: s * x + 1, x), x, PHYSICS))  # type: ignore[misc]
+        float(estimate_rate(Model(lambda x, s=s: s * x + 1, x), x, PHYSICS))
         for s, x in ((slopes, x0), (slopes[:1], x0[:1]), (slopes[1:], x0[1:]))
     ]
     assert values == pytest.approx([0.9, 0.2, 0.9], rel=0.05)

@@ -30,7 +30,7 @@ def batch_norm() -> nn.Module:
 
 
 def convolution(**options: object) -> nn.Module:
-    return nn.Conv2d(CHANNELS, CHANNELS, 3, **{"padding": 1, **options})  # type: ignore[arg-type]
+    return nn.Conv2d(CHANNELS, CHANNELS, 3, **{"padding": 1, **options})
 
 
 # Layers that keep the channels: networks of any order of them run.
@@ -232,12 +232,12 @@ def test_a_rule_must_return_an_upper_bound(bound: object) -> None:
 
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(TypeError, match="module must be"):
-        deq.lipschitz("network")  # type: ignore[arg-type]
+        deq.lipschitz("network")
     for img_size in ((1, 0), (1, 2.5)):
         with pytest.raises(ValueError, match="img_size must hold positive integers"):
-            deq.lipschitz(nn.ReLU(), img_size)  # type: ignore[arg-type]
+            deq.lipschitz(nn.ReLU(), img_size)
     with pytest.raises(TypeError, match=r"x\.shape\[1:\], got a Tensor\.$"):
-        deq.lipschitz(nn.ReLU(), torch.zeros(1, 1, 4, 4))  # type: ignore[arg-type]
+        deq.lipschitz(nn.ReLU(), torch.zeros(1, 1, 4, 4))
 
 
 def test_what_deepinv_composes_is_refused_by_name() -> None:

@@ -126,4 +126,4 @@ def test_a_user_can_declare_a_rule_for_a_type() -> None:
 @pytest.mark.parametrize("types", [("ReLU",), (torch.Tensor,), (nn.ReLU(),)])
 def test_a_rule_is_for_types_of_modules(types: tuple[object, ...]) -> None:
     with pytest.raises(TypeError, match="types of modules"):
-        register_lipschitz_rule(*types)  # type: ignore[arg-type]
+        register_lipschitz_rule(*types)

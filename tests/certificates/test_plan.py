@@ -149,7 +149,7 @@ def test_what_cannot_be_planned_is_refused() -> None:
         with pytest.raises(ValueError, match="tol must be between"):
             make(model, loss, tol)
     with pytest.raises(TypeError, match="tol must be a number"):
-        make(model, loss, "1e-2")  # type: ignore[arg-type]
+        make(model, loss, "1e-2")
     with pytest.raises(ValueError, match="Nothing can be planned"):
         make(model, lambda x: 0 * x.sum(), 1e-2)
     with pytest.raises(ValueError, match="ask for a larger tol"):

@@ -333,7 +333,7 @@ def test_no_optimiser_step_breaks_the_iteration(
     if directions is not None:
         model.tv_map = ConstantTVMap(directions)
     physics = dinv.physics.Blur(filter=torch.rand(1, 1, 3, 3), padding="circular")
-    descent = optimizer(model.parameters(), lr=1e30)  # type: ignore[call-arg]
+    descent = optimizer(model.parameters(), lr=1e30)
     y = torch.rand(1, 1, 6, 5)
     A = norm(double(physics).A, (1, 6, 5)) ** 2
     D = norm(deq.optim.total_variation.differences, (1, 6, 5)) ** 2
@@ -456,7 +456,7 @@ def test_arguments_out_of_range_are_refused(
 ) -> None:
     given: dict[str, object] = {"tv_map": ConstantTVMap((0, 0)), "max_iter": 3}
     with pytest.raises(error, match=match):
-        TVMapReconstructor(**{**given, **arguments})  # type: ignore[arg-type]
+        TVMapReconstructor(**{**given, **arguments})
 
 
 def test_what_has_not_converged_is_told() -> None:

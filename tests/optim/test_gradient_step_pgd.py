@@ -338,7 +338,7 @@ def test_arguments_of_the_wrong_kind() -> None:
     with pytest.raises(TypeError, match=r"gradient-step denoiser.*got MedianFilter"):
         GradientStepPGD(dinv.models.MedianFilter())
     with pytest.raises(TypeError, match="adjoint must be an Adjoint"):
-        GradientStepPGD(GSPnP(Shrink()), adjoint=deq.GMRES())  # type: ignore[arg-type]
+        GradientStepPGD(GSPnP(Shrink()), adjoint=deq.GMRES())
     with pytest.raises(ValueError, match="Unknown name"):
         GradientStepPGD("gs-drunet-of-nobody")
     model = GradientStepPGD(GSPnP(Shrink()))

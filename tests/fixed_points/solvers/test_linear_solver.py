@@ -220,7 +220,7 @@ def test_a_zero_operator_is_named(solver_type: Any) -> None:
 
 def test_the_base_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract"):
-        LinearSolver()  # type: ignore[abstract]
+        LinearSolver()
 
 
 def test_absolute_tolerance(random_contraction: Callable[..., Tensor]) -> None:

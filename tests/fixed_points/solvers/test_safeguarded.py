@@ -368,7 +368,7 @@ def test_a_rate_that_is_none(rate: Any) -> None:
 
 def test_a_proposal_that_is_none() -> None:
     with pytest.raises(TypeError, match="proposal must be a solver"):
-        Safeguarded("anderson", 0.9)  # type: ignore[arg-type]
+        Safeguarded("anderson", 0.9)
 
 
 @settings(max_examples=200)

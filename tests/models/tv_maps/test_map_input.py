@@ -90,7 +90,7 @@ def test_a_physics_that_is_not_linear_is_refused() -> None:
     with pytest.raises(TypeError, match=r"physics must be a deepinv LinearPhysics"):
         map_input(torch.rand(1, 1, 4, 4), dinv.physics.Physics(A=torch.tanh), 3)
     with pytest.raises(TypeError, match="got NoneType"):
-        map_input(torch.rand(1, 1, 4, 4), None, 3)  # type: ignore[arg-type]
+        map_input(torch.rand(1, 1, 4, 4), None, 3)
 
 
 def test_a_physics_without_an_adjoint_is_refused() -> None:
@@ -116,7 +116,7 @@ def test_a_measurement_of_another_shape_is_refused(iterations: int) -> None:
     with pytest.raises(ValueError, match=r"it measures \(2, 1, 4, 6\)"):
         map_input(torch.rand(2, 1, 1, 6), physics, iterations)
     with pytest.raises(ValueError, match=r"y of shape NoneType is no measurement"):
-        map_input(None, physics, iterations)  # type: ignore[arg-type]
+        map_input(None, physics, iterations)
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4), (1, 1, 2, 3, 4, 5), (0, 1, 4, 4)])

@@ -56,7 +56,7 @@ def test_other_shapes_are_named(shape: tuple[int, ...]):
 def test_what_is_no_image_is_named():
     check_image(torch.zeros(1, 1, 1, 1, 1))
     with pytest.raises(TypeError, match="v must be a tensor, got float"):
-        check_image(1.0, "v")  # type: ignore[arg-type]
+        check_image(1.0, "v")
     with pytest.raises(TypeError, match=r"got torch.int64; convert it, e.g. with"):
         check_image(torch.zeros(1, 1, 2, 2, dtype=torch.long))
     for shape in [(2, 2), (1, 2, 2), (1, 1, 2, 2, 2, 2), (1, 0, 2, 2), (0, 1, 2, 2)]:
