@@ -48,9 +48,7 @@ class Adjoint(ABC):
     differentiates_iterate: ClassVar[bool] = True
     """Whether the backward needs the Jacobian in the state."""
 
-    def require(
-        self, solver: FixedPointSolver
-    ) -> None:  # noqa: B027, most need nothing
+    def require(self, solver: FixedPointSolver) -> None:  # noqa: B027, optional hook
         """Refuse a solver that cannot provide what this adjoint reads: SHINE and
         Unrolled do, the others take every solver."""
 
