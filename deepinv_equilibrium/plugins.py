@@ -1,5 +1,5 @@
 r"""
-Registry of reconstructors, denoisers, priors and physics.
+Registry of reconstructors, denoisers, priors, data fidelities and physics.
 
 A distribution offers a component by an entry point of the group
 ``deepinv_equilibrium.<kind>``, which names a class or a function that returns the
@@ -29,6 +29,7 @@ _BASE_CLASSES = {
     "reconstructors": ("deepinv.models", "Reconstructor"),
     "denoisers": ("deepinv.models", "Denoiser"),
     "priors": ("deepinv.optim", "Prior"),
+    "data_fidelities": ("deepinv.optim", "DataFidelity"),
     "physics": ("deepinv.physics", "Physics"),
 }
 
@@ -106,8 +107,8 @@ def create(kind: str, name: str, **kwargs: Any) -> Any:
     :param str name: name of the component, see :func:`load`.
     :param kwargs: keyword arguments of the component, see its own documentation.
     :return: the component: a :class:`deepinv.models.Reconstructor`,
-        :class:`deepinv.models.Denoiser`, :class:`deepinv.optim.Prior` or
-        :class:`deepinv.physics.Physics`.
+        :class:`deepinv.models.Denoiser`, :class:`deepinv.optim.Prior`,
+        :class:`deepinv.optim.DataFidelity` or :class:`deepinv.physics.Physics`.
     :raises ValueError: as :func:`load`.
     :raises TypeError: if a keyword argument is unknown or a required one is missing.
     :raises PluginError: as :func:`load`, and if the component is not of its kind.

@@ -76,10 +76,8 @@ copybutton_exclude = ".linenos, .gp, .go"
 sphinx_gallery_conf = {
     "examples_dirs": "../gallery",
     "gallery_dirs": "auto_gallery",
-    "filename_pattern": (
-        r"/(quickstart|gradient_accuracy|certified_deblurring|tv_map_\w+)\.py"
-    ),
-    "ignore_pattern": r"/training/",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"/(training|experiments)/",
     "reference_url": {"deepinv_equilibrium": None},
     "show_signature": False,
 }

@@ -93,6 +93,7 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
         ),
         ("denoisers", "convex-potential drunet ridge-prox small-drunet weighted-tv"),
         ("priors", "ridge-regulariser weighted-tv"),
+        ("data_fidelities", "ridge-l2"),
         ("physics", "channelwise-blur dynamic-mri"),
     ],
 )
