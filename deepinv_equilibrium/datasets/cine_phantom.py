@@ -7,13 +7,13 @@ from collections.abc import Callable
 from random import Random
 
 import torch
-from deepinv.datasets import ImageDataset
 from torch import Tensor
 
+from .seeded_images import SeededImages
 from .soft_ellipse import pixel_centres, soft_ellipse
 
 
-class CinePhantom(ImageDataset):
+class CinePhantom(SeededImages):
     r"""
     Synthetic cine of a short axis: a beating heart in a chest that stands still.
 
@@ -62,9 +62,6 @@ class CinePhantom(ImageDataset):
         seed: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        super().__init__(use_dict_output=True)
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}.")
         size = tuple(img_size)
         integers = all(isinstance(n, int) and n > 0 for n in size)
         if not (integers and len(size) == 4 and size[0] == 2):
@@ -72,26 +69,17 @@ class CinePhantom(ImageDataset):
                 "img_size must be (2, T, H, W), with the real and the imaginary part "
                 f"as channels, got {img_size!r}."
             )
-        self.length = length
-        self.img_size = size
-        self.seed = seed
-        self.transform = transform
+        super().__init__(length, size, seed, transform)
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, idx: int) -> dict[str, Tensor]:
-        if not -self.length <= idx < self.length:
-            raise IndexError(f"sample {idx} of {self.length} is out of range.")
-        # Seeding by a string is the same on every platform, and mixes both numbers.
-        rng = Random(f"{self.seed} {idx % self.length}")
-        frames, size = self.img_size[1], self.img_size[2:]
+    def draw(self, rng: Random) -> Tensor:
+        """See :class:`SeededImages`."""
+        _, frames, height, width = self.img_size
+        size = (height, width)
         magnitude = _chest(rng, size)[None] * _texture(rng, size)
         magnitude = _paint_heart(magnitude, rng, frames, size).clamp(0, 1)
         phase = _phase(rng, size)
         x = torch.stack([magnitude * phase.cos(), magnitude * phase.sin()])
-        x = x.to(torch.get_default_dtype())
-        return {"x": x if self.transform is None else self.transform(x)}
+        return x.to(torch.get_default_dtype())
 
 
 def _paint(image: Tensor, coverage: Tensor, value: float) -> Tensor:

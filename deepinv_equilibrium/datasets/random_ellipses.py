@@ -7,16 +7,16 @@ from collections.abc import Callable
 from random import Random
 
 import torch
-from deepinv.datasets import ImageDataset
 from torch import Tensor
 
+from .seeded_images import SeededImages
 from .soft_ellipse import soft_ellipse
 
 _ELLIPSES = 50
 _FIELD_OF_VIEW = 0.95
 
 
-class RandomEllipses(ImageDataset):
+class RandomEllipses(SeededImages):
     r"""
     Grey images of fifty random ellipses each, on which learned reconstructions in
     tomography are trained :footcite:p:`adler2018learned`.
@@ -61,32 +61,21 @@ class RandomEllipses(ImageDataset):
         seed: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        super().__init__(use_dict_output=True)
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}.")
         size = tuple(img_size)
         if not (len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
             raise ValueError(f"img_size must be (H, W), got {img_size!r}.")
-        self.length = length
-        self.img_size = size
-        self.seed = seed
-        self.transform = transform
+        super().__init__(length, size, seed, transform)
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, idx: int) -> dict[str, Tensor]:
-        if not -self.length <= idx < self.length:
-            raise IndexError(f"sample {idx} of {self.length} is out of range.")
-        # Seeding by a string is the same on every platform, and mixes both numbers.
-        rng = Random(f"{self.seed} {idx % self.length}")
-        image = torch.zeros(self.img_size, dtype=torch.float64)
+    def draw(self, rng: Random) -> Tensor:
+        """See :class:`SeededImages`."""
+        height, width = self.img_size
+        size = (height, width)
+        image = torch.zeros(size, dtype=torch.float64)
         for _ in range(_ELLIPSES):
             value = (rng.random() - 0.5) * rng.expovariate(1 / 0.4)
             axes = (rng.expovariate(1 / 0.2), rng.expovariate(1 / 0.2))
             centre = (rng.uniform(-1, 1), rng.uniform(-1, 1))
             angle = rng.uniform(0, math.pi)
-            image += value * soft_ellipse(self.img_size, centre, axes, angle)
-        disc = soft_ellipse(self.img_size, (0, 0), (_FIELD_OF_VIEW, _FIELD_OF_VIEW))
-        x = (disc * image.clamp(0, 1)).to(torch.get_default_dtype())[None]
-        return {"x": x if self.transform is None else self.transform(x)}
+            image += value * soft_ellipse(size, centre, axes, angle)
+        disc = soft_ellipse(size, (0, 0), (_FIELD_OF_VIEW, _FIELD_OF_VIEW))
+        return (disc * image.clamp(0, 1)).to(torch.get_default_dtype())[None]
