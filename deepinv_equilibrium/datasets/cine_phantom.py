@@ -72,7 +72,7 @@ class CinePhantom(SeededImages):
         super().__init__(length, size, seed, transform)
 
     def draw(self, rng: Random) -> Tensor:
-        """See :class:`SeededImages`."""
+        """See :class:`~deepinv_equilibrium.datasets.SeededImages`."""
         _, frames, height, width = self.img_size
         size = (height, width)
         magnitude = _chest(rng, size)[None] * _texture(rng, size)

@@ -67,7 +67,7 @@ class RandomEllipses(SeededImages):
         super().__init__(length, size, seed, transform)
 
     def draw(self, rng: Random) -> Tensor:
-        """See :class:`SeededImages`."""
+        """See :class:`~deepinv_equilibrium.datasets.SeededImages`."""
         height, width = self.img_size
         size = (height, width)
         image = torch.zeros(size, dtype=torch.float64)

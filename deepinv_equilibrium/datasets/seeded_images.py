@@ -39,7 +39,7 @@ class SeededImages(ImageDataset, ABC):
     @abstractmethod
     def draw(self, rng: Random) -> Tensor:
         r"""
-        :param random.Random rng: random numbers of this sample.
+        :param rng: random numbers of this sample.
         :return: (:class:`torch.Tensor`) its image, in torch's default dtype.
         """
 
