@@ -2,6 +2,8 @@
 
 from .equilibrium import Equilibrium, ReTune
 from .gradient_step_pgd import GradientStepPGD
+from .nonnegative_tikhonov import NonNegativeTikhonov
+from .nonnegativity import NonNegativity
 from .optimizers import ADMM, DRS, FISTA, GD, HQS, MD, PDCP, PGD, PMD
 from .ridge_l2 import RidgeL2
 from .smooth_prox import smooth_prox, smooth_prox_error
@@ -19,6 +21,8 @@ __all__ = [
     "PMD",
     "Equilibrium",
     "GradientStepPGD",
+    "NonNegativeTikhonov",
+    "NonNegativity",
     "ReTune",
     "RidgeL2",
     "WeightedTVPrior",

@@ -15,12 +15,15 @@ from ..certificates.contraction import Term
 from ..certificates.declaration import declares
 from ..certificates.lipschitz import lipschitz
 from ..certificates.uncertifiable_module_error import UncertifiableModuleError
+from .nonnegative_tikhonov import NonNegativeTikhonov
+from .nonnegativity import NonNegativity
 from .total_variation import WeightedTVPrior
 
 _KNOWN = (
-    "known are those of Tikhonov, L1Prior, ZeroPrior and PnP with a denoiser that "
-    "lipschitz certifies (ConvexPotentialDenoiser, RidgeProxDenoiser), and in GD the "
-    "gradients of Tikhonov, ZeroPrior, RidgeRegulariser and RED with such a denoiser"
+    "known are those of Tikhonov, L1Prior, ZeroPrior, NonNegativity, "
+    "NonNegativeTikhonov and PnP with a denoiser that lipschitz certifies "
+    "(ConvexPotentialDenoiser, RidgeProxDenoiser), and in GD the gradients of "
+    "Tikhonov, ZeroPrior, RidgeRegulariser and RED with such a denoiser"
 )
 
 
@@ -62,9 +65,17 @@ class ProxConstants:
                 Bound(outward(abs(2 * shrinkage - 1) + 1e-15), source=source),
                 Bound(outward(exact * shrinkage), source=source),
             )
-        if type(prior) is L1Prior:
-            one = Bound(1.0, source="soft thresholding is firmly nonexpansive")
+        firm = {L1Prior: "soft thresholding", NonNegativity: "a projection"}
+        if type(prior) in firm:
+            source = f"{firm[type(prior)]} is firmly nonexpansive"
+            one = Bound(1.0, source=source)
             return ProxConstants(one, one, one)
+        if type(prior) is NonNegativeTikhonov:
+            source = "projection, divided by 1 + tau lambda"
+            one = Bound(1.0, source="a projection that is shrunk")
+            return ProxConstants(
+                Bound(outward(1 / (1 + weight)), source=source), one, one
+            )
         why = "nothing is known"
         if type(prior).prox in (TVPrior.prox, WeightedTVPrior.prox):
             why = "an iteration stopped early, which is not proved nonexpansive"
