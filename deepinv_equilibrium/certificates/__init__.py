@@ -19,6 +19,10 @@ from .gradient_error import gradient_error as gradient_error
 from .lanczos import largest_eigenvalue as largest_eigenvalue
 from .lipschitz import lipschitz as lipschitz
 from .lipschitz_registry import register_lipschitz_rule as register_lipschitz_rule
+from .monotone_equation import monotone_stability as monotone_stability
+from .monotone_equation import parameter_choice as parameter_choice
+from .monotone_equation import source_condition_distance as source_condition_distance
+from .monotone_equation import source_condition_error as source_condition_error
 from .plan import Plan as Plan
 from .plan import plan as plan
 from .residual import Residual as Residual

@@ -52,8 +52,8 @@ def read_contraction(
     except _NotCoveredError as error:
         return Contraction(unproved(str(error)), scheme.norm)
     results = tuple(layer_rate(scheme, layer) for layer in layers)
-    if scheme.solves_prox and not _has_closed_prox(physics):
-        results = tuple(_estimated(result) for result in results)
+    if scheme.solves_prox and not has_closed_prox(physics):
+        results = tuple(as_if_exact(result) for result in results)
     return Contraction(
         _block_rate(results),
         scheme.norm,
@@ -158,9 +158,13 @@ def _stability(
     )
 
 
-def _has_closed_prox(physics: Physics) -> bool:
-    """Whether the proximal operator of the data fidelity is computed, not solved; a
-    physics of one's own says so by an attribute ``has_closed_prox``."""
+def has_closed_prox(physics: Physics) -> bool:
+    r"""
+    Whether the proximal operator of the data fidelity is computed, not solved; a
+    physics of one's own says so by an attribute ``has_closed_prox``.
+
+    :param deepinv.physics.Physics physics: the physics.
+    """
     if "prox_l2" in vars(physics):
         return False
     prox = getattr(type(physics), "prox_l2", None)
@@ -171,9 +175,14 @@ def _has_closed_prox(physics: Physics) -> bool:
     )
 
 
-def _estimated(result: LayerRate) -> LayerRate:
-    """The rate is that of the exact proximal operator: where the iterations that
-    compute it stop depends on the image, and adds to how far two images move apart."""
+def as_if_exact(result: LayerRate) -> LayerRate:
+    r"""
+    Weaken the rate of an exact proximal operator to that of an iterative one: where the
+    iterations stop depends on the image, and adds to how far two images move apart.
+
+    :param LayerRate result: the rate of a layer with the exact operator.
+    :return: (LayerRate) the same numbers, estimated.
+    """
     source = "as if the proximal operator, which is iterative, were exact"
     iterations = Bound(0.0, Kind.ESTIMATED, source)
 
@@ -190,7 +199,7 @@ def _notes(scheme: RateScheme, physics: Physics) -> list[str]:
     if (
         scheme.solves_prox
         and isinstance(physics, LinearPhysics)
-        and not _has_closed_prox(physics)
+        and not has_closed_prox(physics)
     ):
         notes.append(
             "It is that of the step with the exact proximal operator of the data "

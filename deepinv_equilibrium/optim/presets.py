@@ -16,15 +16,14 @@ from typing import Any
 from deepinv.models import Denoiser
 from deepinv.optim import RED, PnP, Prior
 
-from .. import plugins
-from ..certificates import lipschitz
 from ..fixed_points.adjoints import Adjoint, Implicit
 from ..fixed_points.failures import OnFailure
 from ..fixed_points.solvers import Anderson, FixedPointSolver
+from .contractive_denoiser import contractive_denoiser
 from .equilibrium import Equilibrium, ReTune
 from .equilibrium_optim import EquilibriumOptim
 from .optimizers import ADMM, DRS, GD, HQS, PDCP, PGD
-from .plug_and_play import as_denoiser, plug_and_play
+from .plug_and_play import plug_and_play
 
 
 def retune_pgd(
@@ -179,17 +178,7 @@ def certified_deq_pgd(
     :raises ValueError: if the denoiser is not proved to be strictly contractive, no
         denoiser has that name, or an argument is out of its range.
     """
-    if isinstance(denoiser, str):
-        denoiser = plugins.create("denoisers", denoiser, contraction=contraction)
-    denoiser = as_denoiser(denoiser)
-    bound = lipschitz(denoiser)
-    if not (bound.is_certified and bound.value < 1):
-        raise ValueError(
-            "denoiser must be proved to be strictly contractive, but its Lipschitz "
-            f"constant is {bound}. Give a contraction below 1: by name, "
-            "contraction=0.99; for a module, e.g. "
-            "ConvexPotentialDenoiser(contraction=0.99)."
-        )
+    denoiser = contractive_denoiser(denoiser, contraction)
     configuration = Equilibrium(solver, adjoint, layers=layers, on_failure=on_failure)
     arguments = {"trainable_params": ["g_param"], **arguments}
     return plug_and_play(

@@ -1,0 +1,37 @@
+"""A denoiser that is proved to be a contraction."""
+
+from __future__ import annotations
+
+from deepinv.models import Denoiser
+
+from .. import plugins
+from ..certificates import lipschitz
+from .plug_and_play import as_denoiser
+
+
+def contractive_denoiser(denoiser: Denoiser | str, contraction: float) -> Denoiser:
+    r"""
+    The denoiser of a name, made with a contraction, or the denoiser itself if it is
+    proved to be strictly contractive.
+
+    :param deepinv.models.Denoiser, str denoiser: the denoiser, or the name of one in
+        :mod:`deepinv_equilibrium.plugins` that takes ``contraction``.
+    :param float contraction: Lipschitz constant, in (0, 1), of one that is given by its
+        name.
+    :return: (deepinv.models.Denoiser) the denoiser.
+    :raises TypeError: if it is neither a denoiser nor a name.
+    :raises ValueError: if no denoiser has that name, or it is not proved to be strictly
+        contractive.
+    """
+    if isinstance(denoiser, str):
+        denoiser = plugins.create("denoisers", denoiser, contraction=contraction)
+    denoiser = as_denoiser(denoiser)
+    bound = lipschitz(denoiser)
+    if not (bound.is_certified and bound.value < 1):
+        raise ValueError(
+            "denoiser must be proved to be strictly contractive, but its Lipschitz "
+            f"constant is {bound}. Give a contraction below 1: by name, "
+            "contraction=0.99; for a module, e.g. "
+            "ConvexPotentialDenoiser(contraction=0.99)."
+        )
+    return denoiser
