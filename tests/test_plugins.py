@@ -89,7 +89,8 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
         (
             "reconstructors",
             "certified-deq-pgd deq-admm deq-drs deq-gd deq-hqs deq-pdcp deq-pgd "
-            "retune-pgd tv-map",
+            "retune-pgd tv-map "
+            "convolutional-lista ista lista unrolled-smoothed-tv",
         ),
         ("denoisers", "convex-potential drunet ridge-prox small-drunet weighted-tv"),
         ("priors", "ridge-regulariser weighted-tv"),
@@ -113,6 +114,7 @@ def test_a_collision_names_both_distributions_and_the_way_out() -> None:
         "deq-plugin-colliding:ridge",
         "deq-plugin-example:ridge",
         "ridge-regulariser",
+        "smoothed-tv",
         "weighted-tv",
     ]
     with pytest.raises(ValueError, match="Say which") as caught:

@@ -9,6 +9,12 @@ from .pretrained_drunet import pretrained_drunet as pretrained_drunet
 from .ridge_prox_denoiser import RidgeProxDenoiser as RidgeProxDenoiser
 from .ridge_regulariser import RidgeRegulariser as RidgeRegulariser
 from .small_drunet import SmallDRUNet as SmallDRUNet
+from .sparse_coding import ISTA as ISTA
+from .sparse_coding import LISTA as LISTA
+from .sparse_coding import ConvolutionalFrame as ConvolutionalFrame
+from .sparse_coding import ConvolutionalLISTA as ConvolutionalLISTA
+from .sparse_coding import DenseFrame as DenseFrame
+from .sparse_coding import Frame as Frame
 from .tv_map_reconstructor import TVMapReconstructor as TVMapReconstructor
 from .tv_maps import BoundedSigmoid as BoundedSigmoid
 from .tv_maps import ConstantTVMap as ConstantTVMap

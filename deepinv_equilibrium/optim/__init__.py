@@ -7,7 +7,7 @@ from .nonnegativity import NonNegativity
 from .optimizers import ADMM, DRS, FISTA, GD, HQS, MD, PDCP, PGD, PMD
 from .ridge_l2 import RidgeL2
 from .smooth_prox import smooth_prox, smooth_prox_error
-from .total_variation import WeightedTVPrior
+from .total_variation import SmoothedTVPrior, WeightedTVPrior
 
 __all__ = [
     "ADMM",
@@ -25,6 +25,7 @@ __all__ = [
     "NonNegativity",
     "ReTune",
     "RidgeL2",
+    "SmoothedTVPrior",
     "WeightedTVPrior",
     "smooth_prox",
     "smooth_prox_error",

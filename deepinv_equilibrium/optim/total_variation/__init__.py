@@ -13,4 +13,5 @@ from .implicit_gradient import PiecewiseConstantStep as PiecewiseConstantStep
 from .primal_dual_step import PrimalDualTVStep as PrimalDualTVStep
 from .prior import WeightedTVPrior as WeightedTVPrior
 from .proximal import weighted_tv_prox as weighted_tv_prox
+from .smoothed_prior import SmoothedTVPrior as SmoothedTVPrior
 from .weights import as_weight as as_weight
