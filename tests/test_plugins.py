@@ -92,8 +92,11 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
             "retune-pgd tv-map "
             "convolutional-lista ista lista unrolled-smoothed-tv",
         ),
-        ("denoisers", "convex-potential drunet ridge-prox small-drunet weighted-tv"),
-        ("priors", "ridge-regulariser weighted-tv"),
+        (
+            "denoisers",
+            "bounded-dncnn convex-potential drunet ridge-prox small-drunet weighted-tv",
+        ),
+        ("priors", "red ridge-regulariser weighted-tv"),
         ("data_fidelities", "ridge-l2"),
         ("physics", "channelwise-blur dynamic-mri"),
     ],
@@ -113,6 +116,7 @@ def test_a_collision_names_both_distributions_and_the_way_out() -> None:
     assert plugins.names("priors") == [
         "deq-plugin-colliding:ridge",
         "deq-plugin-example:ridge",
+        "red",
         "ridge-regulariser",
         "smoothed-tv",
         "weighted-tv",

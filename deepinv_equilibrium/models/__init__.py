@@ -1,5 +1,7 @@
 """Denoisers and reconstructors."""
 
+from .bounded_convolution import BoundedConvolution as BoundedConvolution
+from .bounded_dncnn import BoundedDnCNN as BoundedDnCNN
 from .convex_potential_denoiser import (
     ConvexPotentialDenoiser as ConvexPotentialDenoiser,
 )

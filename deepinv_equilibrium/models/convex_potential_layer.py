@@ -11,6 +11,7 @@ from torch.nn.functional import conv2d
 
 from ..certificates import convolution_norm
 from .filter_orbit import extend_by_reflection, normalised_orbit, random_generators
+from .weight_version import WeightVersion
 
 
 class ConvexPotentialLayer(nn.Module):
@@ -75,7 +76,7 @@ class ConvexPotentialLayer(nn.Module):
         start = math.log(0.25 * math.sqrt(channels))
         self.log_threshold = nn.Parameter(torch.tensor(start))
         self.log_exponent = nn.Parameter(torch.tensor(0.0))
-        self._kept: _KeptFilters | None = None
+        self._kept: tuple[WeightVersion, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Copied or pickled filters would outlive the weights that they belong to.
@@ -99,9 +100,9 @@ class ConvexPotentialLayer(nn.Module):
             or torch.compiler.is_compiling()
         ):
             return self._normalised_filters()
-        if self._kept is None or not self._kept.belong_to(weight):
-            self._kept = _KeptFilters(weight, self._normalised_filters())
-        return self._kept.filters
+        if self._kept is None or not self._kept[0].is_that_of(weight):
+            self._kept = WeightVersion(weight), self._normalised_filters()
+        return self._kept[1]
 
     def _normalised_filters(self) -> Tensor:
         weight = self.generators
@@ -146,25 +147,4 @@ class ConvexPotentialLayer(nn.Module):
         return (
             f"channels={channels}, generators={generators}, "
             f"kernel_size={kernel_size}, relaxation={self.relaxation}"
-        )
-
-
-class _KeptFilters:
-    """Filters, and the state of the weights that they were computed from."""
-
-    def __init__(self, weight: nn.Parameter, filters: Tensor) -> None:
-        self.filters = filters
-        self._weight = weight
-        # Keeps the memory, so that no other weights can have the same address.
-        self._values = weight.detach()
-        self._version = weight._version
-
-    def belong_to(self, weight: nn.Parameter) -> bool:
-        """Whether the weights are still the same. Changes in place through ``.data``
-        are hidden from torch, and so from this."""
-        return (
-            weight is self._weight
-            and weight._version == self._version
-            and weight.data_ptr() == self._values.data_ptr()
-            and weight.dtype == self._values.dtype
         )

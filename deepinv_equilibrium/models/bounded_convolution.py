@@ -1,0 +1,142 @@
+"""A convolution that is nonexpansive whatever its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn.functional import conv2d
+
+from ..certificates import convolution_norm
+from .weight_version import WeightVersion
+
+# Points an axis on which the norm is taken: fast enough for every step of a training,
+# and at most 1.039 times the norm for filters of 3 x 3.
+GRID = 16
+
+
+class BoundedConvolution(nn.Module):
+    r"""
+    A convolution with zeros at the border, divided by a certified bound of its norm,
+
+    .. math::
+
+        x \mapsto \frac{W}{B} * x + b, \qquad B \geq \|W\|,
+
+    with :math:`B` from :func:`deepinv_equilibrium.certificates.convolution_norm`: the
+    layer is nonexpansive for every image size, at every step of a training. The norm of
+    the reshaped kernel, by which :func:`torch.nn.utils.parametrizations.spectral_norm`
+    divides, is no such bound. The gradient passes through :math:`B`; a second
+    derivative in :math:`W` raises.
+
+    :math:`B` and its gradient are computed once for each state of the weights, however
+    many iterations of an algorithm apply the layer.
+
+    :param int in_channels: channels of its input.
+    :param int out_channels: channels of its output.
+    :param int kernel_size: side of the filters, odd.
+    :raises ValueError: if an argument is out of its range.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3
+    ) -> None:
+        super().__init__()
+        if min(in_channels, out_channels) < 1:
+            raise ValueError(
+                "in_channels and out_channels must be at least 1, got "
+                f"{in_channels} and {out_channels}."
+            )
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f"kernel_size must be odd and positive, got {kernel_size}."
+            )
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels, kernel_size, kernel_size)
+        )
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.kaiming_normal_(self.weight)
+        self._kept: tuple[WeightVersion, Tensor, Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copied or pickled norm would outlive the weights that it belongs to.
+        return self.__dict__ | {"_kept": None}
+
+    def normalised_weight(self) -> Tensor:
+        r"""
+        The filters that are applied, :math:`W / B`.
+
+        :return: (:class:`torch.Tensor`) of shape ``(out_channels, in_channels,
+            kernel_size, kernel_size)`` and the dtype of the weights.
+        """
+        weight = self.weight
+        if (
+            not isinstance(weight, nn.Parameter)  # functional_call, replicas
+            or weight.is_inference()
+            or torch.compiler.is_compiling()
+        ):
+            return weight / self._bound(weight)
+        if self._kept is None or not self._kept[0].is_that_of(weight):
+            self._kept = WeightVersion(weight), *self._bound_and_gradient()
+        _, bound, gradient = self._kept
+        return weight / _KeptBound.apply(weight, bound, gradient)
+
+    @staticmethod
+    def _bound(weight: Tensor) -> Tensor:
+        # Rounding moves each entry of W / B by a relative eps at most, and the norm by
+        # that of the absolute values of the filters.
+        limits = torch.finfo(weight.dtype)
+        channels = min(weight.shape[:2])
+        rounding = channels * weight.shape[-1] * limits.eps
+        bound = convolution_norm(weight, grid=max(GRID, weight.shape[-1]))
+        return (bound * (1 + 2 * rounding)).clamp_min(limits.tiny).to(weight.dtype)
+
+    @torch.enable_grad()
+    def _bound_and_gradient(self) -> tuple[Tensor, Tensor]:
+        weight = self.weight.detach().requires_grad_()
+        bound = self._bound(weight)
+        (gradient,) = torch.autograd.grad(bound, weight)
+        return bound.detach(), gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        r"""
+        Apply the layer.
+
+        :param torch.Tensor x: of shape :math:`(B, C, H, W)`.
+        :return: (:class:`torch.Tensor`) of the same size.
+        """
+        weight = self.normalised_weight().to(x.dtype)
+        return conv2d(x, weight, self.bias.to(x.dtype), padding="same")
+
+    def norm(self) -> float:
+        r"""
+        Certified upper bound of :math:`\|W / B\|`, from the filters that are applied.
+
+        :return: (float) it is at most 1.
+        """
+        with torch.no_grad():
+            return float(convolution_norm(self.normalised_weight().double()))
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        outputs, inputs, kernel_size, _ = self.weight.shape
+        return f"{inputs}, {outputs}, kernel_size={kernel_size}"
+
+
+class _KeptBound(torch.autograd.Function):
+    """A bound that is known already, with the gradient that is known of it."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, weight: Tensor, bound: Tensor, gradient: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return bound.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return cotangent * gradient, None, None
