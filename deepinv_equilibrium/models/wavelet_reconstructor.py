@@ -1,0 +1,191 @@
+"""Reconstruction with a weighted wavelet norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from deepinv.models import Reconstructor
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from ..certificates import spectrum
+from ..certificates.contraction import Contraction
+from ..fixed_points import Solution, State, fixed_point
+from ..optim import Equilibrium
+from ..optim.operator_norm import OperatorNorm
+from ..optim.wavelets import (
+    CoefficientScaling,
+    WaveletForwardBackwardStep,
+    WeightedWaveletPrior,
+)
+from .tv_maps.map_input import map_input
+from .wavelet_contraction import wavelet_contraction
+
+
+class WaveletReconstructor(Reconstructor):
+    r"""
+    The image with a weighted wavelet norm, for any linear physics and real images,
+
+    .. math::
+
+        \hat x = \operatorname*{arg\,min}_x \tfrac12 \|A x - y\|^2 + \|\theta D
+        x\|_{1,2},
+
+    equation (43) of :footcite:t:`davy2025restarted`, where :math:`A = I` in Section 4.1
+    and is general in 4.2, by forward-backward iterations in the scaled coefficients
+    :math:`u = \theta D x`, equation (51):
+    :class:`~deepinv_equilibrium.optim.wavelets.WaveletForwardBackwardStep`. The weights
+    :math:`\theta` are learned. In images, and so with fewer iterations where
+    :math:`A \neq I`, the same is solved by ``deq.optim.PGD`` with the prior; for
+    :math:`A = I` its proximal operator is the solution.
+
+    :math:`L = \|A\|^2 / \min(\theta)^2` and :math:`\mu` with
+    :math:`\lambda_{\min}(A^\top A) / \max(\theta)^2` are those of the data fidelity in
+    :math:`u`. The step sizes of the paper are :math:`1.95/L` and :math:`2/(\mu + L)`,
+    the fastest. They follow the weights, but no gradient goes through them: it
+    vanishes at the solution. ``normalised`` divides the weights of each scale by their
+    minimum first, see
+    :class:`~deepinv_equilibrium.optim.wavelets.CoefficientScaling`. (The paper shows a
+    "normalized step variant" which it does not define; this is a reading of it.)
+
+    :param WeightedWaveletPrior prior: the prior, with :math:`\theta`.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the solver
+        and its gradient; ``ReTune(K, 1)`` is :math:`K` unrolled iterations.
+    :param float, str stepsize: :math:`\tau L` in (0, 2), or ``"optimal"`` for
+        :math:`\tau = 2/(\mu + L)`, which takes :math:`\mu > 0`.
+    :param bool normalised: whether the weights of each scale are normalised.
+    :raises TypeError: if ``prior`` or ``DEQ`` is none.
+    :raises ValueError: if ``stepsize`` is out of its range.
+
+    |sep|
+
+    :Example:
+
+    >>> import torch, deepinv as dinv, deepinv_equilibrium as deq
+    >>> model = deq.models.WaveletReconstructor(
+    ...     deq.optim.WeightedWaveletPrior(channels=3),
+    ...     DEQ=deq.ReTune(layers=10, restarts=10),
+    ... )
+    >>> physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
+    >>> model(physics(torch.rand(2, 3, 32, 33)), physics).shape
+    torch.Size([2, 3, 32, 33])
+    """
+
+    solution: Solution | None
+    """Report and state of the last solve, without gradient; ``None`` before."""
+
+    def __init__(
+        self,
+        prior: WeightedWaveletPrior,
+        DEQ: Equilibrium,
+        stepsize: float | Literal["optimal"] = 1.95,
+        normalised: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(prior, WeightedWaveletPrior):
+            raise TypeError(
+                "prior must be a WeightedWaveletPrior, such as "
+                f"WeightedWaveletPrior(channels=3), got {type(prior).__name__}."
+            )
+        if not isinstance(DEQ, Equilibrium):
+            raise TypeError(
+                "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts), "
+                f"got {DEQ!r}."
+            )
+        is_number = isinstance(stepsize, int | float) and 0 < stepsize < 2
+        if not (is_number or stepsize == "optimal"):
+            raise ValueError(
+                "stepsize is tau times the Lipschitz constant of the data fidelity, "
+                f"and must be between 0 and 2, or 'optimal', got {stepsize!r}."
+            )
+        self.prior, self.DEQ = prior, DEQ
+        self.stepsize, self.normalised = stepsize, normalised
+        self.solution = None
+        self._norm = OperatorNorm()
+
+    def extra_repr(self) -> str:
+        """Return what the representation shows first."""
+        return (
+            f"stepsize={self.stepsize!r}, normalised={self.normalised}, "
+            f"DEQ={self.DEQ!r}"
+        )
+
+    def scaling(self, like: Tensor) -> CoefficientScaling:
+        r"""
+        The scaling of the coefficients, as the weights stand.
+
+        :param torch.Tensor like: has the dtype and device of the images.
+        """
+        return CoefficientScaling.of(self.prior, like, self.normalised)
+
+    def contraction(
+        self, physics: LinearPhysics, img_size: Sequence[int]
+    ) -> Contraction:
+        r"""
+        What is known of the contraction, for :func:`deepinv_equilibrium.certify`: see
+        :func:`~deepinv_equilibrium.models.wavelet_contraction.wavelet_contraction`.
+
+        :param deepinv.physics.LinearPhysics physics: the physics.
+        :param Sequence img_size: :math:`(C, H, W)` of the images.
+        :return: (Contraction) the rate of the block of layers.
+        """
+        scaling = self.scaling(self.prior.log_scale.double())
+        return wavelet_contraction(
+            physics, img_size, scaling, self.stepsize, self.DEQ.layers
+        )
+
+    def fixed_point_problem(
+        self, y: Tensor, physics: LinearPhysics
+    ) -> tuple[WaveletForwardBackwardStep, State]:
+        r"""
+        The fixed-point problem that the model solves for a measurement.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.LinearPhysics physics: its physics.
+        :return: the step, a block of ``DEQ.layers`` iterations, and the initial
+            coefficients, :math:`D A^\top y`.
+        :raises TypeError: if the physics is not linear, or the images are not real.
+        :raises ValueError: if the measurement is none of this physics, its images do
+            not fit the prior, or no step size is optimal.
+        """
+        if not isinstance(physics, LinearPhysics):
+            raise TypeError(
+                "physics must be a deepinv LinearPhysics, as in model(y, physics), got "
+                f"{type(physics).__name__}."
+            )
+        image = map_input(y, physics, 0)
+        self.prior.check_channels(image)
+        scaling = self.scaling(image)
+        upper = self._norm.squared(physics, image).value
+        optimal = self.stepsize == "optimal"
+        lower = spectrum(physics, image.shape[1:]).lower.value if optimal else 0.0
+        tau = scaling.step_size(self.stepsize, lower, upper)
+        step = WaveletForwardBackwardStep(
+            image, physics, self.prior, scaling, tau, self.DEQ.layers
+        )
+        return step, step.start
+
+    def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
+        r"""
+        Reconstruct.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.LinearPhysics physics: its physics, linear.
+        :return: (:class:`torch.Tensor`) real images of shape :math:`(B, C, H, W)`.
+        :raises TypeError: if the physics is not linear, or an argument is unknown.
+        :raises ValueError: if the measurement is none of this physics.
+        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
+        """
+        if kwargs:
+            raise TypeError(
+                f"WaveletReconstructor takes no argument {next(iter(kwargs))!r}."
+            )
+        step, start = self.fixed_point_problem(y, physics)
+        config = self.DEQ
+        solution = fixed_point(
+            step, start, config.solver, config.adjoint, config.on_failure
+        )
+        self.solution = solution.detach()
+        assert solution.output is not None
+        return solution.output

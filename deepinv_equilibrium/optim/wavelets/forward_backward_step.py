@@ -1,0 +1,108 @@
+"""Forward-backward iterations on scaled wavelet coefficients."""
+
+from __future__ import annotations
+
+import torch
+from deepinv.physics import Denoising, LinearPhysics
+from torch import Tensor
+
+from ...fixed_points import State
+from .prior import WeightedWaveletPrior
+from .scaling import CoefficientScaling
+from .transform import Coefficients
+
+
+class WaveletForwardBackwardStep:
+    r"""
+    A block of forward-backward iterations for :math:`\min_x \tfrac12 \|A x - y\|^2 +
+    \|\theta D x\|_{1,2}` in the variable :math:`u = \rho D x`,
+
+    .. math::
+
+        u_{k+1} = \operatorname{prox}_{\tau \|\cdot\|_{1,2}} \bigl(u_k - \tau \rho^{-1}
+        D A^\top (A D^\top \rho^{-1} u_k - y)\bigr), \qquad
+        x_{k+1} = D^\top \rho^{-1} u_{k+1},
+
+    equation (51) of :footcite:t:`davy2025restarted` for :math:`A = I`, :math:`\rho =
+    \theta`, in which the proximal operator is a soft threshold of groups whatever the
+    weights are. The image is an output of the step, and depends on :math:`\theta` for
+    itself: that is a part of its gradient.
+
+    The scaling is :class:`~deepinv_equilibrium.optim.wavelets.CoefficientScaling`, in
+    which the threshold of scale :math:`j` is :math:`\tau m_j`. With
+    :math:`\mu I \leq A^\top A \leq L I` the step is Lipschitz with the constant
+    :math:`\max(|1 - \tau \mu / \max(\rho)^2|, |1 - \tau L / \min(\rho)^2|)`. (The
+    paragraph on validity in the paper has :math:`1/\min(\Lambda)` in the place of
+    :math:`1/\min(\theta)^2`, which diverges.)
+
+    For :math:`A = I` the transforms cancel, and no iteration takes one.
+
+    :param torch.Tensor image: :math:`A^\top y`.
+    :param deepinv.physics.LinearPhysics physics: the physics.
+    :param WeightedWaveletPrior prior: the prior.
+    :param CoefficientScaling scaling: the scaling of the coefficients.
+    :param float tau: the step size :math:`\tau`.
+    :param int layers: iterations in the block.
+    """
+
+    def __init__(
+        self,
+        image: Tensor,
+        physics: LinearPhysics,
+        prior: WeightedWaveletPrior,
+        scaling: CoefficientScaling,
+        tau: float,
+        layers: int = 1,
+    ) -> None:
+        self.physics, self.prior, self.scaling = physics, prior, scaling
+        self.tau, self.layers = tau, layers
+        self.size = image.shape[-2:]
+        self.data = prior.transform.analysis(image)
+        self._is_identity = type(physics) is Denoising
+
+    @property
+    def start(self) -> State:
+        r"""The coefficients :math:`D A^\top y`, from which the paper starts; the
+        approximation scaled."""
+        approximation, *details = self.data
+        return (approximation * self.scaling.approximation, *details)
+
+    def __call__(self, state: State) -> State:
+        """The scaled coefficients after the block."""
+        assert isinstance(state, tuple)
+        u = state
+        for _ in range(self.layers):
+            u = self._iterate(u)
+        return u
+
+    def step_and_output(self, state: State) -> tuple[State, Tensor]:
+        """The scaled coefficients after the block, and their image."""
+        u = self(state)
+        assert isinstance(u, tuple)
+        return u, self._image(self.scaling.unscale(u))
+
+    def _image(self, w: Coefficients) -> Tensor:
+        return self.prior.transform.synthesis(w, self.size)
+
+    def _iterate(self, u: Coefficients) -> Coefficients:
+        w = self.scaling.unscale(u)
+        if not self._is_identity:
+            image = self.physics.A_adjoint_A(self._image(w))
+            w = self.prior.transform.analysis(image)
+        misfit = [at - data for at, data in zip(w, self.data, strict=True)]
+        approximation, *details = [
+            u - self.tau * gradient
+            for u, gradient in zip(u, self.scaling.unscale(tuple(misfit)), strict=True)
+        ]
+        thresholds = self.scaling.threshold
+        shrunk = [
+            _soft_threshold(detail, self.tau * m, self.prior.group)
+            for detail, m in zip(details, thresholds, strict=True)
+        ]
+        return (approximation, *shrunk)
+
+
+def _soft_threshold(u: Tensor, threshold: float, group: tuple[int, ...]) -> Tensor:
+    """Of the norms of groups; a threshold above 0 keeps their derivatives finite."""
+    norm = torch.linalg.vector_norm(u, dim=group, keepdim=True)
+    return u * (1 - threshold / norm.clamp_min(threshold))
