@@ -17,6 +17,8 @@ _FAILURES = (
     AttributeError,
     AssertionError,
 )
+# Of a residual, in units of that of one number: sums of many, as in a transform.
+ROUNDING = 64
 
 
 def map_input(y: Tensor, physics: LinearPhysics, iterations: int) -> Tensor:
@@ -84,8 +86,9 @@ def conjugate_gradient_image(
     z, p = torch.zeros_like(r), r
     square = _square(r)
     start = square.detach()
-    # Below the rounding nothing is left to divide by.
-    floor = start * torch.finfo(start.dtype).eps ** 2
+    # Below the rounding of the operator nothing is left to divide by: what remains may
+    # lie in its null space.
+    floor = start * (ROUNDING * torch.finfo(start.dtype).eps) ** 2
     for _ in range(iterations):
         product = physics.A_adjoint_A(p)
         curvature = _inner(p, product)
