@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import conv2d
 
 from ..certificates import convolution_norm
-from .weight_version import WeightVersion
+from .weight_version import WeightVersion, has_version
 
 # Points an axis on which the norm is taken: fast enough for every step of a training,
 # and at most 1.039 times the norm for filters of 3 x 3.
@@ -72,16 +72,14 @@ class BoundedConvolution(nn.Module):
             kernel_size, kernel_size)`` and the dtype of the weights.
         """
         weight = self.weight
-        if (
-            not isinstance(weight, nn.Parameter)  # functional_call, replicas
-            or weight.is_inference()
-            or torch.compiler.is_compiling()
-        ):
+        if not has_version(weight):
             return weight / self._bound(weight)
         if self._kept is None or not self._kept[0].is_that_of(weight):
             self._kept = WeightVersion(weight), *self._bound_and_gradient()
         _, bound, gradient = self._kept
-        return weight / _KeptBound.apply(weight, bound, gradient)
+        if torch.is_grad_enabled() and weight.requires_grad:
+            bound = _KeptBound.apply(weight, bound, gradient)
+        return weight / bound
 
     @staticmethod
     def _bound(weight: Tensor) -> Tensor:
@@ -129,11 +127,14 @@ class _KeptBound(torch.autograd.Function):
     """A bound that is known already, with the gradient that is known of it."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, weight: Tensor, bound: Tensor, gradient: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(gradient)
+    def forward(weight: Tensor, bound: Tensor, gradient: Tensor) -> Tensor:
         return bound.clone()
+
+    @staticmethod
+    def setup_context(
+        ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor
+    ) -> None:
+        ctx.save_for_backward(inputs[2])
 
     @staticmethod
     @once_differentiable

@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d
 
 from ..certificates import convolution_norm
 from .filter_orbit import extend_by_reflection, normalised_orbit, random_generators
-from .weight_version import WeightVersion
+from .weight_version import WeightVersion, has_version
 
 
 class ConvexPotentialLayer(nn.Module):
@@ -93,11 +93,8 @@ class ConvexPotentialLayer(nn.Module):
             kernel_size, kernel_size)`` and the dtype of the weights.
         """
         weight = self.generators
-        if (
-            not isinstance(weight, nn.Parameter)  # functional_call, replicas
-            or weight.is_inference()
-            or (torch.is_grad_enabled() and weight.requires_grad)
-            or torch.compiler.is_compiling()
+        if not has_version(weight) or (
+            torch.is_grad_enabled() and weight.requires_grad
         ):
             return self._normalised_filters()
         if self._kept is None or not self._kept[0].is_that_of(weight):

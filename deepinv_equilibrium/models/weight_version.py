@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 class WeightVersion:
@@ -27,3 +28,15 @@ class WeightVersion:
             and weight.data_ptr() == self._values.data_ptr()
             and weight.dtype == self._values.dtype
         )
+
+
+def has_version(weight: Tensor) -> bool:
+    """Whether what is computed from a weight may be kept: not where another tensor
+    stands in for the parameter (``functional_call``, replicas), in inference mode, in
+    a compiled graph, or in a transform of ``torch.func``, whose tensors end with it."""
+    return (
+        isinstance(weight, nn.Parameter)
+        and not weight.is_inference()
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )
