@@ -12,9 +12,11 @@ from .equilibrium import Equilibrium
 from .nonnegative_tikhonov import NonNegativeTikhonov
 from .optimizers import PGD
 
+_MINIMISER = Equilibrium()
+
 
 def projected_gradient(
-    DEQ: DEQConfig | bool | None = Equilibrium(),
+    DEQ: DEQConfig | bool | None = _MINIMISER,
     lambda_reg: float | list[float] = 0.01,
     **arguments: Any,
 ) -> PGD:
