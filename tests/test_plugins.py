@@ -90,13 +90,18 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
             "reconstructors",
             "certified-deq-pgd deq-admm deq-drs deq-gd deq-hqs deq-pdcp deq-pgd "
             "retune-pgd tv-map "
+            "fbp-unet learned-gradient-descent learned-pdhg learned-primal-dual "
+            "projected-gradient "
             "convolutional-lista ista lista unrolled-smoothed-tv",
         ),
         (
             "denoisers",
             "bounded-dncnn convex-potential drunet ridge-prox small-drunet weighted-tv",
         ),
-        ("priors", "red ridge-regulariser weighted-tv"),
+        (
+            "priors",
+            "nonnegative-tikhonov nonnegativity red ridge-regulariser weighted-tv",
+        ),
         ("data_fidelities", "ridge-l2"),
         ("physics", "channelwise-blur dynamic-mri"),
     ],
@@ -116,6 +121,8 @@ def test_a_collision_names_both_distributions_and_the_way_out() -> None:
     assert plugins.names("priors") == [
         "deq-plugin-colliding:ridge",
         "deq-plugin-example:ridge",
+        "nonnegative-tikhonov",
+        "nonnegativity",
         "red",
         "ridge-regulariser",
         "smoothed-tv",
