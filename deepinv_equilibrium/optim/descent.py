@@ -19,10 +19,11 @@ class Descent(Report):
     r"""
     How a descent went: a report, and the energies that it went through.
 
-    The absolute residual is :math:`\frac{\tau_0}{\tau} \|x - T_\tau(x)\|`, which is at
-    least that of the map :math:`T_{\tau_0}` of the first step size, however short the
-    steps have become; ``iterations`` counts accepted steps, ``evaluations`` those of
-    the network and its gradient.
+    The absolute residual of proximal gradient steps is
+    :math:`\frac{\tau_0}{\tau} \|x - T_\tau(x)\|`, which is at least that of the map
+    :math:`T_{\tau_0}` of the first step size, however short the steps have become; of
+    mirror descent it is :math:`\|x - T_\tau(x)\|`. ``iterations`` counts accepted
+    steps, ``evaluations`` those of the network and its gradient.
 
     :param torch.Tensor energy: energies of the accepted iterates, the first of them
         :math:`x_0`, iterations + 1 :math:`\times` samples; NaN after a sample has
@@ -90,19 +91,23 @@ class DescentRecord:
         if not math.isfinite(self.energies[0]):
             self._end(Status.NONFINITE)
 
-    def observe(self, energy: float, moved: float, size: float) -> bool:
+    def observe(
+        self, energy: float, divergence: float, absolute: float, size: float
+    ) -> bool:
         r"""
         Take a trial step into account.
 
         :param float energy: :math:`F(c)` of the trial.
-        :param float moved: :math:`\|c - x\|`.
+        :param float divergence: :math:`D(c, x)`, of which the energy must decrease by
+            :math:`\gamma / \tau`.
+        :param float absolute: the absolute residual.
         :param float size: :math:`\|c\|`.
         :return: whether it is accepted; if not, the step size has become smaller.
         """
         if not self.active:
             return False
         self.evaluations += 1
-        needed = self.gamma / self.stepsize * moved**2
+        needed = self.gamma / self.stepsize * divergence
         decrease = self.energies[-1] - energy
         slack = _ROUNDING * self.eps * abs(self.energies[-1])
         # Never true of a NaN.
@@ -116,7 +121,6 @@ class DescentRecord:
         self.checked += decrease >= needed
         self.accepted_stepsize = self.stepsize
         self.energies.append(energy)
-        absolute = moved * self.first_stepsize / self.stepsize
         if not self.history:
             self.first = absolute
         scale = max(size, self.first)

@@ -10,6 +10,10 @@ from deepinv.optim import DataFidelity
 from deepinv.physics import Physics
 from torch import Tensor
 
+from ..certificates.step_jacobians import sample_norms
+from .measured_physics import adjoint_image
+from .value_and_gradient import value_and_gradient
+
 
 @dataclass(frozen=True)
 class GradientStepEnergy:
@@ -20,6 +24,7 @@ class GradientStepEnergy:
     :param deepinv.optim.DataFidelity data_fidelity: :math:`f`.
     :param float sigma: :math:`\sigma`.
     :param float weight: :math:`\lambda`.
+    :param float first_stepsize: :math:`\tau_0`, to which residuals refer.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     """
@@ -28,8 +33,13 @@ class GradientStepEnergy:
     data_fidelity: DataFidelity
     sigma: float
     weight: float
+    first_stepsize: float
     y: Tensor
     physics: Physics
+
+    def start(self) -> Tensor:
+        r""":math:`A^\top y`."""
+        return adjoint_image(self.physics, self.y)
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""
@@ -40,17 +50,10 @@ class GradientStepEnergy:
         :return: the energies in float64, of shape :math:`(B,)` and without gradient,
             and the gradients of the prior, recorded where gradients are enabled.
         """
-        record = torch.is_grad_enabled()
-        with torch.enable_grad():
-            if not x.requires_grad:
-                x = x.detach().requires_grad_()
-            gap = x - self.denoiser.student_grad(x, self.sigma)
-            factor = 0.5 * self.weight * self.denoiser.alpha
-            prior = factor * gap.double().square().flatten(1).sum(dim=1)
-            (gradient,) = torch.autograd.grad(prior.sum(), x, create_graph=record)
+        prior, gradient = value_and_gradient(self._prior, x)
         with torch.no_grad():
-            energy = prior + self.data_fidelity(x, self.y, self.physics).double()
-        return energy.detach(), gradient
+            fidelity = self.data_fidelity(x, self.y, self.physics)
+        return prior + fidelity.double(), gradient
 
     def step(self, x: Tensor, gradient: Tensor, tau: Tensor) -> Tensor:
         r"""
@@ -62,3 +65,18 @@ class GradientStepEnergy:
         """
         z = x - tau * gradient
         return self.data_fidelity.prox(z, self.y, self.physics, gamma=tau)
+
+    def divergence(self, trial: Tensor, x: Tensor) -> Tensor:
+        r""":math:`\|x^+ - x\|^2`."""
+        return sample_norms(trial - x).square()
+
+    def residual(self, trial: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+        r""":math:`\frac{\tau_0}{\tau} \|x^+ - x\|`, see :class:`Descent
+        <deepinv_equilibrium.optim.descent.Descent>`."""
+        return sample_norms(trial - x) * self.first_stepsize / tau
+
+    def _prior(self, x: Tensor) -> Tensor:
+        r""":math:`\lambda g_\sigma(x)`, summed in float64."""
+        gap = x - self.denoiser.student_grad(x, self.sigma)
+        factor = 0.5 * self.weight * self.denoiser.alpha
+        return factor * gap.double().square().flatten(1).sum(dim=1)

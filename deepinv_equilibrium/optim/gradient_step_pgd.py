@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-from typing import Any
-
-import torch
-from deepinv.models import Reconstructor
 from deepinv.models.GSPnP import GSPnP
 from deepinv.optim import L2, DataFidelity
-from deepinv.physics import LinearPhysics, Physics
+from deepinv.physics import Physics
 from torch import Tensor
 
 from .. import plugins
-from ..fixed_points import Adjoint, Implicit, OnFailure, Picard, State, fixed_point
-from ..fixed_points.failures import check_on_failure, report_failure
-from ..fixed_points.solvers.base import require_count, require_number
-from .descent import Descent, DescentRecord, describe
+from ..fixed_points import Adjoint, Implicit, OnFailure
+from .backtracked_descent import BacktrackedDescent, require_in_range
 from .gradient_step_energy import GradientStepEnergy
-from .measured_physics import MeasuredPhysics, adjoint_image
 
 
-class GradientStepPGD(Reconstructor):
+class GradientStepPGD(BacktrackedDescent):
     r"""
     Minimise an energy whose prior is a network's,
 
@@ -83,9 +74,6 @@ class GradientStepPGD(Reconstructor):
     :raises ValueError: if an argument is out of its range.
     """
 
-    solution: Descent | None
-    """Report of the last descent; ``None`` before."""
-
     def __init__(
         self,
         denoiser: GSPnP | str,
@@ -100,7 +88,11 @@ class GradientStepPGD(Reconstructor):
         adjoint: Adjoint = Implicit(),
         on_failure: OnFailure = "warn",
     ) -> None:
-        super().__init__()
+        require_in_range("lambda_reg", lambda_reg)
+        require_in_range("sigma_denoiser", sigma_denoiser, zero=True)
+        if stepsize is None:
+            stepsize = 1 / lambda_reg
+        super().__init__(stepsize, gamma, eta, max_iter, rtol, adjoint, on_failure)
         if isinstance(denoiser, str):
             denoiser = plugins.create("denoisers", denoiser)
         if not isinstance(denoiser, GSPnP):
@@ -109,140 +101,19 @@ class GradientStepPGD(Reconstructor):
                 f"GSPnP), whose energy is known; got {type(denoiser).__name__}. Other "
                 "denoisers have none: see deq.optim.PGD."
             )
-        if not isinstance(adjoint, Adjoint):
-            raise TypeError(f"adjoint must be an Adjoint, got {adjoint!r}.")
-        for name, value, upper, least in (
-            ("lambda_reg", lambda_reg, math.inf, None),
-            ("stepsize", 1.0 if stepsize is None else stepsize, math.inf, None),
-            ("gamma", gamma, 1.0, None),
-            ("eta", eta, 1.0, None),
-            ("sigma_denoiser", sigma_denoiser, math.inf, 0.0),
-            ("rtol", rtol, 1.0, 0.0),
-        ):
-            require_number(name, value)
-            if not (0 < value < upper or value == least):
-                bracket = "(" if least is None else "["
-                raise ValueError(
-                    f"{name} must be in {bracket}0, {upper:g}), got {value!r}."
-                )
-        require_count("max_iter", max_iter, 1)
-        check_on_failure(on_failure)
         self.denoiser = denoiser
         self.data_fidelity = L2() if data_fidelity is None else data_fidelity
         self.sigma_denoiser = float(sigma_denoiser)
         self.lambda_reg = float(lambda_reg)
-        self.stepsize = 1 / self.lambda_reg if stepsize is None else float(stepsize)
-        self.gamma = gamma
-        self.eta = eta
-        self.max_iter = max_iter
-        self.rtol = rtol
-        self.adjoint = adjoint
-        self.on_failure = on_failure
-        self.solution = None
 
     def energy(self, y: Tensor, physics: Physics) -> GradientStepEnergy:
         r""":math:`F` for a measurement."""
-        sigma, weight = self.sigma_denoiser, self.lambda_reg
         return GradientStepEnergy(
-            self.denoiser, self.data_fidelity, sigma, weight, y, physics
+            self.denoiser,
+            self.data_fidelity,
+            self.sigma_denoiser,
+            self.lambda_reg,
+            self.stepsize,
+            y,
+            physics,
         )
-
-    def forward(self, y: Tensor, physics: Physics) -> Tensor:
-        r"""
-        Reconstruct.
-
-        :param torch.Tensor y: the measurement.
-        :param deepinv.physics.Physics physics: its physics.
-        :return: the last iterate, whose energy is the least.
-        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
-        """
-        if not isinstance(physics, Physics):
-            raise TypeError(
-                "physics must be a deepinv Physics, as in model(y, physics), got "
-                f"{type(physics).__name__}."
-            )
-        measured = None
-        if isinstance(physics, LinearPhysics):
-            measured = MeasuredPhysics(physics, y, self.on_failure)
-            physics = measured.physics
-        energy = self.energy(y, physics)
-        with torch.no_grad():
-            x, before, records = self._descend(energy)
-        self.solution = describe(records, x.device)
-        report_failure(self.solution, self.on_failure, "The descent")
-        if torch.is_grad_enabled():
-            x = self._track(x, before, records, energy, measured)
-        if measured is not None:
-            measured.report_unfinished()
-        return x
-
-    def _descend(
-        self, energy: GradientStepEnergy
-    ) -> tuple[Tensor, Tensor, list[DescentRecord]]:
-        """The last iterate, the one before it, and what was seen on the way."""
-        x = before = adjoint_image(energy.physics, energy.y)
-        value, gradient = energy.value_and_gradient(x)
-        eps = torch.finfo(x.dtype).eps
-        records = [
-            DescentRecord(self.stepsize, self.gamma, self.eta, self.rtol, eps, [first])
-            for first in value.tolist()
-        ]
-        for _ in range(self.max_iter):
-            if not any(record.active for record in records):
-                break
-            tau = _column(x, [record.stepsize for record in records])
-            trial = energy.step(x, gradient, tau)
-            value, new = energy.value_and_gradient(trial)
-            numbers = torch.stack((value, _norms(trial - x), _norms(trial)), dim=1)
-            accepted = [
-                record.observe(*row)
-                for record, row in zip(records, numbers.tolist(), strict=True)
-            ]
-            where = _column(x, accepted).bool()
-            before = torch.where(where, x, before)
-            gradient = torch.where(where, new, gradient)
-            x = torch.where(where, trial, x)
-        for record in records:
-            record.finish()
-        return x, before, records
-
-    def _track(
-        self,
-        x: Tensor,
-        before: Tensor,
-        records: list[DescentRecord],
-        energy: GradientStepEnergy,
-        measured: MeasuredPhysics | None,
-    ) -> Tensor:
-        """The last accepted step again, recorded: its value is the solution."""
-        moved = _column(x, [bool(record.history) for record in records]).bool()
-        tau = _column(
-            x, [r.accepted_stepsize if r.history else r.stepsize for r in records]
-        )
-
-        def step(state: State) -> State:
-            assert isinstance(state, Tensor)
-            if measured is not None and torch.is_grad_enabled():
-                measured.start_recording()
-            _, gradient = energy.value_and_gradient(state)
-            return energy.step(state, gradient, tau)
-
-        solver = Picard(max_iter=1, rtol=0)
-        tracked = fixed_point(step, before, solver, self.adjoint, self.on_failure)
-        assert self.solution is not None
-        assert isinstance(tracked.x, Tensor)
-        self.solution = replace(
-            self.solution, evaluations=self.solution.evaluations + tracked.evaluations
-        )
-        return torch.where(moved, tracked.x, x)
-
-
-def _column(x: Tensor, values: list[Any]) -> Tensor:
-    """One number a sample, to be multiplied with images."""
-    return torch.tensor(values, dtype=x.dtype, device=x.device).reshape(
-        -1, *[1] * (x.ndim - 1)
-    )
-
-
-def _norms(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=torch.float64)

@@ -1,0 +1,200 @@
+"""The data fidelity: whose gain it takes, relative smoothness, and who can use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import deepinv as dinv
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.fixed_points import Status
+from deepinv_equilibrium.optim import KullbackLeibler
+
+F64 = torch.float64
+KERNEL = torch.tensor([[1.0, 2.0, 1.0]], dtype=F64)[None, None] / 4
+
+
+def blur(gain: Any = 0.1, normalize: bool = True) -> dinv.physics.BlurFFT:
+    noise = dinv.physics.PoissonNoise(gain, normalize=normalize)
+    return dinv.physics.BlurFFT((1, 4, 5), filter=KERNEL, noise_model=noise)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_gradient_is_that_of_the_value(channels: int, normalize: bool) -> None:
+    gain = torch.tensor([0.05, 2.0], dtype=F64)
+    noise = dinv.physics.PoissonNoise(gain, normalize=normalize)
+    physics = dinv.physics.BlurFFT((channels, 4, 5), filter=KERNEL, noise_model=noise)
+    x = 0.1 + torch.rand(2, channels, 4, 5, dtype=F64)
+    y = physics(x)
+    fidelity = KullbackLeibler(background=0.1)
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: fidelity(x, y, physics), x)
+    (expected,) = torch.autograd.grad(fidelity(x, y, physics).sum(), x)
+    torch.testing.assert_close(fidelity.grad(x, y, physics), expected)
+
+
+def test_the_expected_gradient_vanishes_at_the_truth() -> None:
+    """The unit of y is that of the noise model: of many measurements, the mean."""
+    x = 0.5 + torch.rand(1, 1, 4, 5, dtype=F64)
+    for normalize in (True, False):
+        physics = blur(0.02, normalize)
+        many = physics(x.expand(20000, -1, -1, -1))
+        gradient = KullbackLeibler().grad(x, many.mean(0, keepdim=True), physics)
+        scale = (1 / (0.02 * x)).sqrt() / 20000**0.5  # of one pixel's fluctuation
+        assert float((gradient / scale).abs().max()) < 5
+
+
+def test_a_gain_that_is_given_goes_before_that_of_the_noise_model() -> None:
+    x = 0.5 + torch.rand(2, 1, 4, 5, dtype=F64)
+    y = torch.poisson(x)
+    counts = KullbackLeibler(gain=1.0, normalize=False)(x, y, blur(0.1))
+    torch.testing.assert_close(counts, KullbackLeibler()(x, y, blur(1.0)))
+    physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
+    with pytest.raises(ValueError, match=r"gain must be given.*got GaussianNoise"):
+        KullbackLeibler()(x, y, physics)
+
+
+@settings(max_examples=200)
+@given(seed=st.integers(0, 10**6), gain=st.floats(0.01, 100), spread=st.floats(0.1, 4))
+def test_it_is_smooth_relative_to_burg(seed: int, gain: float, spread: float) -> None:
+    """D_f <= L D_h between any two positive images, for any nonnegative operator."""
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.rand(3, 4, generator=generator, dtype=F64)
+    matrix = matrix * (torch.rand(3, 4, generator=generator) < 0.6)
+    matrix[:, 0] += 0.01  # no row of zeros
+    physics = dinv.physics.LinearPhysics(
+        A=lambda x, **kwargs: x @ matrix.T,
+        A_adjoint=lambda y, **kwargs: y @ matrix,
+        noise_model=dinv.physics.PoissonNoise(torch.tensor([gain], dtype=F64)),
+    )
+    x, z = (spread * torch.randn(2, 5, 4, generator=generator, dtype=F64)).exp()
+    c = torch.poisson(torch.rand(5, 3, generator=generator) * 20, generator=generator)
+    y = gain * c.double()
+    fidelity = KullbackLeibler(background=0.1 * (seed % 2))
+    inner = (fidelity.grad(z, y, physics) * (x - z)).sum(1)
+    f, at_z = fidelity(x, y, physics), fidelity(z, y, physics)
+    divergence = dinv.optim.BurgEntropy().div(x, z)
+    bound = fidelity.relative_smoothness(y, physics)
+    torch.testing.assert_close(bound, c.double().sum(1))
+    rounding = 1e-11 * (f + at_z + inner.abs() + bound * divergence.abs())
+    assert bool((f - at_z - inner <= bound * divergence + rounding).all())
+
+
+def test_the_constant_is_the_least() -> None:
+    """One row and one pixel: f = L h up to what is linear."""
+    physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(0.5))
+    x, z, y = (torch.tensor([[v]], dtype=F64) for v in (0.01, 2.0, 1.5))
+    fidelity = KullbackLeibler()
+    inner = (fidelity.grad(z, y, physics) * (x - z)).sum()
+    bregman = fidelity(x, y, physics) - fidelity(z, y, physics) - inner
+    bound = fidelity.relative_smoothness(y, physics)
+    expected = bound * dinv.optim.BurgEntropy().div(x, z)
+    torch.testing.assert_close(bregman, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_samples_do_not_see_their_batch_mates_and_float32_stays() -> None:
+    """deepinv's likelihood adds the logarithms of all samples to each."""
+    x = 0.1 + torch.rand(3, 1, 4, 5)
+    y = torch.poisson(3 * x)
+    gain = torch.tensor([0.1, 1.0, 10.0])
+    together = KullbackLeibler(gain)(x, y, dinv.physics.Denoising())
+    assert together.dtype is torch.float32
+    for i in range(3):
+        alone = KullbackLeibler(float(gain[i]))(
+            x[i : i + 1], y[i : i + 1], dinv.physics.Denoising()
+        )
+        torch.testing.assert_close(together[i : i + 1], alone)
+
+
+def test_prox_is_for_denoising_alone() -> None:
+    x, y = torch.rand(2, 1, 1, 4, 5, dtype=F64)
+    noise = dinv.physics.PoissonNoise(0.1)
+    fidelity = KullbackLeibler()
+    z = fidelity.prox(x, y, dinv.physics.Denoising(noise), gamma=0.3)
+    gradient = fidelity.grad(z, y, dinv.physics.Denoising(noise))
+    torch.testing.assert_close(z + 0.3 * gradient, x)
+    with pytest.raises(ValueError, match=r"must be a Denoising.*got BlurFFT.*MD"):
+        fidelity.prox(x, y, blur())
+
+
+@pytest.mark.parametrize("config", ["retune", "jacobian-free", "implicit"])
+def test_mirror_descent_at_equilibrium_takes_it(config: str) -> None:
+    """deq.optim.MD with a fixed step size, to the minimiser in closed form."""
+    physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(0.125))
+    y = torch.tensor([[[[0.4, 0.9]]]], dtype=F64, requires_grad=True)
+    deq_of = {
+        "retune": deq.ReTune(layers=100, restarts=8),
+        "jacobian-free": deq.Equilibrium(
+            deq.Picard(max_iter=800, rtol=1e-13), deq.JacobianFree(steps=300)
+        ),
+        "implicit": deq.Equilibrium(
+            deq.Picard(max_iter=800, rtol=1e-13), deq.Implicit(deq.GMRES(rtol=1e-12))
+        ),
+    }
+    model = deq.optim.MD(
+        bregman_potential=dinv.optim.BurgEntropy(),
+        data_fidelity=KullbackLeibler(),
+        prior=dinv.optim.Tikhonov(),
+        lambda_reg=5.0,
+        stepsize=0.05,
+        trainable_params=[],
+        DEQ=deq_of[config],
+    )
+    x = model(y, physics)
+    # (1 - y / x) / gain + lambda x = 0
+    exact = (-8 + (64 + 160 * y).sqrt()) / 10
+    torch.testing.assert_close(x, exact, rtol=1e-9, atol=1e-10)
+    (ours,) = torch.autograd.grad(x.sum(), y)
+    (theirs,) = torch.autograd.grad(exact.sum(), y)
+    tolerance = 2e-3 if config == "retune" else 1e-7
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=0)
+
+
+def test_a_step_size_that_leaves_the_domain_is_reported() -> None:
+    physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(0.01))
+    model = deq.optim.MD(
+        bregman_potential=dinv.optim.BurgEntropy(),
+        data_fidelity=KullbackLeibler(),
+        stepsize=1.0,
+        trainable_params=[],
+        custom_init=lambda y, physics: torch.full_like(y, 0.1),
+        DEQ=deq.Equilibrium(deq.Picard(), deq.JacobianFree(), on_failure="ignore"),
+    )
+    with torch.no_grad():
+        model(torch.ones(1, 1, 1, 2), physics)
+    assert model.solution is not None
+    assert model.solution.status == (Status.DIVERGED,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gain", 0.0),
+        ("gain", -1.0),
+        ("gain", torch.tensor([1.0, 0.0])),
+        ("gain", float("nan")),
+        ("background", -0.1),
+        ("background", float("inf")),
+    ],
+)
+def test_arguments_out_of_range(name: str, value: float | Tensor) -> None:
+    with pytest.raises(ValueError, match=rf"{name} must be in .0, inf\)"):
+        KullbackLeibler(**{name: value})
+
+
+def test_by_its_name_and_saved(tmp_path: Any) -> None:
+    gain = torch.tensor([0.1, 0.2])
+    fidelity = deq.plugins.create("data_fidelities", "kullback-leibler", gain=gain)
+    assert isinstance(fidelity, KullbackLeibler)
+    torch.save(fidelity.state_dict(), tmp_path / "fidelity.pt")
+    other = KullbackLeibler(gain=torch.ones(2))
+    other.load_state_dict(torch.load(tmp_path / "fidelity.pt", weights_only=True))
+    assert torch.equal(torch.as_tensor(other.d.gain), gain)
+    with pytest.raises(TypeError, match="bkg"):
+        deq.plugins.create("data_fidelities", "kullback-leibler", bkg=0.1)
