@@ -22,6 +22,7 @@ from .fixed_points import (
     Unrolled,
     fixed_point,
 )
+from .models import adapt
 from .optim import Equilibrium, ReTune
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Solution",
     "Status",
     "Unrolled",
+    "adapt",
     "certificates",
     "certify",
     "datasets",
