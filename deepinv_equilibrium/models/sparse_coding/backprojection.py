@@ -28,13 +28,21 @@ def backprojection(y: Tensor, physics: LinearPhysics) -> Tensor:
         raise TypeError(f"y must be a real floating-point tensor, got {got}.")
     if not bool(torch.isfinite(y).all()):
         raise ValueError("y has NaN or infinite values; leave those samples out.")
-    image = physics.A_adjoint(y)
-    with torch.no_grad():
-        expected = physics.A(image).shape
+    refusal = (
+        f"y of shape {tuple(y.shape)} is no measurement of this "
+        f"{type(physics).__name__}"
+    )
+    try:
+        image = physics.A_adjoint(y)
+        with torch.no_grad():
+            expected = physics.A(image).shape
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise ValueError(f"{refusal}, or its A_adjoint fails: {error}") from error
+    # What broadcasts would be fitted to something else, silently.
     if expected != y.shape:
         raise ValueError(
-            f"y of shape {tuple(y.shape)} is no measurement of this "
-            f"{type(physics).__name__}: of images {tuple(image.shape)} it measures "
-            f"{tuple(expected)}."
+            f"{refusal}: of images {tuple(image.shape)} it measures {tuple(expected)}."
         )
     return image

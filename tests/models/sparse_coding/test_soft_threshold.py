@@ -1,0 +1,58 @@
+"""Soft thresholding, and its thresholds as logarithms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from deepinv_equilibrium.models.sparse_coding.soft_threshold import (
+    log_thresholds,
+    per_layer,
+    soft_threshold,
+)
+
+from .problems import DOUBLE
+
+
+def test_is_the_proximal_operator_with_a_threshold_for_every_atom() -> None:
+    z = torch.tensor([[[3.0, -0.5]], [[-3.0, 0.5]]]).expand(2, 2, 2)
+    expected = torch.tensor([[[2.0, 0.0], [3.0, -0.5]], [[-2.0, 0.0], [-3.0, 0.5]]])
+    assert torch.equal(soft_threshold(z, torch.tensor([1.0, 0.0])), expected)
+
+
+def test_gradients() -> None:
+    z = torch.randn(2, 3, 4, dtype=DOUBLE, requires_grad=True)
+    threshold = torch.tensor([0.1, 0.5, 0.0], dtype=DOUBLE, requires_grad=True)
+    assert torch.autograd.gradcheck(soft_threshold, (z, threshold.clamp_min(1e-3)))
+
+
+def test_an_unpenalised_atom_stays_so() -> None:
+    """In training: its threshold is 0 and its gradient too, not NaN."""
+    raw = torch.nn.Parameter(log_thresholds("weight", [0.5, 0.0], 2))
+    optimizer = torch.optim.Adam([raw], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        soft_threshold(torch.ones(4, 2), raw.exp()).square().sum().backward()
+        optimizer.step()
+    assert raw[0] > math.log(0.5)
+    assert raw.exp()[1] == 0
+
+
+def test_every_layer_starts_alike_with_values_of_its_own() -> None:
+    layers = per_layer(log_thresholds("weight", 0.5, 2), 3)
+    torch.testing.assert_close(layers.exp(), torch.full((3, 2), 0.5))
+    layers[0].sum().backward()
+    assert torch.equal(layers.grad, torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf, [0.1, -0.1]])
+def test_refuses_what_is_no_threshold(bad: float) -> None:
+    with pytest.raises(ValueError, match="weight must be nonnegative and finite"):
+        log_thresholds("weight", bad, 2)
+
+
+def test_refuses_a_wrong_number_of_thresholds() -> None:
+    with pytest.raises(ValueError, match="one for each of the 2 atoms, got 3"):
+        log_thresholds("weight", [1.0, 1.0, 1.0], 2)

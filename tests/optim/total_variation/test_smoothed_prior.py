@@ -1,0 +1,148 @@
+"""Smoothed total variation: its value, gradient and proximal operator."""
+
+from __future__ import annotations
+
+import deepinv as dinv
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.optim import SmoothedTVPrior, WeightedTVPrior
+from deepinv_equilibrium.optim.total_variation import differences
+from deepinv_equilibrium.optim.total_variation.groups import TV_NORMS, TVNorm
+
+from ...dense_jacobian import dense_jacobian
+
+DOUBLE = torch.float64
+
+
+def step_image(height: float) -> torch.Tensor:
+    """Two halves of an image of 2 x 4 pixels."""
+    x = torch.zeros(1, 1, 2, 4, dtype=DOUBLE)
+    x[..., 2:] = height
+    return x
+
+
+@pytest.mark.parametrize("norm", TV_NORMS)
+def test_small_differences_count_squared_and_large_ones_as_they_are(
+    norm: TVNorm,
+) -> None:
+    prior = SmoothedTVPrior(0.1, norm)
+    assert prior.norm == norm
+    assert prior(step_image(0.05)).item() == pytest.approx(2 * 0.05**2 / 0.2)
+    assert prior(step_image(3.0)).item() == pytest.approx(2 * (3.0 - 0.05))
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**31),
+    smoothing=st.floats(1e-3, 10),
+    norm=st.sampled_from(TV_NORMS),
+)
+def test_is_total_variation_up_to_the_smoothing(
+    seed: int, smoothing: float, norm: TVNorm
+) -> None:
+    x = torch.randn(
+        2, 2, 3, 4, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed)
+    )
+    exact, smooth = WeightedTVPrior(norm)(x), SmoothedTVPrior(smoothing, norm)(x)
+    terms = (2 if norm == "componentwise" else 1) * x[0].numel()
+    assert (smooth <= exact + 1e-12).all()
+    assert (exact - smooth <= terms * smoothing / 2 + 1e-12).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3, 4), (1, 1, 2, 3, 3)])
+@pytest.mark.parametrize("norm", TV_NORMS)
+def test_the_gradient_by_finite_differences(
+    shape: tuple[int, ...], norm: TVNorm
+) -> None:
+    prior = SmoothedTVPrior(0.3, norm)
+    x = torch.randn(shape, dtype=DOUBLE, requires_grad=True)
+    assert torch.autograd.gradcheck(prior.fn, x)
+    (expected,) = torch.autograd.grad(prior.fn(x).sum(), x)
+    torch.testing.assert_close(prior.grad(x), expected)
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**31),
+    smoothing=st.floats(1e-2, 10),
+    norm=st.sampled_from(TV_NORMS),
+    scale=st.sampled_from([1e-3, 1.0]),
+)
+def test_the_curvature_is_bounded(
+    seed: int, smoothing: float, norm: TVNorm, scale: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = scale * torch.randn(1, 1, 3, 5, dtype=DOUBLE, generator=generator)
+    prior = SmoothedTVPrior(smoothing, norm)
+    bounds = prior.gradient_bounds((1, 3, 5))
+    curvatures = torch.linalg.eigvalsh(dense_jacobian(prior.grad, x))
+    assert curvatures[0] >= -1e-12 / smoothing
+    assert curvatures[-1] <= bounds.upper.value
+    assert bounds.upper.value <= 8 / smoothing
+    if scale < smoothing / 10:  # quadratic there: the bound is attained
+        assert curvatures[-1] >= (1 - 1e-6) * bounds.upper.value
+
+
+@pytest.mark.parametrize("norm", TV_NORMS)
+def test_the_proximal_operator_solves_its_equation(norm: TVNorm) -> None:
+    """z + gamma grad(z) = x, with a gamma for every image."""
+    prior = SmoothedTVPrior(0.05, norm)
+    x, gamma = torch.rand(2, 3, 6, 5, dtype=DOUBLE), torch.tensor([0.02, 0.3])
+    z = prior.prox(x, gamma=gamma)
+    pull = gamma.to(DOUBLE)[:, None, None, None] * prior.grad(z)
+    torch.testing.assert_close(z + pull, x, rtol=0, atol=1e-8)
+    assert (differences(z).abs().amax() < differences(x).abs().amax()).item()
+    assert torch.equal(prior.prox(x, gamma=0.0), x)
+
+
+def test_the_gradient_of_the_proximal_operator() -> None:
+    prior = SmoothedTVPrior(0.3)
+    x = torch.randn(2, 1, 3, 3, dtype=DOUBLE, requires_grad=True)
+    gamma = torch.tensor(0.4, dtype=DOUBLE, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x, gamma: prior.prox(x, gamma=gamma), (x, gamma), eps=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_are_apart_and_keep_their_precision(dtype: torch.dtype) -> None:
+    prior, x = SmoothedTVPrior(0.05), torch.rand(3, 3, 5, 6, dtype=dtype)
+    together = prior.prox(x, gamma=0.1)
+    alone = torch.cat([prior.prox(sample[None], gamma=0.1) for sample in x])
+    assert together.dtype == dtype
+    atol = 1e-5 if dtype == torch.float32 else 1e-9
+    torch.testing.assert_close(together, alone, rtol=0, atol=atol)
+
+
+def test_gradient_descent_with_it_is_certified() -> None:
+    """mu = L = 1, and a curvature of lambda |D|^2 / eps on top."""
+    prior = deq.plugins.create("priors", "smoothed-tv", smoothing=0.5)
+    model = deq.optim.GD(
+        data_fidelity=dinv.optim.L2(),
+        prior=prior,
+        lambda_reg=0.1,
+        stepsize=0.5,
+        DEQ=deq.Equilibrium(),
+    )
+    certificate = deq.certify(model, dinv.physics.Denoising(), (1, 8, 8))
+    curvature = 1 + 0.1 * prior.gradient_bounds((1, 8, 8)).upper.value
+    expected = max(1 - 0.5, abs(1 - 0.5 * curvature))
+    assert certificate.rate.value == pytest.approx(expected, rel=1e-9)
+    assert certificate.rate.is_certified
+
+
+def test_names_bad_input() -> None:
+    for smoothing in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="smoothing must be positive and finite"):
+            SmoothedTVPrior(smoothing)
+    with pytest.raises(ValueError, match="norm must be one of"):
+        SmoothedTVPrior(0.1, "nuclear")
+    prior = SmoothedTVPrior(0.1)
+    with pytest.raises(ValueError, match="gamma must be nonnegative and finite"):
+        prior.prox(torch.rand(1, 1, 4, 4), gamma=-1.0)
+    with pytest.raises(ValueError, match=r"x must have shape \(B, C, H, W\)"):
+        prior.prox(torch.rand(4, 4))
