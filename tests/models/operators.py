@@ -43,12 +43,14 @@ class Scaling(LinearPhysics):
 
 
 def gaussian_blur(
-    img_size: tuple[int, int, int], sigma: float, noise_level: float = 0.0
+    img_size: tuple[int, int, int],
+    sigma: float,
+    noise_level: float = 0.0,
+    dtype: torch.dtype = DOUBLE,
 ) -> BlurFFT:
-    """A blur with 5 x 5 pixels, in double precision."""
-    r = torch.arange(-2, 3, dtype=DOUBLE)
+    """A blur with 5 x 5 pixels."""
+    r = torch.arange(-2, 3, dtype=dtype)
     line = torch.exp(-(r**2) / (2 * sigma**2))
     kernel = torch.outer(line, line)
     noise = GaussianNoise(noise_level, rng=torch.Generator().manual_seed(1))
-    physics = BlurFFT(img_size, (kernel / kernel.sum())[None, None], noise_model=noise)
-    return physics.double()
+    return BlurFFT(img_size, (kernel / kernel.sum())[None, None], noise_model=noise)
