@@ -88,8 +88,8 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
     [
         (
             "reconstructors",
-            "certified-deq-pgd deq-admm deq-drs deq-gd deq-hqs deq-pdcp deq-pgd "
-            "retune-pgd tv-map "
+            "certified-deq-pgd de-admm de-grad de-prox deq-admm deq-drs deq-gd deq-hqs "
+            "deq-md deq-pdcp deq-pgd retune-pgd reuse-and-regularise tv-map "
             "fbp-unet learned-gradient-descent learned-pdhg learned-primal-dual "
             "projected-gradient "
             "convolutional-lista ista lista unrolled-smoothed-tv",
