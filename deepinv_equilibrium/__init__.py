@@ -1,7 +1,13 @@
 """Deep equilibrium models for deepinv, which say whether they converge."""
 
 from . import certificates, datasets, loss, models, optim, physics, plugins
-from .certificates import certify, estimate_rate, lipschitz, spectrum
+from .certificates import (
+    certify,
+    check_well_posed,
+    estimate_rate,
+    lipschitz,
+    spectrum,
+)
 from .fixed_points import (
     CG,
     CGNE,
@@ -48,6 +54,7 @@ __all__ = [
     "adapt",
     "certificates",
     "certify",
+    "check_well_posed",
     "datasets",
     "estimate_rate",
     "fixed_point",

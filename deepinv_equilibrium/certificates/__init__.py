@@ -16,6 +16,9 @@ from .convolution_norm import convolution_norm as convolution_norm
 from .estimate_rate import estimate_rate as estimate_rate
 from .gradient_error import GradientError as GradientError
 from .gradient_error import gradient_error as gradient_error
+from .iterates import iterates as iterates
+from .iteration_curve import IterationCurve as IterationCurve
+from .iteration_curve import plot_iterations as plot_iterations
 from .lanczos import largest_eigenvalue as largest_eigenvalue
 from .lipschitz import lipschitz as lipschitz
 from .lipschitz_registry import register_lipschitz_rule as register_lipschitz_rule
@@ -38,3 +41,8 @@ from .uncertifiable_physics_error import AdjointMismatchError as AdjointMismatch
 from .uncertifiable_physics_error import (
     UncertifiablePhysicsError as UncertifiablePhysicsError,
 )
+from .well_posedness import WellPosed as WellPosed
+from .well_posedness import WellPosedness as WellPosedness
+from .well_posedness import check_well_posed as check_well_posed
+from .worst_case import WorstCase as WorstCase
+from .worst_case import worst_case as worst_case

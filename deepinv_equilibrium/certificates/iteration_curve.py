@@ -1,0 +1,133 @@
+"""How good a model's images are, and how far from fixed, after any number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from deepinv.loss.metric import PSNR
+from torch import Tensor
+
+from ..fixed_points.solvers.base import require_count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#2a78d6", "#c8553d", "#3f9b6c", "#8a5fbf", "#52514e")
+
+
+@dataclass(frozen=True)
+class IterationCurve:
+    r"""
+    What iterating further does to a model's images, observed.
+
+    :param torch.Tensor iterations: the numbers of iterations, of shape :math:`(n,)`.
+    :param torch.Tensor psnr: PSNR in dB for images in :math:`[0, 1]`, iterations
+        :math:`\times` samples.
+    :param torch.Tensor residual: :math:`\|x_k - x_{k-1}\| / \|x_k\|`, likewise; NaN for
+        the first, which has none before it.
+    """
+
+    iterations: Tensor
+    psnr: Tensor
+    residual: Tensor
+
+    @staticmethod
+    def of(images: Iterable[Tensor], x: Tensor, every: int = 1) -> IterationCurve:
+        r"""
+        :param Iterable images: the images after each step, such as those of
+            :func:`~deepinv_equilibrium.certificates.iterates`.
+        :param torch.Tensor x: the true images.
+        :param int every: iterations that a step makes: the layers of its block.
+        :return: (IterationCurve) the curve.
+        :raises ValueError: if there is no image, or they are of another shape than the
+            true ones.
+        """
+        require_count("every", every, 1)
+        metric, before = PSNR(), None
+        values, residuals = [], []
+        for image in images:
+            if image.shape != x.shape:
+                raise ValueError(
+                    f"images must have the shape of x, {tuple(x.shape)}, got "
+                    f"{tuple(image.shape)}."
+                )
+            values.append(metric(image, x).detach().reshape(-1).cpu())
+            moved = image if before is None else image - before
+            ratio = _norms(moved) / _norms(image)
+            residuals.append(
+                torch.full_like(ratio, torch.nan) if before is None else ratio
+            )
+            before = image
+        if not values:
+            raise ValueError("images is empty: give at least one.")
+        steps = every * torch.arange(1, len(values) + 1)
+        return IterationCurve(steps, torch.stack(values), torch.stack(residuals))
+
+
+def plot_iterations(
+    curves: Mapping[str, IterationCurve], trained: Mapping[str, int] | None = None
+) -> Figure:
+    r"""
+    PSNR and residual against the number of iterations: the mean over the samples, and
+    all of them between the least and the largest.
+
+    An unrolled network is best where it was trained and may lose everything beyond; an
+    equilibrium model goes on as it was :footcite:p:`gilton2021deep`.
+
+    :param Mapping curves: a name and a curve for each model.
+    :param Mapping trained: for some of the names the iterations it was trained with,
+        which are marked.
+    :return: (matplotlib.figure.Figure) two panels.
+    :raises ImportError: if matplotlib is not installed.
+    :raises ValueError: if there is no curve, or a name in ``trained`` has none.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "plotting needs matplotlib: pip install 'deepinv_equilibrium[gallery]'."
+        ) from error
+    trained = {} if trained is None else trained
+    unknown = sorted(set(trained) - set(curves))
+    if not curves or unknown:
+        raise ValueError(
+            f"curves must have at least one curve, and those of trained; {unknown} are "
+            f"not among {sorted(curves)}."
+        )
+    figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
+    for index, (name, curve) in enumerate(curves.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        steps = curve.iterations.numpy()
+        for axes, values in zip(panels, (curve.psnr, curve.residual), strict=True):
+            values = values.double().nan_to_num(torch.nan, torch.nan, torch.nan)
+            axes.plot(steps, values.mean(dim=1).numpy(), color=colour, label=name)
+            axes.fill_between(
+                steps,
+                values.amin(dim=1).numpy(),
+                values.amax(dim=1).numpy(),
+                color=colour,
+                alpha=0.15,
+                linewidth=0,
+            )
+            if name in trained:
+                axes.axvline(trained[name], color=colour, linestyle=":", linewidth=1)
+    for axes, title in zip(
+        panels,
+        ("PSNR in dB", r"residual $\Vert x_k - x_{k-1} \Vert / \Vert x_k \Vert$"),
+        strict=True,
+    ):
+        axes.set(xscale="log", xlabel="iterations $k$")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=True, color="#e1e0d9", linewidth=0.8)
+        axes.set_axisbelow(True)
+    panels[1].set_yscale("log")
+    panels[0].legend(frameon=False)
+    return figure
+
+
+def _norms(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x.flatten(1), dim=1).double().cpu()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import deepinv as dinv
+import pytest
+import torch
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.certificates import iterates
+
+PHYSICS = dinv.physics.Denoising()
+Y = torch.rand(2, 3, 5, 4, dtype=torch.float64)
+
+
+def parts(**options: Any) -> dict[str, Any]:
+    return {
+        "data_fidelity": dinv.optim.L2(),
+        "prior": dinv.optim.Tikhonov(),
+        "stepsize": 0.5,
+        "trainable_params": [],
+        **options,
+    }
+
+
+def test_of_an_equilibrium_model() -> None:
+    model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium())
+    images = list(iterates(model, Y, PHYSICS, 4))
+    x = Y
+    for image in images:
+        x = (x - 0.5 * (x - Y)) / 1.5
+        torch.testing.assert_close(image, x)
+    assert len(images) == 4
+    assert not images[0].requires_grad
+
+
+def test_of_a_model_whose_image_is_no_part_of_its_state() -> None:
+    model = deq.optim.DRS(**parts(), DEQ=deq.Equilibrium(deq.Picard(max_iter=100)))
+    last = list(iterates(model, Y, PHYSICS, 60))[-1]
+    with torch.no_grad():
+        torch.testing.assert_close(last, model(Y, PHYSICS), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("package", [dinv.optim, deq.optim])
+def test_of_an_unfolded_optimiser_beyond_its_layers(package: Any) -> None:
+    steps = [0.2, 0.4, 0.8]
+    arguments = parts(stepsize=steps, lambda_reg=[1.0, 2.0, 3.0])
+    model = package.PGD(**arguments, unfold=True, max_iter=3)
+    images = list(iterates(model, Y, PHYSICS, 5))
+    with torch.no_grad():
+        torch.testing.assert_close(images[2], model(Y, PHYSICS))
+    x = images[2]
+    for image in images[3:]:  # with the parameters of the last
+        x = (x - 0.8 * (x - Y)) / (1 + 0.8 * 3.0)
+        torch.testing.assert_close(image, x, rtol=1e-6, atol=1e-8)
+
+
+def test_images_come_as_they_are_asked_for() -> None:
+    model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium())
+    endless = iterates(model, Y, PHYSICS, 10**9)
+    assert len(list(islice(endless, 2))) == 2
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(TypeError, match="IterationCurve"):
+        iterates(torch.nn.Identity(), Y, PHYSICS, 3)
+    model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium())
+    with pytest.raises(ValueError, match="count"):
+        iterates(model, Y, PHYSICS, 0)
