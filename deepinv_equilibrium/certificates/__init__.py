@@ -41,7 +41,7 @@ from .uncertifiable_physics_error import AdjointMismatchError as AdjointMismatch
 from .uncertifiable_physics_error import (
     UncertifiablePhysicsError as UncertifiablePhysicsError,
 )
-from .well_posedness import WellPosed as WellPosed
+from .well_posed import WellPosed as WellPosed
 from .well_posedness import WellPosedness as WellPosedness
 from .well_posedness import check_well_posed as check_well_posed
 from .worst_case import WorstCase as WorstCase
