@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import deepinv_equilibrium as deq
+from deepinv_equilibrium.certificates.double_precision import double_copy
 from deepinv_equilibrium.optim import NonNegativity, RidgeL2
 from deepinv_equilibrium.optim.projected_gradient import projected_gradient
 
@@ -130,17 +131,14 @@ def test_save_and_load(tmp_path: Path) -> None:
 def test_grey_and_colour_and_each_sample_on_its_own(channels: int) -> None:
     model = projected_gradient(EXACT, 0.1)
     scan = dinv.physics.Tomography(6, 8, circle=True, normalize=True)
-    y = scan.A(torch.rand(2, channels, 8, 8)) - 0.05
+    scan = double_copy(scan)
+    y = scan.A(torch.rand(2, channels, 8, 8, dtype=torch.float64)) - 0.05
     with torch.no_grad():
-        x = model(y.double(), _double(scan))
-        alone = [model(sample[None].double(), _double(scan)) for sample in y]
+        x = model(y, scan)
+        alone = torch.cat([model(sample[None], scan) for sample in y])
     assert x.shape == (2, channels, 8, 8)
     assert x.min() == 0
-    torch.testing.assert_close(x, torch.cat(alone), rtol=0, atol=1e-10)
-
-
-def _double(scan: dinv.physics.Tomography) -> dinv.physics.Tomography:
-    return deq.certificates.double_precision.double_copy(scan)
+    torch.testing.assert_close(x, alone, rtol=0, atol=1e-10)
 
 
 def test_the_trainer_finds_a_better_weight() -> None:
