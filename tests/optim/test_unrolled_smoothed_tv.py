@@ -74,8 +74,8 @@ def test_gradients_by_finite_differences() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_samples_do_not_depend_on_each_other(channels: int) -> None:
-    model, physics = unrolled_smoothed_tv(3, 0.8, 0.1), dinv.physics.Denoising()
-    y = torch.rand(3, channels, 5, 6, dtype=DOUBLE)
+    model, physics = unrolled_smoothed_tv(2, 0.8, 0.01), dinv.physics.Denoising()
+    y = torch.rand(2, channels, 4, 5, dtype=DOUBLE)
     with torch.no_grad():
         together = model(y, physics)
         alone = torch.cat([model(sample[None], physics) for sample in y])
@@ -94,7 +94,7 @@ def test_saves_and_loads(tmp_path: Path) -> None:
 
 def test_an_epoch_of_the_trainer_learns_every_layer() -> None:
     physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
-    x = (torch.arange(8) >= 4).float().expand(16, 1, 8, 8)
+    x = (torch.arange(8) >= 4).float().expand(12, 1, 8, 8)
     pairs = [{"x": a, "y": b} for a, b in zip(x, physics(x), strict=True)]
     model = unrolled_smoothed_tv(2, 0.5, 0.01)
     y = physics(x)
@@ -106,7 +106,7 @@ def test_an_epoch_of_the_trainer_learns_every_layer() -> None:
     untrained = error()
     optimizer = torch.optim.Adam(model.parameters(), 0.2)
     train_for_an_epoch(model, physics, optimizer, pairs, batch_size=2)
-    assert error() < 0.5 * untrained
+    assert error() < 0.75 * untrained
     for name, start in (("stepsize", 0.5), ("lambda", 0.01)):
         for value in model.params_algo[name]:
             assert value.item() != pytest.approx(start, rel=1e-3)
