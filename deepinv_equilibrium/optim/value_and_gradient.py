@@ -23,5 +23,7 @@ def value_and_gradient(
         if not x.requires_grad:
             x = x.detach().requires_grad_()
         value = function(x)
+        if not value.requires_grad:  # a constant, such as deepinv's ZeroPrior
+            return value, torch.zeros_like(x)
         (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=record)
     return value.detach(), gradient

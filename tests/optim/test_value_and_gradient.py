@@ -41,3 +41,10 @@ def test_weights_alone_are_reached(enabled: bool) -> None:
     if enabled:
         (reached,) = torch.autograd.grad(gradient.sum(), weight)
         torch.testing.assert_close(reached, torch.full_like(weight, 3.0))
+
+
+def test_a_constant_has_no_slope() -> None:
+    x = torch.ones(3, 2)
+    value, gradient = value_and_gradient(lambda x: torch.full((len(x),), 2.0), x)
+    assert value.tolist() == [2.0] * 3
+    assert torch.equal(gradient, torch.zeros(3, 2))
