@@ -92,7 +92,7 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
             "deq-md deq-pdcp deq-pgd retune-pgd reuse-and-regularise tv-map "
             "fbp-unet learned-gradient-descent learned-pdhg learned-primal-dual "
             "projected-gradient "
-            "convolutional-lista ista lista unrolled-smoothed-tv",
+            "convolutional-lista ista lista unrolled-smoothed-tv tikhonov-inverse",
         ),
         (
             "denoisers",
@@ -100,9 +100,10 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
         ),
         (
             "priors",
-            "nonnegative-tikhonov nonnegativity red ridge-regulariser weighted-tv",
+            "network-residual nonnegative-tikhonov nonnegativity red ridge-regulariser "
+            "scalar-network weighted-tv",
         ),
-        ("data_fidelities", "ridge-l2"),
+        ("data_fidelities", "kullback-leibler ridge-l2"),
         ("physics", "channelwise-blur dynamic-mri"),
     ],
 )
