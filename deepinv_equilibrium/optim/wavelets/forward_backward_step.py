@@ -58,7 +58,13 @@ class WaveletForwardBackwardStep:
         self.tau, self.layers = tau, layers
         self.size = image.shape[-2:]
         self.data = prior.transform.analysis(image)
-        self._is_identity = type(physics) is Denoising
+        # For A = I the gradient step multiplies each coefficient by a number.
+        self._gain = (
+            [1 - tau * scale.square() for scale in scaling.inverse]
+            if type(physics) is Denoising
+            else None
+        )
+        self._drive = [tau * z for z in scaling.unscale(self.data)]
 
     @property
     def start(self) -> State:
@@ -85,15 +91,7 @@ class WaveletForwardBackwardStep:
         return self.prior.transform.synthesis(w, self.size)
 
     def _iterate(self, u: Coefficients) -> Coefficients:
-        w = self.scaling.unscale(u)
-        if not self._is_identity:
-            image = self.physics.A_adjoint_A(self._image(w))
-            w = self.prior.transform.analysis(image)
-        misfit = [at - data for at, data in zip(w, self.data, strict=True)]
-        approximation, *details = [
-            u - self.tau * gradient
-            for u, gradient in zip(u, self.scaling.unscale(tuple(misfit)), strict=True)
-        ]
+        approximation, *details = self._gradient_step(u)
         thresholds = self.scaling.threshold
         shrunk = [
             _soft_threshold(detail, self.tau * m, self.prior.group)
@@ -101,8 +99,18 @@ class WaveletForwardBackwardStep:
         ]
         return (approximation, *shrunk)
 
+    def _gradient_step(self, u: Coefficients) -> list[Tensor]:
+        if self._gain is not None:
+            terms = zip(self._drive, u, self._gain, strict=True)
+            return [torch.addcmul(drive, u, gain) for drive, u, gain in terms]
+        image = self._image(self.scaling.unscale(u))
+        w = self.prior.transform.analysis(self.physics.A_adjoint_A(image))
+        pulled = zip(u, self._drive, self.scaling.unscale(w), strict=True)
+        return [u + drive - self.tau * at for u, drive, at in pulled]
+
 
 def _soft_threshold(u: Tensor, threshold: float, group: tuple[int, ...]) -> Tensor:
-    """Of the norms of groups; a threshold above 0 keeps their derivatives finite."""
-    norm = torch.linalg.vector_norm(u, dim=group, keepdim=True)
-    return u * (1 - threshold / norm.clamp_min(threshold))
+    """Of the norms of groups, whose derivatives are finite as it is positive."""
+    square = u.square().sum(group, keepdim=True)  # far faster here than vector_norm
+    floor = max(threshold**2, torch.finfo(u.dtype).tiny)
+    return u * (1 - threshold / square.clamp_min(floor).sqrt())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from torch import Tensor
@@ -65,14 +66,18 @@ class CoefficientScaling:
         r""":math:`\rho_a`."""
         return float((2 / (self.smallest + self.largest)) ** 0.5)
 
+    @cached_property
+    def inverse(self) -> tuple[Tensor, ...]:
+        r""":math:`\rho^{-1}` of the approximation, and of the details."""
+        details = [1 / rho for rho in self.rho]
+        return (details[0].new_tensor(1 / self.approximation), *details)
+
     def unscale(self, u: Coefficients) -> Coefficients:
         r"""
         :param tuple u: scaled coefficients.
         :return: the coefficients :math:`w = \rho^{-1} u`.
         """
-        approximation, *details = u
-        scaled = [u / rho for u, rho in zip(details, self.rho, strict=True)]
-        return (approximation / self.approximation, *scaled)
+        return tuple(u * inverse for u, inverse in zip(u, self.inverse, strict=True))
 
     def step_size(
         self, rule: float | Literal["optimal"], lower: float, upper: float
