@@ -30,6 +30,7 @@ from .sparse_coding import ConvolutionalFrame as ConvolutionalFrame
 from .sparse_coding import ConvolutionalLISTA as ConvolutionalLISTA
 from .sparse_coding import DenseFrame as DenseFrame
 from .sparse_coding import Frame as Frame
+from .tikhonov_inverse import TikhonovInverse as TikhonovInverse
 from .tv_map_reconstructor import TVMapReconstructor as TVMapReconstructor
 from .tv_maps import BoundedSigmoid as BoundedSigmoid
 from .tv_maps import ConstantTVMap as ConstantTVMap

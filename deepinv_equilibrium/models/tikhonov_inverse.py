@@ -1,0 +1,94 @@
+"""The inverse of the operator, regularised."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from deepinv.models import Reconstructor
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+from ..fixed_points import OnFailure
+from ..fixed_points.failures import check_on_failure
+from ..optim.measured_physics import MeasuredPhysics
+from ..optim.trained_parameters import TrainedParameters
+
+
+class TikhonovInverse(Reconstructor):
+    r"""
+    The direct inverse, with the regularisation without which it is none,
+
+    .. math::
+
+        \hat x = \operatorname*{arg\,min}_x \tfrac12 \|A x - y\|^2
+        + \tfrac{\lambda}{2} \|x\|^2 = (A^\top A + \lambda I)^{-1} A^\top y,
+
+    a baseline with a single, trained number :math:`\lambda > 0`, learned as a
+    logarithm. For white noise and white images of variances :math:`\sigma^2` and
+    :math:`s^2` it is Wiener's filter, with :math:`\lambda = \sigma^2 / s^2`. Whatever
+    :math:`A` and :math:`\lambda`, it amplifies changes of the measurement by no more
+    than :math:`1 / (2 \sqrt \lambda)`.
+
+    It is in closed form where the physics has one (``BlurFFT``, MRI, inpainting, ...),
+    and otherwise solved by conjugate gradients to the ``tol`` and ``max_iter`` of the
+    physics, sample by sample, and differentiated implicitly.
+
+    :param float lambda_reg: :math:`\lambda` to start from, in units of
+        :math:`\|A\|^2`.
+    :param str on_failure: what to do where the conjugate gradients are cut off,
+        forward or backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
+    :raises ValueError: if ``lambda_reg`` is not positive and finite, or ``on_failure``
+        unknown.
+
+    |sep|
+
+    :Example:
+
+    >>> import torch, deepinv as dinv, deepinv_equilibrium as deq
+    >>> model = deq.plugins.create("reconstructors", "tikhonov-inverse", lambda_reg=1.0)
+    >>> physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
+    >>> model(torch.full((1, 1, 1, 2), 3.0), physics).flatten().tolist()
+    [1.5, 1.5]
+    """
+
+    def __init__(
+        self, lambda_reg: float = 0.01, on_failure: OnFailure = "warn"
+    ) -> None:
+        super().__init__()
+        if not 0 < lambda_reg < math.inf:
+            raise ValueError(
+                f"lambda_reg must be positive and finite, got {lambda_reg!r}; without "
+                "regularisation it is the physics' A_dagger."
+            )
+        check_on_failure(on_failure)
+        self.lambda_reg = TrainedParameters("lambda_reg", [lambda_reg])
+        self.on_failure = on_failure
+
+    def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
+        r"""
+        Reconstruct.
+
+        :param torch.Tensor y: the measurement, of shape :math:`(B, *)`.
+        :param deepinv.physics.LinearPhysics physics: its physics.
+        :return: (:class:`torch.Tensor`) images of the shape of :math:`A^\top y`.
+        :raises TypeError: if the physics is not linear, or an argument is unknown.
+        :raises ConvergenceError: if a sample is cut off and ``on_failure="raise"``.
+        """
+        if kwargs:
+            raise TypeError(
+                f"TikhonovInverse takes no argument {next(iter(kwargs))!r}."
+            )
+        if not isinstance(physics, LinearPhysics):
+            raise TypeError(
+                "physics must be a deepinv LinearPhysics, as in model(y, physics), got "
+                f"{type(physics).__name__}."
+            )
+        measured = MeasuredPhysics(physics, y, self.on_failure)
+        solver = measured.physics
+        zero = torch.zeros_like(solver.A_adjoint(y))
+        gamma = 1 / self.lambda_reg[0].to(zero.real.dtype)
+        x: Tensor = solver.prox_l2(zero, y, gamma)
+        measured.report_unfinished()
+        return x
