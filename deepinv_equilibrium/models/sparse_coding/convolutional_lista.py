@@ -87,7 +87,7 @@ class ConvolutionalLISTA(Reconstructor):
         filters = frame.filters.detach()
         with torch.no_grad():
             tau = stepsize / frame.squared_norm()
-            start = log_thresholds("weight", weight, frame.atoms) + tau.log()
+            start = log_thresholds("weight", weight, frame.atoms).to(tau) + tau.log()
         self.analysis = per_layer(tau * filters, own)
         self.synthesis = per_layer(filters, own)
         self.log_threshold = per_layer(start.to(filters), own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from deepinv.models import Reconstructor
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
@@ -43,7 +44,8 @@ class ISTA(Reconstructor):
     does not depend on :math:`s`.
 
     In a frame with more coefficients than pixels they need not be unique, and no
-    contraction is certified: ``model.solution`` reports what happened.
+    contraction is certified: ``deq.Picard()`` converges, slowly; an accelerated solver
+    is faster where it settles, and ``model.solution`` reports whether it did.
 
     :param Frame frame: :math:`W`, e.g. a
         :class:`~deepinv_equilibrium.models.ConvolutionalFrame`.
@@ -129,7 +131,8 @@ class ISTA(Reconstructor):
             for other images.
         """
         image = backprojection(y, physics)
-        start = self.frame.analysis(image.detach()).detach() * 0
+        with torch.no_grad():
+            start = torch.zeros_like(self.frame.analysis(image))
         norm = self._norm.squared(physics, image.detach()).value
         tau = (self.stepsize / (norm * self.frame.squared_norm())).to(y.dtype)
         step = ISTAStep(

@@ -101,7 +101,7 @@ class LISTA(Reconstructor):
             tau = stepsize / (norm * frame.squared_norm())
             B = measured.flatten(1).mT
             eye = torch.eye(frame.atoms, dtype=B.dtype, device=B.device)
-            start = log_thresholds("weight", weight, frame.atoms) + tau.log()
+            start = log_thresholds("weight", weight, frame.atoms).to(tau) + tau.log()
         self.measurement_size = measured.shape[1:]
         self.transition = per_layer(eye - tau * B.mT @ B, own)
         self.encoder = per_layer(tau * B.mT, own)
