@@ -145,7 +145,7 @@ def test_backtracking_ends_where_relative_smoothness_says() -> None:
 
 
 def test_the_gradient_of_the_solution_is_that_of_finite_differences() -> None:
-    """In the weights of a scalar network, by the implicit adjoint; and without the Jacobian."""
+    """In the weights of a scalar network; and what JFB leaves of it."""
     prior = potential().double()
     weight = prior.network[0].weight
     kernel = torch.tensor([[0.05, 0.9, 0.05]], dtype=F64)[None, None]
