@@ -95,6 +95,10 @@ class BoundedDnCNN(Denoiser):
         self.layers = nn.ModuleList(
             BoundedConvolution(inputs, outputs) for inputs, outputs in pairwise(widths)
         )
+        for layer in self._convolutions[2:-2]:
+            # Features pass a ReLU unchanged: a deep network starts as a shallow one.
+            # Of random layers of norm 1, each keeps a third, and 17 nothing.
+            nn.init.dirac_(layer.weight)
         if pretrained is not None:
             weights = torch.load(pretrained, map_location="cpu", weights_only=True)
             self.load_state_dict(weights)
@@ -118,17 +122,21 @@ class BoundedDnCNN(Denoiser):
         return 0.5 * self.epsilon * (x + self._network(x))
 
     def _network(self, x: Tensor) -> Tensor:
-        *hidden, last = self.layers
+        *hidden, last = self._convolutions
         for layer in hidden:
             x = relu(layer(x))
         return cast(Tensor, last(x))
+
+    @property
+    def _convolutions(self) -> list[BoundedConvolution]:
+        return cast("list[BoundedConvolution]", list(self.layers))
 
     def _network_bound(self) -> Bound:
         """Of N: the product of the norms of its layers, computed in float64 from the
         filters that are applied. It is often well below 1, as the layers leave room
         for a norm that is fast enough for a training."""
         product = 1.0
-        for layer in cast("list[BoundedConvolution]", list(self.layers)):
+        for layer in self._convolutions:
             product = outward(product * layer.norm())
         return Bound(product, source=f"product of {len(self.layers)} convolutions")
 

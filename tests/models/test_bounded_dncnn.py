@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import deepinv as dinv
@@ -110,6 +111,19 @@ def test_the_default_is_the_network_of_the_paper():
     shapes = [tuple(layer.weight.shape) for layer in denoiser.layers]
     assert shapes == [(64, 3, 3, 3), *[(64, 64, 3, 3)] * 15, (3, 64, 3, 3)]
     assert type(plugins.create("denoisers", "bounded-dncnn", depth=2)) is BoundedDnCNN
+
+
+def test_a_deep_network_starts_as_a_shallow_one():
+    deep, shallow = (BoundedDnCNN(1, depth=d, filters=8).double() for d in (17, 4))
+    for own, other in zip(
+        shallow.layers, [*deep.layers[:2], *deep.layers[-2:]], strict=True
+    ):
+        own.load_state_dict(other.state_dict())
+    x = random_images(6, (2, 1, 9, 9))
+    # Between them are 13 identities, divided by what a grid of 16 points leaves open.
+    gain = math.cos(math.pi / 16) ** (2 * 13)
+    expected = gain * (shallow(x) - x)
+    torch.testing.assert_close(deep(x) - x, expected, rtol=1e-5, atol=1e-9)
 
 
 def test_the_bounds_say_what_they_rest_on():
