@@ -28,7 +28,7 @@ def adapt(
     physics_parameters: Sequence[str] = (),
     physics_weight: float = 0.0,
     noise_level: float | Tensor | None = None,
-    tau: float = 1.0,
+    tau: float = 1.1,
     lr: float = 1e-3,
     physics_lr: float = 1e-2,
     max_steps: int = 200,
@@ -76,7 +76,8 @@ def adapt(
         noise in ``y``, or one for each sample. Default: ``None``, that of
         ``physics.noise_model`` if it is Gaussian, else unknown. With 0 the
         discrepancy principle is off.
-    :param float tau: :math:`\tau > 0` of the discrepancy principle.
+    :param float tau: :math:`\tau > 0` of the discrepancy principle, whose theory asks
+        for more than 1.
     :param float lr: learning rate of Adam for :math:`\theta`.
     :param float physics_lr: likewise for :math:`\varphi`, in its own unit.
     :param int max_steps: the most steps; each is one reconstruction and its gradient.

@@ -119,7 +119,7 @@ def test_it_stops_where_the_noise_begins() -> None:
     # One for each sample weighs as its mean square does; that of physics is not read.
     each = torch.tensor([0.0, 0.3])
     other = deq.adapt(Gain(0.5), y, physics, weight=1e-4, noise_level=each, lr=1e-2)
-    assert other.target == pytest.approx(0.3**2 / 2)
+    assert other.target == pytest.approx(1.1**2 * 0.3**2 / 2)
     assert other.steps < adapted.steps
     # And a model that is good enough is not changed.
     same = deq.adapt(Gain(0.99), y, physics, weight=1e-4)
