@@ -18,7 +18,7 @@ Coefficients: TypeAlias = tuple[Tensor, ...]
 r"""The approximation, of shape :math:`(B, C, h_J, w_J)`, and the details from the
 coarsest scale to the finest, each of shape :math:`(B, C, 3, h_j, w_j)`."""
 
-# Tabulated filters have up to twelve digits; dmey, which is cut off, has three.
+# The filters of sym have eleven digits, that of dmey, which is cut off, three.
 _TOLERANCE = 1e-10
 
 
@@ -33,7 +33,8 @@ class WaveletTransform:
     where the length of every level is even. Where it is odd, the last sample goes to
     the approximation as it is, and the others are filtered: PyWavelets repeats the last
     sample, and is no longer orthonormal. (A ``"periodic"`` boundary is redundant for
-    every length.) The filters are PyWavelets'.
+    every length.) The filters are PyWavelets', orthonormal to rounding in the families
+    haar, db and coif, and to 1e-11 in sym.
 
     A scale has three orientations, horizontal, vertical and diagonal details. Along an
     odd axis their last entry stands for the sample that was passed on, and is 0, so

@@ -1,0 +1,120 @@
+"""What a certificate says of iterations on wavelet coefficients."""
+
+from __future__ import annotations
+
+import math
+
+import deepinv as dinv
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.certificates import Kind
+from deepinv_equilibrium.models import WaveletReconstructor
+from deepinv_equilibrium.optim import WeightedWaveletPrior
+
+from .test_wavelet_reconstructor import blur, make_model
+
+SIZE = (3, 6, 5)
+DOUBLE = torch.float64
+
+
+def random_state(start: tuple[Tensor, ...], scale: float) -> tuple[Tensor, ...]:
+    return tuple(scale * torch.randn_like(part) for part in start)
+
+
+def norm(state: tuple[Tensor, ...]) -> float:
+    return math.sqrt(sum(float(part.square().sum()) for part in state))
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from([1.95, 1.0, "optimal"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_no_pair_of_states_contracts_less(
+    seed: int, stepsize: float, normalised: bool, blurred: bool
+) -> None:
+    torch.manual_seed(seed)
+    config = deq.Equilibrium(layers=2)
+    model = make_model(3, config, stepsize, normalised).double()
+    physics = blur() if blurred else dinv.physics.Denoising()
+    rate = deq.certify(model, physics, SIZE).rate
+    assert rate.kind is Kind.CERTIFIED
+    assert rate.value < 1
+    y = torch.rand(1, *SIZE, dtype=DOUBLE)
+    step, start = model.fixed_point_problem(y, physics)
+    assert isinstance(start, tuple)
+    with torch.no_grad():
+        for scale in (1e-3, 10.0):
+            u, v = random_state(start, 10.0), random_state(start, scale)
+            w = tuple(a + b for a, b in zip(u, v, strict=True))
+            moved = tuple(a - b for a, b in zip(step(w), step(u), strict=True))
+            assert norm(moved) <= rate.value * norm(v) * (1 + 1e-9)
+
+
+def test_the_rate_is_attained() -> None:
+    """On coefficients that no threshold reaches, along the largest weight."""
+    model = make_model(3, deq.Equilibrium(), 1.0).double()
+    physics = dinv.physics.Denoising()
+    y = torch.rand(1, *SIZE, dtype=DOUBLE)
+    step, start = model.fixed_point_problem(y, physics)
+    assert isinstance(start, tuple)
+    theta = model.prior.weights(y)
+    largest = max(range(2), key=lambda j: theta[j].max().item())
+    u = tuple(torch.full_like(part, 1e6) for part in start)
+    w = tuple(part.clone() for part in u)
+    band = theta[largest].expand(1, 3, 3, 1, 1) == theta[largest].max()
+    w[1 + largest][band.expand_as(w[1 + largest])] += 1.0
+    moved = tuple(a - b for a, b in zip(step(w), step(u), strict=True))
+    ratio = norm(moved) / norm(tuple(a - b for a, b in zip(w, u, strict=True)))
+    rate = deq.certify(model, physics, SIZE).rate.value
+    assert ratio == pytest.approx(rate, rel=1e-3)
+
+
+def test_the_step_of_the_papers_paragraph_on_validity_diverges() -> None:
+    """1.95 min(Lambda) is no 1.95 min(theta)^2 where lambda is not 1."""
+    prior = WeightedWaveletPrior(levels=2, initial_weight=0.1).double()
+    model = WaveletReconstructor(prior, deq.ReTune(1, 50))
+    y, physics = torch.rand(1, 1, 8, 8, dtype=DOUBLE), dinv.physics.Denoising()
+    step, start = model.fixed_point_problem(y, physics)
+    scaling = model.scaling(y)
+    band = prior.log_band.exp().min().item()
+    wrong = deq.optim.wavelets.WaveletForwardBackwardStep(
+        y, physics, prior, scaling, 1.95 * band
+    )
+    state = start
+    for _ in range(50):
+        state = wrong(state)
+    assert isinstance(state, tuple)
+    assert norm(state) > 1e50
+    assert step.tau == pytest.approx(1.95 * 0.01, rel=1e-6)
+
+
+def test_the_stability_is_a_bound() -> None:
+    config = deq.Equilibrium(deq.Anderson(max_iter=3000, rtol=1e-11))
+    model, physics = make_model(3, config, normalised=True).double(), blur()
+    stability = deq.certify(model, physics, SIZE).stability
+    assert stability.kind is Kind.CERTIFIED
+    y = torch.rand(4, *SIZE, dtype=DOUBLE)
+    move = torch.randn_like(y)
+    with torch.no_grad():
+        change = model(y + move, physics) - model(y, physics)
+    ratio = change.flatten(1).norm(dim=1) / move.flatten(1).norm(dim=1)
+    assert bool((ratio <= stability.value).all())
+
+
+def test_without_an_inverse_nothing_contracts() -> None:
+    mask = torch.ones(SIZE)
+    mask[0, 1] = 0
+    certificate = deq.certify(
+        make_model(), dinv.physics.Inpainting(SIZE, mask=mask), SIZE
+    )
+    assert not certificate.contracts
+    assert certificate.rate.value == pytest.approx(1)
+    assert math.isinf(certificate.stability.value)
