@@ -34,10 +34,11 @@ class LearnedGradientDescent(LearnedIterations):
     ``positivity`` it is projected, :math:`x_{k+1} = \max(x_k + \Delta x, 0)`, as in
     slides on the method; the paper does not.
 
-    It departs from the paper in the norm, which need not be 1:
-    :math:`A` and :math:`y` are divided by a bound of :math:`\|A\|`. The biases start at
-    0, where the authors' code has .01 for two layers, and the filtered back-projection
-    is that of the physics, or ``A_dagger`` for a physics without one.
+    It departs from the paper in the norm, which need not be 1: :math:`A` and :math:`y`
+    are divided by a bound of :math:`\|A\|`; in the start, where the last layer has a
+    tenth of Glorot's weights and the biases are 0 (the authors' code has .01 in two
+    layers), so that the iterations do not grow; and the filtered back-projection is
+    that of the physics, or ``A_dagger`` for a physics without one.
 
     :param int iterations: number of iterations.
     :param int memory: channels of the memory.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -13,23 +14,29 @@ def three_convolutions(
     in_channels: int, out_channels: int, filters: int, activation: type[nn.Module]
 ) -> nn.Sequential:
     r"""
-    Three 3×3 convolutions with activations between them, zero-padded.
+    Three 3×3 convolutions with activations between them, zero-padded, whose output is
+    added to something: it starts small, so that iterations do not grow before they have
+    learned anything.
 
     :param int in_channels: channels of the input.
     :param int out_channels: channels of the output.
     :param int filters: channels between the layers.
     :param type activation: :class:`torch.nn.ReLU` or :class:`torch.nn.PReLU`.
-    :return: (torch.nn.Sequential) the network, initialised by :func:`glorot`.
+    :return: (torch.nn.Sequential) the network, initialised by :func:`glorot`, with a
+        tenth of that in the last layer.
     """
-    return glorot(
-        nn.Sequential(
-            nn.Conv2d(in_channels, filters, 3, padding=1),
-            activation(),
-            nn.Conv2d(filters, filters, 3, padding=1),
-            activation(),
-            nn.Conv2d(filters, out_channels, 3, padding=1),
-        )
+    last = nn.Conv2d(filters, out_channels, 3, padding=1)
+    network = nn.Sequential(
+        nn.Conv2d(in_channels, filters, 3, padding=1),
+        activation(),
+        nn.Conv2d(filters, filters, 3, padding=1),
+        activation(),
+        last,
     )
+    glorot(network)
+    with torch.no_grad():
+        last.weight.mul_(0.1)
+    return network
 
 
 def glorot(network: Network) -> Network:
