@@ -92,7 +92,8 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
             "deq-md deq-pdcp deq-pgd retune-pgd reuse-and-regularise tv-map "
             "fbp-unet learned-gradient-descent learned-pdhg learned-primal-dual "
             "projected-gradient "
-            "convolutional-lista ista lista unrolled-smoothed-tv tikhonov-inverse",
+            "convolutional-lista ista lista unrolled-smoothed-tv tikhonov-inverse "
+            "wavelet",
         ),
         (
             "denoisers",
@@ -101,7 +102,7 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
         (
             "priors",
             "network-residual nonnegative-tikhonov nonnegativity red ridge-regulariser "
-            "scalar-network weighted-tv",
+            "scalar-network weighted-tv weighted-wavelet",
         ),
         ("data_fidelities", "kullback-leibler ridge-l2"),
         ("physics", "channelwise-blur dynamic-mri"),
@@ -128,6 +129,7 @@ def test_a_collision_names_both_distributions_and_the_way_out() -> None:
         "ridge-regulariser",
         "smoothed-tv",
         "weighted-tv",
+        "weighted-wavelet",
     ]
     with pytest.raises(ValueError, match="Say which") as caught:
         plugins.load("priors", "ridge")

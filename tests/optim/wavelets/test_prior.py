@@ -55,6 +55,7 @@ def test_it_is_the_norm_of_the_paper(channels: int | None) -> None:
     st.integers(0, 2**31),
     st.floats(-3, 2),
 )
+@torch.no_grad()
 def test_the_proximal_operator_minimises(
     channels: int | None, height: int, width: int, seed: int, exponent: float
 ) -> None:
