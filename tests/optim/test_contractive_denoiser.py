@@ -20,7 +20,7 @@ def test_a_module_keeps_its_own() -> None:
 
 
 def test_what_is_not_proved_to_contract_is_refused() -> None:
-    with pytest.raises(ValueError, match="contraction=0.99"):
+    with pytest.raises(ValueError, match=r"contraction=0\.99"):
         contractive_denoiser(ConvexPotentialDenoiser(1), 0.5)
     with pytest.raises(ValueError, match="SmallDRUNet cannot be certified"):
         contractive_denoiser(SmallDRUNet(1), 0.5)
