@@ -182,8 +182,7 @@ models, oracles = (
 # (the default; theory asks for more than 1). On the validation photos
 # ``tau=1`` was as good, within .1 dB. On those of the test it is not: with
 # ``tau=1`` and ``weight=1e-4``, a first run of seed 0 ended .1 dB below
-# the naive swap. The crops have unlike residuals, and while that of the
-# hardest comes down, the noise of the others is fitted.
+# the naive swap.
 #
 # "Not told" is the trained model with the operator of its training, and
 # "naive" with the new one in its place; to the network they are the same.
@@ -293,11 +292,11 @@ seen("network, adapted", "network, not stopped")
 # **The network** loses 1.5 dB by the swap, against its oracle. That
 # adaptation beats the naive swap was seen in two of three seeds, by half a
 # decibel; in the third it is .05 dB below. There it was above after ten
-# steps, and was not stopped before 67: one residual for crops of which
-# some are hard, text above all, is met late, when the noise of the others
-# is fitted. Not stopped it is lower still, in all seeds. Reuse and
-# regularise, which trains nothing, beats both in all seeds, .9 dB above
-# the naive swap.
+# steps, and was not stopped before 67: the residual is one number for
+# crops that differ, and the likely reason is that the noise of some is
+# fitted while it waits for the others. Not stopped it is lower still, in
+# all seeds. Reuse and regularise, which trains nothing, beats both in all
+# seeds, .9 dB above the naive swap.
 #
 # **The unrolled model** is told the operator, and loses .2 dB. Its
 # residual is that of the noise from the start, so that the adaptation
@@ -308,8 +307,8 @@ seen("network, adapted", "network, not stopped")
 #
 # **With the wrong width** the network gains more, and in all seeds, if the
 # width is adapted with it; it comes from 1.3 to between .8 and 1. The
-# unrolled model has the better of the wrong width: told a blur that is
-# somewhat too wide, it sharpens more. Its residual is above the noise
+# unrolled model is .2 dB better with the wrong width than with the true
+# one: it was trained for a wider blur still. Its residual is above the noise
 # then, and the weights that bring it down cost PSNR, less so where the
 # width can move too, towards the true one, to 1.15.
 
