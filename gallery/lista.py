@@ -60,12 +60,7 @@ parser = argparse.ArgumentParser(
     formatter_class=argparse.ArgumentDefaultsHelpFormatter,
 )
 add = parser.add_argument
-add(
-    "--steps",
-    type=int,
-    default=400,
-    help="optimiser steps with matrices",
-)
+add("--steps", type=int, default=400, help="optimiser steps with matrices")
 add("--photo-steps", type=int, default=120, help="and with filters")
 add("--layers", type=int, nargs="+", default=[2, 4, 8, 16], help="K")
 add("--photo-layers", type=int, nargs="+", default=[2, 5], help="K")
@@ -93,8 +88,7 @@ M, N, DENSITY = 50, 100, 0.1
 matrix = torch.randn(M, N, device=device)
 matrix /= matrix.norm(dim=0)
 projections = dinv.physics.LinearPhysics(
-    A=lambda z, **_: z @ matrix.mT,
-    A_adjoint=lambda y, **_: y @ matrix,
+    A=lambda z, **_: z @ matrix.mT, A_adjoint=lambda y, **_: y @ matrix
 )
 
 
@@ -286,12 +280,10 @@ if kept.exists():
 
 def seen(better: str, worse: str, measure: str) -> None:
     """Print in how many seeds one is above the other."""
-    pairs = zip(
-        *(record["results"][name][measure] for name in (better, worse)),
-        strict=True,
-    )
+    kept_results = record["results"]
+    first, second = (kept_results[name][measure] for name in (better, worse))
     sign = -1 if measure == "NMSE" else 1  # an error is better when lower
-    count = sum(sign * a > sign * b for a, b in pairs)
+    count = sum(sign * a > sign * b for a, b in zip(first, second, strict=True))
     print(f"{better} better than {worse}: {count} of {len(record['seeds'])}")
 
 
@@ -330,12 +322,8 @@ for kind in ("ISTA({})", "LISTA({}), tied", "LISTA({}), untied"):
     values = [results[kind.format(k)]["NMSE"] for k in args.layers]
     label = kind.replace("({})", "")
     axis.plot(args.layers, values, "o-", label=label)
-axis.axhline(
-    results["ISTA(100)"]["NMSE"],
-    color="gray",
-    ls="--",
-    label="ISTA(100)",
-)
+best = results["ISTA(100)"]["NMSE"]
+axis.axhline(best, color="gray", ls="--", label="ISTA(100)")
 axis.set_xscale("log", base=2)
 axis.set_xlabel("layers K")
 axis.set_ylabel("NMSE in dB")
