@@ -91,12 +91,13 @@ class BoundedConvolution(nn.Module):
         bound = convolution_norm(weight, grid=max(GRID, weight.shape[-1]))
         return (bound * (1 + 2 * rounding)).clamp_min(limits.tiny).to(weight.dtype)
 
-    @torch.enable_grad()
     def _bound_and_gradient(self) -> tuple[Tensor, Tensor]:
-        weight = self.weight.detach().requires_grad_()
-        bound = self._bound(weight)
-        (gradient,) = torch.autograd.grad(bound, weight)
-        return bound.detach(), gradient
+        # They outlive the modes in which the layer is first applied.
+        with torch.inference_mode(False), torch.enable_grad():
+            weight = self.weight.detach().requires_grad_()
+            bound = self._bound(weight)
+            (gradient,) = torch.autograd.grad(bound, weight)
+            return bound.detach(), gradient
 
     def forward(self, x: Tensor) -> Tensor:
         r"""

@@ -98,7 +98,9 @@ class ConvexPotentialLayer(nn.Module):
         ):
             return self._normalised_filters()
         if self._kept is None or not self._kept[0].is_that_of(weight):
-            self._kept = WeightVersion(weight), self._normalised_filters()
+            # They outlive the mode in which the layer is first applied.
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = WeightVersion(weight), self._normalised_filters()
         return self._kept[1]
 
     def _normalised_filters(self) -> Tensor:

@@ -201,6 +201,17 @@ def test_forward_mode_and_functional_calls_agree_with_backward():
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_what_inference_mode_keeps_serves_a_gradient():
+    layer, twin = make_layer(14), make_layer(14)
+    x = torch.rand(1, 2, 4, 4, **DOUBLE)
+    with torch.inference_mode():
+        assert torch.equal(layer(x), twin(x))
+    fresh = make_layer(14)
+    for each in (layer, fresh):
+        each(x).square().sum().backward()
+    assert torch.equal(layer.weight.grad, fresh.weight.grad)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_computes_in_the_dtype_of_the_image(dtype: torch.dtype):
     layer = make_layer(10)

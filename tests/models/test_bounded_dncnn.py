@@ -30,7 +30,7 @@ def make_denoiser(seed: int = 0, in_channels: int = 1, **arguments) -> BoundedDn
     return denoiser.double()
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     in_channels=st.integers(1, 3),

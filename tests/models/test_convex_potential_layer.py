@@ -254,6 +254,17 @@ def test_kept_filters_follow_the_weights(change):
     assert torch.equal(after, layer.filters())  # with a gradient: computed anew
 
 
+def test_filters_that_inference_mode_keeps_serve_a_gradient():
+    layer = make_layer(5).requires_grad_(False)
+    x = torch.rand(1, 1, 4, 4, **DOUBLE)
+    with torch.inference_mode():
+        expected = layer(x, level(0.3)).clone()
+    out = layer(x.requires_grad_(), level(0.3))
+    assert torch.equal(out.detach(), expected)
+    out.sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
 def test_copies_keep_no_filters():
     layer = make_layer(6)
     with torch.no_grad():
