@@ -29,7 +29,7 @@ class WaveletTransform:
     :math:`D^\top D = I` for images of any size.
 
     An axis of length :math:`n` is filtered circularly and every second sample kept, as
-    in :func:`pywt.wavedec2` with ``mode="periodization"``, whose coefficients these are
+    in ``pywt.wavedec2`` with ``mode="periodization"``, whose coefficients these are
     where the length of every level is even. Where it is odd, the last sample goes to
     the approximation as it is, and the others are filtered: PyWavelets repeats the last
     sample, and is no longer orthonormal. (A ``"periodic"`` boundary is redundant for
