@@ -58,6 +58,7 @@ def test_no_pair_of_states_contracts_less(
             assert norm(moved) <= rate.value * norm(v) * (1 + 1e-9)
 
 
+@torch.no_grad()
 def test_the_rate_is_attained() -> None:
     """On coefficients that no threshold reaches, along the largest weight."""
     model = make_model(3, deq.Equilibrium(), 1.0).double()
@@ -77,6 +78,7 @@ def test_the_rate_is_attained() -> None:
     assert ratio == pytest.approx(rate, rel=1e-3)
 
 
+@torch.no_grad()
 def test_the_step_of_the_papers_paragraph_on_validity_diverges() -> None:
     """1.95 min(Lambda) is no 1.95 min(theta)^2 where lambda is not 1."""
     prior = WeightedWaveletPrior(levels=2, initial_weight=0.1).double()
