@@ -120,16 +120,10 @@ def test_an_installed_component_is_the_object_that_its_entry_point_names() -> No
 
 @pytest.mark.usefixtures("installed")
 def test_a_collision_names_both_distributions_and_the_way_out() -> None:
-    assert plugins.names("priors") == [
+    names = plugins.names("priors")
+    assert [name for name in names if name.endswith("ridge")] == [
         "deq-plugin-colliding:ridge",
         "deq-plugin-example:ridge",
-        "nonnegative-tikhonov",
-        "nonnegativity",
-        "red",
-        "ridge-regulariser",
-        "smoothed-tv",
-        "weighted-tv",
-        "weighted-wavelet",
     ]
     with pytest.raises(ValueError, match="Say which") as caught:
         plugins.load("priors", "ridge")
