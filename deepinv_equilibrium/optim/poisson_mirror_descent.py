@@ -51,7 +51,7 @@ class PoissonMirrorDescent(BacktrackedDescent):
     What this gives is a descent: the energy decreases, and so
     :math:`\min_k D_h(x_{k+1}, x_k) \le \tau_0 (F(x_0) - \inf F) / (\kappa m)` after
     :math:`m` steps. It is checked at every step, in the precision of the model, and
-    reported in :attr:`solution`. It is neither a contraction nor a rate, and critical
+    reported in :attr:`~.BacktrackedDescent.solution`. It is neither a contraction nor a rate, and critical
     points need not be unique.
 
     Gradients reach the prior, the measurement and the physics at the solution, a fixed
