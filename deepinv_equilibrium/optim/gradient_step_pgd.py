@@ -42,8 +42,8 @@ class GradientStepPGD(BacktrackedDescent):
     What this gives is a descent: the energy decreases, and so
     :math:`\min_k \|x_{k+1} - x_k\|^2 \le \tau_0 (F(x_0) - \inf F) / (\gamma m)` after
     :math:`m` steps. It is checked at every step, in the precision of the model, and
-    reported in :attr:`~.BacktrackedDescent.solution`. It is neither a contraction nor a rate, and
-    critical points need not be unique.
+    reported in :attr:`~.BacktrackedDescent.solution`. It is neither a contraction nor a
+    rate, and critical points need not be unique.
 
     Gradients reach the network, the measurement and the physics at the solution, a
     fixed point of :math:`T_\tau`, by an adjoint; they cost one evaluation more. The

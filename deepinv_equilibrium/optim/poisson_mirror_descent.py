@@ -32,9 +32,9 @@ class PoissonMirrorDescent(BacktrackedDescent):
         F(x) - F(T_\tau(x)) \ge \frac{\kappa}{\tau} D_h(T_\tau(x), x),
 
     with :math:`\tau \leftarrow \eta \tau` until the second holds: DEQ-MD, the deep
-    equilibrium model of :footcite:t:`daniele2025deep`. The clipped quotient is the exact
-    minimiser of the linearised energy plus :math:`D_h(\cdot, x) / \tau` over the box
-    (:math:`u` where its denominator is not positive), and therefore
+    equilibrium model of :footcite:t:`daniele2025deep`. The clipped quotient is the
+    exact minimiser of the linearised energy plus :math:`D_h(\cdot, x) / \tau` over the
+    box (:math:`u` where its denominator is not positive), and therefore
 
     .. math::
 
@@ -51,8 +51,8 @@ class PoissonMirrorDescent(BacktrackedDescent):
     What this gives is a descent: the energy decreases, and so
     :math:`\min_k D_h(x_{k+1}, x_k) \le \tau_0 (F(x_0) - \inf F) / (\kappa m)` after
     :math:`m` steps. It is checked at every step, in the precision of the model, and
-    reported in :attr:`~.BacktrackedDescent.solution`. It is neither a contraction nor a rate, and critical
-    points need not be unique.
+    reported in :attr:`~.BacktrackedDescent.solution`. It is neither a contraction nor a
+    rate, and critical points need not be unique.
 
     Gradients reach the prior, the measurement and the physics at the solution, a fixed
     point of :math:`T_\tau` for every :math:`\tau`, by an adjoint: Jacobian-free as in
