@@ -291,6 +291,22 @@ if kept.exists():
             print(f"    {measure:22s} in {count}, by {mean(gains):.2f} dB")
 
 # %%
+# On crops of the photos that were trained on, what is expected is seen
+# in every seed: a learned network is above learned total variation by
+# 1 dB, a layer's own parameters are above shared ones, by .1 dB, and
+# shared ones above the ones that were chosen, by .1 dB. All are above
+# bicubic interpolation.
+#
+# On photos unlike these the learned networks keep their places in every
+# seed, and a network a layer is above a shared one. The learned total
+# variations do not: the chosen one is above the shared one in two of
+# three seeds. There is little to gain, as :math:`\tau = 1 / \|A\|^2`
+# is near the best shared one, so that only the weight matters, and that
+# which suits the training photos, textures among them, is smaller than
+# what suits the smoother photos of the test. With its own numbers a layer is above the
+# shared ones in two of three seeds, by .1 dB.
+
+# %%
 # What it looks like
 # ------------------
 
