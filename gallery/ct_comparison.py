@@ -208,8 +208,8 @@ models |= networks
 # Held-out images
 # ---------------
 # Eight images of ellipses that nothing was trained or chosen on, and
-# Shepp-Logan twice, with different noise. After a hundred steps no network
-# is above TV yet; the end of the page has six hundred.
+# Shepp-Logan twice, with different noise. After 100 steps no network is
+# above TV in PSNR yet; the end of the page has 600.
 
 with torch.no_grad():
     images = {name: model(measured, physics) for name, model in models.items()}
