@@ -146,9 +146,9 @@ def train(
     begin = time.process_time()
     weights = model.parameters()
     optimizer = torch.optim.Adam(weights, lr, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=steps + 1, pct_start=0.1
-    )
+    # A tenth exactly makes it divide by zero if there are nine steps.
+    warm_up = {"total_steps": steps + 1, "pct_start": 0.10001}
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, **warm_up)
     optimizer.register_step_post_hook(lambda *_: schedule.step())
     dinv.Trainer(
         model,
