@@ -16,7 +16,7 @@ from .convolution_norm import convolution_norm as convolution_norm
 from .estimate_rate import estimate_rate as estimate_rate
 from .gradient_error import GradientError as GradientError
 from .gradient_error import gradient_error as gradient_error
-from .iterates import iterates as iterates
+from .iterates import Iterates as Iterates
 from .iteration_curve import IterationCurve as IterationCurve
 from .iteration_curve import plot_iterations as plot_iterations
 from .lanczos import largest_eigenvalue as largest_eigenvalue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from enum import Enum
 
 
@@ -101,7 +102,20 @@ class Bound:
             note += f" at {self.point}"
         if self.source:
             note += f": {self.source}"
-        return f"{relation} {self.value:.6g} ({note})"
+        return f"{relation} {_shown(self.value, self.is_lower)} ({note})"
+
+
+def _shown(value: float, is_lower: bool) -> str:
+    """Six digits, and not on the wrong side: rounded outward, but for what is within
+    1e-9 of a shorter number, as bounds that were moved past their own rounding are."""
+    text = f"{value:.6g}"
+    nearest = float(text)
+    right = nearest <= value if is_lower else nearest >= value
+    if right or abs(nearest - value) <= 1e-9 * abs(value):
+        return text
+    rounding = ROUND_FLOOR if is_lower else ROUND_CEILING
+    context = Context(prec=6, rounding=rounding)
+    return f"{float(context.create_decimal_from_float(value)):.6g}"
 
 
 @dataclass(frozen=True)

@@ -35,16 +35,21 @@ class IterationCurve:
     residual: Tensor
 
     @staticmethod
-    def of(images: Iterable[Tensor], x: Tensor, every: int = 1) -> IterationCurve:
+    def of(
+        images: Iterable[Tensor], x: Tensor, every: int | None = None
+    ) -> IterationCurve:
         r"""
         :param Iterable images: the images after each step, such as those of
-            :func:`~deepinv_equilibrium.certificates.iterates`.
+            :class:`~deepinv_equilibrium.certificates.Iterates`.
         :param torch.Tensor x: the true images.
-        :param int every: iterations that a step makes: the layers of its block.
+        :param int every: iterations between two images. Default: ``None``, the layers
+            that :class:`~deepinv_equilibrium.certificates.Iterates` knows, else 1.
         :return: (IterationCurve) the curve.
         :raises ValueError: if there is no image, or they are of another shape than the
             true ones.
         """
+        if every is None:
+            every = getattr(images, "layers", 1)
         require_count("every", every, 1)
         metric, before = PSNR(), None
         values, residuals = [], []
@@ -82,6 +87,7 @@ def plot_iterations(
         which are marked.
     :return: (matplotlib.figure.Figure) two panels.
     :raises ImportError: if matplotlib is not installed.
+    :raises TypeError: if ``curves`` is no dictionary.
     :raises ValueError: if there is no curve, or a name in ``trained`` has none.
     """
     try:
@@ -90,12 +96,17 @@ def plot_iterations(
         raise ImportError(
             "plotting needs matplotlib: pip install 'deepinv_equilibrium[gallery]'."
         ) from error
+    if not isinstance(curves, Mapping):
+        raise TypeError(
+            "curves must be a dictionary, as in {'name': curve}, got "
+            f"{type(curves).__name__}."
+        )
     trained = {} if trained is None else trained
     unknown = sorted(set(trained) - set(curves))
     if not curves or unknown:
         raise ValueError(
-            f"curves must have at least one curve, and those of trained; {unknown} are "
-            f"not among {sorted(curves)}."
+            "curves must have at least one curve, and trained only names of curves: "
+            f"{unknown} are not among {sorted(curves)}."
         )
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
     for index, (name, curve) in enumerate(curves.items()):

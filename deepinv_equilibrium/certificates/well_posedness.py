@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, fields
 
 import torch
+from deepinv.models import Reconstructor
 from torch import Tensor
 
 from ..fixed_points import (
     FixedPointSolver,
     Picard,
     Report,
+    Solution,
     State,
     StateLayout,
     Status,
@@ -38,8 +40,9 @@ class WellPosedness:
     :param torch.Tensor residual: :math:`\|f(x) - x\| / s` where the iterates ended,
         starts :math:`\times` samples, with the scale :math:`s` of the sample: the
         largest norm of its ends and of :math:`f(x_0) - x_0`.
-    :param torch.Tensor distance: largest distance of two ends over :math:`s`, of shape
-        :math:`(B,)`.
+    :param torch.Tensor distance: largest distance of the images of two ends over
+        :math:`s`, of shape :math:`(B,)`. The image is the output of the step, or the
+        first component of the state: a dual that is not unique does not count.
     :param torch.Tensor resolution: distances below which two ends cannot be told apart:
         what the tail of the residuals says is left to go, of shape :math:`(B,)`.
     :param float tol: distance from which two ends are different points.
@@ -158,6 +161,12 @@ def check_well_posed(
     :raises ValueError: if an argument is out of its range, or no start was found in the
         domain of the step.
     """
+    if isinstance(step, Reconstructor):
+        raise TypeError(
+            "step must be the step of the model: give check_well_posed("
+            "*model.fixed_point_problem(y, physics)), got the "
+            f"{type(step).__name__} itself."
+        )
     require_count("starts", starts, 2)
     for name, value in (("spread", spread), ("tol", tol)):
         require_number(name, value)
@@ -171,22 +180,23 @@ def check_well_posed(
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     others = [_start(packed, first, spread, generator) for _ in range(starts - 1)]
-    reports, ends, residuals, left = [], [], [], []
+    reports, images, sizes, residuals, left = [], [], [], [], []
     for start in (first, *others):
         solution = fixed_point(step, layout.unpack(start), solver, on_failure="ignore")
         end = layout.pack(solution.x)
         residuals.append(_norms(packed(end)[0] - end))
+        sizes.append(_norms(end))
         left.append(2 * _left_to_go(solution))
         reports.append(
             Report(**{f.name: getattr(solution, f.name) for f in fields(Report)})
         )
-        ends.append(end)
+        images.append(_image(solution).flatten(1))
     distances = [
-        _norms(end - other) for i, end in enumerate(ends) for other in ends[:i]
+        _norms(image - other) for i, image in enumerate(images) for other in images[:i]
     ]
     # Ends may be 0: what x0 has moved at first is a scale too.
     moved = reports[0].absolute_history[0].double().cpu()
-    scale = torch.stack([moved, *map(_norms, ends)]).amax(dim=0)
+    scale = torch.stack([moved, *sizes]).amax(dim=0)
     scale = scale.clamp(min=torch.finfo(torch.float64).tiny)
     return WellPosedness(
         tuple(reports),
@@ -216,6 +226,12 @@ def _start(
         "no start was found in the domain of the step: x0 must be within it, and not "
         "at its border."
     )
+
+
+def _image(solution: Solution) -> Tensor:
+    if solution.output is not None:
+        return solution.output
+    return solution.x if isinstance(solution.x, Tensor) else solution.x[0]
 
 
 def _left_to_go(report: Report) -> Tensor:

@@ -14,7 +14,7 @@ from ..fixed_points.solvers.base import require_count, require_number
 from .bound import Bound, Kind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WorstCase:
     r"""
     A perturbation of each sample, the worst that was found.
@@ -44,12 +44,23 @@ class WorstCase:
             is_lower=True,
         )
 
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        lines = ["sample  change    gain"]
+        for i, (change, gain) in enumerate(
+            zip(self.change.tolist(), self.gain.tolist(), strict=True)
+        ):
+            lines.append(f"{i:<6d}  {change:.2e}  {gain:.3g}")
+        return "\n".join([*lines, f"stability {self.stability}"])
+
 
 def worst_case(
     model: Callable[[Tensor, Physics], Tensor],
     y: Tensor,
     physics: Physics,
-    noise_level: float,
+    norm: float,
     steps: int = 30,
     generator: torch.Generator | None = None,
 ) -> WorstCase:
@@ -74,26 +85,28 @@ def worst_case(
         samples apart.
     :param torch.Tensor y: the measurement, real or complex.
     :param deepinv.physics.Physics physics: its physics.
-    :param float noise_level: :math:`\delta > 0`, of the whole measurement of a sample.
+    :param float norm: :math:`\delta > 0`, of the whole measurement of a sample; for
+        noise of standard deviation :math:`\sigma` on :math:`m` numbers it is about
+        :math:`\sigma \sqrt m`.
     :param int steps: evaluations of the model and its gradient.
     :param torch.Generator generator: draws the first :math:`e`. Default: one with the
         seed 0.
     :return: (WorstCase) what was found; the maximum may be larger.
-    :raises TypeError: if ``noise_level`` is no number.
+    :raises TypeError: if ``norm`` is no number.
     :raises ValueError: if an argument is out of its range, or the image does not depend
         on the measurement through differentiable operations.
     """
     require_count("steps", steps, 1)
-    require_number("noise_level", noise_level)
-    if not 0 < noise_level < math.inf:
-        raise ValueError(f"noise_level must be in (0, inf), got {noise_level!r}.")
+    require_number("norm", norm)
+    if not 0 < norm < math.inf:
+        raise ValueError(f"norm must be in (0, inf), got {norm!r}.")
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     y = y.detach()
     with torch.no_grad():
         image = model(y, physics)
     e = torch.randn(y.shape, generator=generator, device=generator.device).to(y)
-    e = _scaled(e, noise_level)
+    e = _scaled(e, norm)
     best, worst, change = e, image, torch.full_like(_norms(image), -math.inf)
     for _ in range(steps):
         with torch.enable_grad():
@@ -112,9 +125,9 @@ def worst_case(
         worst = torch.where(_column(better, found), found.detach(), worst)
         size = _norms(g)
         usable = torch.isfinite(size) & (size > 0)
-        e = torch.where(_column(usable, y), _scaled(g, noise_level), e)
+        e = torch.where(_column(usable, y), _scaled(g, norm), e)
     change = change.clamp(min=0)
-    return WorstCase(best, worst, change, change / noise_level)
+    return WorstCase(best, worst, change, change / norm)
 
 
 def _norms(x: Tensor) -> Tensor:

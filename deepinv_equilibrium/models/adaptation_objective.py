@@ -153,6 +153,12 @@ def _leaves(physics: Physics, names: Sequence[str]) -> dict[str, Tensor]:
             f"{names!r}; put it in a list."
         )
     own = {**dict(physics.named_buffers()), **dict(physics.named_parameters())}
+    # Those of its modules, such as the noise model, are no part of the operator.
+    own = {
+        name: value
+        for name, value in own.items()
+        if "." not in name and not name.startswith("_") and value.is_floating_point()
+    }
     leaves: dict[str, Tensor] = {}
     for name in names:
         value = getattr(physics, name, None)

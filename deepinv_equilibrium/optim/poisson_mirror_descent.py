@@ -11,6 +11,7 @@ from ..fixed_points import Adjoint, JacobianFree, OnFailure
 from .backtracked_descent import BacktrackedDescent, require_in_range
 from .kullback_leibler import KullbackLeibler
 from .mirror_descent_energy import MirrorDescentEnergy
+from .network_prior import NetworkResidualPrior
 
 
 class PoissonMirrorDescent(BacktrackedDescent):
@@ -137,6 +138,11 @@ class PoissonMirrorDescent(BacktrackedDescent):
         require_in_range("lambda_reg", lambda_reg)
         if g_param is not None:
             require_in_range("g_param", g_param, zero=True)
+        elif isinstance(prior, NetworkResidualPrior):
+            raise ValueError(
+                "g_param must be given with NetworkResidualPrior, whose denoiser takes "
+                "a noise level: e.g. g_param=0.05."
+            )
         lower, upper = bounds
         if not 0 < lower < upper:
             raise ValueError(f"bounds must be (l, u) with 0 < l < u, got {bounds!r}.")

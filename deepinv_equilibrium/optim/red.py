@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..certificates import Kind
 from ..certificates.state_jacobian import StateJacobian
+from .plug_and_play import as_denoiser
 
 PROBES = 4
 
@@ -71,7 +72,9 @@ class RED(deepinv.optim.RED):
     \operatorname{D}_\sigma(x)` needs no energy; whoever takes :meth:`fn` for one asks
     :meth:`check_gradient` first.
 
-    :param deepinv.models.Denoiser denoiser: :math:`\operatorname{D}`.
+    :param deepinv.models.Denoiser, str denoiser: :math:`\operatorname{D}`, or its name
+        in :mod:`deepinv_equilibrium.plugins`.
+    :raises TypeError: if it is neither a denoiser nor a name.
 
     |sep|
 
@@ -84,8 +87,8 @@ class RED(deepinv.optim.RED):
     (True, True)
     """
 
-    def __init__(self, denoiser: deepinv.models.Denoiser) -> None:
-        super().__init__(denoiser)
+    def __init__(self, denoiser: deepinv.models.Denoiser | str) -> None:
+        super().__init__(as_denoiser(denoiser))
 
     def fn(self, x: Tensor, sigma_denoiser: Tensor | float) -> Tensor:
         r"""

@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deepinv_equilibrium.certificates import Bound, Interval, Kind
 from deepinv_equilibrium.certificates.bound import derived, outward
@@ -67,3 +69,19 @@ def test_outward_goes_to_the_safe_side() -> None:
 
 def test_what_proves_nothing_does_not_say_certified() -> None:
     assert str(Bound(math.inf, source="a DRUNet")) == "no bound (a DRUNet)"
+
+
+@given(st.floats(1e-12, 1e12), st.booleans())
+def test_what_is_printed_is_a_bound_too(value: float, is_lower: bool) -> None:
+    shown = float(str(Bound(value, is_lower=is_lower)).split()[1])
+    assert shown == pytest.approx(value, rel=1.1e-5)
+    if is_lower:
+        assert shown <= value * (1 + 1e-9)
+    else:
+        assert shown >= value * (1 - 1e-9)
+
+
+def test_prints_what_was_moved_past_its_rounding_as_it_was() -> None:
+    assert str(Bound(0.99 * (1 + 1e-12))).startswith("<= 0.99 ")
+    assert str(Bound(0.9498033697)).startswith("<= 0.949804 ")
+    assert str(Bound(0.9498036, is_lower=True)).startswith(">= 0.949803 ")

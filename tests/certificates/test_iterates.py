@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import iterates
+from deepinv_equilibrium.certificates import Iterates
 
 PHYSICS = dinv.physics.Denoising()
 Y = torch.rand(2, 3, 5, 4, dtype=torch.float64)
@@ -26,7 +26,7 @@ def parts(**options: Any) -> dict[str, Any]:
 
 def test_of_an_equilibrium_model() -> None:
     model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium())
-    images = list(iterates(model, Y, PHYSICS, 4))
+    images = list(Iterates(model, Y, PHYSICS, 4))
     x = Y
     for image in images:
         x = (x - 0.5 * (x - Y)) / 1.5
@@ -37,7 +37,7 @@ def test_of_an_equilibrium_model() -> None:
 
 def test_of_a_model_whose_image_is_no_part_of_its_state() -> None:
     model = deq.optim.DRS(**parts(), DEQ=deq.Equilibrium(deq.Picard(max_iter=100)))
-    last = list(iterates(model, Y, PHYSICS, 60))[-1]
+    last = list(Iterates(model, Y, PHYSICS, 60))[-1]
     with torch.no_grad():
         torch.testing.assert_close(last, model(Y, PHYSICS), rtol=0, atol=1e-4)
 
@@ -47,7 +47,7 @@ def test_of_an_unfolded_optimiser_beyond_its_layers(package: Any) -> None:
     steps = [0.2, 0.4, 0.8]
     arguments = parts(stepsize=steps, lambda_reg=[1.0, 2.0, 3.0])
     model = package.PGD(**arguments, unfold=True, max_iter=3)
-    images = list(iterates(model, Y, PHYSICS, 5))
+    images = list(Iterates(model, Y, PHYSICS, 5))
     with torch.no_grad():
         torch.testing.assert_close(images[2], model(Y, PHYSICS))
     x = images[2]
@@ -58,13 +58,22 @@ def test_of_an_unfolded_optimiser_beyond_its_layers(package: Any) -> None:
 
 def test_images_come_as_they_are_asked_for() -> None:
     model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium())
-    endless = iterates(model, Y, PHYSICS, 10**9)
+    endless = Iterates(model, Y, PHYSICS, 10**9)
     assert len(list(islice(endless, 2))) == 2
+
+
+def test_knows_how_many_iterations_lie_between_two_images() -> None:
+    model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium(layers=3))
+    assert Iterates(model, Y, PHYSICS, 2).layers == 3
+    plain = deq.optim.PGD(**parts(), max_iter=7)
+    assert Iterates(plain, Y, PHYSICS, 2).layers == 1
+    tv = deq.plugins.create("reconstructors", "tv-map", in_channels=3, constant=True)
+    assert Iterates(tv, Y, PHYSICS, 2).layers == 8
 
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(TypeError, match="IterationCurve"):
-        iterates(torch.nn.Identity(), Y, PHYSICS, 3)
+        Iterates(torch.nn.Identity(), Y, PHYSICS, 3)
     model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium())
     with pytest.raises(ValueError, match="count"):
-        iterates(model, Y, PHYSICS, 0)
+        Iterates(model, Y, PHYSICS, 0)

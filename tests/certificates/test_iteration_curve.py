@@ -22,6 +22,14 @@ def test_psnr_and_residual_of_each_sample() -> None:
     assert (curve.residual[2] == 0).all()
 
 
+def test_counts_the_layers_of_a_block() -> None:
+    class Blocks(list):
+        layers = 4
+
+    assert IterationCurve.of(Blocks([X, X]), X).iterations.tolist() == [4, 8]
+    assert IterationCurve.of(Blocks([X]), X, every=3).iterations.tolist() == [3]
+
+
 def test_images_are_taken_from_a_generator() -> None:
     curve = IterationCurve.of((X + 1 / k for k in range(1, 4)), X)
     assert curve.iterations.tolist() == [1, 2, 3]
@@ -50,5 +58,7 @@ def test_bad_input_is_named() -> None:
         IterationCurve.of([X], X, every=0)
     with pytest.raises(ValueError, match="at least one curve"):
         plot_iterations({})
+    with pytest.raises(TypeError, match="must be a dictionary"):
+        plot_iterations(IterationCurve.of([X], X))
     with pytest.raises(ValueError, match="'other'"):
         plot_iterations({"one": IterationCurve.of([X], X)}, {"other": 3})

@@ -125,6 +125,21 @@ def test_of_a_model_with_a_state_of_several_tensors() -> None:
     assert not report.reports[0].residual.requires_grad
 
 
+def test_a_dual_that_is_not_unique_does_not_count() -> None:
+    def step(state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x, dual = state
+        return 0.5 * x + 1, dual
+
+    report = deq.check_well_posed(step, (ONE, ONE))
+    assert report.verdict == (WellPosed.UNIQUE,)
+
+
+def test_a_model_is_no_step() -> None:
+    model = deq.plugins.create("reconstructors", "tikhonov-inverse")
+    with pytest.raises(TypeError, match="fixed_point_problem"):
+        deq.check_well_posed(model, ONE)
+
+
 def test_float32_and_the_same_starts_again() -> None:
     x0 = torch.rand(2, 5)
     first, second = (check(torch.cos, x0) for _ in range(2))

@@ -43,6 +43,8 @@ def test_each_sample_has_its_own() -> None:
     assert stability.kind is Kind.OBSERVED
     assert stability.is_lower
     assert stability.value == pytest.approx(3)
+    assert str(found).splitlines()[2].split() == ["1", "6.00e-01", "3"]
+    assert "stability >~ 3 (observed" in str(found)
 
 
 def test_keeps_the_best_and_survives_what_is_not_finite() -> None:
@@ -80,7 +82,7 @@ def test_never_above_a_certified_stability() -> None:
 def test_bad_input_is_named() -> None:
     y = torch.rand(1, 4)
     for noise_level in (0.0, -1.0, math.inf):
-        with pytest.raises(ValueError, match="noise_level"):
+        with pytest.raises(ValueError, match="norm must be"):
             worst_case(linear(torch.eye(4)), y, PHYSICS, noise_level)
     with pytest.raises(ValueError, match="steps"):
         worst_case(linear(torch.eye(4)), y, PHYSICS, 0.1, steps=0)
