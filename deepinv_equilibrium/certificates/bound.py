@@ -91,7 +91,7 @@ class Bound:
         return self.value
 
     def __str__(self) -> str:
-        if self.value == math.inf:
+        if self.value == math.inf and not self.is_lower:
             return f"no bound ({self.source or 'none is known'})"
         relation = ">" if self.is_lower else "<"
         relation += "=" if self.is_certified else "~"

@@ -23,7 +23,8 @@ class WorstCase:
     :param torch.Tensor image: :math:`f(y + e)`.
     :param torch.Tensor change: :math:`\|f(y + e) - f(y)\|`, of shape :math:`(B,)`.
     :param torch.Tensor gain: :math:`\|f(y + e) - f(y)\| / \|e\|`, of shape
-        :math:`(B,)`.
+        :math:`(B,)`; infinite where a perturbation made the image NaN or infinite, as
+        the image then has no bound, and NaN where :math:`f(y)` was no image before.
     """
 
     perturbation: Tensor
@@ -36,13 +37,11 @@ class WorstCase:
         """The Lipschitz constant of the model in the measurement, bounded from below by
         the largest gain: observed, in the precision of the model. A certified stability
         is never below it."""
-        value = float(self.gain.max())
-        return Bound(
-            value if math.isfinite(value) else 0.0,
-            Kind.OBSERVED,
-            "the worst perturbation that was found",
-            is_lower=True,
-        )
+        value = float(self.gain.nan_to_num(nan=math.inf, posinf=math.inf).max())
+        source = "the worst perturbation that was found"
+        if value == math.inf:
+            source += ", for which the model returns NaN or infinite values"
+        return Bound(value, Kind.OBSERVED, source, is_lower=True)
 
     def __repr__(self) -> str:
         return str(self)
@@ -119,14 +118,17 @@ def worst_case(
                 )
             values = _norms(found - image)
             (g,) = torch.autograd.grad(values.square().sum() / 2, moved)
-        better = values.detach() > change
-        change = torch.where(better, values.detach(), change)
+        size = values.detach()
+        size = torch.where(torch.isfinite(size), size, math.inf)
+        better = size > change
+        change = torch.where(better, size, change)
         best = torch.where(_column(better, y), e, best)
         worst = torch.where(_column(better, found), found.detach(), worst)
-        size = _norms(g)
-        usable = torch.isfinite(size) & (size > 0)
+        slope = _norms(g)
+        usable = torch.isfinite(slope) & (slope > 0)
         e = torch.where(_column(usable, y), _scaled(g, norm), e)
-    change = change.clamp(min=0)
+    broken = ~torch.isfinite(image).flatten(1).all(dim=1)
+    change = torch.where(broken, torch.nan, change)
     return WorstCase(best, worst, change, change / norm)
 
 

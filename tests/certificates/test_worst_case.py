@@ -47,13 +47,20 @@ def test_each_sample_has_its_own() -> None:
     assert "stability >~ 3 (observed" in str(found)
 
 
-def test_keeps_the_best_and_survives_what_is_not_finite() -> None:
-    y = torch.full((2, 4), 2.0, dtype=torch.float64)
-    y[1] = 0.0  # whose logarithm is not finite
+def test_a_model_that_breaks_is_not_stable() -> None:
+    y = torch.full((3, 4), 2.0, dtype=torch.float64)
+    y[1] = 0.0  # where the logarithm of a perturbation is NaN
+    y[2] = torch.nan
 
-    found = worst_case(lambda y, physics: torch.log(y), y, PHYSICS, 0.01, steps=5)
-    assert found.gain[0] > 0.49
-    assert not found.gain[1].isnan()
+    def model(y: Tensor, physics: Any) -> Tensor:
+        return torch.where(y == 0, 0 * y, torch.log(y))
+
+    found = worst_case(model, y, PHYSICS, 0.01, steps=5)
+    assert found.gain[0] == pytest.approx(0.5, rel=1e-2)
+    assert found.gain[1] == math.inf
+    assert found.gain[2].isnan()
+    assert found.stability.value == math.inf
+    assert "returns NaN" in found.stability.source
 
 
 def test_never_above_a_certified_stability() -> None:
