@@ -305,8 +305,8 @@ def equilibrium(denoiser: BoundedDnCNN, tau: float) -> deq.optim.PGD:
 # rate that is proved for all weights and, with :math:`\tau = 1`, for
 # all :math:`\lambda \leq 1/2`. The paper has :math:`\lambda = 1`, which
 # trusts the network as much as the measurement; here it is learned. A
-# DnCNN that contracts (``residual=False``) fills in next to nothing: in
-# a trial of 80 steps on the validation images it stayed at zero-filled.
+# DnCNN that contracts (``residual=False``) filled in next to nothing:
+# trained for 80 steps, it stayed at zero-filled on validation images.
 # A :class:`ConvexPotentialDenoiser
 # <deepinv_equilibrium.models.ConvexPotentialDenoiser>`, whose layers
 # contract only where an image changes, fills in more.
