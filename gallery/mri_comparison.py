@@ -98,15 +98,11 @@ def scan(seed: int) -> dinv.physics.MRI:
     """Return the physics, with random numbers of its own."""
     rng = torch.Generator(device).manual_seed(seed)
     noise = dinv.physics.GaussianNoise(NOISE_LEVEL, rng=rng)
-    return dinv.physics.MRI(
-        mask=mask, noise_model=noise, device=device
-    )
+    return dinv.physics.MRI(mask=mask, noise_model=noise, device=device)
 
 
 physics = scan(args.seed)
-warnings.filterwarnings(
-    "ignore", message="torch.meshgrid"
-)  # of deepinv
+warnings.filterwarnings("ignore", message="torch.meshgrid")  # of deepinv
 print(f"{mask.mean():.0%} of the coefficients are measured")
 
 # %%
@@ -130,20 +126,14 @@ def with_phase(image: Tensor, rng: torch.Generator) -> Tensor:
     return torch.cat([image * phase.cos(), image * phase.sin()])
 
 
-def images(
-    split: str, count: int, seed: int
-) -> list[dict[str, Tensor]]:
+def images(split: str, count: int, seed: int) -> list[dict[str, Tensor]]:
     """Return photos and phantoms in turn."""
     rng = torch.Generator().manual_seed(seed)
     window = {"img_size": 2 * SIZE, "crops": (count + 1) // 2}
     photos = deq.datasets.Photos(split, grey=True, seed=seed, **window)
     quarter = (count + 3) // 4
-    cine = deq.datasets.CinePhantom(
-        quarter, (2, 1, SIZE, SIZE), seed=seed
-    )
-    ellipses = deq.datasets.RandomEllipses(
-        quarter, (SIZE, SIZE), seed=seed
-    )
+    cine = deq.datasets.CinePhantom(quarter, (2, 1, SIZE, SIZE), seed=seed)
+    ellipses = deq.datasets.RandomEllipses(quarter, (SIZE, SIZE), seed=seed)
     x = []
     for i, photo in enumerate(photos):
         x.append(with_phase(avg_pool2d(photo["x"], 2), rng))
@@ -157,28 +147,20 @@ def images(
 def head(rng: torch.Generator) -> Tensor:
     """Return the slice, in [0, 1], several pixels in one."""
     with get_sample_data("s1045.ima.gz") as file:
-        pixels = np.frombuffer(file.read(), np.uint16).reshape(
-            1, 256, 256
-        )
+        pixels = np.frombuffer(file.read(), np.uint16).reshape(1, 256, 256)
     image = torch.from_numpy(pixels.astype(np.float32)) / pixels.max()
     return with_phase(avg_pool2d(image, 256 // SIZE), rng)
 
 
 rng = torch.Generator().manual_seed(args.seed)
-shepp_logan = SheppLoganDataset(size=SIZE, use_dict_output=True)[0][
-    "x"
-]
+shepp_logan = SheppLoganDataset(size=SIZE, use_dict_output=True)[0]["x"]
 hearts = deq.datasets.CinePhantom(2, (2, 1, SIZE, SIZE), seed=2000)
 truth = [head(rng), with_phase(shepp_logan, rng)]
-truth = torch.stack(
-    [*truth, *(sample["x"][:, 0] for sample in hearts)]
-)
+truth = torch.stack([*truth, *(sample["x"][:, 0] for sample in hearts)])
 truth = truth.to(device)
 measured = physics(truth)
 validation = images("validation", 8, seed=1000)
-validation = torch.stack([sample["x"] for sample in validation]).to(
-    device
-)
+validation = torch.stack([sample["x"] for sample in validation]).to(device)
 to_validate = physics(validation)
 
 psnr, ssim = dinv.metric.PSNR(max_pixel=None), dinv.metric.SSIM()
@@ -214,9 +196,7 @@ def train(
 ) -> float:
     """Learn in place, with a batch of four; return the seconds."""
     begin = time.perf_counter()
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr, betas=(0.9, 0.99)
-    )
+    optimizer = torch.optim.Adam(model.parameters(), lr, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, lr, total_steps=steps + 1, pct_start=0.1
     )
@@ -239,19 +219,13 @@ def train(
     return time.perf_counter() - begin
 
 
-training = images(
-    "train", 4 * max(args.denoiser_steps, args.steps), args.seed
-)
+training = images("train", 4 * max(args.denoiser_steps, args.steps), args.seed)
 denoiser = BoundedDnCNN(2, epsilon=4.0, depth=4, filters=24).to(device)
 direct = dinv.models.ArtifactRemoval(denoiser, mode="direct")
 rng = torch.Generator(device).manual_seed(args.seed + 1)
-noise = dinv.physics.Denoising(
-    dinv.physics.GaussianNoise(0.05, rng=rng)
-)
+noise = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.05, rng=rng))
 seconds = train(direct, noise, args.denoiser_steps, lr=1e-2)
-print(
-    f"denoiser: {args.denoiser_steps} steps in {seconds:.0f} seconds"
-)
+print(f"denoiser: {args.denoiser_steps} steps in {seconds:.0f} seconds")
 
 # %%
 # The models
@@ -265,9 +239,7 @@ print(
 K = args.layers
 
 
-def unrolled(
-    denoiser: BoundedDnCNN, layers: int, tau: float
-) -> deq.optim.PGD:
+def unrolled(denoiser: BoundedDnCNN, layers: int, tau: float) -> deq.optim.PGD:
     """Return so many steps, recorded one by one."""
     solver = deq.Picard(max_iter=layers, rtol=0.0)
     return deq.optim.PGD(
@@ -276,17 +248,13 @@ def unrolled(
         stepsize=tau,
         sigma_denoiser=0.05,
         trainable_params=["stepsize"],
-        DEQ=deq.Equilibrium(
-            solver, deq.Unrolled(), on_failure="ignore"
-        ),
+        DEQ=deq.Equilibrium(solver, deq.Unrolled(), on_failure="ignore"),
     )
 
 
 solvers = {
     "solver": deq.Anderson(history_size=5, rtol=1e-4, max_iter=40),
-    "adjoint": deq.Implicit(
-        deq.Anderson(history_size=5, rtol=1e-2, max_iter=20)
-    ),
+    "adjoint": deq.Implicit(deq.Anderson(history_size=5, rtol=1e-2, max_iter=20)),
     "on_failure": "ignore",
 }
 
@@ -294,9 +262,7 @@ solvers = {
 def equilibrium(denoiser: BoundedDnCNN, tau: float) -> deq.optim.PGD:
     """Return their fixed point."""
     learned = ["stepsize"]
-    return de_prox(
-        denoiser, stepsize=tau, trainable_params=learned, **solvers
-    )
+    return de_prox(denoiser, stepsize=tau, trainable_params=learned, **solvers)
 
 
 # %%
@@ -340,9 +306,7 @@ def tv(weight: float) -> deq.models.TVMapReconstructor:
 tried = [tv(0.0005 * 2**i) for i in range(6)]
 plugs = [equilibrium(denoiser, tau) for tau in (0.25, 0.5, 1.0, 1.5)]
 models = {
-    "zero-filled": dinv.models.ArtifactRemoval(
-        lambda x, sigma: x, mode="adjoint"
-    ),
+    "zero-filled": dinv.models.ArtifactRemoval(lambda x, sigma: x, mode="adjoint"),
     "TV": max(tried, key=validate),
     "PnP": max(plugs, key=validate),
     "DU-PROX": unrolled(copy.deepcopy(denoiser), K, 1.0),
@@ -364,10 +328,7 @@ for name, model in models.items():
 # three phantoms.
 
 with torch.no_grad():
-    reconstructed = {
-        name: model(measured, physics)
-        for name, model in models.items()
-    }
+    reconstructed = {name: model(measured, physics) for name, model in models.items()}
 target = magnitude(truth)
 
 
@@ -386,10 +347,7 @@ def measures(x: Tensor) -> dict[str, float]:
 results = {name: measures(x) for name, x in reconstructed.items()}
 print(f"{'':12s}" + "".join(f"{name:>15s}" for name in results["TV"]))
 for name, row in results.items():
-    print(
-        f"{name:12s}"
-        + "".join(f"{value:15.3f}" for value in row.values())
-    )
+    print(f"{name:12s}" + "".join(f"{value:15.3f}" for value in row.values()))
 for name in ("PnP", "DE-PROX", "DE-GRAD"):
     print(f"{name}:\n{models[name].solution}")
 
@@ -399,10 +357,7 @@ for name in ("PnP", "DE-PROX", "DE-GRAD"):
 # The trained steps of DU-PROX and DE-PROX, applied more often: the mean
 # PSNR of all test images.
 
-print(
-    f"{'iterations':12s}"
-    + "".join(f"{n:8d}" for n in (1, K, 2 * K, 10 * K))
-)
+print(f"{'iterations':12s}" + "".join(f"{n:8d}" for n in (1, K, 2 * K, 10 * K)))
 for name in ("DU-PROX", "DE-PROX"):
     prior, parameters = models[name].prior[0], models[name].params_algo
     tau = parameters["stepsize"][0].item()
@@ -484,16 +439,12 @@ for n in (1, 6, 12, 60):
 # What it looks like
 # ------------------
 
-figure, axes = plt.subplots(
-    2, 7, figsize=(15, 4.8), layout="constrained"
-)
+figure, axes = plt.subplots(2, 7, figsize=(15, 4.8), layout="constrained")
 for row, i in zip(axes, (0, 2), strict=True):
     row[0].set_title("truth")
     shown = [target, *(magnitude(x) for x in reconstructed.values())]
     for axis, image in zip(row, shown, strict=True):
-        axis.imshow(
-            image[i, 0].numpy(force=True), cmap="gray", vmin=0, vmax=1
-        )
+        axis.imshow(image[i, 0].numpy(force=True), cmap="gray", vmin=0, vmax=1)
         axis.set_axis_off()
     for axis, name in zip(row[1:], reconstructed, strict=True):
         value = psnr(magnitude(reconstructed[name]), target)[i].item()
