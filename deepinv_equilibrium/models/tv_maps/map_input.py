@@ -65,7 +65,7 @@ def map_input(y: Tensor, physics: LinearPhysics, iterations: int) -> Tensor:
 
 
 def conjugate_gradient_image(
-    physics: LinearPhysics, y: Tensor, iterations: int
+    physics: LinearPhysics, y: Tensor, iterations: int, rtol: float = 0.0
 ) -> Tensor:
     r"""
     A few iterations of conjugate gradients for :math:`A^\top A z = A^\top y` from
@@ -78,6 +78,8 @@ def conjugate_gradient_image(
     :param deepinv.physics.LinearPhysics physics: the physics.
     :param torch.Tensor y: the measurement.
     :param int iterations: how many; with 0 the result is :math:`A^\top y`.
+    :param float rtol: a sample is solved where its residual is this fraction of
+        :math:`A^\top y`. Default: 0, to the rounding of the operator.
     :return: (:class:`torch.Tensor`) the image :math:`z`.
     """
     r = physics.A_adjoint(y)
@@ -88,8 +90,10 @@ def conjugate_gradient_image(
     start = square.detach()
     # Below the rounding of the operator nothing is left to divide by: what remains may
     # lie in its null space.
-    floor = start * (ROUNDING * torch.finfo(start.dtype).eps) ** 2
+    floor = start * max(rtol, ROUNDING * torch.finfo(start.dtype).eps) ** 2
     for _ in range(iterations):
+        if rtol > 0 and bool((square <= floor).all()):
+            break
         product = physics.A_adjoint_A(p)
         curvature = _inner(p, product)
         moves = (square > floor) & (curvature > 0)
