@@ -53,7 +53,7 @@ parser = argparse.ArgumentParser(
     formatter_class=argparse.ArgumentDefaultsHelpFormatter,
 )
 add = parser.add_argument
-add("--steps", type=int, default=12, help="optimiser steps of DEQ-MD")
+add("--steps", type=int, default=10, help="optimiser steps of DEQ-MD")
 add("--size", type=int, default=48, help="of the images of the test")
 add("--crops", type=int, default=1, help="images of each blur and alpha")
 add("--iterations", type=int, default=300, help="of PnP and DEQ-MD")
@@ -266,6 +266,9 @@ for name, image in images.items():
 measures = ["PSNR", *BLURS, *(f"alpha {a}" for a in ALPHAS), "SSIM"]
 
 
+digits = {m: 3 if m == "SSIM" else 2 for m in measures}
+
+
 def show(table: dict[str, dict[str, str]]) -> None:
     """Print a row for each method."""
     print(f"{'':7s}" + "".join(f"{m:>14s}" for m in measures))
@@ -275,7 +278,7 @@ def show(table: dict[str, dict[str, str]]) -> None:
 
 show(
     {
-        name: {m: f"{value:.3f}" for m, value in row.items()}
+        name: {m: f"{value:.{digits[m]}f}" for m, value in row.items()}
         for name, row in results.items()
     }
 )
@@ -298,7 +301,10 @@ longer = {
 }
 show(
     {
-        name: {m: f"{v.mean():.3f} ± {v.std():.3f}" for m, v in row.items()}
+        name: {
+            m: f"{v.mean():.{digits[m]}f} ± {v.std():.{digits[m]}f}"
+            for m, v in row.items()
+        }
         for name, row in longer.items()
     }
 )
@@ -330,7 +336,7 @@ for better, worse in [*expected, ("DEQ-MD", "TV"), ("DEQ-MD", "energy")]:
 # What it looks like
 # ------------------
 # The middle setting of each blur, and the energy of DEQ-MD less its
-# least value, for every sample.
+# least value, for the samples of that noise level.
 
 figure, axes = plt.subplots(3, 7, figsize=(14, 6.2), layout="constrained")
 for i, row in enumerate(axes):

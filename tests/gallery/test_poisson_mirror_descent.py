@@ -77,7 +77,7 @@ def test_the_experiment_is_shown_with_its_command(page: dict[str, Any]) -> None:
     assert list(kept["results"]) == METHODS
     for name, row in kept["results"].items():
         values = torch.tensor(row["PSNR"])
-        text = f"{values.mean():.3f} ± {values.std():.3f}"
+        text = f"{values.mean():.2f} ± {values.std():.2f}"
         assert text in page["printed"], name
 
 
