@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 from torch.nn.functional import conv2d
 
 from ..certificates import convolution_norm
@@ -28,11 +28,12 @@ class BoundedConvolution(nn.Module):
     with :math:`B` from :func:`deepinv_equilibrium.certificates.convolution_norm`: the
     layer is nonexpansive for every image size, at every step of a training. The norm of
     the reshaped kernel, by which :func:`torch.nn.utils.parametrizations.spectral_norm`
-    divides, is no such bound. The gradient passes through :math:`B`; a second
-    derivative in :math:`W` raises.
+    divides, is no such bound. Derivatives of every order pass through :math:`B`; the
+    second raises where a multiple singular value attains the norm.
 
     :math:`B` and its gradient are computed once for each state of the weights, however
-    many iterations of an algorithm apply the layer.
+    many iterations of an algorithm apply the layer; a second derivative of :math:`B`
+    where it is asked for.
 
     :param int in_channels: channels of its input.
     :param int out_channels: channels of its output.
@@ -135,10 +136,46 @@ class _KeptBound(torch.autograd.Function):
     def setup_context(
         ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor
     ) -> None:
-        ctx.save_for_backward(inputs[2])
+        weight, _, gradient = inputs
+        ctx.save_for_backward(weight, gradient)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
+        weight, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            gradient = _KeptGradient.apply(weight, gradient)
         return cotangent * gradient, None, None
+
+
+class _KeptGradient(torch.autograd.Function):
+    """The gradient of the bound, whose own derivative is computed if asked for."""
+
+    @staticmethod
+    def forward(weight: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(
+        ctx: FunctionCtx, inputs: tuple[Tensor, Tensor], output: Tensor
+    ) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        further = torch.is_grad_enabled()
+        with torch.enable_grad():
+            if not further:
+                weight = weight.detach().requires_grad_()
+            bound = BoundedConvolution._bound(weight)
+            (gradient,) = torch.autograd.grad(bound, weight, create_graph=True)
+            (second,) = torch.autograd.grad(
+                gradient, weight, cotangent, create_graph=further
+            )
+        if torch.isfinite(cotangent).all() and not torch.isfinite(second).all():
+            raise RuntimeError(
+                "the norm of weight has no second derivative: its largest singular "
+                "value is multiple, as with torch.nn.init.dirac_. Perturb the weights, "
+                "or do not differentiate twice in them."
+            )
+        return second, None
