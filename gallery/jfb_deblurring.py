@@ -53,7 +53,7 @@ parser = argparse.ArgumentParser(
 add = parser.add_argument
 add("--iterations", type=int, default=60, help="of the solver")
 add("--descent-steps", type=int, default=200, help="of TV descent")
-add("--steps", type=int, default=5, help="to train each model")
+add("--steps", type=int, default=4, help="to train each model")
 add("--size", type=int, default=64, help="of the test images")
 add("--crop", type=int, default=32, help="size of training crops")
 add("--seed", type=int, default=0, help="of noise and crops")
