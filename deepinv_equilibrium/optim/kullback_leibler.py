@@ -10,6 +10,7 @@ from deepinv.optim import DataFidelity
 from deepinv.physics import Denoising, Physics, PoissonNoise
 from torch import Tensor
 
+from ..fixed_points.solvers.base import require_number
 from .kullback_leibler_distance import KullbackLeiblerDistance, Scalar, broadcast
 
 
@@ -46,6 +47,7 @@ class KullbackLeibler(DataFidelity):
         taken from the noise model. Default: ``True``.
     :param float, torch.Tensor background: :math:`b \geq 0`, in the unit of
         :math:`A x`. Default: 0.
+    :raises TypeError: if gain or background is neither a number nor a tensor.
     :raises ValueError: if the gain is not positive and finite, or the background not
         nonnegative and finite.
 
@@ -76,6 +78,8 @@ class KullbackLeibler(DataFidelity):
         for name, value, least in (("gain", gain, None), ("background", background, 0)):
             if value is None:
                 continue
+            if not isinstance(value, Tensor):
+                require_number(name, value)
             numbers = torch.as_tensor(value)
             within = numbers > 0 if least is None else numbers >= least
             if not bool((within & (numbers < math.inf)).all()):
@@ -147,7 +151,7 @@ class KullbackLeibler(DataFidelity):
         """
         normalized, gain = self.normalized(y, physics), self._distance(physics).gain
         assert gain is not None
-        return (normalized / broadcast(gain, y)).flatten(1).sum(dim=1)
+        return (normalized / broadcast("gain", gain, y)).flatten(1).sum(dim=1)
 
     def normalized(self, y: Tensor, physics: Physics) -> Tensor:
         r"""

@@ -10,7 +10,7 @@ from deepinv.optim.distance import Distance
 from torch import Tensor
 
 Scalar: TypeAlias = float | Tensor
-"""A number, or one a sample: a tensor of shape (B,), or broadcast over images."""
+"""A number, or one a sample: a tensor of shape (B,), or with axes of length 1."""
 
 
 class KullbackLeiblerDistance(Distance):
@@ -30,7 +30,8 @@ class KullbackLeiblerDistance(Distance):
 
     :param float, torch.Tensor gain: :math:`\gamma > 0`; ``None`` if it is not known.
     :param bool normalize: whether the counts were multiplied by the gain.
-    :param float, torch.Tensor background: :math:`b \geq 0`, in the unit of :math:`u`.
+    :param float, torch.Tensor background: :math:`b \geq 0`, in the unit of :math:`u`:
+        also one a pixel, with as many axes as :math:`u`.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class KullbackLeiblerDistance(Distance):
         :param torch.Tensor y: measurement, of the same shape.
         :return: :math:`d(u, y)`, of shape :math:`(B,)`. The terms are summed in
             float64.
-        :raises ValueError: if the gain is not known, or ``y`` is negative.
+        :raises ValueError: if the gain is not known, it or the background does not fit
+            the batch, or ``y`` is negative.
         """
         gain, y, background = self.in_unit_of_u(u, y)
         shifted = u + background
@@ -63,7 +65,9 @@ class KullbackLeiblerDistance(Distance):
         excess = torch.where(counted & (shifted > 0), excess, 0)
         terms = torch.where(counted, y * (excess - torch.log1p(excess)), shifted)
         outside = (shifted < 0) | counted & (shifted == 0)
-        terms = torch.where(outside, math.inf, terms) / gain
+        unknown = shifted.isnan() | y.isnan()
+        terms = torch.where(outside, math.inf, terms).masked_fill(unknown, math.nan)
+        terms = terms / gain
         return terms.flatten(1).sum(dim=1, dtype=torch.float64).to(u.dtype)
 
     def grad(self, u: Tensor, y: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -97,7 +101,7 @@ class KullbackLeiblerDistance(Distance):
         :raises ValueError: as :meth:`fn`.
         """
         gain, y, background = self.in_unit_of_u(v, y)
-        weight = broadcast(gamma, v) / gain
+        weight = broadcast("gamma", gamma, v) / gain
         w = v + background - weight
         product = weight * y
         # The sum of two positive numbers, and the other root from their product; the
@@ -119,13 +123,31 @@ class KullbackLeiblerDistance(Distance):
                 "y must be nonnegative, as Poisson noise is, got "
                 f"{float(y.min()):.3g}; clip it, y.clamp(min=0)."
             )
-        gain, background = broadcast(self.gain, u), broadcast(self.background, u)
+        gain = broadcast("gain", self.gain, u)
+        background = broadcast("background", self.background, u, pixels=True)
         return gain, y if self.normalize else y * gain, background
 
 
-def broadcast(value: Scalar, x: Tensor) -> Scalar:
-    """In the dtype and on the device of images, one a sample along their first axis."""
+def broadcast(name: str, value: Scalar, x: Tensor, pixels: bool = False) -> Scalar:
+    r"""
+    :param str name: what the number is called in an error.
+    :param float, torch.Tensor value: one number, or one a sample.
+    :param torch.Tensor x: images or measurements, of shape :math:`(B, ...)`.
+    :param bool pixels: whether it may also have the axes of ``x``, to be broadcast.
+    :return: the number in the dtype and on the device of ``x``, along its first axis.
+    :raises ValueError: if it does not fit ``x``.
+    """
     if not isinstance(value, Tensor):
         return value
-    value = value.to(x)
-    return value.reshape(-1, *[1] * (x.ndim - 1)) if value.ndim == 1 else value
+    field = value.ndim == x.ndim and all(
+        got in (1, full) for got, full in zip(value.shape, x.shape, strict=True)
+    )
+    if pixels and field:
+        return value.to(x)
+    if value.numel() not in (1, len(x)):
+        remedy = ", or have as many axes as they and be broadcastable" if pixels else ""
+        raise ValueError(
+            f"{name} must be one number, or one for each of the {len(x)} samples of "
+            f"shape {tuple(x.shape[1:])}{remedy}, got shape {tuple(value.shape)}."
+        )
+    return value.to(x).reshape(-1, *[1] * (x.ndim - 1))

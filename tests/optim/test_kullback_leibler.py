@@ -198,3 +198,9 @@ def test_by_its_name_and_saved(tmp_path: Any) -> None:
     assert torch.equal(torch.as_tensor(other.d.gain), gain)
     with pytest.raises(TypeError, match="bkg"):
         deq.plugins.create("data_fidelities", "kullback-leibler", bkg=0.1)
+
+
+@pytest.mark.parametrize("name", ["gain", "background"])
+def test_arguments_that_are_no_numbers(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a number, got 'a'"):
+        KullbackLeibler(**{name: "a"})

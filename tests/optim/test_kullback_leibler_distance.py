@@ -143,3 +143,49 @@ def test_a_tensor_gain_is_saved_and_moves_with_the_module() -> None:
     distance = KullbackLeiblerDistance(torch.tensor([0.1, 3.0]), background=0.2)
     assert list(distance.state_dict()) == ["gain"]
     assert distance.double().gain.dtype is F64
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 1, 1, 1)])
+def test_a_gain_of_each_sample_is_that_of_no_other(shape: tuple[int, ...]) -> None:
+    """Whatever axes it comes with: here for vectors."""
+    gains = torch.tensor([0.1, 1.0, 10.0], dtype=F64)
+    u = 0.1 + torch.arange(30, dtype=F64).reshape(3, 10) / 30
+    y = u.flip(1)
+    distance = KullbackLeiblerDistance(gains.reshape(shape), background=0.1)
+    value, gradient = distance(u, y), distance.grad(u, y)
+    assert value.shape == (3,)
+    for i, gain in enumerate(gains.tolist()):
+        single = KullbackLeiblerDistance(gain, background=0.1)
+        own = u[i : i + 1], y[i : i + 1]
+        torch.testing.assert_close(value[i : i + 1], single(*own))
+        torch.testing.assert_close(gradient[i : i + 1], single.grad(*own))
+
+
+def test_numbers_that_do_not_fit_the_batch_are_refused() -> None:
+    u = torch.ones(3, 1, 2, 2, dtype=F64)
+    two = torch.ones(2, dtype=F64)
+    refusal = r" must be one number, or one for each of the 3 .*got shape \(2,\)"
+    for name in ("gain", "background"):
+        distance = KullbackLeiblerDistance(**{"gain": 1.0, name: two})
+        with pytest.raises(ValueError, match=name + refusal):
+            distance(u, u)
+    with pytest.raises(ValueError, match="gamma" + refusal):
+        KullbackLeiblerDistance(1.0).prox(u, u, gamma=two)
+    # As many values as gains are none for a batch of one.
+    with pytest.raises(ValueError, match=r"gain must be .* each of the 1 samples"):
+        KullbackLeiblerDistance(torch.ones(3, dtype=F64))(u[:1], u[:1])
+
+
+def test_a_background_may_differ_between_pixels() -> None:
+    u, y = counts_and_mean()
+    field = 0.1 + torch.arange(5, dtype=F64)[None, None, None]
+    value = KullbackLeiblerDistance(0.5, background=field)(u, y)
+    torch.testing.assert_close(value, KullbackLeiblerDistance(0.5)(u + field, y))
+
+
+def test_what_is_not_a_number_is_no_finite_distance() -> None:
+    distance, u = KullbackLeiblerDistance(1.0), torch.ones(3, 2, dtype=F64)
+    u_hat, y = u.clone(), u.clone()
+    y[0, 1], u_hat[1, 0] = math.nan, math.nan
+    assert distance(u_hat, y).isnan().tolist() == [True, True, False]
+    assert distance.grad(u_hat, y).isnan().sum() == 2
