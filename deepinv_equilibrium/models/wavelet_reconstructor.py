@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..certificates import spectrum
 from ..certificates.contraction import Contraction
+from ..certificates.declaration import refuse_changed
 from ..fixed_points import Solution, State, fixed_point
 from ..optim import Equilibrium
 from ..optim.operator_norm import OperatorNorm
@@ -104,6 +105,12 @@ class WaveletReconstructor(Reconstructor):
         self.solution = None
         self._norm = OperatorNorm()
 
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """``DEQ``, by the name that the optimisers of :mod:`deepinv_equilibrium.optim`
+        keep theirs under."""
+        return self.DEQ
+
     def extra_repr(self) -> str:
         """Return what the representation shows first."""
         return (
@@ -129,7 +136,10 @@ class WaveletReconstructor(Reconstructor):
         :param deepinv.physics.LinearPhysics physics: the physics.
         :param Sequence img_size: :math:`(C, H, W)` of the images.
         :return: (Contraction) the rate of the block of layers.
+        :raises UncertifiableModuleError: if hooks or replaced methods may change what
+            is computed.
         """
+        refuse_changed(self)
         scaling = self.scaling(self.prior.log_scale.double())
         return wavelet_contraction(
             physics, img_size, scaling, self.stepsize, self.DEQ.layers

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import deepinv as dinv
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import Kind
+from deepinv_equilibrium.certificates import Kind, UncertifiableModuleError
+from deepinv_equilibrium.fixed_points import State, StateLayout
 from deepinv_equilibrium.models import WaveletReconstructor
 from deepinv_equilibrium.optim import WeightedWaveletPrior
 
@@ -22,8 +25,43 @@ SIZE = (3, 6, 5)
 DOUBLE = torch.float64
 
 
-def random_state(start: tuple[Tensor, ...], scale: float) -> tuple[Tensor, ...]:
+def random_state(start: State, scale: float) -> tuple[Tensor, ...]:
+    assert isinstance(start, tuple)
     return tuple(scale * torch.randn_like(part) for part in start)
+
+
+def packed(state: State) -> Tensor:
+    parts = state if isinstance(state, tuple) else (state,)
+    return torch.cat([part.flatten() for part in parts])
+
+
+def spectral_norm(step: Any, point: tuple[Tensor, ...]) -> float:
+    """The norm of the dense Jacobian of a step on a state of one sample."""
+    layout = StateLayout.of(point)
+
+    def moved(row: Tensor) -> Tensor:
+        return packed(step(layout.unpack(row[None])))
+
+    jacobian = torch.autograd.functional.jacobian(moved, packed(point))
+    return float(torch.linalg.matrix_norm(jacobian, 2))
+
+
+def near_identity_blur(size: tuple[int, ...]) -> dinv.physics.LinearPhysics:
+    kernel = torch.zeros(1, 1, *(min(3, n) for n in size[-2:]), dtype=DOUBLE)
+    kernel += 0.02
+    kernel[..., kernel.shape[-2] // 2, kernel.shape[-1] // 2] = 1.0
+    return dinv.physics.BlurFFT(size, filter=kernel / kernel.sum())
+
+
+def weighting(size: tuple[int, ...]) -> dinv.physics.LinearPhysics:
+    return dinv.physics.Inpainting(size, mask=0.8 + 0.2 * torch.rand(size).double())
+
+
+PHYSICS: dict[str, Callable[[tuple[int, ...]], dinv.physics.LinearPhysics]] = {
+    "blur": near_identity_blur,
+    "inpainting": weighting,
+    "denoising": lambda size: dinv.physics.Denoising(),
+}
 
 
 def norm(state: tuple[Tensor, ...]) -> float:
@@ -56,6 +94,64 @@ def test_no_pair_of_states_contracts_less(
             w = tuple(a + b for a, b in zip(u, v, strict=True))
             moved = tuple(a - b for a, b in zip(step(w), step(u), strict=True))
             assert norm(moved) <= rate.value * norm(v) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("size", [(1, 7, 5), (1, 5, 6), (2, 1, 3), (1, 4, 8)])
+@pytest.mark.parametrize("operator", ["blur", "inpainting", "denoising"])
+def test_the_rate_holds_for_every_entry_of_the_state(
+    operator: str, size: tuple[int, ...]
+) -> None:
+    """Dense Jacobians, also in the entries that no image of an odd size has."""
+    torch.manual_seed(0)
+    physics = PHYSICS[operator](size)
+    model = make_model(size[0], deq.Equilibrium(), 1.0).double()
+    rate = deq.certify(model, physics, size).rate
+    assert rate.kind is Kind.CERTIFIED
+    assert rate.value < 1
+    y = physics.A(torch.rand(1, *size, dtype=DOUBLE))
+    step, start = model.fixed_point_problem(y, physics)
+    for scale in (0.1, 1.0, 100.0):
+        point = random_state(start, scale)
+        assert spectral_norm(step, point) <= rate.value * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("stepsize", [1.0, 1.95])
+@pytest.mark.parametrize("operator", ["blur", "inpainting", "denoising"])
+def test_the_sensitivity_is_that_of_a_dense_jacobian(
+    operator: str, stepsize: float
+) -> None:
+    """It holds, and nearly with equality where no threshold reaches."""
+    torch.manual_seed(0)
+    size = (1, 7, 5)
+    physics = PHYSICS[operator](size)
+    config, one = deq.Equilibrium(layers=2), deq.Equilibrium()
+    model = make_model(1, config, stepsize).double()
+    layers = deq.certify(model, physics, size).contraction.layers
+    assert len(layers) == 2
+    model.DEQ = one
+    y = physics.A(torch.rand(1, *size, dtype=DOUBLE))
+    _, start = model.fixed_point_problem(y, physics)
+    u = random_state(start, 1e3)
+
+    def moved(y: Tensor) -> Tensor:
+        return packed(model.fixed_point_problem(y, physics)[0](u))
+
+    jacobian = torch.autograd.functional.jacobian(moved, y).reshape(-1, y.numel())
+    truth = float(torch.linalg.matrix_norm(jacobian, 2))
+    for layer in layers:
+        assert layer.sensitivity.is_certified
+        assert truth <= layer.sensitivity.value * (1 + 1e-9)
+        assert layer.sensitivity.value <= 1.5 * truth
+
+
+def test_a_model_that_hooks_may_change_is_refused() -> None:
+    model = make_model(3, deq.Equilibrium(), 1.0).double()
+    for module in (model, model.prior):
+        handle = module.register_forward_hook(lambda module, given, x: 10 * x)
+        with pytest.raises(UncertifiableModuleError, match="it has forward hooks"):
+            deq.certify(model, dinv.physics.Denoising(), SIZE)
+        handle.remove()
+    assert deq.certify(model, dinv.physics.Denoising(), SIZE).contracts
 
 
 @torch.no_grad()

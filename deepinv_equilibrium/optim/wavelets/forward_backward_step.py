@@ -65,6 +65,8 @@ class WaveletForwardBackwardStep:
             else None
         )
         self._drive = [tau * z for z in scaling.unscale(self.data)]
+        # Entries that no image has would be kept for ever, which is no contraction.
+        self._occurring = prior.transform.occurring(self.size, image)
 
     @property
     def start(self) -> State:
@@ -105,8 +107,13 @@ class WaveletForwardBackwardStep:
             return [torch.addcmul(drive, u, gain) for drive, u, gain in terms]
         image = self._image(self.scaling.unscale(u))
         w = self.prior.transform.analysis(self.physics.A_adjoint_A(image))
-        pulled = zip(u, self._drive, self.scaling.unscale(w), strict=True)
-        return [u + drive - self.tau * at for u, drive, at in pulled]
+        pulled = zip(
+            u, self._occurring, self._drive, self.scaling.unscale(w), strict=True
+        )
+        return [
+            torch.addcmul(drive, u, occurs) - self.tau * at
+            for u, occurs, drive, at in pulled
+        ]
 
 
 def _soft_threshold(u: Tensor, threshold: float, group: tuple[int, ...]) -> Tensor:

@@ -127,6 +127,25 @@ class WaveletTransform:
             x = height.mT @ torch.cat((low, high), dim=-2) @ width
         return x
 
+    def occurring(self, size: Sequence[int], like: Tensor) -> Coefficients:
+        r"""
+        Which entries images of a size have: those that are 0 in every analysis stand
+        for samples that were passed on along an odd axis.
+
+        :param Sequence size: :math:`(H, W)` of the images.
+        :param torch.Tensor like: has the dtype and device.
+        :return: 1 for entries that occur and 0 for the others, of shapes that broadcast
+            to those of the coefficients.
+        """
+        masks: list[Tensor] = []
+        for height, width in self._shapes(size)[:-1]:
+            # Horizontal details are of high frequency along the height, ...
+            mask = like.new_ones(3, -(-height // 2), -(-width // 2))
+            mask[[0, 2], height // 2 :] = 0
+            mask[[1, 2], :, width // 2 :] = 0
+            masks.append(mask)
+        return (like.new_ones(()), *reversed(masks))
+
     def _shapes(self, size: Sequence[int]) -> list[tuple[int, ...]]:
         """Sizes of the approximations, the image's own first."""
         shapes = [tuple(size)]

@@ -60,6 +60,15 @@ def test_it_is_orthonormal_for_any_size(
     assert float(inner(w, other)) == pytest.approx(float((x * image).sum()), abs=1e-10)
 
 
+@pytest.mark.parametrize("size", [(16, 8), (7, 10), (13, 5), (1, 6), (2, 3), (1, 1)])
+@pytest.mark.parametrize("wavelet", WAVELETS)
+def test_the_entries_that_images_have(wavelet: str, size: tuple[int, int]) -> None:
+    transform, x = WaveletTransform(wavelet, 3), torch.rand(9, 2, *size, dtype=DOUBLE)
+    w = transform.analysis(x)
+    for part, occurring in zip(w, transform.occurring(size, x), strict=True):
+        assert (part != 0).any(dim=0).equal(occurring.bool().expand_as(part[0]))
+
+
 @pytest.mark.parametrize("size", [(16, 8), (7, 10), (5, 5), (1, 6), (2, 3)])
 def test_the_matrix_of_the_transform(size: tuple[int, int]) -> None:
     """Its entries that are 0 for all images left out, it is square and orthogonal."""
