@@ -140,6 +140,32 @@ def test_certificate_against_dense_jacobians(closed: bool) -> None:
     assert torch.linalg.matrix_norm(moves, 2) <= certificate.stability.value
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.5, 3.0])
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_sensitivity_is_that_of_a_dense_jacobian(
+    closed: bool, alpha: float
+) -> None:
+    """It holds, and nearly with equality."""
+    torch.manual_seed(0)
+    size = (1, 8, 8)
+    physics = blur(size) if closed else reflecting_blur()
+    config = deq.Equilibrium(SOLVER, ADJOINT, layers=2)
+    model = build(random_denoiser(), alpha, DEQ=config)
+    layers = deq.certify(model, physics, size).contraction.layers
+    assert len(layers) == 2
+    model.equilibrium = deq.Equilibrium(SOLVER, ADJOINT)
+    x, y = images(1, *size), images(1, *size)
+
+    def moved(y: Tensor) -> Tensor:
+        return model.fixed_point_problem(y, physics)[0](x)
+
+    jacobian = torch.autograd.functional.jacobian(moved, y).reshape(64, 64)
+    truth = float(torch.linalg.matrix_norm(jacobian, 2))
+    for layer in layers:
+        assert truth <= layer.sensitivity.value * (1 + 1e-9)
+        assert layer.sensitivity.value <= 1.5 * truth
+
+
 def test_layers_multiply_the_rate_and_leave_the_solution() -> None:
     physics, y = blur((1, 8, 8)), images(1, 1, 8, 8)
     denoiser = random_denoiser()
