@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from torch import nn
 from torch.nn.modules import module as torch_module
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .uncertifiable_module_error import UncertifiableModuleError
+
+# What a subclass may define and still compute what its base computes.
+_HARMLESS = {"__init__", "reset_parameters", "extra_repr", "__repr__", "__constants__"}
+# What says something about the computation, and is no part of it.
+_DECLARATIONS = {
+    *("lipschitz_bound", "residual_bound", "is_firmly_nonexpansive"),
+    *("gradient_bounds", "prox_error", "error_bound"),
+}
 
 
 def declares(part: object, name: str, *computed_by: str) -> bool:
     r"""
     Whether an object declares a constant of what it computes: on the instance, or in a
-    class below which the computation is not overridden.
+    class of which no method is overridden below it.
 
     :param object part: a denoiser or a prior.
     :param str name: the attribute or method that declares the constant.
@@ -19,12 +28,47 @@ def declares(part: object, name: str, *computed_by: str) -> bool:
     """
     if name in vars(part):
         return True
-    for base in type(part).__mro__:
+    below: list[type] = []
+    part_type = type(part)
+    if isinstance(part, nn.Module):
+        part_type = type_before_parametrizations(part)
+    for base in part_type.__mro__:
         if name in vars(base):
-            return True
+            return not any(overrides(lower, base) for lower in below)
         if any(method in vars(base) for method in computed_by):
             return False
+        below.append(base)
     return False
+
+
+def overrides(lower: type, base: type | None = None) -> bool:
+    """Whether a class defines a method, a property or the like that may change what
+    its base computes: one that the base has, or any if no base is given."""
+    harmless = _HARMLESS if base is None else _HARMLESS | _DECLARATIONS
+    return any(
+        (callable(value) or hasattr(value, "__get__"))
+        and name not in harmless
+        and (base is None or hasattr(base, name))
+        for name, value in vars(lower).items()
+        if name not in ("__dict__", "__weakref__")
+    )
+
+
+def require_type(module: nn.Module, expected: type[nn.Module]) -> None:
+    r"""
+    Refuse a layer that is none of a type, nor one of a subclass, whose output may be
+    another one.
+
+    :param torch.nn.Module module: the layer.
+    :param type expected: its type.
+    :raises UncertifiableModuleError: if it is of another.
+    """
+    if type_before_parametrizations(module) is not expected:
+        raise UncertifiableModuleError(
+            module,
+            f"only the norm of a {expected.__name__} is known here, not that of a "
+            f"subclass or of another layer. Put a {expected.__name__} in its place.",
+        )
 
 
 def refuse_changed(root: nn.Module) -> None:

@@ -9,14 +9,13 @@ from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from .bound import Bound
+from .declaration import declares, overrides
 from .uncertifiable_module_error import UncertifiableModuleError
 
 Rule = Callable[[Any, "tuple[int, ...] | None"], Bound]
 R = TypeVar("R", bound=Rule)
 
 _RULES: dict[type[nn.Module], Rule] = {}
-# What a subclass may define and still compute what its base computes.
-_HARMLESS = {"__init__", "reset_parameters", "extra_repr", "__repr__", "__constants__"}
 
 
 def register_lipschitz_rule(*types: type[nn.Module]) -> Callable[[R], R]:
@@ -32,7 +31,8 @@ def register_lipschitz_rule(*types: type[nn.Module]) -> Callable[[R], R]:
 
     Subclasses have the rule only if they override no method. A later rule for the same
     type replaces the former. A module of one's own can define
-    ``lipschitz_bound(self, img_size) -> Bound`` instead.
+    ``lipschitz_bound(self, img_size) -> Bound`` instead, which subclasses inherit in
+    the same way.
 
     >>> import torch
     >>> from deepinv_equilibrium import certificates, lipschitz
@@ -61,8 +61,8 @@ def register_lipschitz_rule(*types: type[nn.Module]) -> Callable[[R], R]:
 
 def find_rule(module: nn.Module) -> Rule:
     r"""
-    The rule for a module: that of its type, or its method ``lipschitz_bound``, or that
-    of a base all of whose methods it keeps.
+    The rule for a module: that of its type, or its method ``lipschitz_bound``, or the
+    method or the rule of a base all of whose methods it keeps.
 
     :param torch.nn.Module module: the module, parametrised or not.
     :raises UncertifiableModuleError: if there is none.
@@ -70,29 +70,17 @@ def find_rule(module: nn.Module) -> Rule:
     module_type: type[nn.Module] = type_before_parametrizations(module)
     if module_type in _RULES:
         return _RULES[module_type]
-    for base in module_type.__mro__:
-        if "lipschitz_bound" in vars(base):
-            return lambda asked, img_size: asked.lipschitz_bound(img_size)
-        if "forward" in vars(base):
-            break  # a bound declared further up is not about this forward
+    declared = "lipschitz_bound"
+    if declared not in vars(module) and declares(module, declared, "forward"):
+        return lambda asked, img_size: asked.lipschitz_bound(img_size)
     for base in module_type.__mro__:
         if base in _RULES:
             return _RULES[base]
-        if _overrides(base):
+        if overrides(base):
             break
     raise UncertifiableModuleError(
         module,
         "no rule is known for it, and none is inherited by a class that overrides a "
         "method. Declare one with register_lipschitz_rule, or define its method "
         "lipschitz_bound(img_size).",
-    )
-
-
-def _overrides(module_type: type) -> bool:
-    """Whether a class defines a method, a property or the like that may change what
-    its base computes."""
-    return any(
-        (callable(value) or hasattr(value, "__get__")) and name not in _HARMLESS
-        for name, value in vars(module_type).items()
-        if name not in ("__dict__", "__weakref__")
     )

@@ -14,6 +14,7 @@ from torch.nn.functional import relu
 
 from ..certificates import Bound
 from ..certificates.bound import outward
+from ..certificates.declaration import require_type
 from .bounded_convolution import BoundedConvolution
 from .image_batch import check_images
 
@@ -137,6 +138,7 @@ class BoundedDnCNN(Denoiser):
         for a norm that is fast enough for a training."""
         product = 1.0
         for layer in self._convolutions:
+            require_type(layer, BoundedConvolution)
             product = outward(product * layer.norm())
         return Bound(product, source=f"product of {len(self.layers)} convolutions")
 
@@ -147,6 +149,7 @@ class BoundedDnCNN(Denoiser):
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) a certified bound, at most :math:`1 + \epsilon`, or
             :math:`\epsilon` without ``residual``, up to rounding.
+        :raises UncertifiableModuleError: if a layer is no BoundedConvolution.
         """
         network = self._network_bound()
         if self.residual:
@@ -165,6 +168,7 @@ class BoundedDnCNN(Denoiser):
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) a certified bound, at most :math:`\epsilon` up to rounding;
             at least 1 without ``residual``.
+        :raises UncertifiableModuleError: if a layer is no BoundedConvolution.
         """
         network = self._network_bound()
         if self.residual:

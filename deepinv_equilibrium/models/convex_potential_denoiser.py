@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..certificates import Bound
 from ..certificates.bound import outward
+from ..certificates.declaration import require_type
 from .bundled_weights import check_bundled, colours, read_weights
 from .convex_potential_layer import ConvexPotentialLayer
 from .image_batch import check_images, each_image
@@ -157,6 +158,8 @@ class ConvexPotentialDenoiser(Denoiser):
     def is_firmly_nonexpansive(self) -> bool:
         r"""Whether it is proved to be firmly nonexpansive: as :math:`\tfrac12 (I + Q)`,
         or for being a single firmly nonexpansive layer."""
+        if any(type(layer) is not ConvexPotentialLayer for layer in self.layers):
+            return False
         relaxations = [layer.relaxation for layer in self._layers]
         if self.firmly_nonexpansive:
             return max(relaxations) <= 2
@@ -177,9 +180,11 @@ class ConvexPotentialDenoiser(Denoiser):
 
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) a certified bound, :math:`L` up to rounding.
+        :raises UncertifiableModuleError: if a layer is no ConvexPotentialLayer.
         """
         constant = 1.0
         for layer in self._layers:
+            require_type(layer, ConvexPotentialLayer)
             constant *= max(1.0, layer.relaxation * layer.norm() ** 2 - 1)
         if self.firmly_nonexpansive:
             constant = (1 + constant) / 2

@@ -94,8 +94,8 @@ class ProxConstants:
 
         :param torch.nn.Module denoiser: :math:`D`.
         :param Sequence img_size: :math:`(C, H, W)`.
-        :param str method: the method that it is computed by: a class that overrides it
-            does not inherit what is declared of it.
+        :param str method: the method that it is computed by: a class that overrides it,
+            or another that the declaring class has, does not inherit what is declared.
         :return: its constants.
         """
         try:
@@ -110,7 +110,10 @@ class ProxConstants:
             if constant.value > 1:
                 constant = reflected
         if declares(denoiser, "residual_bound", method):
-            residual = denoiser.residual_bound(img_size)
+            try:
+                residual = denoiser.residual_bound(img_size)
+            except UncertifiableModuleError as error:
+                residual = unproved(str(error))
             if constant.is_vacuous and not residual.is_vacuous:
                 value = outward(1 + residual.value)
                 constant = derived(value, (residual,), "1 + eps")
