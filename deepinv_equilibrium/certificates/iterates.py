@@ -40,7 +40,7 @@ class Iterates:
         require_count("count", count, 1)
         self.model, self.y, self.physics, self.count = model, y, physics, count
         # An optimiser of this package without DEQ is deepinv's own.
-        config: Any = getattr(model, "equilibrium", getattr(model, "DEQ", None))
+        config: Any = getattr(model, "equilibrium", None)
         self._of_step = hasattr(model, "fixed_point_problem") and config is not None
         self.layers = config.layers if self._of_step else 1
         if not self._of_step and not isinstance(model, BaseOptim):

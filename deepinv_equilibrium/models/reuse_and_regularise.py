@@ -110,9 +110,38 @@ class ReuseAndRegularise(Reconstructor):
         self.show_progress_bar = show_progress_bar
         self.solution = None
 
+    @property
+    def equilibrium(self) -> Equilibrium:
+        """``DEQ``, by the name that the optimisers of :mod:`deepinv_equilibrium.optim`
+        keep theirs under."""
+        return self.DEQ
+
     def extra_repr(self) -> str:
         """Return what the representation shows first."""
         return f"weight={self.weight:g}, DEQ={self.DEQ!r}"
+
+    def fixed_point_problem(
+        self, y: Tensor, physics: LinearPhysics
+    ) -> tuple[ReuseStep, State]:
+        r"""
+        The fixed-point problem that the model solves for a measurement.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.LinearPhysics physics: :math:`A_1`, linear.
+        :return: the step, a block of ``DEQ.layers`` iterations, and
+            :math:`A_1^\top y`.
+        :raises TypeError: if the physics is not linear.
+        :raises ValueError: if modules couple the samples or are random.
+        """
+        if not isinstance(physics, LinearPhysics):
+            raise TypeError(
+                "physics must be a deepinv LinearPhysics, as in model(y, physics): the "
+                f"data are fitted by least squares, got {type(physics).__name__}."
+            )
+        check_samples_apart(self)
+        measured = MeasuredPhysics(physics, y, self.DEQ.on_failure)
+        start = adjoint_image(measured.physics, y).detach()
+        return ReuseStep(self, measured), start
 
     def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
         r"""
@@ -130,16 +159,8 @@ class ReuseAndRegularise(Reconstructor):
             raise TypeError(
                 f"ReuseAndRegularise takes no argument {next(iter(kwargs))!r}."
             )
-        if not isinstance(physics, LinearPhysics):
-            raise TypeError(
-                "physics must be a deepinv LinearPhysics, as in model(y, physics): the "
-                f"data are fitted by least squares, got {type(physics).__name__}."
-            )
-        check_samples_apart(self)
+        step, start = self.fixed_point_problem(y, physics)
         config = self.DEQ
-        measured = MeasuredPhysics(physics, y, config.on_failure)
-        start = adjoint_image(measured.physics, y).detach()
-        step = _ReuseStep(self, measured)
         hidden, total = not self.show_progress_bar, config.solver.max_iter
         with tqdm(total=total, desc="ReuseAndRegularise", disable=hidden) as bar:
             solution = fixed_point(
@@ -153,12 +174,17 @@ class ReuseAndRegularise(Reconstructor):
         assert isinstance(solution.x, Tensor)
         # Broyden's memory is that of many images: it served the backward.
         self.solution = replace(solution.detach(), inverse_jacobian=None)
-        measured.report_unfinished()
+        step.measured.report_unfinished()
         return solution.x
 
 
-class _ReuseStep:
-    """As many iterations as the block has layers."""
+class ReuseStep:
+    r"""
+    As many iterations as the block has layers.
+
+    :param ReuseAndRegularise owner: has the model, its operator and the weight.
+    :param MeasuredPhysics measured: the physics of the measurement.
+    """
 
     def __init__(self, owner: ReuseAndRegularise, measured: MeasuredPhysics) -> None:
         self.owner = owner
@@ -166,6 +192,7 @@ class _ReuseStep:
         self.physics = measured.physics
 
     def __call__(self, state: State) -> State:
+        """The image after the block."""
         assert isinstance(state, Tensor)
         if torch.is_grad_enabled():
             self.measured.start_recording()

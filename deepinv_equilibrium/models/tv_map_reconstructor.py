@@ -152,6 +152,12 @@ class TVMapReconstructor(Reconstructor):
         self.fixed_budget = config.solver.has_fixed_budget
 
     @property
+    def equilibrium(self) -> Equilibrium:
+        """``DEQ``, by the name that the optimisers of :mod:`deepinv_equilibrium.optim`
+        keep theirs under."""
+        return self.DEQ
+
+    @property
     def max_iter(self) -> int | None:
         """Iterations that are unrolled; ``None`` with another ``DEQ``."""
         unrolled = isinstance(self.DEQ.adjoint, Unrolled)

@@ -15,6 +15,9 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Kind, estimate_rate
 from deepinv_equilibrium.certificates.state_jacobian import StateJacobian
+from deepinv_equilibrium.fixed_points import StateLayout
+
+from .fixed_point_models import MODELS, SIZE, inpainting
 
 F64 = torch.float64
 PHYSICS = dinv.physics.Denoising()
@@ -258,6 +261,29 @@ def test_a_step_that_does_not_move() -> None:
     x0 = torch.zeros(2, 3)
     assert float(estimate_rate(Model(torch.sign, x0), x0, PHYSICS, x0 + 1)) == 0
     assert float(estimate_rate(Model(lambda x: torch.ones(2, 3), x0), x0, PHYSICS)) == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_is_that_of_every_model_that_solves_a_fixed_point(name: str) -> None:
+    torch.manual_seed(0)
+    config = deq.Equilibrium(deq.Picard(max_iter=30, rtol=1e-6), on_failure="ignore")
+    model, physics = MODELS[name](config).double(), inpainting()
+    y = physics.A(torch.rand(1, *SIZE, dtype=F64))
+    bound = estimate_rate(model, y, physics, generator=rng(0))
+    assert bound.kind is Kind.ESTIMATED
+    with torch.no_grad():
+        image = model(y, physics)
+    assert image.shape == (1, *SIZE)
+    layout = StateLayout.of(model.solution.x)
+    step, _ = model.fixed_point_problem(y, physics)
+
+    def moved(x: Tensor) -> Tensor:
+        return layout.pack(step(layout.unpack(x)))
+
+    packed = layout.pack(model.solution.x)
+    jacobian = torch.autograd.functional.jacobian(moved, packed)
+    truth = float(torch.linalg.matrix_norm(jacobian[0, :, 0], 2))
+    assert truth * (1 - 1e-9) <= bound.value <= 1.05 * truth
 
 
 def test_bad_input() -> None:

@@ -10,6 +10,8 @@ import torch
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Iterates
 
+from .fixed_point_models import MODELS, SIZE, inpainting
+
 PHYSICS = dinv.physics.Denoising()
 Y = torch.rand(2, 3, 5, 4, dtype=torch.float64)
 
@@ -33,6 +35,22 @@ def test_of_an_equilibrium_model() -> None:
         torch.testing.assert_close(image, x)
     assert len(images) == 4
     assert not images[0].requires_grad
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_last_is_what_the_model_returns_after_as_many(name: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name](deq.ReTune(layers=2, restarts=3)).double()
+    physics = inpainting()
+    y = physics.A(torch.rand(2, *SIZE, dtype=torch.float64))
+    with torch.no_grad():
+        expected = model(y, physics)
+    iterates = Iterates(model, y, physics, 3)
+    assert iterates.layers == 2
+    images = list(iterates)
+    torch.testing.assert_close(images[-1], expected, rtol=0, atol=1e-12)
+    assert (images[0] - expected).norm() > 1e-6
+    assert all(image.shape == expected.shape for image in images)
 
 
 def test_of_a_model_whose_image_is_no_part_of_its_state() -> None:

@@ -109,6 +109,12 @@ class ISTA(Reconstructor):
         self._norm = OperatorNorm()
 
     @property
+    def equilibrium(self) -> Equilibrium:
+        """``DEQ``, by the name that the optimisers of :mod:`deepinv_equilibrium.optim`
+        keep theirs under."""
+        return self.DEQ
+
+    @property
     def weight(self) -> Tensor:
         r""":math:`\lambda`, one for every atom, of shape :math:`(M,)`."""
         return self.log_weight.exp()
@@ -161,5 +167,5 @@ class ISTA(Reconstructor):
             step, start, config.solver, config.adjoint, config.on_failure
         )
         self.solution = found.detach()
-        assert isinstance(found.x, Tensor)
-        return self.frame.synthesis(found.x)
+        assert found.output is not None
+        return found.output

@@ -25,7 +25,8 @@ class ISTAStep:
     proximal gradient descent for :math:`\tfrac12 \|A W^\top z - y\|^2 + \lambda
     \|z\|_1` :footcite:p:`daubechies2004iterative`, whose minimisers are its fixed
     points. With :math:`\tau < 2 / \|A W^\top\|^2` it converges, without a rate: the
-    step is averaged, and contracts only where :math:`A W^\top` is injective.
+    step is averaged, and contracts only where :math:`A W^\top` is injective. The image
+    is an output of the step.
 
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.LinearPhysics physics: the physics.
@@ -60,6 +61,12 @@ class ISTAStep:
             z = z - self.tau * self.frame.analysis(gradient)
             z = soft_threshold(z, self.threshold)
         return z
+
+    def step_and_output(self, state: State) -> tuple[State, Tensor]:
+        r"""The coefficients after the block, and their image :math:`W^\top z`."""
+        z = self(state)
+        assert isinstance(z, Tensor)
+        return z, self.frame.synthesis(z)
 
 
 def require_relative(stepsize: float) -> None:
