@@ -15,6 +15,7 @@ from ..fixed_points import Solution, State
 from .bound import Bound, Kind, outward
 from .contraction import Contraction, Term
 from .fingerprint import differences, fingerprint
+from .recorded_gradient import image_problem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,7 +150,8 @@ class Certificate:
         :return: the bounds, each with its kind.
         :raises TypeError: if ``physics`` is none.
         :raises ValueError: if the certificate does not hold for the model or the size
-            of the image, or its norm is not that of the solver's state.
+            of the image, its norm is not that of the solver's state, or that state is
+            not the image.
         """
         from .gradient_error import gradient_error
 
@@ -178,7 +180,8 @@ class Certificate:
         :return: the plan, ``layers, restarts = plan``.
         :raises TypeError: if ``physics`` is none.
         :raises ValueError: if the certificate does not hold for the model or the size
-            of the image, or its norm is not that of the solver's state.
+            of the image, its norm is not that of the solver's state, or that state is
+            not the image.
         """
         from .plan import plan
 
@@ -204,7 +207,7 @@ class Certificate:
                 "solution must be a Solution, such as model.solution, got "
                 f"{type(solution).__name__}."
             )
-        self._require_size(solution.x)
+        self._require_size(solution.x if solution.output is None else solution.output)
         return plot_envelope(self, solution)
 
     def _require_size(self, state: State) -> None:
@@ -228,7 +231,7 @@ class Certificate:
                 "solver, in which errors of gradients are bounded; take PGD."
             )
         with torch.no_grad():
-            _, start = model.fixed_point_problem(y, physics)
+            _, start = image_problem(model, y, physics)
         self._require_size(start)
 
     def _rate_text(self) -> str:

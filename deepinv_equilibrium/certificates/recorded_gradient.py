@@ -147,17 +147,18 @@ def image_problem(
             "DEQ=Equilibrium(...) or DEQ=ReTune(...)."
         )
     step, x0 = model.fixed_point_problem(y, physics)
-    if (
-        not isinstance(x0, Tensor)
-        or x0.is_complex()
-        or hasattr(step, "step_and_output")
-    ):
-        raise ValueError(
-            "gradient errors are bounded for models whose state is the real image "
-            f"(PGD, GD, HQS); that of this {type(model).__name__} is not, or it has a "
-            "custom output."
-        )
-    return step, x0
+    if hasattr(step, "step_and_output"):
+        reason = "the image is an output of its step, computed from another state"
+    elif not isinstance(x0, Tensor):
+        reason = "the image is only a part of its state"
+    elif x0.is_complex():
+        reason = "its state is complex"
+    else:
+        return step, x0
+    raise ValueError(
+        "gradient errors are bounded for models whose state is the real image (PGD, "
+        f"GD, HQS), and this {type(model).__name__} is none: {reason}."
+    )
 
 
 class _Watched:
