@@ -26,6 +26,7 @@ from ..fixed_points.solvers.base import require_number
 from ..optim import Equilibrium
 from ..optim.contraction import as_if_exact, has_closed_prox
 from ..optim.contractive_denoiser import contractive_denoiser
+from .measured_image import measured_image
 from .resolvent_step import ResolventStep
 
 
@@ -215,12 +216,10 @@ class EquilibriumRegularisation(Reconstructor):
         :param deepinv.physics.LinearPhysics physics: its physics.
         :return: the step, a block of ``DEQ.layers`` of them, and :math:`A^* y`.
         :raises TypeError: if the physics is not linear.
+        :raises ValueError: if the measurement is none of this physics.
         """
-        if not isinstance(physics, LinearPhysics):
-            raise TypeError(
-                "physics must be a deepinv LinearPhysics, as in model(y, physics), got "
-                f"{type(physics).__name__}."
-            )
+        with torch.no_grad():
+            start = measured_image(y, physics)
         step = ResolventStep(
             self.denoiser,
             self.sigma_denoiser,
@@ -229,8 +228,7 @@ class EquilibriumRegularisation(Reconstructor):
             physics,
             self.equilibrium,
         )
-        with torch.no_grad():
-            return step, physics.A_adjoint(y)
+        return step, start
 
     def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
         r"""
@@ -240,6 +238,7 @@ class EquilibriumRegularisation(Reconstructor):
         :param deepinv.physics.LinearPhysics physics: its physics, linear.
         :return: (:class:`torch.Tensor`) the solution, of shape :math:`(B, C, H, W)`.
         :raises TypeError: if the physics is not linear, or an argument is unknown.
+        :raises ValueError: if the measurement is none of this physics.
         :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
         """
         if kwargs:

@@ -14,6 +14,7 @@ from ..fixed_points import OnFailure
 from ..fixed_points.failures import check_on_failure
 from ..optim.measured_physics import MeasuredPhysics
 from ..optim.trained_parameters import TrainedParameters
+from .measured_image import measured_image, require_linear
 
 
 class TikhonovInverse(Reconstructor):
@@ -74,20 +75,17 @@ class TikhonovInverse(Reconstructor):
         :param deepinv.physics.LinearPhysics physics: its physics.
         :return: (:class:`torch.Tensor`) images of the shape of :math:`A^\top y`.
         :raises TypeError: if the physics is not linear, or an argument is unknown.
+        :raises ValueError: if the measurement is none of this physics.
         :raises ConvergenceError: if a sample is cut off and ``on_failure="raise"``.
         """
         if kwargs:
             raise TypeError(
                 f"TikhonovInverse takes no argument {next(iter(kwargs))!r}."
             )
-        if not isinstance(physics, LinearPhysics):
-            raise TypeError(
-                "physics must be a deepinv LinearPhysics, as in model(y, physics), got "
-                f"{type(physics).__name__}."
-            )
+        require_linear(physics)
         measured = MeasuredPhysics(physics, y, self.on_failure)
         solver = measured.physics
-        zero = torch.zeros_like(solver.A_adjoint(y))
+        zero = torch.zeros_like(measured_image(y, solver))
         gamma = 1 / self.lambda_reg[0].to(zero.real.dtype)
         x: Tensor = solver.prox_l2(zero, y, gamma)
         measured.report_unfinished()

@@ -7,16 +7,8 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from ...optim.total_variation.weights import check_image
+from ..measured_image import measured_image
 
-# What an operator raises that is given something else, or that has no adjoint.
-_FAILURES = (
-    RuntimeError,
-    ValueError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)
 # Of a residual, in units of that of one number: sums of many, as in a transform.
 ROUNDING = 64
 
@@ -33,26 +25,12 @@ def map_input(y: Tensor, physics: LinearPhysics, iterations: int) -> Tensor:
     :raises ValueError: if the measurement is none of this physics, or its images have
         not two or three spatial axes.
     """
-    if not isinstance(physics, LinearPhysics):
-        raise TypeError(
-            "physics must be a deepinv LinearPhysics, as in model(y, physics): total "
-            f"variation is fitted by least squares, got {type(physics).__name__}."
-        )
-    got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-    refusal = f"y of shape {got} is no measurement of this {type(physics).__name__}"
-    try:
-        z = conjugate_gradient_image(physics, y, iterations)
-        with torch.no_grad():
-            expected = physics.A(z).shape
-    except torch.OutOfMemoryError:
-        raise
-    except _FAILURES as error:
-        raise ValueError(f"{refusal}, or its A_adjoint fails: {error}") from error
-    # What broadcasts would be fitted to something else, silently.
-    if expected != y.shape:
-        raise ValueError(
-            f"{refusal}: of images {tuple(z.shape)} it measures {tuple(expected)}."
-        )
+    z = measured_image(
+        y,
+        physics,
+        "total variation is fitted by least squares",
+        lambda y: conjugate_gradient_image(physics, y, iterations),
+    )
     check_image(z, "the adjoint of the measurement")
     finite = torch.isfinite(z).reshape(len(z), -1).all(dim=1)
     if not bool(finite.all()):
