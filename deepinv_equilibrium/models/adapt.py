@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from deepinv.models import Reconstructor
-from deepinv.physics import GaussianNoise, Physics
+from deepinv.physics import GaussianNoise, LinearPhysics, Physics
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -17,6 +17,7 @@ from ..fixed_points.solvers.base import require_count, require_number
 from .adaptation import Adaptation, AdaptationStatus
 from .adaptation_objective import AdaptationObjective
 from .copy_module import copy_module
+from .measured_image import measured_image
 
 
 def adapt(
@@ -56,7 +57,9 @@ def adapt(
 
     The weights are those of all samples of ``y``: measurements that are to be adapted
     to one by one are given one by one. ``model`` and ``physics`` are not changed; their
-    copies keep the mode (train or eval), and frozen weights stay frozen.
+    copies keep the mode (train or eval), and frozen weights stay frozen. Buffers, such
+    as the statistics of a batch normalisation in train mode, are returned as they were
+    when the weights that are returned were tried.
 
     A model with many weights can fit noise. Where the noise level :math:`\sigma` is
     known, it stops by the discrepancy principle :footcite:p:`engl1996regularization`
@@ -87,7 +90,8 @@ def adapt(
     :return: (deepinv_equilibrium.models.Adaptation) the adapted model, the physics, and
         a report. A warning is given where it did not get to the end.
     :raises TypeError: if an argument is of the wrong kind.
-    :raises ValueError: if one is out of its range, there is nothing to adapt, or the
+    :raises ValueError: if one is out of its range, ``y`` is no measurement of the
+        physics, there is nothing to adapt, or the
         reconstruction does not depend on it differentiably.
 
     |sep|
@@ -120,23 +124,28 @@ def adapt(
             raise ValueError(f"{name} must be nonnegative and finite, got {number!r}.")
     require_count("max_steps", max_steps, 1)
     target = _target(y, physics, noise_level, tau)
-    objective = AdaptationObjective(
-        copy_module(model), y.detach(), copy_module(physics), physics_parameters
-    )
-    optimizer = torch.optim.Adam(
-        [
-            {"params": objective.weights, "lr": lr},
-            {"params": list(objective.operator.values()), "lr": physics_lr},
-        ]
-    )
     record: list[tuple[float, float, float]] = []
     values: list[float] = []
     first: tuple[float, float] | None = None
     kept, status = 0, None
     with (
+        torch.inference_mode(False),
         torch.enable_grad(),
         tqdm(total=max_steps, desc="adapt", disable=not show_progress_bar) as bar,
     ):
+        # Copies: tensors of an inference mode have no gradients.
+        objective = AdaptationObjective(
+            copy_module(model),
+            y.clone().detach(),
+            copy_module(physics),
+            physics_parameters,
+        )
+        optimizer = torch.optim.Adam(
+            [
+                {"params": objective.weights, "lr": lr},
+                {"params": list(objective.operator.values()), "lr": physics_lr},
+            ]
+        )
         while status is None:
             discrepancy = objective.discrepancy()
             row = (discrepancy.item(), *objective.penalties())
@@ -165,7 +174,7 @@ def adapt(
             if status is None:
                 optimizer.step()
                 bar.update()
-    adapted, operator = objective.finish()
+        adapted, operator = objective.finish()
     history = torch.tensor(record, dtype=torch.float64).unbind(1)
     if status.failed:
         message = f"The adaptation: {status.name}. {status.sentence}"
@@ -189,6 +198,9 @@ def _check(model: Reconstructor, y: Tensor, physics: Physics) -> None:
         raise TypeError(f"y must be a tensor, got {type(y).__name__}.")
     if not bool(torch.isfinite(y).all()):
         raise ValueError("y has NaN or infinite values; leave those samples out.")
+    if isinstance(physics, LinearPhysics):
+        with torch.no_grad():
+            measured_image(y, physics)
 
 
 def _target(

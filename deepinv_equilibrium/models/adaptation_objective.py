@@ -21,7 +21,7 @@ class AdaptationObjective:
     :param torch.Tensor y: measurements.
     :param deepinv.physics.Physics physics: their physics, likewise a copy.
     :param list, tuple names: of its parameters.
-    :raises TypeError: if ``names`` is a string.
+    :raises TypeError: if ``names`` is no list of strings.
     :raises ValueError: if there is nothing to adapt, or the physics has no tensor of a
         name.
     """
@@ -42,11 +42,22 @@ class AdaptationObjective:
         self._start = [p.detach().clone() for p in self.weights]
         self._nominal = [p.detach().clone() for p in self.operator.values()]
         self._kept = self._start, self._nominal
+        self._buffers = self._kept_buffers = _buffers(model)
 
     def discrepancy(self) -> Tensor:
-        """The mean square residual."""
+        """The mean square residual. It may change buffers of the model, such as the
+        statistics of a batch normalisation."""
         self._set_operator(self.operator)
-        residual = self.y - self.physics.A(self.model(self.y, self.physics))
+        self._buffers = _buffers(self.model)
+        measured = self.physics.A(self.model(self.y, self.physics))
+        # What broadcasts would be fitted to something else, silently.
+        if measured.shape != self.y.shape:
+            raise ValueError(
+                f"y of shape {tuple(self.y.shape)} is no measurement of this "
+                f"{type(self.physics).__name__}: of the image of model it measures "
+                f"{tuple(measured.shape)}."
+            )
+        residual = self.y - measured
         return (residual * residual.conj()).real.mean()
 
     def penalties(self) -> tuple[float, float]:
@@ -106,7 +117,9 @@ class AdaptationObjective:
                 )
 
     def keep(self) -> None:
-        """Remember where weights and parameters stand."""
+        """Remember where weights and parameters stand, and the buffers with which the
+        last discrepancy began."""
+        self._kept_buffers = self._buffers
         self._kept = (
             [p.detach().clone() for p in self.weights],
             [p.detach().clone() for p in self.operator.values()],
@@ -117,6 +130,7 @@ class AdaptationObjective:
         with torch.no_grad():
             for p, value in zip(self.weights, self._kept[0], strict=True):
                 p.copy_(value)
+            _restore(self.model, self._kept_buffers)
             kept = dict(zip(self.operator, self._kept[1], strict=True))
             for name, value in kept.items():
                 leaf = self.operator[name]
@@ -135,6 +149,21 @@ class AdaptationObjective:
         # Not update, which changes parameters of the noise of the same name too.
         if tensors:
             self.physics.update_parameters(**tensors)
+
+
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.named_buffers()}
+
+
+def _restore(model: nn.Module, buffers: dict[str, Tensor]) -> None:
+    for name, value in buffers.items():
+        owner, _, own = name.rpartition(".")
+        module = model.get_submodule(owner)
+        current = getattr(module, own)
+        if isinstance(current, Tensor) and current.shape == value.shape:
+            current.copy_(value)  # modules may share it
+        else:
+            setattr(module, own, value)
 
 
 def _squared_distance(tensors: list[Tensor], starts: list[Tensor]) -> float:
@@ -160,10 +189,16 @@ def _leaves(physics: Physics, names: Sequence[str]) -> dict[str, Tensor]:
         if "." not in name and not name.startswith("_") and value.is_floating_point()
     }
     leaves: dict[str, Tensor] = {}
+    if not isinstance(names, Sequence):
+        raise TypeError(f"physics_parameters must be a list of names, got {names!r}.")
     for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"physics_parameters must be names, such as 'filter', got {name!r}."
+            )
         value = getattr(physics, name, None)
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            close = difflib.get_close_matches(str(name), own, n=1)
+            close = difflib.get_close_matches(name, own, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(
                 f"physics_parameters has {name!r}, which is no real tensor of this "

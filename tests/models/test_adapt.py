@@ -318,6 +318,8 @@ def frozen() -> Gain:
         ({"noise_level": -0.1}, ValueError, "noise_level must be nonnegative.*off"),
         ({"noise_level": torch.ones(5)}, ValueError, "each of the 2 samples, got 5"),
         ({"physics_parameters": "scale"}, TypeError, "'scale'; put it in a list"),
+        ({"physics_parameters": [3]}, TypeError, "must be names, .* got 3"),
+        ({"physics_parameters": 3}, TypeError, "a list of names, got 3"),
         ({"physics_parameters": ["scal"]}, ValueError, "did you mean 'scale'"),
         ({"physics_parameters": ["unused"]}, ValueError, "'unused'.*differentiably"),
         ({"steps": 3}, TypeError, "steps"),
@@ -334,3 +336,47 @@ def test_bad_input_is_named(
     }
     with pytest.raises(error, match=match):
         deq.adapt(**{**arguments, **changed})
+
+
+class Normalised(Reconstructor):
+    """With statistics that each forward in train mode changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1, dtype=DOUBLE)
+
+    def forward(self, y: Tensor, physics: Any, **kwargs: Any) -> Tensor:
+        return self.norm(y)
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_buffers_are_those_of_the_weights_that_are_kept(worse: bool) -> None:
+    y = torch.randn(2, 1, 4, 5, dtype=DOUBLE)
+    model = Normalised().train()
+    lr = 1e3 if worse else 1e-3
+    adapted = deq.adapt(
+        model, y, dinv.physics.Denoising(), 0.0, lr=lr, rtol=0, max_steps=3,
+        noise_level=0,
+    )  # fmt: skip
+    assert adapted.kept == (0 if worse else 3)
+    own = adapted.model.norm
+    assert own.num_batches_tracked == adapted.kept
+    if worse:
+        assert torch.equal(own.running_mean, model.norm.running_mean)
+    assert model.norm.num_batches_tracked == 0
+    # One more forward is the one that was kept.
+    residual = y - adapted.model(y, adapted.physics)
+    assert residual.square().mean().item() == adapted.discrepancy[adapted.kept]
+
+
+def test_it_leaves_the_inference_mode() -> None:
+    with torch.inference_mode():
+        y = torch.randn(2, 1, 4, 5).double()
+        model = Gain(0.5)
+        adapted = converge(
+            model, y, Scaling(1.0), weight=0.2, max_steps=5, rtol=0,
+            physics_parameters=["scale"], physics_weight=0.1,
+        )  # fmt: skip
+    assert adapted.kept == 5
+    assert not adapted.model.gain.is_inference()
+    assert adapted.model.gain.item() != 0.5
