@@ -16,7 +16,8 @@ from ..fixed_points import Solution, State, fixed_point
 from ..fixed_points.solvers.base import require_number
 from ..optim import Equilibrium
 from ..optim.arguments import check_samples_apart
-from ..optim.measured_physics import MeasuredPhysics, adjoint_image
+from ..optim.measured_physics import MeasuredPhysics
+from .measured_image import measured_image, require_linear
 
 
 class ReuseAndRegularise(Reconstructor):
@@ -131,16 +132,13 @@ class ReuseAndRegularise(Reconstructor):
         :return: the step, a block of ``DEQ.layers`` iterations, and
             :math:`A_1^\top y`.
         :raises TypeError: if the physics is not linear.
-        :raises ValueError: if modules couple the samples or are random.
+        :raises ValueError: if the measurement is none of this physics, or modules
+            couple the samples or are random.
         """
-        if not isinstance(physics, LinearPhysics):
-            raise TypeError(
-                "physics must be a deepinv LinearPhysics, as in model(y, physics): the "
-                f"data are fitted by least squares, got {type(physics).__name__}."
-            )
+        require_linear(physics, "the data are fitted by least squares")
         check_samples_apart(self)
         measured = MeasuredPhysics(physics, y, self.DEQ.on_failure)
-        start = adjoint_image(measured.physics, y).detach()
+        start = measured_image(y, measured.physics).detach()
         return ReuseStep(self, measured), start
 
     def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
@@ -151,8 +149,9 @@ class ReuseAndRegularise(Reconstructor):
         :param deepinv.physics.LinearPhysics physics: :math:`A_1`, linear.
         :return: (:class:`torch.Tensor`) images, of the shape that the model returns.
         :raises TypeError: if the physics is not linear, or an argument is unknown.
-        :raises ValueError: if the model returns images of another shape than those that
-            ``physics`` measures, or modules couple the samples or are random.
+        :raises ValueError: if the measurement is none of ``physics``, the model returns
+            images of another shape than those that ``physics`` measures, or modules
+            couple the samples or are random.
         :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
         """
         if kwargs:

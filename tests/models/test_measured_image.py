@@ -35,6 +35,9 @@ MODELS: dict[str, Callable[[], Callable[[Tensor, Any], Any]]] = {
     "ISTA": lambda: deq.models.ISTA(
         deq.models.DenseFrame(torch.eye(48), SIZE), 0.1, max_iter=2
     ),
+    "ReuseAndRegularise": lambda: deq.models.ReuseAndRegularise(
+        Gain(0.5), inpainting()
+    ),
     "TikhonovInverse": deq.models.TikhonovInverse,
 }
 
