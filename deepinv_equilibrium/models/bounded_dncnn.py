@@ -15,6 +15,7 @@ from torch.nn.functional import relu
 from ..certificates import Bound
 from ..certificates.bound import outward
 from ..certificates.declaration import require_type
+from ..fixed_points.solvers.base import require_count, require_number
 from .bounded_convolution import BoundedConvolution
 from .image_batch import check_images
 
@@ -61,6 +62,7 @@ class BoundedDnCNN(Denoiser):
     :param str, pathlib.Path, None pretrained: path of a ``state_dict``, or ``None`` for
         random weights.
     :param torch.device, str device: device of the network.
+    :raises TypeError: if ``epsilon`` is no number.
     :raises ValueError: if an argument is out of its range.
 
     |sep|
@@ -84,10 +86,12 @@ class BoundedDnCNN(Denoiser):
         pretrained: str | Path | None = None,
         device: torch.device | str | None = None,
     ) -> None:
+        require_count("in_channels", in_channels, 1)
+        require_number("epsilon", epsilon)
         if not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon must be positive and finite, got {epsilon!r}.")
-        if depth < 2:
-            raise ValueError(f"depth must be at least 2, got {depth!r}.")
+        require_count("depth", depth, 2)
+        require_count("filters", filters, 1)
         super().__init__(device="cpu")
         self.in_channels = in_channels
         self.epsilon = float(epsilon)

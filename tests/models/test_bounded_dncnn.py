@@ -218,13 +218,20 @@ def test_is_certified_after_every_step_of_a_training(lr: float):
         ({"epsilon": 0.0}, "epsilon must be positive and finite, got 0.0"),
         ({"epsilon": float("nan")}, "epsilon must be positive and finite, got nan"),
         ({"epsilon": float("inf")}, "epsilon must be positive and finite, got inf"),
-        ({"depth": 1}, "depth must be at least 2, got 1"),
-        ({"filters": 0}, "must be at least 1, got 3 and 0"),
+        ({"depth": 1}, "depth must be an integer >= 2, got 1"),
+        ({"depth": 3.5}, "depth must be an integer >= 2, got 3.5"),
+        ({"in_channels": "a"}, "in_channels must be an integer >= 1, got 'a'"),
+        ({"filters": 0}, "filters must be an integer >= 1, got 0"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, float], message: str):
     with pytest.raises(ValueError, match=message):
         BoundedDnCNN(**arguments)
+
+
+def test_a_bound_that_is_no_number_is_named():
+    with pytest.raises(TypeError, match="epsilon must be a number, got 'a'"):
+        BoundedDnCNN(epsilon="a")
 
 
 def test_bad_images_are_named():
