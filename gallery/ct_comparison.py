@@ -288,20 +288,22 @@ for name, norms in rounds.items():
 # The seeds are those of networks, training set and noise. With 600 steps
 # instead of 100, and the command that is printed:
 #
-# On ellipses, with every seed, the learned gradient is first, by .7 dB;
-# then the learned primal-dual, TV, the U-Net .3 dB below, projected
-# gradient and FBP. So both learned iterations are above U-Net and TV,
-# and these above FBP, as in the papers. That the learned primal-dual is
-# above the learned gradient was not seen: it has nineteen times as many
-# parameters, and got 600 images here, where the paper has 100,000 steps
-# of five. In SSIM the U-Net is above TV.
+# On ellipses, with every seed, the learned gradient is first, by .7 dB
+# in the mean; then the learned primal-dual, TV, the U-Net, in the mean
+# .3 dB below, projected gradient and FBP. So both learned iterations are
+# above U-Net and TV, and these above FBP, as in the papers. That the
+# learned primal-dual is above the learned gradient was not seen: it has
+# nineteen times as many parameters, and got 600 images here, where the
+# paper has 100,000 steps of five. In SSIM the U-Net is above TV.
 #
 # On Shepp-Logan the learned gradient and TV are equal in PSNR (.1 dB
 # apart, with a standard deviation of .3), and a decibel above learned
 # primal-dual and U-Net, which are as near to each other. In SSIM the
 # order is learned gradient, TV, learned primal-dual, U-Net, projected
-# gradient, FBP. What the networks learned from ellipses helps less where
-# the image is another one, and what TV says holds there as well.
+# gradient, FBP: with every seed, but that with one of them the projected
+# gradient is above the U-Net. What the networks learned from ellipses
+# helps less where the image is another one, and what TV says holds there
+# as well.
 
 RECORD = Path(__file__).parent / "experiments" / "ct_comparison.json"
 record = json.loads(RECORD.read_text("utf-8"))

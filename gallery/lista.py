@@ -303,7 +303,7 @@ if kept.exists():
 # :math:`K` learned layers are far below :math:`K` iterations, by 4 to 8
 # dB, and untied layers are below tied ones, by .5 dB for two of them and
 # by 2 dB for 16. Eight untied layers are as good as 16 tied ones, and 16
-# are below 100 iterations of ISTA.
+# untied ones are below 100 iterations of ISTA.
 #
 # With filters the same orderings were seen, by about 1 dB over ISTA. But
 # more layers did not help: five are below two, for ISTA as for what
