@@ -163,9 +163,10 @@ class ISTA(Reconstructor):
             raise TypeError(f"ISTA takes no argument {next(iter(kwargs))!r}.")
         step, start = self.fixed_point_problem(y, physics)
         config = self.DEQ
+        # Without its output: one synthesis at the end, and none with every evaluation.
         found = fixed_point(
-            step, start, config.solver, config.adjoint, config.on_failure
+            step.__call__, start, config.solver, config.adjoint, config.on_failure
         )
         self.solution = found.detach()
-        assert found.output is not None
-        return found.output
+        assert isinstance(found.x, Tensor)
+        return self.frame.synthesis(found.x)

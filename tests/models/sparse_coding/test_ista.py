@@ -114,6 +114,21 @@ def test_the_gradient_of_some_iterations_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(reconstruct, leaves)
 
 
+def test_an_iteration_costs_one_synthesis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image is made once, at the end."""
+    physics, y, frame = injective_problem()
+    model, made, synthesis = ISTA(frame, 0.3, max_iter=7), [], frame.synthesis
+
+    def counted(z: torch.Tensor) -> torch.Tensor:
+        made.append(z)
+        return synthesis(z)
+
+    monkeypatch.setattr(frame, "synthesis", counted)
+    with torch.no_grad():
+        model(y, physics)
+    assert len(made) == 7 + 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_samples_do_not_depend_on_each_other(dtype: torch.dtype) -> None:
     frame, physics = ConvolutionalFrame(3, 2), dinv.physics.Denoising()
