@@ -33,7 +33,10 @@ class BoundedConvolution(nn.Module):
 
     :math:`B` and its gradient are computed once for each state of the weights, however
     many iterations of an algorithm apply the layer; a second derivative of :math:`B`
-    where it is asked for.
+    where it is asked for. Change the weights by an optimiser, ``load_state_dict`` or in
+    ``torch.no_grad()``: what is written through ``weight.data`` is hidden from torch,
+    the filters are then divided by the former :math:`B` and may expand. :meth:`norm`,
+    and what is certified by it, is that of the filters that are applied in any case.
 
     :param int in_channels: channels of its input.
     :param int out_channels: channels of its output.
@@ -114,7 +117,8 @@ class BoundedConvolution(nn.Module):
         r"""
         Certified upper bound of :math:`\|W / B\|`, from the filters that are applied.
 
-        :return: (float) it is at most 1.
+        :return: (float) it is at most 1, unless the weights were changed through
+            ``weight.data``.
         """
         with torch.no_grad():
             return float(convolution_norm(self.normalised_weight().double()))

@@ -62,6 +62,16 @@ def test_is_nonexpansive_at_every_size_and_scale(
     assert norm <= layer.norm() <= 1
 
 
+def test_the_norm_is_honest_about_weights_that_were_changed_behind_torch():
+    layer = make_layer(15)
+    layer(torch.rand(1, 2, 4, 4, **DOUBLE))
+    layer.weight.data.mul_(100)
+    assert 1 < torch.linalg.matrix_norm(dense(layer, 6, 6), 2) <= layer.norm()
+    with torch.no_grad():
+        layer.weight.mul_(1)
+    assert torch.linalg.matrix_norm(dense(layer, 6, 6), 2) <= layer.norm() <= 1
+
+
 def test_the_bound_is_near_the_norm_on_a_large_image():
     norm = torch.linalg.matrix_norm(dense(make_layer(1, 1, 2), 20, 20), 2)
     assert norm > 0.92  # 1 / 1.039, and an image of 20 x 20 is not all the plane
