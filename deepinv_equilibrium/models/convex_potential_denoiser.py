@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..certificates import Bound
 from ..certificates.bound import outward
 from ..certificates.declaration import require_type
+from ..fixed_points.solvers.base import require_count, require_number
 from .bundled_weights import check_bundled, colours, read_weights
 from .convex_potential_layer import ConvexPotentialLayer
 from .image_batch import check_images, each_image
@@ -107,10 +108,10 @@ class ConvexPotentialDenoiser(Denoiser):
         device: torch.device | str | None = None,
     ) -> None:
         check_bundled(pretrained, in_channels)
+        require_number("contraction", contraction)
         if not 0 < contraction <= 1:
             raise ValueError(f"contraction must be in (0, 1], got {contraction!r}.")
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}.")
+        require_count("layers", layers, 1)
         super().__init__(device="cpu")
         self.in_channels = in_channels
         self.firmly_nonexpansive = firmly_nonexpansive

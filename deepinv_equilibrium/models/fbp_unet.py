@@ -53,6 +53,13 @@ class FBPUNet(ArtifactRemoval):
         self, in_channels: int = 1, channels_per_scale: Sequence[int] = (16, 32, 64)
     ) -> None:
         require_count("in_channels", in_channels, 1)
+        if isinstance(channels_per_scale, str) or not isinstance(
+            channels_per_scale, Sequence
+        ):
+            raise TypeError(
+                "channels_per_scale must be a tuple of integers, such as (16, 32, 64), "
+                f"got {channels_per_scale!r}."
+            )
         widths = tuple(channels_per_scale)
         if len(widths) < 2:
             raise ValueError(

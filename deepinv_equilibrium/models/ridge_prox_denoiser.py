@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..certificates import Bound, Kind
 from ..certificates.bound import outward
+from ..fixed_points.solvers.base import require_number
 from .ridge_regulariser import RidgeRegulariser
 
 
@@ -97,6 +98,7 @@ class RidgeProxDenoiser(Denoiser):
         kernel_size: int = 7,
         device: torch.device | str | None = None,
     ) -> None:
+        require_number("contraction", contraction)
         if not 0 < contraction <= 1:
             raise ValueError(f"contraction must be in (0, 1], got {contraction!r}.")
         super().__init__(device="cpu")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..fixed_points import OnFailure
 from ..fixed_points.failures import check_on_failure
+from ..fixed_points.solvers.base import require_number
 from ..optim.measured_physics import MeasuredPhysics
 from ..optim.trained_parameters import TrainedParameters
 from .measured_image import measured_image, require_linear
@@ -40,6 +41,7 @@ class TikhonovInverse(Reconstructor):
         :math:`\|A\|^2`.
     :param str on_failure: what to do where the conjugate gradients are cut off,
         forward or backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
+    :raises TypeError: if ``lambda_reg`` is no number.
     :raises ValueError: if ``lambda_reg`` is not positive and finite, or ``on_failure``
         unknown.
 
@@ -58,6 +60,7 @@ class TikhonovInverse(Reconstructor):
         self, lambda_reg: float = 0.01, on_failure: OnFailure = "warn"
     ) -> None:
         super().__init__()
+        require_number("lambda_reg", lambda_reg)
         if not 0 < lambda_reg < math.inf:
             raise ValueError(
                 f"lambda_reg must be positive and finite, got {lambda_reg!r}; without "

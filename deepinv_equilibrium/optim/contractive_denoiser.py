@@ -6,6 +6,7 @@ from deepinv.models import Denoiser
 
 from .. import plugins
 from ..certificates import lipschitz
+from ..fixed_points.solvers.base import require_number
 from .plug_and_play import as_denoiser
 
 
@@ -19,10 +20,12 @@ def contractive_denoiser(denoiser: Denoiser | str, contraction: float) -> Denois
     :param float contraction: Lipschitz constant, in (0, 1), of one that is given by its
         name.
     :return: (deepinv.models.Denoiser) the denoiser.
-    :raises TypeError: if it is neither a denoiser nor a name.
+    :raises TypeError: if it is neither a denoiser nor a name, or ``contraction`` is no
+        number.
     :raises ValueError: if no denoiser has that name, or it is not proved to be strictly
         contractive.
     """
+    require_number("contraction", contraction)
     if isinstance(denoiser, str):
         denoiser = plugins.create("denoisers", denoiser, contraction=contraction)
     denoiser = as_denoiser(denoiser)

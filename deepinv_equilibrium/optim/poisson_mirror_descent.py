@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import plugins
 from ..fixed_points import Adjoint, JacobianFree, OnFailure
+from ..fixed_points.solvers.base import require_number
 from .backtracked_descent import BacktrackedDescent, require_in_range
 from .kullback_leibler import KullbackLeibler
 from .mirror_descent_energy import MirrorDescentEnergy
@@ -143,7 +144,11 @@ class PoissonMirrorDescent(BacktrackedDescent):
                 "g_param must be given with NetworkResidualPrior, whose denoiser takes "
                 "a noise level: e.g. g_param=0.05."
             )
+        if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+            raise TypeError(f"bounds must be (l, u) with 0 < l < u, got {bounds!r}.")
         lower, upper = bounds
+        for number in bounds:
+            require_number("bounds[0] or bounds[1]", number)
         if not 0 < lower < upper:
             raise ValueError(f"bounds must be (l, u) with 0 < l < u, got {bounds!r}.")
         self.prior = prior

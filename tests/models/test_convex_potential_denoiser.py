@@ -345,12 +345,14 @@ def test_other_channels_have_no_bundled_weights():
         ({"contraction": 0.0}, r"contraction must be in \(0, 1\], got 0.0"),
         ({"contraction": 1.1}, r"contraction must be in \(0, 1\], got 1.1"),
         ({"contraction": float("nan")}, "contraction must be in"),
-        ({"layers": 0}, "layers must be at least 1, got 0"),
+        ({"layers": 0}, "layers must be an integer >= 1, got 0"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, float], message: str):
     with pytest.raises(ValueError, match=message):
         ConvexPotentialDenoiser(pretrained=None, **arguments)
+    with pytest.raises(TypeError, match="contraction must be a number, got 'a'"):
+        ConvexPotentialDenoiser(pretrained=None, contraction="a")
 
 
 def test_bad_images_and_noise_levels_are_named():

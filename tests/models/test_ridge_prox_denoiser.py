@@ -289,3 +289,5 @@ def test_weights_from_a_file(tmp_path: Path):
 def test_bad_contraction_is_named():
     with pytest.raises(ValueError, match=r"contraction must be in \(0, 1\], got 1.5"):
         RidgeProxDenoiser(contraction=1.5, pretrained=None)
+    with pytest.raises(TypeError, match="contraction must be a number, got 'a'"):
+        RidgeProxDenoiser(contraction="a", pretrained=None)

@@ -182,3 +182,6 @@ def test_bad_input_is_named() -> None:
             TikhonovInverse(weight)
     with pytest.raises(ValueError, match="on_failure must be one of"):
         TikhonovInverse(on_failure="stop")  # type: ignore[arg-type]
+    for wrong in ("a", True):
+        with pytest.raises(TypeError, match="lambda_reg must be a number"):
+            TikhonovInverse(wrong)  # type: ignore[arg-type]

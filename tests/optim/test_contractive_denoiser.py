@@ -24,5 +24,7 @@ def test_what_is_not_proved_to_contract_is_refused() -> None:
         contractive_denoiser(ConvexPotentialDenoiser(1), 0.5)
     with pytest.raises(ValueError, match="SmallDRUNet cannot be certified"):
         contractive_denoiser(SmallDRUNet(1), 0.5)
+    with pytest.raises(TypeError, match="contraction must be a number, got 'a'"):
+        contractive_denoiser("ridge-prox", "a")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="denoiser must be"):
         contractive_denoiser(nn.Identity(), 0.5)

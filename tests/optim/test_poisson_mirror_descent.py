@@ -305,6 +305,11 @@ def test_arguments_of_the_wrong_kind() -> None:
         PoissonMirrorDescent(dinv.optim.PnP(Shrink()))
     with pytest.raises(TypeError, match=r"must be a deq.optim.Kullback.*got L2"):
         PoissonMirrorDescent(potential(), data_fidelity=dinv.optim.L2())
+    for bounds in (None, 0.5, "ab", (1e-4,)):
+        with pytest.raises(TypeError, match=r"bounds must be \(l, u\) with .* got"):
+            PoissonMirrorDescent(potential(), bounds=bounds)
+    with pytest.raises(TypeError, match=r"bounds.* must be a number, got 'a'"):
+        PoissonMirrorDescent(potential(), bounds=("a", "b"))
     model = PoissonMirrorDescent(potential())
     with pytest.raises(TypeError, match=r"must be a deepinv.physics.LinearPhysics"):
         model(torch.ones(1, 1, 4, 4), dinv.physics.Physics())

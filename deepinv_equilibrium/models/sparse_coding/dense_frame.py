@@ -26,6 +26,7 @@ class DenseFrame(Frame):
     :param torch.Tensor matrix: where :math:`M` starts, of shape :math:`(m, n)`.
     :param Sequence img_size: size of the images or signals without the batch, of
         :math:`n` entries in all. Default: ``None``, vectors of length :math:`n`.
+    :raises TypeError: if the matrix is no real floating-point tensor.
     :raises ValueError: if the matrix is none, or does not fit ``img_size``.
 
     |sep|
@@ -40,6 +41,12 @@ class DenseFrame(Frame):
     """
 
     def __init__(self, matrix: Tensor, img_size: Sequence[int] | None = None) -> None:
+        if not (isinstance(matrix, Tensor) and matrix.is_floating_point()):
+            got = matrix.dtype if isinstance(matrix, Tensor) else type(matrix).__name__
+            raise TypeError(
+                f"matrix must be a real floating-point tensor, got {got}; convert it, "
+                "e.g. torch.tensor(matrix).float()."
+            )
         if matrix.ndim != 2 or not bool(torch.isfinite(matrix).all()):
             raise ValueError(
                 "matrix must be a finite matrix, of shape (atoms, pixels), got shape "

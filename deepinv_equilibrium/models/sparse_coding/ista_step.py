@@ -7,6 +7,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from ...fixed_points import State
+from ...fixed_points.solvers.base import require_number
 from ...optim.measured_physics import MeasuredPhysics
 from .frame import Frame
 from .soft_threshold import soft_threshold
@@ -71,6 +72,7 @@ class ISTAStep:
 
 def require_relative(stepsize: float) -> None:
     """Refuse a step size, times the squared norms, with which nothing converges."""
+    require_number("stepsize", stepsize)
     if not 0 < stepsize < 2:
         raise ValueError(
             "stepsize is tau times the squared norms of the physics and the frame, and "

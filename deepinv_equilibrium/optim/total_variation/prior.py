@@ -9,6 +9,7 @@ from deepinv.optim import Prior
 from torch import Tensor
 
 from ...fixed_points import OnFailure
+from ...fixed_points.solvers.base import require_number
 from .differences import differences, differences_adjoint
 from .groups import TVNorm, group_norm
 from .proximal import check_options, weighted_tv_prox
@@ -78,6 +79,7 @@ class WeightedTVPrior(Prior):
         on_failure: OnFailure = "warn",
     ) -> None:
         check_options(norm, tol, max_iter, on_failure)
+        require_number("smoothing", smoothing)
         if not 0 <= smoothing < float("inf"):
             raise ValueError(
                 f"smoothing must be at least 0 and finite, got {smoothing!r}."

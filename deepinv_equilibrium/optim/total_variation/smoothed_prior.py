@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...certificates import Bound, Interval
 from ...certificates.bound import outward
+from ...fixed_points.solvers.base import require_number
 from ..smooth_prox import smooth_prox
 from .differences import differences_norm_squared
 from .groups import TVNorm
@@ -64,6 +65,7 @@ class SmoothedTVPrior(Prior):
         rtol: float | None = None,
     ) -> None:
         super().__init__()
+        require_number("smoothing", smoothing)
         if not 0 < smoothing < float("inf"):
             raise ValueError(
                 f"smoothing must be positive and finite, got {smoothing!r}; total "

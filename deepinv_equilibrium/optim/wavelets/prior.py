@@ -10,7 +10,7 @@ from deepinv.optim import Prior
 from torch import Tensor, nn
 
 from ...certificates import Bound
-from ...fixed_points.solvers.base import require_count
+from ...fixed_points.solvers.base import require_count, require_number
 from .group_prox import group_prox
 from .transform import WaveletTransform
 
@@ -77,6 +77,7 @@ class WeightedWaveletPrior(Prior):
         super().__init__()
         if channels is not None:
             require_count("channels", channels, 1)
+        require_number("initial_weight", initial_weight)
         if not 0 < initial_weight < math.inf:
             raise ValueError(
                 f"initial_weight must be positive and finite, got {initial_weight!r}."

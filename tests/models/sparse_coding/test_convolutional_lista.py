@@ -165,6 +165,8 @@ def test_names_bad_input() -> None:
         ConvolutionalLISTA(frame, 0.1, layers=0)
     with pytest.raises(ValueError, match=r"stepsize is tau times .* got 2"):
         ConvolutionalLISTA(frame, 0.1, stepsize=2)
+    with pytest.raises(TypeError, match="stepsize must be a number, got 'x'"):
+        ConvolutionalLISTA(frame, 0.1, stepsize="x")
     model = ConvolutionalLISTA(frame, 0.1, 1)
     with pytest.raises(ValueError, match=r"shape \(B, 1, H, W\)"):
         model(torch.rand(1, 3, 4, 4), physics)

@@ -48,3 +48,8 @@ def test_names_bad_input() -> None:
         DenseFrame(torch.eye(3), (1, 2))
     with pytest.raises(ValueError, match=r"of shape \(B, \*\(3,\)\), got"):
         DenseFrame(torch.eye(3)).analysis(torch.rand(2, 4))
+    for wrong in ([[1.0]], (1, 24, 24), torch.eye(3, dtype=torch.long)):
+        with pytest.raises(
+            TypeError, match=r"matrix must be a real.* got (list|tuple|t)"
+        ):
+            DenseFrame(wrong)  # type: ignore[arg-type]

@@ -139,6 +139,8 @@ def test_names_bad_input() -> None:
     for smoothing in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="smoothing must be positive and finite"):
             SmoothedTVPrior(smoothing)
+    with pytest.raises(TypeError, match="smoothing must be a number, got 'a'"):
+        SmoothedTVPrior("a")
     with pytest.raises(ValueError, match="norm must be one of"):
         SmoothedTVPrior(0.1, "nuclear")
     prior = SmoothedTVPrior(0.1)

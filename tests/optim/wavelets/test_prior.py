@@ -167,6 +167,8 @@ def test_bad_input_is_named() -> None:
         WeightedWaveletPrior(0)
     with pytest.raises(ValueError, match="initial_weight must be positive"):
         WeightedWaveletPrior(initial_weight=0.0)
+    with pytest.raises(TypeError, match="initial_weight must be a number, got 'a'"):
+        WeightedWaveletPrior(initial_weight="a")  # type: ignore[arg-type]
     prior = WeightedWaveletPrior(3)
     with pytest.raises(ValueError, match=r"channels=3, got images of shape \(1, 1,"):
         prior(torch.rand(1, 1, 8, 8))
