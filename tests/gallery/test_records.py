@@ -48,6 +48,17 @@ def test_the_wavelet_blocks_are_as_far_apart_as_the_page_says() -> None:
     assert [gain < 0 for gain in last] == [False, True, False]
 
 
+def test_unrolled_layers_lose_what_the_page_says_when_applied_again() -> None:
+    rows, longer = record("projected_gradient"), "PSNR, 16 times the steps"
+    unrolled, equilibrium = rows["unrolled"], rows["equilibrium"]
+    pairs = zip(unrolled["PSNR"], unrolled[longer], strict=True)
+    losses = [round(before - after, 1) for before, after in pairs]
+    assert (min(losses), max(losses)) == (1.2, 2.3)
+    assert "have lost 1.2 to 2.3 dB" in prose("projected_gradient")
+    pairs = zip(equilibrium[longer], unrolled[longer], strict=True)
+    assert all(a > b for a, b in pairs)
+
+
 def test_sixteen_untied_layers_are_below_a_hundred_iterations() -> None:
     rows = record("lista")
     hundred = rows["ISTA(100)"]["NMSE"]
