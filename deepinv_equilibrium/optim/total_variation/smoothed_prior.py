@@ -55,7 +55,7 @@ class SmoothedTVPrior(Prior):
     >>> prior.prox(x, gamma=0.1).shape
     torch.Size([2, 3, 20, 30])
     >>> print(prior.gradient_bounds((3, 20, 30)).upper)
-    <= 796.442 (certified: squared norm of the differences, over smoothing = 0.01)
+    <= 796.443 (certified: squared norm of the differences, over smoothing = 0.01)
     """
 
     def __init__(
