@@ -6,7 +6,7 @@ import ctypes
 import gc
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -44,8 +44,10 @@ def live_tensor_bytes() -> int:
     for thing in gc.get_objects():
         # Compilers leave tensors without data behind, of types of their own.
         if type(thing) in (torch.Tensor, torch.nn.Parameter):
-            storage = thing.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
+            # So do transforms, of this type: torch.func's wrappers have no storage.
+            with suppress(NotImplementedError):
+                storage = thing.untyped_storage()
+                storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
 
 
