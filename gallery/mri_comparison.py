@@ -50,7 +50,7 @@ from torch.utils.data import DataLoader
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import BoundedDnCNN
-from deepinv_equilibrium.optim.de_presets import de_grad, de_prox
+from deepinv_equilibrium.optim.de_presets import de_admm, de_grad, de_prox
 
 parser = argparse.ArgumentParser(
     description="Compare reconstructions of an accelerated MRI scan.",
@@ -369,6 +369,39 @@ for name in ("DU-PROX", "DE-PROX"):
         results[name][f"PSNR after {n}"] = value
         row += f"{value:8.2f}"
     print(row)
+
+# %%
+# DE-ADMM, and whether there is an energy
+# ---------------------------------------
+# A fixed point of DE-ADMM with :math:`D` and :math:`\tau` is one of
+# DE-PROX, :math:`x = D(x - \tau A^\top (A x - y))`, on another way: it
+# takes the proximal operator of the data in the place of a gradient. With
+# the weights of DE-PROX it is solved from :math:`A^\top y`, and nothing
+# is trained.
+
+prox = models["DE-PROX"]
+admm = de_admm(
+    prox.prior[0].denoiser,
+    stepsize=prox.params_algo["stepsize"][0].item(),
+    **solvers,
+).to(device)
+with torch.no_grad():
+    x = admm(measured, physics)
+gap = (x - reconstructed["DE-PROX"]).flatten(1).norm(dim=1)
+gap = gap / reconstructed["DE-PROX"].flatten(1).norm(dim=1)
+value = psnr(magnitude(x), target).mean().item()
+print(f"DE-ADMM {value:.2f} dB, {gap.max():.1%} from DE-PROX at most")
+print(admm.solution)
+
+# %%
+# DE-GRAD is often written with an energy, :math:`\tfrac12 x^\top (x -
+# D(x))`. For this denoiser there is none: each of its two layers has a
+# symmetric Jacobian, one after the other they have not, so that
+# :math:`x - D(x)` is the gradient of no function. The equilibrium, and
+# its certificate, need no energy.
+
+red = certified.prior[0]
+print(red.check_gradient(reconstructed["DE-GRAD"], 0.1))
 
 # %%
 # What is certified

@@ -123,3 +123,15 @@ def test_prints_the_record_of_the_longer_run(page: dict[str, Any]) -> None:
 def test_writes_the_figure(page: dict[str, Any]) -> None:
     assert plt.imread(page["figure_path"]).shape[:2] == (528, 1650)
     assert f"{page['figure_path']}, " in page["printed"]
+
+
+def test_de_admm_solves_the_equation_of_de_prox(page: dict[str, Any]) -> None:
+    prox, admm = page["prox"], page["admm"]
+    assert float(admm.params_algo["stepsize"][0]) == pytest.approx(
+        prox.params_algo["stepsize"][0].item()
+    )
+    assert admm.prior[0].denoiser is prox.prior[0].denoiser
+    assert f"{page['gap'].max():.1%} from DE-PROX at most" in page["printed"]
+    converged = admm.solution.converged & prox.solution.converged
+    assert (page["gap"].cpu()[converged] < 0.05).all()
+    assert "asymmetry" in page["printed"]
