@@ -84,3 +84,10 @@ def test_the_experiment_is_shown_with_its_command(page: dict[str, Any]) -> None:
 def test_writes_the_figure(page: dict[str, Any]) -> None:
     assert plt.imread(page["figure_path"]).shape[1] == 1540
     assert f"{page['figure_path']}, " in page["printed"]
+
+
+def test_the_scalar_form_is_trained_and_descends(page: dict[str, Any]) -> None:
+    scalar, filters = page["scalar"], page["filters"].weight.detach().cpu()
+    assert scalar.solution.largest_increase.max() <= 1e-6
+    assert not torch.equal(filters[:8], -filters[8:])  # as it began
+    assert f"scalar form: {page['value']:.2f} dB" in page["printed"]
