@@ -316,9 +316,11 @@ scalar = deq.optim.PoissonMirrorDescent(
 seconds = train(scalar, 1e-2)
 scalar.max_iter = args.iterations
 with torch.no_grad():
-    value = psnr(scalar(measured, physics), truth).mean().item()
+    scalar_psnr = psnr(scalar(measured, physics), truth).mean().item()
 report = scalar.solution
-print(f"scalar form: {value:.2f} dB after {args.steps} steps, {seconds:.0f} seconds")
+print(
+    f"scalar form: {scalar_psnr:.2f} dB after {args.steps} steps, {seconds:.0f} seconds"
+)
 print(f"  largest relative increase: {report.largest_increase.max().item():.1e}")
 
 # %%

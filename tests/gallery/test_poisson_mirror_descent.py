@@ -90,4 +90,4 @@ def test_the_scalar_form_is_trained_and_descends(page: dict[str, Any]) -> None:
     scalar, filters = page["scalar"], page["filters"].weight.detach().cpu()
     assert scalar.solution.largest_increase.max() <= 1e-6
     assert not torch.equal(filters[:8], -filters[8:])  # as it began
-    assert f"scalar form: {page['value']:.2f} dB" in page["printed"]
+    assert f"scalar form: {page['scalar_psnr']:.2f} dB" in page["printed"]
