@@ -84,6 +84,7 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
+html_css_files = ["systems.css"]
 html_title = project
 html_show_sourcelink = False
 html_sidebars = {"index": []}
