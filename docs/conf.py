@@ -10,7 +10,7 @@ from pathlib import Path
 here = Path(__file__).parent
 sys.path.insert(0, str(here / "_ext"))
 
-from deepinv_inventory import write_inventory  # noqa: E402, needs the path above
+from deepinv_inventory import write_inventory
 
 project = "deepinv_equilibrium"
 author = "The deepinv_equilibrium developers"

@@ -136,12 +136,12 @@ class TVMapReconstructor(Reconstructor):
             self.DEQ = DEQ
 
     @property
-    def DEQ(self) -> Equilibrium:  # noqa: N802, as deepinv calls it
+    def DEQ(self) -> Equilibrium:
         """What is solved and how it is differentiated."""
         return self._equilibrium
 
     @DEQ.setter
-    def DEQ(self, config: Equilibrium) -> None:  # noqa: N802, likewise
+    def DEQ(self, config: Equilibrium) -> None:
         if not isinstance(config, Equilibrium):
             raise TypeError(
                 "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts) "

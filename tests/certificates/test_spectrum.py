@@ -89,10 +89,10 @@ def test_bad_input(physics, size, error, match):
 
 
 class Twice(LinearPhysics):
-    def A(self, x, **kwargs):  # noqa: N802, deepinv's name
+    def A(self, x, **kwargs):
         return 2 * x
 
-    def A_adjoint(self, y, **kwargs):  # noqa: N802, deepinv's name
+    def A_adjoint(self, y, **kwargs):
         return 2 * y
 
 
@@ -102,10 +102,10 @@ class DeclaredTwice(Twice):
 
 
 class Thrice(DeclaredTwice):
-    def A(self, x, **kwargs):  # noqa: N802, deepinv's name
+    def A(self, x, **kwargs):
         return 3 * x
 
-    def A_adjoint(self, y, **kwargs):  # noqa: N802, deepinv's name
+    def A_adjoint(self, y, **kwargs):
         return 3 * y
 
 
@@ -130,7 +130,7 @@ def test_rules_and_who_inherits_them(monkeypatch):
             raise NotImplementedError
 
     class Changed(Twice):
-        def A_adjoint_A(self, x, **kwargs):  # noqa: N802, deepinv's name
+        def A_adjoint_A(self, x, **kwargs):
             return 5 * x
 
     assert spectrum(Twice(), (1, 3, 3)) == two("rule")
@@ -164,7 +164,7 @@ def test_on_cuda():
 @pytest.mark.parametrize("error", [KeyError, ZeroDivisionError, AttributeError])
 def test_whatever_an_operator_raises_names_it(error):
     class Broken(LinearPhysics):
-        def A(self, x, **kwargs):  # noqa: N802, deepinv's name
+        def A(self, x, **kwargs):
             raise error("broken")
 
     with pytest.raises(UncertifiablePhysicsError, match=r"Broken.*broken"):

@@ -35,10 +35,10 @@ class Scaling(LinearPhysics):
             self.register_buffer("scale", value)
         self.register_buffer("unused", torch.ones((), dtype=DOUBLE))
 
-    def A(self, x: Tensor, **_: Any) -> Tensor:  # noqa: N802, as deepinv calls it
+    def A(self, x: Tensor, **_: Any) -> Tensor:
         return self.scale * x
 
-    def A_adjoint(self, y: Tensor, **_: Any) -> Tensor:  # noqa: N802, likewise
+    def A_adjoint(self, y: Tensor, **_: Any) -> Tensor:
         return self.scale * y
 
 

@@ -74,7 +74,7 @@ def test_the_operator_alone_is_updated_not_the_noise_of_the_same_name() -> None:
             super().__init__(noise_model=noise.double())
             self.register_buffer("sigma", torch.ones((), dtype=DOUBLE))
 
-        def A(self, x: Tensor, **_: Any) -> Tensor:  # noqa: N802, as deepinv calls it
+        def A(self, x: Tensor, **_: Any) -> Tensor:
             return self.sigma * x
 
         A_adjoint = A

@@ -114,4 +114,4 @@ def test_bad_input_is_named() -> None:
         FBPUNet(channels_per_scale=(8, 0))
     for wrong in (5, "16,32"):
         with pytest.raises(TypeError, match="channels_per_scale must be a tuple"):
-            FBPUNet(1, wrong)  # type: ignore[arg-type]
+            FBPUNet(1, wrong)

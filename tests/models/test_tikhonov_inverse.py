@@ -30,10 +30,10 @@ class Matrix(LinearPhysics):
         self.register_buffer("matrix", matrix)
         self.shape = shape
 
-    def A(self, x: Tensor, **_: Any) -> Tensor:  # noqa: N802, as deepinv calls it
+    def A(self, x: Tensor, **_: Any) -> Tensor:
         return x.flatten(1) @ self.matrix.mT
 
-    def A_adjoint(self, y: Tensor, **_: Any) -> Tensor:  # noqa: N802, likewise
+    def A_adjoint(self, y: Tensor, **_: Any) -> Tensor:
         return (y @ self.matrix).reshape(-1, *self.shape)
 
 
@@ -181,7 +181,7 @@ def test_bad_input_is_named() -> None:
         with pytest.raises(ValueError, match=r"lambda_reg must be positive.*A_dagger"):
             TikhonovInverse(weight)
     with pytest.raises(ValueError, match="on_failure must be one of"):
-        TikhonovInverse(on_failure="stop")  # type: ignore[arg-type]
+        TikhonovInverse(on_failure="stop")
     for wrong in ("a", True):
         with pytest.raises(TypeError, match="lambda_reg must be a number"):
-            TikhonovInverse(wrong)  # type: ignore[arg-type]
+            TikhonovInverse(wrong)

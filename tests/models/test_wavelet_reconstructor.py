@@ -189,12 +189,12 @@ def test_every_weight_converges(weight: float) -> None:
 def test_bad_input_is_named() -> None:
     prior, config = WeightedWaveletPrior(3), deq.ReTune(2, 2)
     with pytest.raises(TypeError, match="prior must be a WeightedWaveletPrior"):
-        WaveletReconstructor(dinv.optim.L1Prior(), config)  # type: ignore[arg-type]
+        WaveletReconstructor(dinv.optim.L1Prior(), config)
     with pytest.raises(TypeError, match="DEQ must be"):
-        WaveletReconstructor(prior, True)  # type: ignore[arg-type]
+        WaveletReconstructor(prior, True)
     for stepsize in (0.0, 2.0, "best"):
         with pytest.raises(ValueError, match=r"must be between 0 and 2, or 'optimal'"):
-            WaveletReconstructor(prior, config, stepsize)  # type: ignore[arg-type]
+            WaveletReconstructor(prior, config, stepsize)
     model, physics = WaveletReconstructor(prior, config), dinv.physics.Denoising()
     y = torch.rand(1, 3, 8, 8)
     with pytest.raises(TypeError, match="takes no argument 'sigma'"):

@@ -111,7 +111,7 @@ class Scaled(dinv.optim.L2):
 
 
 class WrongAdjoint(dinv.physics.Inpainting):
-    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:  # noqa: N802, deepinv
+    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         return 1.1 * y
 
 

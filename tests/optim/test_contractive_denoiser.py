@@ -25,6 +25,6 @@ def test_what_is_not_proved_to_contract_is_refused() -> None:
     with pytest.raises(ValueError, match="SmallDRUNet cannot be certified"):
         contractive_denoiser(SmallDRUNet(1), 0.5)
     with pytest.raises(TypeError, match="contraction must be a number, got 'a'"):
-        contractive_denoiser("ridge-prox", "a")  # type: ignore[arg-type]
+        contractive_denoiser("ridge-prox", "a")
     with pytest.raises(TypeError, match="denoiser must be"):
         contractive_denoiser(nn.Identity(), 0.5)

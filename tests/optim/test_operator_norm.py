@@ -119,10 +119,10 @@ class Hidden(LinearPhysics):
         super().__init__()
         self._factor, self.power = 1.0, 1
 
-    def A(self, x: Tensor, **_: object) -> Tensor:  # noqa: N802, as deepinv calls it
+    def A(self, x: Tensor, **_: object) -> Tensor:
         return self._factor**self.power * x
 
-    def A_adjoint(self, y: Tensor, **_: object) -> Tensor:  # noqa: N802, likewise
+    def A_adjoint(self, y: Tensor, **_: object) -> Tensor:
         return self.A(y)
 
 

@@ -48,9 +48,10 @@ class Adjoint(ABC):
     differentiates_iterate: ClassVar[bool] = True
     """Whether the backward needs the Jacobian in the state."""
 
-    def require(self, solver: FixedPointSolver) -> None:  # noqa: B027, optional hook
+    def require(self, solver: FixedPointSolver) -> None:
         """Refuse a solver that cannot provide what this adjoint reads: SHINE and
         Unrolled do, the others take every solver."""
+        return None
 
     @abstractmethod
     def transform(

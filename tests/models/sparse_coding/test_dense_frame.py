@@ -52,4 +52,4 @@ def test_names_bad_input() -> None:
         with pytest.raises(
             TypeError, match=r"matrix must be a real.* got (list|tuple|t)"
         ):
-            DenseFrame(wrong)  # type: ignore[arg-type]
+            DenseFrame(wrong)

@@ -168,7 +168,7 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="initial_weight must be positive"):
         WeightedWaveletPrior(initial_weight=0.0)
     with pytest.raises(TypeError, match="initial_weight must be a number, got 'a'"):
-        WeightedWaveletPrior(initial_weight="a")  # type: ignore[arg-type]
+        WeightedWaveletPrior(initial_weight="a")
     prior = WeightedWaveletPrior(3)
     with pytest.raises(ValueError, match=r"channels=3, got images of shape \(1, 1,"):
         prior(torch.rand(1, 1, 8, 8))
@@ -179,4 +179,4 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="has no gradient"):
         prior.grad(torch.rand(1, 3, 8, 8))
     with pytest.raises(TypeError, match="unexpected keyword"):
-        WeightedWaveletPrior(chanels=3)  # type: ignore[call-arg]
+        WeightedWaveletPrior(chanels=3)
