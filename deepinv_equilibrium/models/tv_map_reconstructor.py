@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..certificates.contraction import Contraction
+from ..certificates.declaration import refuse_changed
 from ..fixed_points import Restarts, Solution, State, Unrolled
 from ..fixed_points.solvers.base import require_count
 from ..optim import Equilibrium
@@ -222,7 +223,9 @@ class TVMapReconstructor(Reconstructor):
         :param deepinv.physics.LinearPhysics physics: the physics.
         :param Sequence img_size: size of the images, without the batch.
         :return: (Contraction) no rate, and the stability of the minimiser.
+        :raises UncertifiableModuleError: if a hook may change what is computed.
         """
+        refuse_changed(self)
         constant = type(self.tv_map) is ConstantTVMap  # subclasses may read the image
         return tv_map_contraction(physics, img_size, constant, self.fixed_budget)
 

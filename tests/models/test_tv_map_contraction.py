@@ -112,3 +112,12 @@ def test_it_holds_for_the_weights_that_it_was_made_for() -> None:
         model.tv_map.raw += 1
     with pytest.raises(ValueError, match=r"tv_map\.raw"):
         certificate.check(model, physics)
+
+
+def test_a_hook_voids_the_stability() -> None:
+    model = TVMapReconstructor(ConstantTVMap((0, 0), 0.1), DEQ=MINIMISER)
+    physics = dinv.physics.Denoising()
+    assert deq.certify(model, physics, (1, 5, 4)).stability.is_certified
+    model.register_forward_hook(lambda module, inputs, output: 10 * output)
+    with pytest.raises(deq.certificates.UncertifiableModuleError, match="hooks"):
+        deq.certify(model, physics, (1, 5, 4))
