@@ -9,6 +9,8 @@ import deepinv as dinv
 import pytest
 import torch
 from deepinv.models import Denoiser
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import deepinv_equilibrium as deq
@@ -164,6 +166,25 @@ def test_the_sensitivity_is_that_of_a_dense_jacobian(
     for layer in layers:
         assert truth <= layer.sensitivity.value * (1 + 1e-9)
         assert layer.sensitivity.value <= 1.5 * truth
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10**6), st.floats(0.02, 3.0), st.floats(0.2, 0.95))
+def test_no_random_network_exceeds_its_certificate(
+    seed: int, alpha: float, contraction: float
+) -> None:
+    torch.manual_seed(seed)
+    size = (1, 4, 5)
+    physics, model = blur(size), build(random_denoiser(1, contraction), alpha)
+    certificate = deq.certify(model, physics, size)
+    assert certificate.rate.is_certified
+    assert certificate.stability.is_certified
+    y, x = 3 * torch.randn(2, 1, *size, dtype=torch.float64)
+    step, _ = model.fixed_point_problem(y, physics)
+    norm = torch.linalg.matrix_norm(dense_jacobian(step, x), 2)
+    assert norm <= certificate.rate.value * (1 + 1e-10)
+    moves = dense_jacobian(lambda v: model(v, physics), y)
+    assert torch.linalg.matrix_norm(moves, 2) <= certificate.stability.value + 1e-9
 
 
 def test_layers_multiply_the_rate_and_leave_the_solution() -> None:

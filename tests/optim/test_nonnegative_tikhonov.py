@@ -5,12 +5,14 @@ import math
 import deepinv as dinv
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim import NonNegativeTikhonov
 from deepinv_equilibrium.optim.prior_constants import ProxConstants
+
+from ..dense_jacobian import dense_jacobian
 
 
 def test_the_value_is_half_the_squared_norm_of_nonnegative_images() -> None:
@@ -65,6 +67,36 @@ def test_it_certifies_a_rate_where_the_operator_has_a_null_space() -> None:
     rate = deq.certify(model, physics, (1, 2, 2)).rate
     assert rate.is_certified
     assert rate.value == pytest.approx(2 / 3, rel=1e-6)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.floats(0.05, 2.5), st.floats(0.01, 3))
+def test_rate_and_stability_hold_against_the_dense_truth(
+    seed: int, stepsize: float, weight: float
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    size = (1, 3, 4)
+    mask = torch.rand(size, generator=rng, dtype=torch.float64)
+    physics = dinv.physics.Inpainting(size, mask=mask * (mask > 0.3))
+    model = deq.optim.PGD(
+        data_fidelity=dinv.optim.L2(),
+        prior=NonNegativeTikhonov(),
+        lambda_reg=weight,
+        stepsize=stepsize,
+        trainable_params=[],
+        DEQ=deq.Equilibrium(deq.Picard(max_iter=3000, rtol=1e-13), on_failure="ignore"),
+    )
+    certificate = deq.certify(model, physics, size)
+    assert certificate.rate.is_certified
+    x, y, e = torch.randn(3, 1, *size, generator=rng, dtype=torch.float64)
+    step, _ = model.fixed_point_problem(y, physics)
+    norm = torch.linalg.matrix_norm(dense_jacobian(step, x), 2)
+    assert norm <= certificate.rate.value + 1e-12
+    if certificate.contracts:
+        assert certificate.stability.is_certified
+        with torch.no_grad():
+            moved = (model(y + e, physics) - model(y, physics)).norm()
+        assert moved <= certificate.stability.value * e.norm() + 1e-9
 
 
 def test_it_is_created_by_its_name() -> None:
