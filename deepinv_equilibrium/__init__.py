@@ -1,13 +1,21 @@
 """Deep equilibrium models for deepinv, which say whether they converge."""
 
-from . import certificates, datasets, loss, models, optim, physics, plugins
-from .certificates import (
-    certify,
-    check_well_posed,
-    estimate_rate,
-    lipschitz,
-    spectrum,
+from . import (
+    certificates,
+    datasets,
+    diagnostics,
+    equilibrium,
+    fixed_points,
+    loss,
+    models,
+    optim,
+    physics,
+    plugins,
+    presets,
 )
+from .certificates import certify, lipschitz, spectrum
+from .diagnostics import check_well_posed, estimate_rate
+from .equilibrium import Equilibrium, ReTune
 from .fixed_points import (
     CG,
     CGNE,
@@ -29,7 +37,6 @@ from .fixed_points import (
     fixed_point,
 )
 from .models import adapt
-from .optim import Equilibrium, ReTune
 
 __all__ = [
     "CG",
@@ -56,13 +63,17 @@ __all__ = [
     "certify",
     "check_well_posed",
     "datasets",
+    "diagnostics",
+    "equilibrium",
     "estimate_rate",
     "fixed_point",
+    "fixed_points",
     "lipschitz",
     "loss",
     "models",
     "optim",
     "physics",
     "plugins",
+    "presets",
     "spectrum",
 ]

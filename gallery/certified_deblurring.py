@@ -40,7 +40,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import backward_error
+from deepinv_equilibrium.diagnostics import backward_error
 
 parser = argparse.ArgumentParser(
     description="Train a certified equilibrium model to deblur photos.",

@@ -44,7 +44,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.optim.de_presets import de_grad
+from deepinv_equilibrium.presets.gilton_2021 import de_grad
 
 parser = argparse.ArgumentParser(
     description="Compare JFB with the implicit gradient on deblurring.",

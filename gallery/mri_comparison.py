@@ -50,7 +50,7 @@ from torch.utils.data import DataLoader
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import BoundedDnCNN
-from deepinv_equilibrium.optim.de_presets import de_admm, de_grad, de_prox
+from deepinv_equilibrium.presets.gilton_2021 import de_admm, de_grad, de_prox
 
 parser = argparse.ArgumentParser(
     description="Compare reconstructions of an accelerated MRI scan.",

@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import (
+from deepinv_equilibrium.diagnostics import (
     Iterates,
     IterationCurve,
     plot_iterations,

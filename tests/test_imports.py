@@ -1,9 +1,11 @@
-"""Imports run one way: fixed_points <- certificates <- optim <- models, with physics
-and loss beside optim."""
+"""Imports run one way, in no circle, and every module has a name of its own."""
 
 from __future__ import annotations
 
 import ast
+import collections
+import graphlib
+import importlib
 import sys
 from pathlib import Path
 
@@ -11,52 +13,114 @@ import pytest
 
 import deepinv_equilibrium
 
+NAME = "deepinv_equilibrium"
 ROOT = Path(deepinv_equilibrium.__file__).parent
-# What each folder may import of the package, besides itself.
-ALLOWED = {
-    "fixed_points": set(),
-    "certificates": {"fixed_points"},
-    "physics": {"fixed_points", "certificates"},
-    "loss": {"fixed_points", "certificates"},
-    "datasets": set(),
-    "optim": {"fixed_points", "certificates", "plugins"},
-    "models": {"fixed_points", "certificates", "optim", "plugins"},
-}
-FILES = sorted(path for folder in ALLOWED for path in (ROOT / folder).rglob("*.py"))
+# From the lowest to the highest; a folder imports itself and the levels below it.
+LEVELS = (
+    ("fixed_points",),
+    ("certificates",),
+    ("diagnostics",),
+    ("equilibrium",),
+    ("physics", "loss", "datasets"),
+    ("optim",),
+    ("models",),
+    ("presets",),
+)
+# The registry is a leaf that only the presets, which look names up, may import.
+REGISTRY = "plugins"
+# The contract suites may import everything, and nothing imports them.
+SUITES = "testing"
 
 
-def imports(path: Path) -> set[str]:
-    """Absolute names of the modules that a file imports, anywhere in it."""
-    package = ("deepinv_equilibrium", *path.relative_to(ROOT).parts[:-1])
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join((NAME, *parts)).removesuffix(".__init__")
+
+
+FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+FOLDERS = [path.parent for path in FILES.values() if path.name == "__init__.py"]
+
+
+def imports(module: str) -> set[str]:
+    """Absolute names of what a file imports, in functions and under TYPE_CHECKING too,
+    and of modules of the package that it names in strings, to look them up."""
+    path = FILES[module]
+    package = module.split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1])
-            parts = [base] if node.level else []
-            parts += [node.module] if node.module else []
-            name = ".".join(parts)
-            found.add(name)
-            if name == "deepinv_equilibrium":
-                found |= {f"{name}.{alias.name}" for alias in node.names}
-    return found
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            whole = {f"{name}.{alias.name}" for alias in node.names}
+            modules = whole & FILES.keys()
+            found |= modules or {name}
+        elif isinstance(node, ast.Constant) and node.value in FILES.keys() - {NAME}:
+            found.add(node.value)
+    return found - {module}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_run_one_way(path: Path) -> None:
-    folder = path.relative_to(ROOT).parts[0]
-    own = {
-        name.split(".")[1]
-        for name in imports(path)
-        if name.startswith("deepinv_equilibrium.")
-    }
-    assert own <= ALLOWED[folder] | {folder}
+IMPORTS = {module: imports(module) for module in FILES}
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "fixed_points").rglob("*.py")), ids=lambda p: p.stem
-)
-def test_fixed_points_know_torch_only(path: Path) -> None:
-    outside = {name.split(".")[0] for name in imports(path)} - {"deepinv_equilibrium"}
-    assert outside - set(sys.stdlib_module_names) <= {"torch"}
+def folder(module: str) -> str:
+    return [*module.split("."), ""][1]
+
+
+def inside(module: str) -> set[str]:
+    return {name for name in IMPORTS[module] if name.split(".")[0] == NAME}
+
+
+@pytest.mark.parametrize("level", range(len(LEVELS)))
+def test_imports_run_down_the_levels(level: int) -> None:
+    allowed = {name for names in LEVELS[:level] for name in names}
+    for own in LEVELS[level]:
+        known = allowed | {own} | ({REGISTRY} if own == "presets" else set())
+        for module in (name for name in FILES if folder(name) == own):
+            assert {folder(name) for name in inside(module)} <= known, module
+
+
+def test_every_folder_has_its_level() -> None:
+    levels = {name for names in LEVELS for name in names}
+    assert {folder(name) for name in FILES} - {""} == levels | {REGISTRY, SUITES}
+
+
+def test_nothing_imports_the_contract_suites() -> None:
+    users = [name for name in FILES if SUITES in map(folder, inside(name))]
+    assert {folder(name) for name in users} <= {SUITES}
+
+
+def test_no_circle() -> None:
+    # CycleError, raised where there is one, shows it.
+    graphlib.TopologicalSorter({m: inside(m) for m in FILES}).prepare()
+
+
+def test_fixed_points_know_torch_only() -> None:
+    for module in (name for name in FILES if folder(name) == "fixed_points"):
+        outside = {name.split(".")[0] for name in IMPORTS[module]} - {NAME}
+        assert outside - set(sys.stdlib_module_names) <= {"torch"}, module
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_no_module_is_shadowed(module: str) -> None:
+    parent, _, name = module.rpartition(".")
+    loaded = importlib.import_module(module)
+    if parent:
+        assert getattr(importlib.import_module(parent), name) is loaded
+
+
+def test_every_module_has_a_name_of_its_own() -> None:
+    counts = collections.Counter(module.rpartition(".")[2] for module in FILES)
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("path", FOLDERS, ids=lambda path: path.name)
+def test_a_folder_fits_a_glance(path: Path) -> None:
+    shown = [
+        p for p in path.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()
+    ]
+    assert len(shown) <= 20

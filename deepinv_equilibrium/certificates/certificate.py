@@ -12,16 +12,16 @@ from deepinv.physics import Physics
 from torch import Tensor, nn
 
 from ..fixed_points import Solution, State
-from .bound import Bound, Kind, outward
-from .contraction import Contraction, Term
-from .fingerprint import differences, fingerprint
-from .recorded_gradient import image_problem
+from .bounds import Bound, Kind, outward
+from .contraction_bounds import Contraction, Term
+from .fingerprints import differences, fingerprint
+from .gradients.recorded_gradient import image_problem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .gradient_error import GradientError
-    from .plan import Plan
+    from .gradients.gradient_errors import GradientError
+    from .gradients.planning import Plan
 
 
 @dataclass(frozen=True, repr=False)
@@ -153,7 +153,7 @@ class Certificate:
             of the image, its norm is not that of the solver's state, or that state is
             not the image.
         """
-        from .gradient_error import gradient_error
+        from .gradients.gradient_errors import gradient_error
 
         self._require_problem(model, y, physics)
         return gradient_error(self, model, y, physics, loss, **options)
@@ -183,7 +183,7 @@ class Certificate:
             of the image, its norm is not that of the solver's state, or that state is
             not the image.
         """
-        from .plan import plan
+        from .gradients.planning import plan
 
         self._require_problem(model, y, physics)
         return plan(self, model, y, physics, loss, tol, **options)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..fixed_points import Solution
     from .certificate import Certificate
 
+
 OBSERVED, ENVELOPE = "#2a78d6", "#52514e"
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import TYPE_CHECKING
 
-from .bound import Bound, Kind
-from .contraction import Term
+from .bounds import Bound, Kind
+from .contraction_bounds import Term
 
 if TYPE_CHECKING:
     from .certificate import Certificate
+
 
 WIDTH = 80
 FACTOR = 1e-6

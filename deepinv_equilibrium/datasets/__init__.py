@@ -1,6 +1,13 @@
 """Datasets that need no download."""
 
-from .cine_phantom import CinePhantom as CinePhantom
-from .photos import Photos as Photos
-from .random_ellipses import RandomEllipses as RandomEllipses
-from .seeded_images import SeededImages as SeededImages
+from .cine_phantom import CinePhantom
+from .ellipses import RandomEllipses
+from .photos import Photos
+from .seeded_images import SeededImages
+
+__all__ = [
+    "CinePhantom",
+    "Photos",
+    "RandomEllipses",
+    "SeededImages",
+]

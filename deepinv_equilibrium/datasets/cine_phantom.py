@@ -9,8 +9,8 @@ from random import Random
 import torch
 from torch import Tensor
 
+from .ellipses import pixel_centres, soft_ellipse
 from .seeded_images import SeededImages
-from .soft_ellipse import pixel_centres, soft_ellipse
 
 
 class CinePhantom(SeededImages):

@@ -1,25 +1,25 @@
-"""Fixed points of steps and their gradients. Knows torch only, nothing of imaging."""
+"""Fixed points of steps and their gradients. Imports torch only, never deepinv."""
 
-from .adjoints import SHINE, Adjoint, Implicit, JacobianFree, Neumann, Unrolled
+from .adjoints.adjoint import Adjoint
+from .adjoints.implicit import Implicit
+from .adjoints.jacobian_free import JacobianFree
+from .adjoints.neumann import Neumann
+from .adjoints.shine import SHINE
+from .adjoints.unrolled import Unrolled
 from .failures import ConvergenceError, ConvergenceWarning, OnFailure
-from .solution import LowRankInverse, Report, Solution
+from .solution import LowRankInverse, Report, Solution, Status
 from .solve import fixed_point
-from .solvers import (
-    CG,
-    CGNE,
-    GMRES,
-    Anderson,
-    Broyden,
-    FixedPointSolver,
-    LinearOperator,
-    LinearSolver,
-    Picard,
-    Restarts,
-    Safeguarded,
-    Solver,
-)
+from .solvers.anderson import Anderson
+from .solvers.broyden import Broyden
+from .solvers.cg import CG
+from .solvers.cgne import CGNE
+from .solvers.fixed_point_solver import FixedPointSolver
+from .solvers.gmres import GMRES
+from .solvers.linear_solver import LinearOperator, LinearSolver
+from .solvers.picard import Picard, Restarts
+from .solvers.safeguarded import Safeguarded
+from .solvers.solver import Solver
 from .state import State, StateLayout
-from .status import Status
 from .step import HasDomain, HasOutput, Step
 
 __all__ = [

@@ -5,8 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Literal, TypeAlias
 
-from .solution import Report
-from .status import Status
+from .solution import Report, Status
 
 OnFailure: TypeAlias = Literal["warn", "raise", "ignore"]
 ON_FAILURE: tuple[OnFailure, ...] = ("warn", "raise", "ignore")

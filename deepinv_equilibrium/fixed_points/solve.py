@@ -8,10 +8,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .adjoints import Adjoint, Implicit
+from .adjoints.adjoint import Adjoint
+from .adjoints.implicit import Implicit
 from .failures import OnFailure, check_on_failure, report_failure
 from .solution import BackwardSlot, Solution
-from .solvers import Anderson, FixedPointSolver
+from .solvers.anderson import Anderson
+from .solvers.fixed_point_solver import FixedPointSolver
 from .state import State, StateLayout
 from .step import PackedStep, Step
 

@@ -3,4 +3,7 @@
 from .jacobian_regularisation import JacobianRegularisation
 from .observed_rate import ObservedRate
 
-__all__ = ["JacobianRegularisation", "ObservedRate"]
+__all__ = [
+    "JacobianRegularisation",
+    "ObservedRate",
+]

@@ -11,14 +11,14 @@ from deepinv.loss import Loss
 from deepinv.physics import Physics
 from torch import Tensor
 
-from ..certificates.estimate_rate import fixed_point_problem, refuse_detached
-from ..certificates.state_jacobian import StateJacobian
+from ..certificates.gradients.state_jacobian import StateJacobian
+from ..diagnostics.asked_model import fixed_point_problem, refuse_detached
 from ..fixed_points import State, Status, Step
 from ..fixed_points.adjoints.exclusion import (
     annihilate_zero_cotangents,
     finite_saved_tensors,
 )
-from ..fixed_points.solvers.base import require_count
+from ..fixed_points.argument_checks import require_count
 
 
 class JacobianRegularisation(Loss):

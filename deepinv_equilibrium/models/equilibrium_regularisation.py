@@ -1,4 +1,4 @@
-"""Regularisation by an equilibrium equation with a monotone network."""
+"""The step of equilibrium regularisation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,71 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..certificates import Bound, lipschitz, rates, spectrum
-from ..certificates.bound import derived
-from ..certificates.contraction import Contraction, LayerRate, Term
-from ..certificates.data_sensitivity import prox_sensitivity
-from ..certificates.declaration import refuse_changed
-from ..certificates.monotone_equation import (
+from ..certificates import (
+    Bound,
+    Contraction,
+    LayerRate,
+    Term,
+    lipschitz,
     monotone_stability,
+    rates,
     source_condition_error,
+    spectrum,
 )
+from ..certificates.bounds import derived
+from ..certificates.declarations import refuse_changed
+from ..certificates.rates.data_sensitivity import prox_sensitivity
+from ..equilibrium import Equilibrium
+from ..equilibrium.input_checks import measured_image
+from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import Solution, State, fixed_point
-from ..fixed_points.solvers.base import require_number
-from ..optim import Equilibrium
-from ..optim.contraction import as_if_exact, has_closed_prox
-from ..optim.contractive_denoiser import contractive_denoiser
-from .measured_image import measured_image
-from .resolvent_step import ResolventStep
+from ..fixed_points.argument_checks import require_number
+from ..optim.contraction.model_contraction import as_if_exact, has_closed_prox
+from ..optim.named_denoisers import contractive_denoiser
+
+
+class ResolventStep:
+    r"""
+    :math:`x \mapsto (A^* A + \alpha I)^{-1} (A^* y + \alpha N_\sigma(x))`, as often as
+    the block has layers.
+
+    :param deepinv.models.Denoiser denoiser: :math:`N`.
+    :param float sigma_denoiser: :math:`\sigma`.
+    :param torch.Tensor log_alpha: :math:`\log \alpha`, a number.
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.LinearPhysics physics: its physics.
+    :param deepinv_equilibrium.Equilibrium config: has the number of layers, and what to
+        do where the inverse is solved iteratively and cut off.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        sigma_denoiser: float,
+        log_alpha: Tensor,
+        y: Tensor,
+        physics: LinearPhysics,
+        config: Equilibrium,
+    ) -> None:
+        self.denoiser = denoiser
+        self.sigma_denoiser = sigma_denoiser
+        self.log_alpha = log_alpha
+        self.y = y
+        self.measured = MeasuredPhysics(physics, y, config.on_failure)
+        self.physics = self.measured.physics
+        self.layers = config.layers
+
+    def __call__(self, state: State) -> State:
+        """The image after the block."""
+        assert isinstance(state, Tensor)
+        x = state
+        if torch.is_grad_enabled():
+            self.measured.start_recording()
+        gamma = torch.exp(-self.log_alpha).to(x)
+        for _ in range(self.layers):
+            denoised = self.denoiser(x, self.sigma_denoiser)
+            x = self.physics.prox_l2(denoised, self.y, gamma)
+        return x
 
 
 class EquilibriumRegularisation(Reconstructor):

@@ -10,12 +10,12 @@ from deepinv.models import Reconstructor
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
+from ..equilibrium.input_checks import measured_image, require_linear
+from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import OnFailure
+from ..fixed_points.argument_checks import require_number
 from ..fixed_points.failures import check_on_failure
-from ..fixed_points.solvers.base import require_number
-from ..optim.measured_physics import MeasuredPhysics
 from ..optim.trained_parameters import TrainedParameters
-from .measured_image import measured_image, require_linear
 
 
 class TikhonovInverse(Reconstructor):

@@ -1,18 +1,18 @@
-"""deepinv's optimisers at equilibrium."""
+"""deepinv's optimisers at equilibrium, priors and data fidelities."""
 
-from .equilibrium import Equilibrium, ReTune
-from .gradient_step_pgd import GradientStepPGD
-from .kullback_leibler import KullbackLeibler
-from .network_prior import NetworkResidualPrior, ScalarNetworkPrior
-from .nonnegative_tikhonov import NonNegativeTikhonov
-from .nonnegativity import NonNegativity
+from ..equilibrium.configuration import Equilibrium, ReTune
+from .data_fidelities.kullback_leibler import KullbackLeibler
+from .data_fidelities.ridge_l2 import RidgeL2
+from .descent.gradient_step_pgd import GradientStepPGD
+from .descent.poisson_mirror_descent import PoissonMirrorDescent
 from .optimizers import ADMM, DRS, FISTA, GD, HQS, MD, PDCP, PGD, PMD
-from .poisson_mirror_descent import PoissonMirrorDescent
-from .red import RED, GradientConditions
-from .ridge_l2 import RidgeL2
-from .smooth_prox import smooth_prox, smooth_prox_error
-from .total_variation import SmoothedTVPrior, WeightedTVPrior
-from .wavelets import WeightedWaveletPrior
+from .priors.network_prior import NetworkResidualPrior, ScalarNetworkPrior
+from .priors.nonnegativity import NonNegativeTikhonov, NonNegativity
+from .priors.red import RED, GradientConditions
+from .priors.smooth_proximal import smooth_prox, smooth_prox_error
+from .total_variation.smoothed_tv_prior import SmoothedTVPrior
+from .total_variation.tv_prior import WeightedTVPrior
+from .wavelets.wavelet_prior import WeightedWaveletPrior
 
 __all__ = [
     "ADMM",

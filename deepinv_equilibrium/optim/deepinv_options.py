@@ -7,6 +7,7 @@ from typing import Any
 
 from deepinv.optim import AndersonAccelerationConfig, DEQConfig
 
+from ..equilibrium import Equilibrium
 from ..fixed_points import (
     Adjoint,
     Anderson,
@@ -15,7 +16,6 @@ from ..fixed_points import (
     JacobianFree,
     Picard,
 )
-from .equilibrium import Equilibrium
 
 
 def to_equilibrium(

@@ -13,26 +13,30 @@ from deepinv.physics import Physics
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..certificates.contraction import Contraction
+from ..certificates import Contraction
+from ..equilibrium import Equilibrium
+from ..equilibrium.input_checks import check_samples_apart
+from ..equilibrium.measured_physics import adjoint_image
 from ..fixed_points import Solution, State, Unrolled, fixed_point
 from .algorithm_state import PRIMAL, AlgorithmState, Estimate, starting_estimate
-from .arguments import (
+from .contraction.model_contraction import read_contraction
+from .contraction.rate_scheme import RateScheme
+from .deepinv_options import to_equilibrium
+from .iteration_step import (
+    IterationMetrics,
+    IterationStep,
+    IterationStepWithOutput,
+    relax,
+)
+from .optimiser_arguments import (
     bind,
     check_layers,
     check_prior_gradients,
-    check_samples_apart,
     check_trainable,
     check_values,
     is_trainable,
     signature_of,
 )
-from .contraction import read_contraction
-from .deepinv_options import to_equilibrium
-from .equilibrium import Equilibrium
-from .iteration_metrics import IterationMetrics
-from .iteration_step import IterationStep, IterationStepWithOutput, relax
-from .measured_physics import adjoint_image
-from .rate_scheme import RateScheme
 from .trained_parameters import TrainedParameters
 
 

@@ -9,11 +9,11 @@ from deepinv.optim import BurgEntropy, NegEntropy
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
+from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import State
-from .measured_physics import MeasuredPhysics
 
 if TYPE_CHECKING:
-    from .equilibrium import Equilibrium
+    from ..equilibrium import Equilibrium
     from .equilibrium_optim import EquilibriumOptim
 
 
@@ -150,3 +150,23 @@ class IterationStepWithOutput(IterationStep):
             self.optimiser.algorithm_state.select(X["est"]),
             self.optimiser.get_output(X),
         )
+
+
+class IterationMetrics:
+    """deepinv's metrics, iteration by iteration."""
+
+    def __init__(
+        self, optimiser: EquilibriumOptim, start: dict[str, Any], x_gt: Tensor | None
+    ):
+        self.optimiser = optimiser
+        self.x_gt = x_gt
+        self.previous = start
+        self.values = optimiser.init_metrics_fn(start, x_gt=x_gt)
+
+    def extend(self, iterates: list[dict[str, Any]]) -> None:
+        """Append the metrics of new iterates."""
+        for current in iterates:
+            self.optimiser.update_metrics_fn(
+                self.values, self.previous, current, x_gt=self.x_gt
+            )
+            self.previous = current

@@ -13,14 +13,14 @@ from .algorithm_state import (
     PRIMAL_DUAL,
     AlgorithmState,
 )
-from .equilibrium_optim import EquilibriumOptim
-from .image_schemes import (
+from .contraction.image_schemes import (
     GradientDescentScheme,
     HalfQuadraticScheme,
     ProximalGradientScheme,
 )
-from .rate_scheme import RateScheme
-from .splitting_schemes import ADMMScheme, DouglasRachfordScheme
+from .contraction.rate_scheme import RateScheme
+from .contraction.splitting_schemes import ADMMScheme, DouglasRachfordScheme
+from .equilibrium_optim import EquilibriumOptim
 
 
 class PGD(EquilibriumOptim, deepinv.optim.PGD):

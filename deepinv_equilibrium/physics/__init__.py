@@ -1,13 +1,11 @@
 """Operators and noise models that deepinv lacks."""
 
-from deepinv_equilibrium.physics.birdcage_coil_maps import birdcage_coil_maps
-from deepinv_equilibrium.physics.channelwise_blur import ChannelwiseBlur
-from deepinv_equilibrium.physics.channelwise_gaussian_noise import (
-    ChannelwiseGaussianNoise,
-)
-from deepinv_equilibrium.physics.directional_kernels import directional_kernels
-from deepinv_equilibrium.physics.dynamic_mri import dynamic_mri
-from deepinv_equilibrium.physics.dynamic_multi_coil_mri import DynamicMultiCoilMRI
+from .blur_kernels import directional_kernels
+from .channelwise_blur import ChannelwiseBlur
+from .channelwise_gaussian_noise import ChannelwiseGaussianNoise
+from .cine_mri import dynamic_mri
+from .coil_maps import birdcage_coil_maps
+from .dynamic_multi_coil_mri import DynamicMultiCoilMRI
 
 __all__ = [
     "ChannelwiseBlur",

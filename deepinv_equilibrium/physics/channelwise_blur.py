@@ -8,10 +8,10 @@ import torch
 from deepinv.physics import Blur, NoiseModel, ZeroNoise
 from torch import Tensor
 
-from deepinv_equilibrium.certificates import Interval
-from deepinv_equilibrium.certificates.spectrum_rules.convolution import convolution
-from deepinv_equilibrium.physics.directional_kernels import directional_kernels
-from deepinv_equilibrium.physics.fourier_convolution import (
+from ..certificates import Interval
+from ..certificates.spectra.blur_rules import convolution
+from .blur_kernels import directional_kernels
+from .fourier_convolution import (
     PADDINGS,
     check_image,
     convolve,

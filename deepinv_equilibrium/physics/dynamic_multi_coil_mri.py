@@ -10,10 +10,10 @@ from deepinv.physics import MultiCoilMRI, NoiseModel, ZeroNoise
 from deepinv.utils.mixins import TimeMixin
 from torch import Tensor
 
-from deepinv_equilibrium.certificates import Interval
-from deepinv_equilibrium.certificates.spectrum_rules.mri import multi_coil
-from deepinv_equilibrium.physics.birdcage_coil_maps import birdcage_coil_maps
-from deepinv_equilibrium.physics.dynamic_mri_shapes import (
+from ..certificates import Interval
+from ..certificates.spectra.decomposition_rules import multi_coil
+from .coil_maps import birdcage_coil_maps
+from .dynamic_mri_shapes import (
     complete_coil_maps,
     complete_mask,
     require_common_frames,

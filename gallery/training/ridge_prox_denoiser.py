@@ -19,7 +19,7 @@ that give the same denoiser for grey, and larger ones for the opponent
 colours. The weights that are shipped were made by ::
 
     cd gallery/training
-    weights=../../deepinv_equilibrium/models/weights
+    weights=../../deepinv_equilibrium/models/denoisers/weights
     OMP_NUM_THREADS=1 python ridge_prox_denoiser.py \
         --output $weights/ridge_grey.pt
     OMP_NUM_THREADS=1 python ridge_prox_denoiser.py \

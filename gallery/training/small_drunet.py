@@ -21,7 +21,7 @@ of the weights in half precision.
 The weights that are shipped were made by ::
 
     OMP_NUM_THREADS=1 python gallery/training/small_drunet.py \
-        --output deepinv_equilibrium/models/weights/small_drunet.pt
+        --output deepinv_equilibrium/models/denoisers/weights/small_drunet.pt
 
 in 1195 seconds for the first training and 950 for the second, on one
 of two cores that were busy with other work. PSNR in dB at the noise

@@ -31,7 +31,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.datasets import Photos
 from deepinv_equilibrium.fixed_points import Adjoint
 from deepinv_equilibrium.models import BoundedDnCNN
-from deepinv_equilibrium.optim.de_presets import de_grad
+from deepinv_equilibrium.presets.gilton_2021 import de_grad
 
 from .counted_denoiser import CountedDenoiser
 from .reconstruct import Reconstruct

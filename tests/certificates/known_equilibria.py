@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Bound
-from deepinv_equilibrium.certificates.step_constants import StepConstants
+from deepinv_equilibrium.certificates.gradients.step_constants import StepConstants
 
 CURVATURE = 4 / (3 * math.sqrt(3))
 """The largest modulus of the second derivative of tanh."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepinv_equilibrium.certificates import Bound, Interval, Kind
-from deepinv_equilibrium.certificates.bound import derived, outward
+from deepinv_equilibrium.certificates.bounds import derived, outward
 
 
 def test_what_is_computed_from_several_is_of_the_weakest_kind() -> None:

@@ -14,7 +14,9 @@ from deepinv_equilibrium.models import (
     ConvexPotentialDenoiser,
     ConvexPotentialLayer,
 )
-from deepinv_equilibrium.optim.prior_constants import ProxConstants
+from deepinv_equilibrium.optim.contraction.prior_constants import (
+    ProxConstants,
+)
 
 
 class TenfoldNetwork(BoundedDnCNN):

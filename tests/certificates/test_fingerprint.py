@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepinv_equilibrium.certificates.fingerprint import differences, fingerprint
+from deepinv_equilibrium.certificates.fingerprints import differences, fingerprint
 
 
 class Module(nn.Module):

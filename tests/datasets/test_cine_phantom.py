@@ -9,7 +9,7 @@ from torch.utils.data import default_collate
 
 from deepinv_equilibrium.datasets import CinePhantom, cine_phantom
 from deepinv_equilibrium.datasets.cine_phantom import _contraction
-from deepinv_equilibrium.datasets.soft_ellipse import soft_ellipse
+from deepinv_equilibrium.datasets.ellipses import soft_ellipse
 
 
 def magnitude(x: torch.Tensor) -> torch.Tensor:

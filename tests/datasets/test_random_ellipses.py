@@ -6,7 +6,7 @@ from deepinv.datasets import check_dataset
 from torch.utils.data import default_collate
 
 from deepinv_equilibrium.datasets import RandomEllipses
-from deepinv_equilibrium.datasets.soft_ellipse import pixel_centres
+from deepinv_equilibrium.datasets.ellipses import pixel_centres
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 50), (1, 1), (1, 7)])

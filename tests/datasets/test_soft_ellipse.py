@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from deepinv_equilibrium.datasets.soft_ellipse import pixel_centres, soft_ellipse
+from deepinv_equilibrium.datasets.ellipses import pixel_centres, soft_ellipse
 
 
 def inside(size, centre, axes, angle):

@@ -6,7 +6,7 @@ from deepinv.models import Denoiser
 from torch import Tensor
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.models.resolvent_step import ResolventStep
+from deepinv_equilibrium.models.equilibrium_regularisation import ResolventStep
 
 
 class Half(Denoiser):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Bound
-from deepinv_equilibrium.certificates.contraction import Contraction
+from deepinv_equilibrium.certificates.contraction_bounds import Contraction
 
 IMAGE = (1, 3, 4)
 SIZE = 12

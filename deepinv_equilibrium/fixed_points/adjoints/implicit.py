@@ -15,7 +15,7 @@ from ..solvers.linear_solver import LinearOperator, LinearSolver
 from ..solvers.monitor import Monitor
 from ..state import State, StateLayout
 from ..step import PackedStep
-from .base import Adjoint
+from .adjoint import Adjoint
 from .gate import Cotangent, Recording, Transform
 
 

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..argument_checks import require_count
 from ..failures import OnFailure
 from ..solution import BackwardSlot
-from ..solvers.base import require_count
 from ..solvers.monitor import Monitor
 from ..step import PackedStep
-from .base import Adjoint
+from .adjoint import Adjoint
 from .gate import Recording, Transform, identity
 
 

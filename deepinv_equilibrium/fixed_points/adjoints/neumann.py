@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..argument_checks import require_count
 from ..failures import OnFailure, report_failure
 from ..solution import BackwardSlot
-from ..solvers.base import require_count
 from ..solvers.monitor import Monitor
 from ..solvers.picard import Picard
-from .base import Adjoint
+from .adjoint import Adjoint
 from .gate import Cotangent, Recording, Transform
 from .implicit import iterate, right_side
 

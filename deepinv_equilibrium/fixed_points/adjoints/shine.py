@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..argument_checks import require_count
 from ..failures import OnFailure, report_failure
 from ..solution import BackwardSlot
-from ..solvers.base import require_count
 from ..solvers.fixed_point_solver import FixedPointSolver
 from ..solvers.gmres import GMRES
 from ..solvers.linear_solver import LinearMonitor
 from ..solvers.monitor import Monitor
-from .base import Adjoint
+from .adjoint import Adjoint
 from .gate import Cotangent, Recording, Transform
 from .implicit import adjoint_operator, right_side
 

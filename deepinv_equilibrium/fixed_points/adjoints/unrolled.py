@@ -11,7 +11,7 @@ from ..solution import BackwardSlot
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
 from ..solvers.monitor import Monitor
 from ..step import PackedStep
-from .base import Adjoint, Tracked
+from .adjoint import Adjoint, Tracked
 from .exclusion import annihilate_zero_cotangents, finite_saved_tensors
 from .gate import Recording, Transform, gate, identity
 

@@ -1,7 +1,6 @@
 """Solvers of fixed-point equations and of linear systems."""
 
 from .anderson import Anderson
-from .base import Solver
 from .broyden import Broyden
 from .cg import CG
 from .cgne import CGNE
@@ -10,6 +9,7 @@ from .gmres import GMRES
 from .linear_solver import LinearOperator, LinearSolver
 from .picard import Picard, Restarts
 from .safeguarded import Safeguarded
+from .solver import Solver
 
 __all__ = [
     "CG",

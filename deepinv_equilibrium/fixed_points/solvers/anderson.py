@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..argument_checks import require_count, require_number
 from ..solution import LowRankInverse
 from ..state import inner_products
-from .base import require_count, require_number
 from .fixed_point_solver import FixedPointSolver
 
 

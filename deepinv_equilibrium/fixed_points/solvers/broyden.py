@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..argument_checks import require_count
 from ..solution import LowRankInverse
-from .base import require_count
 from .fixed_point_solver import FixedPointSolver
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..solution import Report
-from ..status import Status
+from ..solution import Report, Status
 from .linear_solver import LinearMonitor, LinearOperator, LinearSolver, dot
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..solution import LowRankInverse
 from ..step import PackedStep
-from .base import Solver
 from .monitor import Monitor, choose
+from .solver import Solver
 
 Observer: TypeAlias = Callable[[Tensor, Tensor], None]
 """Called after every evaluation with the packed iterate and its packed value."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..solution import Report
+from ..argument_checks import require_count
+from ..solution import Report, Status
 from ..state import inner_products
-from ..status import Status
-from .base import require_count
 from .linear_solver import LinearMonitor, LinearOperator, LinearSolver
 
 

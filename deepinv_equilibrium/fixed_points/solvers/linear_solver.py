@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..solution import Report
-from ..status import Status
-from .base import Solver
+from ..solution import Report, Status
+from .solver import Solver
 
 _FLOOR = 4.0  # units of rounding below which no residual is claimed
 

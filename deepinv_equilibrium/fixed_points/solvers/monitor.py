@@ -9,10 +9,9 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from ..solution import LowRankInverse, Report
-from ..status import Status
-from .base import Solver
+from ..solution import LowRankInverse, Report, Status
 from .sample_record import SampleRecord
+from .solver import Solver
 
 
 class Monitor:

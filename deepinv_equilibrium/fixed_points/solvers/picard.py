@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..argument_checks import require_number
 from ..solution import LowRankInverse
-from .base import require_number
 from .fixed_point_solver import FixedPointSolver
 
 

@@ -10,10 +10,10 @@ from typing import SupportsFloat, TypeAlias
 import torch
 from torch import Tensor
 
+from ..argument_checks import require_number
 from ..solution import LowRankInverse
 from ..state import State, StateLayout
 from ..step import PackedStep
-from .base import require_number
 from .fixed_point_solver import FixedPointSolver, Iteration
 
 Accelerator: TypeAlias = Callable[[State, State], State]

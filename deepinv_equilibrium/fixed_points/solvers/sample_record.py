@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from ..status import Status
-from .base import Solver
+from ..solution import Status
+from .solver import Solver
 
 _RUNAWAY = 1e3  # growth of the residual at which an iteration is given up
 _GROWTH = 10.0  # growth over the whole solve that is called divergence

@@ -11,13 +11,11 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from ...fixed_points.solvers.base import require_count
-from ...optim.operator_norm import OperatorNorm
-from ..image_batch import check_images
-from .backprojection import backprojection
-from .convolutional_frame import ConvolutionalFrame
-from .ista_step import require_relative
-from .soft_threshold import log_thresholds, per_layer, soft_threshold
+from ...certificates.spectra.operator_norm import OperatorNorm
+from ...equilibrium.input_checks import check_images
+from ...fixed_points.argument_checks import require_count
+from .frames import ConvolutionalFrame, backprojection
+from .ista_step import log_thresholds, per_layer, require_relative, soft_threshold
 
 
 class ConvolutionalLISTA(Reconstructor):

@@ -10,14 +10,12 @@ from deepinv.models import Reconstructor
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
+from ...certificates.spectra.operator_norm import OperatorNorm
+from ...equilibrium import Equilibrium
 from ...fixed_points import Restarts, Solution, State, Unrolled, fixed_point
-from ...fixed_points.solvers.base import require_count
-from ...optim import Equilibrium
-from ...optim.operator_norm import OperatorNorm
-from .backprojection import backprojection
-from .frame import Frame
-from .ista_step import ISTAStep, require_relative
-from .soft_threshold import log_thresholds
+from ...fixed_points.argument_checks import require_count
+from .frames import Frame, backprojection
+from .ista_step import ISTAStep, log_thresholds, require_relative
 
 
 class ISTA(Reconstructor):
@@ -39,7 +37,7 @@ class ISTA(Reconstructor):
     write :math:`-` have lost it.)
 
     The step size is :math:`\tau = s / (\|A\|^2 \|W\|^2)` with upper bounds of both
-    norms, of :class:`~deepinv_equilibrium.optim.operator_norm.OperatorNorm` and of the
+    norms, of :class:`~deepinv_equilibrium.certificates.spectra.OperatorNorm` and of the
     frame. The weights :math:`\lambda_m` and the frame are learned; what is minimised
     does not depend on :math:`s`.
 

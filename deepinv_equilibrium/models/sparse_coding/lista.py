@@ -11,12 +11,10 @@ from deepinv.models import Reconstructor
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
-from ...fixed_points.solvers.base import require_count
-from ...optim.operator_norm import OperatorNorm
-from .backprojection import backprojection
-from .dense_frame import DenseFrame
-from .ista_step import require_relative
-from .soft_threshold import log_thresholds, per_layer, soft_threshold
+from ...certificates.spectra.operator_norm import OperatorNorm
+from ...fixed_points.argument_checks import require_count
+from .frames import DenseFrame, backprojection
+from .ista_step import log_thresholds, per_layer, require_relative, soft_threshold
 
 
 class LISTA(Reconstructor):

@@ -1,8 +1,18 @@
-"""Maps from an image to the weight of its total variation."""
+"""Total variation with weights that a network estimates from the measurement."""
 
-from .constant_tv_map import ConstantTVMap as ConstantTVMap
-from .positivity import BoundedSigmoid as BoundedSigmoid
-from .positivity import Positivity as Positivity
-from .positivity import Softplus as Softplus
-from .tv_map import TVMap as TVMap
-from .unet_tv_map import UNetTVMap as UNetTVMap
+from .positivity import BoundedSigmoid, Positivity, Softplus
+from .tv_map import ConstantTVMap, TVMap
+from .tv_map_reconstructor import TVMapReconstructor
+from .tv_step_sizes import TVStepSizes
+from .unet_tv_map import UNetTVMap
+
+__all__ = [
+    "BoundedSigmoid",
+    "ConstantTVMap",
+    "Positivity",
+    "Softplus",
+    "TVMap",
+    "TVMapReconstructor",
+    "TVStepSizes",
+    "UNetTVMap",
+]

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...fixed_points import Implicit, OnFailure, Restarts, fixed_point
-from ...fixed_points.solution import Solution
-from ...fixed_points.state import State
-from .differences import differences, differences_adjoint, differences_norm_squared
+from ...fixed_points import Implicit, OnFailure, Restarts, Solution, State, fixed_point
 from .flat_components import connected_components
-from .groups import TVNorm, group_norm, radii_and_ratios
+from .image_differences import (
+    differences,
+    differences_adjoint,
+    differences_norm_squared,
+)
+from .tv_groups import TVNorm, group_norm, radii_and_ratios
 
 
 @dataclass(frozen=True)

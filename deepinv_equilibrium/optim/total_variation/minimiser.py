@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ...equilibrium import Equilibrium
 from ...fixed_points import Implicit, Solution, State, fixed_point
 from ...fixed_points.solve import StateObserver
-from ..equilibrium import Equilibrium
 from .implicit_gradient import Jumps, PiecewiseConstantStep, attach_implicit_gradient
 from .primal_dual_step import PrimalDualTVStep
 

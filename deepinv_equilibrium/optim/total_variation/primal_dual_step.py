@@ -6,10 +6,10 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
+from ...equilibrium.measured_physics import MeasuredPhysics
 from ...fixed_points import State
-from ..measured_physics import MeasuredPhysics
-from .differences import differences, differences_adjoint
-from .groups import TVNorm, project, radii_and_ratios
+from .image_differences import differences, differences_adjoint
+from .tv_groups import TVNorm, project, radii_and_ratios
 
 
 class PrimalDualTVStep:

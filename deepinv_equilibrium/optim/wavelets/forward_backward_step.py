@@ -7,9 +7,9 @@ from deepinv.physics import Denoising, LinearPhysics
 from torch import Tensor
 
 from ...fixed_points import State
-from .prior import WeightedWaveletPrior
-from .scaling import CoefficientScaling
-from .transform import Coefficients
+from .coefficient_scaling import CoefficientScaling
+from .wavelet_prior import WeightedWaveletPrior
+from .wavelet_transform import Coefficients
 
 
 class WaveletForwardBackwardStep:

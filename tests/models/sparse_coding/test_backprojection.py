@@ -6,7 +6,7 @@ import deepinv as dinv
 import pytest
 import torch
 
-from deepinv_equilibrium.models.sparse_coding.backprojection import backprojection
+from deepinv_equilibrium.models.sparse_coding.frames import backprojection
 
 from .problems import blur
 

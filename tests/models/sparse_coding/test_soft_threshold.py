@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from deepinv_equilibrium.models.sparse_coding.soft_threshold import (
+from deepinv_equilibrium.models.sparse_coding.ista_step import (
     log_thresholds,
     per_layer,
     soft_threshold,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv3d, interpolate, leaky_relu, max_pool3d
 
-from deepinv_equilibrium.models.tv_maps.unet import Convolution, UNet
+from deepinv_equilibrium.models.tv_maps.unet_tv_map import Convolution, UNet
 
 
 def test_is_the_published_network():

@@ -13,7 +13,7 @@ from deepinv_equilibrium.optim.total_variation import (
     duality_gap,
     solve_denoising,
 )
-from deepinv_equilibrium.optim.total_variation.groups import (
+from deepinv_equilibrium.optim.total_variation.tv_groups import (
     group_norm,
     radii_and_ratios,
 )

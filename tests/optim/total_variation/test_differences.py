@@ -10,7 +10,7 @@ from deepinv_equilibrium.optim.total_variation import (
     differences_adjoint,
     differences_norm_squared,
 )
-from deepinv_equilibrium.optim.total_variation.differences import (
+from deepinv_equilibrium.optim.total_variation.image_differences import (
     differences_adjoint_into,
     differences_into,
 )

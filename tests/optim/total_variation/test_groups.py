@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepinv_equilibrium.optim.total_variation.groups import (
+from deepinv_equilibrium.optim.total_variation.tv_groups import (
     check_norm,
     group_norm,
     project,

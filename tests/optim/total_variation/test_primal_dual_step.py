@@ -14,8 +14,8 @@ from deepinv_equilibrium.optim.total_variation import (
     differences_adjoint,
     differences_norm_squared,
 )
-from deepinv_equilibrium.optim.total_variation.groups import TV_NORMS, TVNorm
 from deepinv_equilibrium.optim.total_variation.primal_dual_step import PrimalDualTVStep
+from deepinv_equilibrium.optim.total_variation.tv_groups import TV_NORMS, TVNorm
 
 DOUBLE = torch.float64
 SHAPE, FIELD = (2, 1, 4, 3), (2, 1, 2, 4, 3)

@@ -10,18 +10,9 @@ import torch
 from torch import Tensor
 
 from deepinv_equilibrium.fixed_points import ConvergenceError, ConvergenceWarning
-from deepinv_equilibrium.optim.total_variation import (
-    TVNorm,
-    weighted_tv_prox,
-)
+from deepinv_equilibrium.optim.total_variation import TVNorm, weighted_tv_prox
 
-from .weightings import (
-    NORMS,
-    PLANE,
-    VOLUME,
-    random_images,
-    random_weight,
-)
+from .weightings import NORMS, PLANE, VOLUME, random_images, random_weight
 
 
 def test_nothing_is_recorded_where_no_gradient_is_asked():

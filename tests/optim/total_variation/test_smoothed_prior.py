@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim import SmoothedTVPrior, WeightedTVPrior
 from deepinv_equilibrium.optim.total_variation import differences
-from deepinv_equilibrium.optim.total_variation.groups import TV_NORMS, TVNorm
+from deepinv_equilibrium.optim.total_variation.tv_groups import TV_NORMS, TVNorm
 
 from ...dense_jacobian import dense_jacobian
 

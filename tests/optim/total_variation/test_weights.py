@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from deepinv_equilibrium.equilibrium.input_checks import check_image
 from deepinv_equilibrium.optim.total_variation import as_weight
-from deepinv_equilibrium.optim.total_variation.weights import check_image
 
 from .weightings import WEIGHTINGS, in_axes, random_weight
 

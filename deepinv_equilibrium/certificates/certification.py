@@ -1,0 +1,82 @@
+"""The certificate of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import torch
+from deepinv.physics import Physics
+
+from .certificate import Certificate, fingerprint_of
+from .contraction_bounds import Contraction
+from .image_size import require_image_size
+
+
+@torch.no_grad()
+def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificate:
+    r"""
+    Certify how the step of a model contracts, as the model stands.
+
+    The rate is computed from the spectrum of the operator, the Lipschitz constant of
+    the denoiser, and the step sizes, by the formulas of
+    ``deepinv_equilibrium.certificates.rates``. A part about which nothing can be
+    proved, such as a DRUNet, is no error: the certificate names it, and its rate is
+    infinite.
+
+    :Example:
+
+    >>> import deepinv as dinv, deepinv_equilibrium as deq
+    >>> model = deq.optim.PGD(
+    ...     data_fidelity=dinv.optim.L2(),
+    ...     prior=dinv.optim.Tikhonov(),
+    ...     stepsize=0.5,
+    ...     lambda_reg=2.0,
+    ...     trainable_params=[],
+    ...     DEQ=deq.Equilibrium(),
+    ... )
+    >>> certificate = deq.certify(model, dinv.physics.Denoising(), img_size=(1, 8, 8))
+    >>> round(certificate.rate.value, 6), certificate.contracts
+    (0.25, True)
+    >>> certificate.steps_to(1e-6)
+    10
+
+    :param torch.nn.Module model: an optimiser of :mod:`deepinv_equilibrium.optim` with
+        ``DEQ``, or a model with a method ``contraction(physics, img_size)`` of its own
+        that returns a :class:`Contraction
+        <deepinv_equilibrium.certificates.Contraction>`.
+    :param deepinv.physics.Physics physics: the physics.
+    :param Sequence img_size: size :math:`(C, H, W)` of the images, without the batch.
+    :return: the :class:`Certificate <deepinv_equilibrium.certificates.Certificate>`.
+    :raises TypeError: if ``img_size`` is no sequence, the model does not say how it
+        contracts, or ``physics`` is none.
+    :raises ValueError: if ``img_size`` is not positive integers, or the model was built
+        without ``DEQ``.
+    """
+    size = require_image_size(img_size)
+    if not isinstance(physics, Physics):
+        raise TypeError(
+            f"physics must be a deepinv Physics, got {type(physics).__name__}."
+        )
+    if not callable(getattr(model, "contraction", None)):
+        raise TypeError(
+            f"{type(model).__name__} does not say how it contracts; certify an "
+            "optimiser of deepinv_equilibrium.optim with DEQ=Equilibrium(), or "
+            "give the model a method contraction(physics, img_size) that returns a "
+            "Contraction."
+        )
+    contraction = model.contraction(physics, size)
+    if not isinstance(contraction, Contraction):
+        raise TypeError(
+            f"{type(model).__name__}.contraction must return a Contraction, got "
+            f"{type(contraction).__name__}."
+        )
+    return Certificate(
+        contraction,
+        type(model).__name__,
+        type(physics).__name__,
+        size,
+        fingerprint_of(model, physics),
+        metadata.version("deepinv_equilibrium"),
+    )

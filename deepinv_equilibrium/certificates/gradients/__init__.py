@@ -1,0 +1,1 @@
+"""Errors of the gradients that the adjoints return."""

@@ -1,0 +1,189 @@
+"""How far the gradient that a model computes is from the exact one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from deepinv.physics import Physics
+from torch import Tensor
+
+from ...fixed_points import JacobianFree, Neumann, Picard
+from ..bounds import Bound, Kind
+from .gradient_bounds import jacobian_free_error, retune_error, retune_squared_error
+from .gradient_terms import GradientTerms
+from .recorded_gradient import EquilibriumModel, RecordedGradient, record_gradient
+from .smooth_loss import Loss, SquaredError, require_loss
+from .step_constants import StepConstants
+
+
+class HasRate(Protocol):
+    """What is known of the contraction of a model's step, e.g. a ``Certificate``."""
+
+    @property
+    def rate(self) -> Bound:
+        """Lipschitz constant of the step (a block of the model's layers) in the
+        Euclidean norm of the image."""
+
+
+@dataclass(frozen=True)
+class GradientError:
+    r"""
+    What is known of the error of a gradient.
+
+    :param Bound a_posteriori: bound of :math:`\|g - \hat g\|`, from the residuals of
+        the forward and the backward.
+    :param Bound from_adjoint: the part of it that a better adjoint (more layers, a
+        longer series, a finer tolerance) makes smaller.
+    :param Bound from_forward: the part that a better fixed point makes smaller.
+    :param dict a_priori: bounds from the theorems that apply to the adjoint, by name.
+    :param dict terms: what these were computed from, by name; of several samples the
+        largest.
+    :param tuple gradient: :math:`\hat g`, a tensor a trained parameter.
+    """
+
+    a_posteriori: Bound
+    from_adjoint: Bound
+    from_forward: Bound
+    a_priori: Mapping[str, Bound]
+    terms: Mapping[str, Bound]
+    gradient: tuple[Tensor, ...] = field(repr=False)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the a-posteriori bound: the weakest of its terms'."""
+        return self.a_posteriori.kind
+
+    @property
+    def gradient_norm(self) -> float:
+        r""":math:`\|\hat g\|`, as it was computed."""
+        return float(torch.stack([g.double().norm() for g in self.gradient]).norm())
+
+    def __str__(self) -> str:
+        error, norm = self.a_posteriori, self.gradient_norm
+        vain = error.value > norm and not error.is_vacuous
+        lines = [
+            f"gradient of norm {norm:.3e}",
+            f"its error {error}" + ", larger than the gradient itself" * vain,
+            f"  from the adjoint {self.from_adjoint}",
+            f"  from the fixed point {self.from_forward}",
+        ]
+        lines += [f"  a priori, {name} {b}" for name, b in self.a_priori.items()]
+        lines += ["terms:"]
+        lines += [f"  {name} {bound}" for name, bound in self.terms.items()]
+        return "\n".join(lines)
+
+
+def gradient_error(
+    certificate: HasRate,
+    model: EquilibriumModel,
+    y: Any,
+    physics: Physics,
+    loss: Loss,
+    constants: StepConstants | None = None,
+) -> GradientError:
+    r"""
+    Bound the error of the gradient that a model computes, with its solver and adjoint.
+
+    With :math:`J = \partial_x f`, :math:`B = \partial_\theta f` and the rate
+    :math:`\rho`, the gradient that was computed is :math:`\hat g = \sum_j B(x_j)^\top
+    c_j`; one term but for ``JacobianFree(steps)`` and ``Unrolled``. The exact one is
+    :math:`g = B(\hat x)^\top (I - J(\hat x)^\top)^{-1} \nabla \ell(\hat x)`. With the
+    errors :math:`e_j = \|f(x_j) - x_j\| / (1 - \rho)`, :math:`\tilde e` likewise at the
+    :math:`\tilde x` that was returned, and the adjoint residual :math:`s =
+    \|\nabla \ell(\tilde x) - \sum_j (I - J(x_j)^\top) c_j\|`,
+
+    .. math::
+
+        \|g - \hat g\| \leq \frac{\beta}{1 - \rho} \Big( s + L_\ell\, \tilde e
+        + L_J \sum_j e_j \|c_j\| \Big) + L_B \sum_j e_j \|c_j\|, \qquad
+        \beta = \|B(x_j)\| + L_B e_j \geq \|B(\hat x)\|.
+
+    It follows from :math:`g - \hat g = B(\hat x)^\top (w - \sum_j c_j) + \sum_j
+    (B(\hat x) - B(x_j))^\top c_j` where :math:`(I - J(\hat x)^\top) w = \nabla
+    \ell(\hat x)`. For Jacobian-free gradients :math:`s = \|J_{\Phi_K}^\top \nabla
+    \ell(\tilde x)\|`, with :math:`\Phi_K` the recorded iterations.
+
+    The gradient is that of the loss of the batch, and the bound the sum over its
+    samples; the term of :math:`L_\ell` allows a loss that couples them. It is certified
+    where all of :math:`\rho, L_\ell, L_J, L_B` are, the computation is in float64 and
+    at most 32 parameters are trained, so that :math:`\|B\|` is computed, not estimated;
+    evaluations are taken to be right to :math:`10^{-12}` of their size.
+
+    :param Certificate certificate: has the rate of the step.
+    :param EquilibriumModel model: the model, e.g. ``deq.optim.PGD(..., DEQ=...)``.
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.Physics physics: its physics.
+    :param Callable loss: from a batch of reconstructions to a scalar. The smoothness of
+        a :class:`SmoothLoss <deepinv_equilibrium.certificates.SmoothLoss>` is taken
+        from it, that of another is estimated.
+    :param StepConstants constants: :math:`L_J, L_B` of the model's step, a block of its
+        layers. Default: ``None``, they are estimated.
+    :return: the bounds and what they rest on.
+    :raises ValueError: if the model solves no fixed point or learns nothing, its state
+        is not the image, or the loss is no scalar.
+    """
+    require_loss(loss)
+    record = record_gradient(model, y, physics, loss)
+    terms = GradientTerms.of(certificate.rate, record, loss, constants)
+    return GradientError(
+        a_posteriori=terms.bound(
+            terms.adjoint + terms.forward, "forward and adjoint residuals"
+        ),
+        from_adjoint=terms.bound(terms.adjoint, "adjoint residual"),
+        from_forward=terms.bound(terms.forward, "forward residual"),
+        a_priori=_a_priori(model.equilibrium, loss, record, terms),
+        terms=terms.described(),
+        gradient=record.gradient,
+    )
+
+
+def _a_priori(
+    config: Any, loss: Loss, record: RecordedGradient, terms: GradientTerms
+) -> dict[str, Bound]:
+    """The theorems that apply, to the batch as one vector."""
+    rate, beta = terms.rate.value, float(terms.parameter_jacobian.norm())
+    adjoint, solver = config.adjoint, config.solver
+    bounds = {}
+    order = None
+    if isinstance(adjoint, JacobianFree):
+        order = adjoint.steps - 1
+    elif isinstance(adjoint, Neumann):
+        order = adjoint.order
+    if order is not None:
+        bounds["Lemma 1"] = terms.bound(
+            jacobian_free_error(rate, terms.slope, beta, order),
+            "for an exact fixed point",
+        )
+    if order == 0 and isinstance(solver, Picard) and solver.relaxation == 1:
+        # Samples that went on for longer are nearer.
+        restarts = int(record.solution.iterations.min())
+        start = float(terms.start_distance.norm())
+        last = float(terms.recorded_parameter_jacobian.norm())
+        L_B = terms.constants.parameter_jacobian_lipschitz.value
+        source = f"corrected, {restarts} restarts"
+        bounds["Theorem 2"] = terms.bound(
+            retune_error(
+                rate,
+                restarts,
+                start,
+                terms.slope,
+                terms.smoothness.value,
+                beta,
+                last,
+                L_B,
+            ),
+            source,
+        )
+        if isinstance(loss, SquaredError):
+            # Of the loss w ||x - x^||^2, 2 w times the paper's.
+            scale = terms.smoothness.value
+            error = terms.slope / scale
+            bounds["Corollary 1"] = terms.bound(
+                scale
+                * retune_squared_error(rate, restarts, start, error, beta, last, L_B),
+                source,
+            )
+    return bounds

@@ -1,0 +1,97 @@
+"""Linear layers: the spectral norm."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..bounds import Bound, outward
+from ..declarations import UncertifiableModuleError
+from .convolution_norms import ROUNDING, convolution_norm
+from .effective_weights import effective_weight
+from .lipschitz_constant import register_lipschitz_rule
+from .padding import padding_factor
+
+
+@register_lipschitz_rule(nn.Linear)
+def linear(module: nn.Linear, img_size: tuple[int, ...] | None) -> Bound:
+    """The largest singular value, in float64."""
+    weight = effective_weight(module)
+    if weight.numel() == 0:
+        return Bound(0.0, source="no features")
+    weight = weight.to(torch.complex128 if weight.is_complex() else torch.float64)
+    norm = float(torch.linalg.matrix_norm(weight, 2))
+    return Bound(norm * ROUNDING, source="spectral norm")
+
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+
+
+@register_lipschitz_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
+def convolution(module: Convolution, img_size: tuple[int, ...] | None) -> Bound:
+    """The bound of its norm for every image size."""
+    norm = convolution_norm(
+        effective_weight(module),
+        stride=module.stride,
+        dilation=module.dilation,
+        groups=module.groups,
+        padding_mode=module.padding_mode,
+        padding=module.padding,
+    )
+    return Bound(float(norm), source=f"torus norm, {module.padding_mode} padding")
+
+
+@register_lipschitz_rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+def transposed(module: Transposed, img_size: tuple[int, ...] | None) -> Bound:
+    """That of its adjoint."""
+    norm = convolution_norm(
+        effective_weight(module),
+        stride=module.stride,
+        dilation=module.dilation,
+        groups=module.groups,
+        transposed=True,
+    )
+    return Bound(float(norm), source="torus norm of the adjoint")
+
+
+CONSTANT = (
+    *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+)
+MODES: dict[str, tuple[type[nn.Module], ...]] = {
+    "replicate": (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    "reflect": (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+    "circular": (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+}
+
+
+@register_lipschitz_rule(*CONSTANT)
+def constant(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
+    """An isometry; cropping lessens the norm."""
+    return Bound(1.0, source="constant padding")
+
+
+def _register(mode: str) -> None:
+    @register_lipschitz_rule(*MODES[mode])
+    def repeated(module: Any, img_size: tuple[int, ...] | None) -> Bound:
+        sides = module.padding
+        if min(sides) < 0:
+            raise UncertifiableModuleError(
+                module, f"it crops before it repeats: padding = {sides}. Crop apart."
+            )
+        # Padding is the convolution with a single tap.
+        factor = math.prod(
+            padding_factor(
+                mode, pair, kernel_size=1, stride=1, dilation=1, every_row=True
+            )
+            for pair in zip(sides[::2], sides[1::2], strict=True)
+        )
+        return Bound(outward(factor), source=f"{mode} padding")
+
+
+for _mode in MODES:
+    _register(_mode)

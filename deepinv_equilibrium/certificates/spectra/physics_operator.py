@@ -1,0 +1,183 @@
+"""The refusal of a physics about whose spectrum nothing can be said."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from deepinv.physics import LinearPhysics, Physics, StackedPhysics
+from torch import Tensor
+
+
+class UncertifiablePhysicsError(ValueError):
+    r"""
+    No bound of the spectrum of :math:`A^\top A` can be given.
+
+    :param deepinv.physics.Physics physics: the physics.
+    :param str reason: why, and what can be done about it.
+    """
+
+    def __init__(self, physics: Physics, reason: str) -> None:
+        self.physics = physics
+        self.reason = reason
+        super().__init__(f"a {type(physics).__name__} cannot be certified: {reason}")
+
+
+class AdjointMismatchError(UncertifiablePhysicsError):
+    r"""
+    ``A_adjoint`` is not the transpose of ``A``, so that what an algorithm computes with
+    both is not about :math:`A^\top A`.
+
+    :param deepinv.physics.Physics physics: the physics.
+    :param float mismatch: :math:`|\langle Au, w\rangle - \langle u, A^\top w\rangle|`
+        over :math:`\|Au\|\|w\| + \|u\|\|A^\top w\|`, the largest of those tried.
+    :param float tolerance: what rounding could explain.
+    """
+
+    def __init__(self, physics: Physics, mismatch: float, tolerance: float) -> None:
+        self.mismatch = mismatch
+        self.tolerance = tolerance
+        super().__init__(
+            physics,
+            f"<Au, w> and <u, A_adjoint(w)> differ by {mismatch:.1e} of their scale, "
+            f"where rounding explains {tolerance:.1e}: A_adjoint is not the transpose "
+            "of A, or A is not linear. Use an exact adjoint: adjoint_via_backprop=True "
+            "for Tomography, deepinv.physics.adjoint_function in general; for a Blur "
+            "with a kernel of one row or column, pad the kernel with zeros to three, "
+            "or use ChannelwiseBlur.",
+        )
+
+
+# What a parameter of deepinv's operators is called whose first axis is the batch.
+BATCHED = ("filter", "mask", "filters", "multipliers", "coil_maps")
+PAIRS = 3
+
+
+@dataclass(frozen=True)
+class LinearOperator:
+    r"""
+    :math:`A` and :math:`A^\top` of a physics on tensors of one shape.
+
+    :param deepinv.physics.LinearPhysics physics: the physics.
+    :param tuple shape: shape of the image, with the batch.
+    :param torch.device device: where its parameters are.
+    :param torch.dtype dtype: precision of the images.
+    """
+
+    physics: LinearPhysics
+    shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype = torch.float64
+
+    @classmethod
+    def of(
+        cls,
+        physics: LinearPhysics,
+        img_size: tuple[int, ...],
+        dtype: torch.dtype = torch.float64,
+    ) -> LinearOperator:
+        """On as many images as the physics has parameters for."""
+        return cls(physics, (batch_size(physics), *img_size), device_of(physics), dtype)
+
+    def gram(self, x: Tensor) -> Tensor:
+        r""":math:`A^\top A x`."""
+        return self.physics.A_adjoint(self.physics.A(x))
+
+    def random_image(self, generator: torch.Generator) -> Tensor:
+        """Standard normal entries."""
+        x = torch.randn(self.shape, generator=generator, dtype=torch.float64)
+        return x.to(self.device, self.dtype)
+
+    def check_adjoint(self) -> None:
+        r"""
+        Refuse an adjoint that is none, by dot products of random pairs.
+
+        The tolerance is :math:`100\,u\sqrt{N}`, with the unit roundoff :math:`u` and as
+        many terms :math:`N` as the larger of both inner products: the rounding errors
+        of a sum grow like :math:`\sqrt N` with overwhelming probability.
+
+        :raises AdjointMismatchError: if it is not the transpose, or ``A`` is not
+            linear.
+        :raises UncertifiablePhysicsError: if a product is not real and finite or has
+            another shape than the image.
+        """
+        generator = torch.Generator().manual_seed(0)
+        worst, tolerance = 0.0, math.inf
+        for _ in range(PAIRS):
+            u = self.random_image(generator)
+            image = self.physics.A(u)
+            w = _randn_like(image, generator)
+            back = self.physics.A_adjoint(w)
+            if not isinstance(back, Tensor) or back.shape != u.shape:
+                raise UncertifiablePhysicsError(
+                    self.physics,
+                    f"A_adjoint returns {tuple(getattr(back, 'shape', ()))} for an "
+                    f"image of shape {self.shape}. Check img_size.",
+                )
+            if back.is_complex():
+                raise UncertifiablePhysicsError(
+                    self.physics, "A_adjoint returns complex numbers for a real image."
+                )
+            scale = _norm(image) * _norm(w) + _norm(u) * _norm(back)
+            if not math.isfinite(scale):
+                raise UncertifiablePhysicsError(
+                    self.physics, "A or A_adjoint returns NaN or infinity."
+                )
+            difference = abs(_inner(image, w) - _inner(u, back))
+            worst = max(worst, difference / scale if scale else 0.0)
+            terms = max(u.numel(), sum(part.numel() for part in _parts(image)))
+            tolerance = 100 * torch.finfo(self.dtype).eps * math.sqrt(terms)
+        if worst > tolerance:
+            raise AdjointMismatchError(self.physics, worst, tolerance)
+
+
+def batch_size(physics: LinearPhysics) -> int:
+    """How many images the parameters of a physics are for; 1 where they are shared."""
+    sizes = [
+        tensor.shape[0]
+        for module in physics.modules()
+        for name in BATCHED
+        if isinstance(tensor := getattr(module, name, None), Tensor)
+        and tensor.ndim >= 4
+    ]
+    if isinstance(physics, StackedPhysics):
+        sizes += [batch_size(part) for part in physics.physics_list]
+    return max(sizes, default=1)
+
+
+def device_of(physics: LinearPhysics) -> torch.device:
+    """Where the parameters of a physics are."""
+    if isinstance(physics, StackedPhysics):
+        return device_of(physics.physics_list[0])
+    for tensor in (*physics.parameters(), *physics.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def _parts(y: Tensor | list[Tensor]) -> list[Tensor]:
+    """The tensors of a measurement, which is a TensorList for stacked physics."""
+    if isinstance(y, Tensor):
+        return [y]
+    return [part for item in y for part in _parts(item)]
+
+
+def _randn_like(y: Tensor | list[Tensor], generator: torch.Generator) -> Tensor:
+    if not isinstance(y, Tensor):
+        items = [_randn_like(part, generator) for part in y]
+        return cast(Tensor, type(y)(items))
+    dtype = torch.complex128 if y.is_complex() else torch.float64
+    return torch.randn(y.shape, generator=generator, dtype=dtype).to(y)
+
+
+def _inner(x: Tensor, y: Tensor) -> float:
+    r"""Real inner product: :math:`\mathbb C` is the plane."""
+    return sum(
+        float((a.conj() * b).real.double().sum())
+        for a, b in zip(_parts(x), _parts(y), strict=True)
+    )
+
+
+def _norm(x: Tensor) -> float:
+    return math.sqrt(max(_inner(x, x), 0.0))

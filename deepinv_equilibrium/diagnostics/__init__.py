@@ -1,0 +1,21 @@
+"""What is observed or estimated of a trained model. Nothing here is proved."""
+
+from .backward_errors import BackwardError, backward_error
+from .iteration_curves import Iterates, IterationCurve, plot_iterations
+from .local_rate import estimate_rate
+from .perturbations import WorstCase, worst_case
+from .well_posedness import WellPosed, WellPosedness, check_well_posed
+
+__all__ = [
+    "BackwardError",
+    "Iterates",
+    "IterationCurve",
+    "WellPosed",
+    "WellPosedness",
+    "WorstCase",
+    "backward_error",
+    "check_well_posed",
+    "estimate_rate",
+    "plot_iterations",
+    "worst_case",
+]

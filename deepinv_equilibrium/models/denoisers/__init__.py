@@ -1,0 +1,24 @@
+"""Denoisers with certified constants, and small or pretrained ones."""
+
+from .bounded_convolution import BoundedConvolution
+from .bounded_dncnn import BoundedDnCNN
+from .convex_potential_denoiser import ConvexPotentialDenoiser
+from .convex_potential_layer import ConvexPotentialLayer
+from .pretrained_denoisers import gradient_step_drunet, pretrained_drunet
+from .ridge_prox_denoiser import RidgeProxDenoiser
+from .ridge_regulariser import RidgeRegulariser
+from .small_drunet import SmallDRUNet
+from .weighted_tv_denoiser import WeightedTVDenoiser
+
+__all__ = [
+    "BoundedConvolution",
+    "BoundedDnCNN",
+    "ConvexPotentialDenoiser",
+    "ConvexPotentialLayer",
+    "RidgeProxDenoiser",
+    "RidgeRegulariser",
+    "SmallDRUNet",
+    "WeightedTVDenoiser",
+    "gradient_step_drunet",
+    "pretrained_drunet",
+]

@@ -1,0 +1,114 @@
+"""Learned filters in all their orientations, without mean and of norm at most 1."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import fold, unfold
+
+from ...certificates import convolution_norm
+
+
+def random_generators(generators: int, channels: int, kernel_size: int) -> nn.Parameter:
+    r"""
+    :param int generators: number of filters up to rotation and reflection.
+    :param int channels: channels of a filter.
+    :param int kernel_size: side of the filters, odd.
+    :return: (:class:`torch.nn.Parameter`) standard normal, of shape ``(generators,
+        channels, kernel_size, kernel_size)``.
+    :raises ValueError: if an argument is out of its range.
+    """
+    if generators < 1:
+        raise ValueError(f"generators must be at least 1, got {generators}.")
+    if kernel_size < 3 or kernel_size % 2 == 0:
+        raise ValueError(
+            f"kernel_size must be an odd number, at least 3, got {kernel_size}."
+        )
+    return nn.Parameter(torch.randn(generators, channels, kernel_size, kernel_size))
+
+
+def normalised_orbit(generators: Tensor, rounding: float) -> Tensor:
+    r"""
+    The filters :math:`V = W / B`, where :math:`W` is the orbit of the generators
+    without their means over each channel, and :math:`B \geq \|W\|`, differentiably.
+
+    :param torch.Tensor generators: of shape :math:`(G, C, k, k)`.
+    :param float rounding: by how much, relative to 1, rounding may move the norm of
+        what is applied; :math:`B` leaves room for twice that.
+    :return: (:class:`torch.Tensor`) of shape :math:`(8 G, C, k, k)`.
+    """
+    bank = orbit(generators - generators.mean(dim=(-2, -1), keepdim=True))
+    norm = convolution_norm(bank) * (1 + 2 * rounding)
+    return bank / norm.clamp_min(torch.finfo(generators.dtype).tiny)
+
+
+def orbit(filters: Tensor) -> Tensor:
+    """The eight rotations and reflections of each filter."""
+    mirrored = torch.cat((filters, filters.flip(-1)))
+    mirrored = torch.cat((mirrored, mirrored.flip(-2)))
+    return torch.cat((mirrored, mirrored.transpose(-2, -1)))
+
+
+def extend_by_reflection(x: Tensor, pixels: int) -> Tensor:
+    """Extend images on all sides, edges repeated: ... b a | a b c | c b a a b ..."""
+    for axis in (-2, -1):
+        size = x.shape[axis]
+        index = torch.arange(-pixels, size + pixels, device=x.device) % (2 * size)
+        x = x.index_select(axis, torch.minimum(index, 2 * size - 1 - index))
+    return x
+
+
+def oriented_responses(x: Tensor, filters: Tensor, border: int) -> Tensor:
+    r"""
+    Responses of each channel of an image, extended by reflection, to filters.
+
+    :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
+    :param torch.Tensor filters: the eight orientations of :math:`G` filters, of shape
+        :math:`(8 G, 1, k, k)`.
+    :param int border: pixels that the images are extended by.
+    :return: (:class:`torch.Tensor`) of shape :math:`(B C, 8, G, P)`, at the :math:`P`
+        positions of a filter within the extended images.
+    """
+    # Matrix products with patches: on a CPU, two to five times as fast as convolutions
+    # from or to a single channel, and so are their gradients.
+    planes = channel_transform(x).flatten(0, 1)[:, None]
+    patches = unfold(extend_by_reflection(planes, border), filters.shape[-1])
+    return (filters.flatten(1) @ patches).unflatten(1, (8, -1))
+
+
+def oriented_adjoint(
+    responses: Tensor, filters: Tensor, shape: tuple[int, ...]
+) -> Tensor:
+    r"""
+    Sum of the filters by responses, at the pixels of the image.
+
+    :param torch.Tensor responses: with ``border`` :math:`k - 1`, as of
+        :func:`oriented_responses`.
+    :param torch.Tensor filters: as there.
+    :param tuple shape: of the images.
+    :return: (:class:`torch.Tensor`) of this shape.
+    """
+    size = filters.shape[-1]
+    extended = tuple(n + 2 * (size - 1) for n in shape[-2:])
+    pull = fold(filters.flatten(1).mT @ responses.flatten(1, 2), extended, size)
+    inner = slice(size - 1, 1 - size)
+    return channel_transform(pull[..., inner, inner].reshape(shape), adjoint=True)
+
+
+def orientation_norm(responses: Tensor) -> Tensor:
+    """Norms over the orientations, of shape :math:`(B C, 1, G, P)`."""
+    square = responses.square().sum(dim=1, keepdim=True)
+    # torch's vector_norm takes as long as all the rest; at 0 the gradient is 0.
+    return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()
+
+
+def channel_transform(x: Tensor, adjoint: bool = False) -> Tensor:
+    """The orthonormal discrete cosine transform (II) of the channels, or its adjoint:
+    of colour it makes the sum and two opponent colours."""
+    channels = x.shape[1]
+    index = torch.arange(channels, dtype=torch.float64, device=x.device)
+    matrix = torch.cos(math.pi / channels * index[:, None] * (index + 0.5))
+    matrix = (matrix / matrix.norm(dim=1, keepdim=True)).to(x.dtype)
+    return torch.einsum("dc,bchw->bdhw", matrix.mT if adjoint else matrix, x)

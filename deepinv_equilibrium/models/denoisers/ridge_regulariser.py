@@ -1,0 +1,280 @@
+"""A convex regulariser made of learned filters."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepinv.optim import Prior
+from torch import Tensor, nn
+
+from ...certificates import Bound, Interval, convolution_norm
+from ...certificates.bounds import outward
+from ...equilibrium.input_checks import check_images
+from ...optim.priors.smooth_proximal import smooth_prox, smooth_prox_error
+from .bundled_weights import check_bundled, colours, each_image, read_weights
+from .oriented_filters import (
+    normalised_orbit,
+    orientation_norm,
+    oriented_adjoint,
+    oriented_responses,
+    random_generators,
+)
+
+SIGMA_0 = 0.1
+
+
+class RidgeRegulariser(Prior):
+    r"""
+    A convex regulariser that penalises the responses to learned filters,
+
+    .. math::
+
+        \operatorname{R}_\sigma(x) = L \sum_{c, i, p}
+        h\bigl(\|(V_i (T x)_c)_p\|_2, t_{ci}(\sigma)\bigr), \qquad
+        h(r, t) = \begin{cases} r^2 / 2 & r \leq t, \\
+        t r - t^2 / 2 & r > t, \end{cases} \qquad
+        t_{ci}(\sigma) = \theta_{ci} \left(\frac{\sigma}{0.1}\right)^q,
+
+    summed over channels :math:`c`, filters :math:`i` and pixels :math:`p`, for images
+    in :math:`[0, 1]`. :math:`V_i` is the responses to the eight rotations and
+    reflections of a filter, whose norm does not depend on the orientation of the image.
+    :math:`T` is the orthonormal discrete cosine transform of the channels: for colour,
+    their sum and two opponent colours. It is the convex ridge regulariser of
+    :footcite:t:`goujon2023neural` with groups of filters for single ones, Huber
+    functions of learned thresholds for splines, and a proved norm for a power
+    iteration. The gradient
+
+    .. math::
+
+        \nabla \operatorname{R}_\sigma(x) = L\, T^\top V^\top s_\sigma(V T x), \qquad
+        s_\sigma(r)_i = r_i \min\left(1, \frac{t_i(\sigma)}{\|r_i\|_2}\right),
+
+    has a symmetric Jacobian between 0 and :math:`L I`, for every image, image size,
+    noise level and weights: :math:`V = W / B`, where :math:`B \geq \|W\|` is
+    :func:`deepinv_equilibrium.certificates.convolution_norm` of the weights, and
+    :math:`s_\sigma` projects onto balls. The constraint is a parametrisation, which no
+    step of an optimiser can leave. It can be the prior of
+    :class:`deepinv_equilibrium.optim.GD`, or of any algorithm by its proximal operator.
+
+    **Borders.** The image is extended by reflection, edges repeated, to the periodic
+    image :math:`E x` of period :math:`2H \times 2W`, where :math:`\frac12 E` is an
+    isometry :math:`U`. The penalty does not change when that image is reflected: its
+    four quadrants contribute the same, the sum over the image is a quarter of that over
+    the period, and the Jacobian of the gradient is :math:`U^\top \tilde J U` with
+    :math:`0 \preceq \tilde J \preceq L I` that on periodic images. Every pixel sees
+    every filter, also in images smaller than it.
+
+    The filters have no mean: constants are not penalised.
+
+    :param int in_channels: channels of the images. The bundled weights are for 1
+        (grey) and for 3 (colour).
+    :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
+        ``state_dict``, or ``None`` for random weights.
+    :param float smoothness: :math:`L > 0`. The regulariser is proportional to it.
+    :param float rtol: tolerance of :meth:`prox`, on the relative residual of its solve.
+        Default: ``1e-6``, and ``1e-10`` for images in float64, which is near the
+        rounding.
+    :param int generators: number of filters up to rotation and reflection.
+    :param int kernel_size: side of the filters, odd.
+    :param torch.device, str device: device of the weights.
+    :raises ValueError: if an argument is out of its range, or no weights are bundled
+        for ``in_channels``.
+
+    |sep|
+
+    :Example:
+
+    >>> import torch
+    >>> from deepinv_equilibrium.models import RidgeRegulariser
+    >>> prior = RidgeRegulariser()
+    >>> prior.grad(torch.rand(2, 1, 20, 30), 0.1).shape
+    torch.Size([2, 1, 20, 30])
+    >>> print(prior.gradient_bounds().upper)
+    <= 59.9998 (certified: filters of norm 1, times L = 60)
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        pretrained: str | Path | None = "bundled",
+        smoothness: float = 60.0,
+        rtol: float | None = None,
+        generators: int = 6,
+        kernel_size: int = 7,
+        device: torch.device | str | None = None,
+    ) -> None:
+        check_bundled(pretrained, in_channels)
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be at least 1, got {in_channels}.")
+        if not 0 < smoothness < math.inf:
+            raise ValueError(
+                f"smoothness must be positive and finite, got {smoothness!r}."
+            )
+        super().__init__()
+        self.explicit_prior = True
+        self.in_channels = in_channels
+        self.smoothness = float(smoothness)
+        self.rtol = rtol
+        self.generators = random_generators(generators, 1, kernel_size)
+        thresholds = torch.full((in_channels, generators), 0.1 / smoothness)
+        self.log_threshold = nn.Parameter(thresholds.log())
+        self.log_exponent = nn.Parameter(torch.tensor(2.0).log())
+        if pretrained is not None:
+            name = f"ridge_{colours(in_channels)}.pt"
+            self.load_state_dict(read_weights(pretrained, name))
+            self.eval()
+        self.to(device)
+
+    def filters(self) -> Tensor:
+        r"""
+        The normalised filters :math:`V`, of shape ``(8 * generators, 1, kernel_size,
+        kernel_size)`` and the dtype of the weights.
+        """
+        weight = self.generators
+        # Rounding moves each entry of W / B by a relative eps at most, and the norm by
+        # that of the filters' absolute values, at most kernel_size; T likewise.
+        eps = max(torch.finfo(dtype).eps for dtype in (weight.dtype, torch.float32))
+        taps = weight.shape[-1] + self.in_channels
+        return normalised_orbit(weight, taps * eps)
+
+    def fn(
+        self, x: Tensor, sigma_denoiser: Tensor | float, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        r"""
+        :param torch.Tensor x: images of shape :math:`(B, C, H, W)`, of any size.
+        :param torch.Tensor, float sigma_denoiser: noise level :math:`\sigma \geq 0`, in
+            the units of ``x``: one for all images, or one for each, of shape
+            :math:`(B,)` or :math:`(B, 1, 1, 1)`.
+        :return: (:class:`torch.Tensor`) :math:`\operatorname{R}_\sigma(x)`, of shape
+            :math:`(B,)`.
+        :raises ValueError: if ``x`` is no batch of real images with the right number of
+            channels, or ``sigma_denoiser`` has another shape.
+        """
+        check_images(x, self.in_channels)
+        filters = self.filters().to(x.dtype)
+        norm = orientation_norm(oriented_responses(x, filters, filters.shape[-1] // 2))
+        inside = torch.minimum(norm, self._thresholds(sigma_denoiser, x))
+        penalty = inside * (norm - inside / 2)
+        return self.smoothness * penalty.reshape(len(x), -1).sum(1)
+
+    def grad(
+        self, x: Tensor, sigma_denoiser: Tensor | float, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        r"""
+        :param torch.Tensor x: images, as for :meth:`fn`.
+        :param torch.Tensor, float sigma_denoiser: noise level, as for :meth:`fn`.
+        :return: (:class:`torch.Tensor`) :math:`\nabla \operatorname{R}_\sigma(x)`, of
+            the shape of ``x``.
+        :raises ValueError: as :meth:`fn`.
+        """
+        check_images(x, self.in_channels)
+        filters = self.filters().to(x.dtype)
+        return self._gradient(x, filters, self._thresholds(sigma_denoiser, x))
+
+    def prox(
+        self,
+        x: Tensor,
+        sigma_denoiser: Tensor | float,
+        *args: Any,
+        gamma: Tensor | float = 1.0,
+        **kwargs: Any,
+    ) -> Tensor:
+        r"""
+        The proximal operator, converged, with its exact gradient: see
+        :func:`deepinv_equilibrium.optim.priors.smooth_proximal`.
+
+        :param torch.Tensor x: images, as for :meth:`fn`.
+        :param torch.Tensor, float sigma_denoiser: noise level, as for :meth:`fn`.
+        :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, one or one an image.
+        :return: (:class:`torch.Tensor`) the proximal operator, up to
+            :meth:`prox_error`; where ``rtol`` is not met, with a
+            :class:`~deepinv_equilibrium.ConvergenceWarning`.
+        :raises ValueError: as :meth:`fn`, or if ``gamma`` is negative or not finite.
+        """
+        check_images(x, self.in_channels)
+        filters = self.filters().to(x.dtype)
+        thresholds = self._thresholds(sigma_denoiser, x)
+        return smooth_prox(
+            lambda z: self._gradient(z, filters, thresholds),
+            x,
+            each_image("gamma", gamma, x),
+            self.smoothness,
+            self.rtol,
+        )
+
+    @torch.no_grad()
+    def prox_error(
+        self,
+        prox: Tensor,
+        x: Tensor,
+        sigma_denoiser: Tensor | float,
+        gamma: Tensor | float = 1.0,
+    ) -> Tensor:
+        r"""
+        How far a computed proximal operator is from the exact one: see
+        :func:`deepinv_equilibrium.optim.smooth_prox_error`.
+
+        :param torch.Tensor prox: :math:`z`, e.g. the value of :meth:`prox`.
+        :param torch.Tensor x: images, as for :meth:`prox`.
+        :param torch.Tensor, float sigma_denoiser: noise level, as for :meth:`fn`.
+        :param torch.Tensor, float gamma: :math:`\gamma`, as for :meth:`prox`.
+        :return: (:class:`torch.Tensor`) bounds of :math:`\|z -
+            \operatorname{prox}_{\gamma \operatorname{R}_\sigma}(x)\|_2` in float64, of
+            shape :math:`(B,)`.
+        """
+        # What was applied: weights and noise levels rounded to the dtype of x.
+        filters = self.filters().to(x.dtype).double()
+        thresholds = self._thresholds(sigma_denoiser, x).double()
+        return smooth_prox_error(
+            lambda z: self._gradient(z, filters, thresholds),
+            prox,
+            x,
+            each_image("gamma", gamma, x),
+            self.smoothness,
+        )
+
+    @torch.no_grad()
+    def gradient_bounds(self, img_size: tuple[int, ...] | None = None) -> Interval:
+        r"""
+        Bounds of the Jacobian of :meth:`grad`, which is symmetric, for all images and
+        noise levels.
+
+        They are computed in float64 from the filters that are applied.
+
+        :param tuple img_size: size of the images; the bounds hold for every size.
+        :return: (Interval) from 0 to :math:`L`, certified.
+        """
+        norm = float(convolution_norm(self.filters().double()))
+        source = f"filters of norm {norm:.4g}, times L = {self.smoothness:g}"
+        return Interval(
+            Bound(0.0, source="a convex function", is_lower=True),
+            Bound(outward(self.smoothness * norm**2), source=source),
+        )
+
+    def _gradient(self, x: Tensor, filters: Tensor, thresholds: Tensor) -> Tensor:
+        responses = oriented_responses(x, filters, filters.shape[-1] - 1)
+        scale = thresholds / torch.maximum(orientation_norm(responses), thresholds)
+        pull = oriented_adjoint(responses * scale, filters, x.shape)
+        return self.smoothness * pull
+
+    def _thresholds(self, sigma: Tensor | float, x: Tensor) -> Tensor:
+        """Of shape (B * C, 1, generators, 1)."""
+        tiny = torch.finfo(x.dtype).tiny
+        level = each_image("sigma_denoiser", sigma, x).expand(len(x), 1, 1, 1)
+        level = (level / SIGMA_0).clamp_min(tiny)
+        log_threshold = self.log_threshold.to(x.dtype)[None, :, :, None]
+        exponent = self.log_exponent.exp().to(x.dtype)
+        thresholds = (log_threshold + exponent * level.log()).exp()
+        # Not 0, by which the projection would divide, nor less than can be squared.
+        return thresholds.clamp_min(tiny**0.5).flatten(0, 1)[:, None]
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        generators, _, size, _ = self.generators.shape
+        return (
+            f"in_channels={self.in_channels}, smoothness={self.smoothness:g}, "
+            f"generators={generators}, kernel_size={size}"
+        )

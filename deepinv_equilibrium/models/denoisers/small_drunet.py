@@ -1,0 +1,141 @@
+"""A small DRUNet whose weights come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from deepinv.models import DRUNet
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ...equilibrium.input_checks import check_images
+from .bundled_weights import check_bundled, read_weights
+
+
+class SmallDRUNet(DRUNet):
+    r"""
+    DRUNet of 0.58 million parameters whose weights come with the package.
+
+    .. math::
+
+        \hat x = \operatorname{D}(y, \sigma), \qquad
+        y = x + \sigma n, \quad n \sim \mathcal{N}(0, I),
+
+    for images in :math:`[0, 1]` and :math:`\sigma` up to 0.2. It is the network of
+    Zhang et al., "Plug-and-play image restoration with deep denoiser prior" (2021),
+    that :class:`deepinv.models.DRUNet` implements, with (16, 32, 64, 128) channels
+    instead of (64, 128, 256, 512) and one block at each scale instead of four. It has
+    the same ``state_dict`` keys.
+
+    It departs from :class:`deepinv.models.DRUNet` in one way. There, images whose sizes
+    are not multiples of 8 are padded in train mode and cut into four overlapping parts
+    in eval mode, which gives two different maps, and so do small images. Here every
+    image is extended to the next multiple of 8 by repeating its last row and column, in
+    both modes, so that an equilibrium model is tested with the map that it was trained
+    with.
+
+    The bundled weights were trained by ``python gallery/training/small_drunet.py`` on
+    the training photos of :class:`deepinv_equilibrium.datasets.Photos` alone, with a
+    penalty on estimates of the norm of the Jacobian, so that iterations with it settle.
+    That is observed, not proved. Their PSNR in dB on whole photos of the test split, in
+    colour:
+
+    ============== ======= ====== ===== ===== =====
+    :math:`\sigma` chelsea retina coins moon  page
+    ============== ======= ====== ===== ===== =====
+    0.025          38.49   43.37  38.16 42.83 37.55
+    0.05           34.81   40.02  33.94 40.10 33.22
+    0.1            31.43   35.70  30.14 37.51 28.97
+    ============== ======= ====== ===== ===== =====
+
+    :param int in_channels: channels of the images. The bundled weights are for 3
+        (colour) and for 1 (grey): the latter are the former, folded so that a grey
+        image gives the mean of what its three copies would give.
+    :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
+        ``state_dict``, or ``None`` for random weights.
+    :param torch.device, str device: device of the network.
+    :raises ValueError: if no weights are bundled for ``in_channels``.
+
+    |sep|
+
+    :Example:
+
+    >>> import torch
+    >>> from deepinv_equilibrium.models import SmallDRUNet
+    >>> denoiser = SmallDRUNet()
+    >>> with torch.no_grad():
+    ...     denoised = denoiser(torch.rand(1, 3, 37, 50), sigma=0.1)
+    >>> denoised.shape
+    torch.Size([1, 3, 37, 50])
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        pretrained: str | Path | None = "bundled",
+        device: torch.device | str | None = None,
+    ) -> None:
+        check_bundled(pretrained, in_channels)
+        super().__init__(
+            in_channels=in_channels,
+            out_channels=in_channels,
+            nc=(16, 32, 64, 128),
+            nb=1,
+            pretrained=None,
+        )
+        self.in_channels = in_channels
+        if pretrained is not None:
+            weights = read_weights(pretrained, "small_drunet.pt")
+            if pretrained == "bundled" and in_channels == 1:
+                weights = _fold_colours(weights)
+            # Half precision in the file becomes the default dtype here.
+            self.load_state_dict(weights)
+            self.eval()
+        self.to(device)
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        r"""
+        Denoise a batch of images.
+
+        :param torch.Tensor x: noisy images of shape :math:`(B, C, H, W)`, of any size.
+        :param torch.Tensor, float sigma: noise level, in the units of ``x``: one for
+            all images, one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`, or
+            a map of shape :math:`(B, 1, H, W)`.
+        :return: (:class:`torch.Tensor`) denoised images, of the shape of ``x``.
+        :raises ValueError: if ``x`` is no batch of real images with the right number of
+            channels, or ``sigma`` has another shape.
+        """
+        check_images(x, self.in_channels)
+        height, width = x.shape[-2:]
+        padded = pad(
+            torch.cat((x, _noise_level_map(sigma, x)), dim=1),
+            (0, -width % 8, 0, -height % 8),
+            mode="replicate",
+        )
+        denoised: Tensor = self.forward_unet(padded)
+        return denoised[..., :height, :width]
+
+
+def _noise_level_map(sigma: Tensor | float, x: Tensor) -> Tensor:
+    """Return the noise levels as a tensor of shape (B, 1, H, W)."""
+    levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+    if levels.ndim == 1:
+        levels = levels[:, None, None, None]
+    batch, _, height, width = x.shape
+    try:
+        return levels.expand(batch, 1, height, width)
+    except RuntimeError as error:
+        raise ValueError(
+            f"sigma must be one number, or have shape ({batch},), ({batch}, 1, 1, 1) or"
+            f" ({batch}, 1, {height}, {width}) for x of shape {tuple(x.shape)}, got "
+            f"{tuple(levels.shape)}."
+        ) from error
+
+
+def _fold_colours(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Let the first layer repeat a grey image, and the last one take the mean."""
+    image, noise_level = weights["m_head.weight"].float().split([3, 1], dim=1)
+    head = torch.cat((image.sum(1, keepdim=True), noise_level), dim=1)
+    tail = weights["m_tail.weight"].float().mean(0, keepdim=True)
+    return weights | {"m_head.weight": head, "m_tail.weight": tail}

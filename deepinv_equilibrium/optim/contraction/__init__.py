@@ -1,0 +1,1 @@
+"""How each algorithm contracts, read off the parts of a model."""

@@ -1,0 +1,182 @@
+"""Constants of priors that contraction rates are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepinv.optim import RED, PnP, Prior, Tikhonov, TVPrior, ZeroPrior
+from deepinv.optim.prior import L1Prior
+
+from ...certificates import Bound, Interval, Term, UncertifiableModuleError, lipschitz
+from ...certificates.bounds import derived, outward, unproved
+from ...certificates.declarations import declares
+from ..priors.nonnegativity import NonNegativeTikhonov, NonNegativity
+from ..total_variation.tv_prior import WeightedTVPrior
+
+_KNOWN = (
+    "known are those of Tikhonov, L1Prior, ZeroPrior, NonNegativity, "
+    "NonNegativeTikhonov and PnP with a denoiser that lipschitz certifies "
+    "(ConvexPotentialDenoiser, RidgeProxDenoiser), and in GD the gradients of "
+    "Tikhonov, ZeroPrior, RidgeRegulariser and RED with such a denoiser"
+)
+
+
+@dataclass(frozen=True)
+class ProxConstants:
+    r"""
+    Of a denoiser or proximal operator :math:`D`; infinite ones are unknown.
+
+    :param Bound lipschitz: :math:`L_D`.
+    :param Bound reflected: Lipschitz constant of :math:`2 D - I`, 1 for a firmly
+        nonexpansive :math:`D`.
+    :param Bound residual: Lipschitz constant of :math:`D - I`.
+    """
+
+    lipschitz: Bound
+    reflected: Bound
+    residual: Bound
+
+    @staticmethod
+    def of(prior: Prior, weight: float, img_size: Sequence[int]) -> ProxConstants:
+        r"""
+        :param deepinv.optim.Prior prior: the prior, whose proximal operator is taken.
+        :param float weight: its :math:`\gamma \lambda`.
+        :param Sequence img_size: :math:`(C, H, W)`.
+        :return: the constants of its proximal operator.
+        """
+        unknown = unproved("not declared")
+        if type(prior).prox is PnP.prox:
+            return ProxConstants.of_denoiser(prior.denoiser, img_size)
+        if declares(prior, "lipschitz_bound", "prox"):
+            return ProxConstants.of_denoiser(prior, img_size, "prox")
+        name = type(prior).__name__
+        exact = {ZeroPrior: 0.0, Tikhonov: weight}.get(type(prior))
+        if exact is not None:
+            source = f"proximal operator of {name}"
+            shrinkage = 1 / (1 + exact)
+            return ProxConstants(
+                Bound(outward(shrinkage), source=source),
+                Bound(outward(abs(2 * shrinkage - 1) + 1e-15), source=source),
+                Bound(outward(exact * shrinkage), source=source),
+            )
+        firm = {L1Prior: "soft thresholding", NonNegativity: "a projection"}
+        if type(prior) in firm:
+            source = f"{firm[type(prior)]} is firmly nonexpansive"
+            one = Bound(1.0, source=source)
+            return ProxConstants(one, one, one)
+        if type(prior) is NonNegativeTikhonov:
+            source = "projection, divided by 1 + tau lambda"
+            one = Bound(1.0, source="a projection that is shrunk")
+            return ProxConstants(
+                Bound(outward(1 / (1 + weight)), source=source), one, one
+            )
+        why = "nothing is known"
+        if type(prior).prox in (TVPrior.prox, WeightedTVPrior.prox):
+            why = "an iteration stopped early, which is not proved nonexpansive"
+        reason = f"proximal operator of {name}: {why}; {_KNOWN}"
+        return ProxConstants(unproved(reason), unknown, unknown)
+
+    @staticmethod
+    def of_denoiser(
+        denoiser: Any, img_size: Sequence[int], method: str = "forward"
+    ) -> ProxConstants:
+        r"""
+        What is proved of a denoiser: by :func:`deepinv_equilibrium.lipschitz`, and by
+        what it declares, ``is_firmly_nonexpansive`` (bool) and
+        ``residual_bound(img_size)`` (a Bound of the Lipschitz constant of
+        :math:`D - I`).
+
+        :param torch.nn.Module denoiser: :math:`D`.
+        :param Sequence img_size: :math:`(C, H, W)`.
+        :param str method: the method that it is computed by: a class that overrides it,
+            or another that the declaring class has, does not inherit what is declared.
+        :return: its constants.
+        """
+        try:
+            constant = lipschitz(denoiser, img_size)
+        except (UncertifiableModuleError, TypeError) as error:
+            constant = unproved(str(error))
+        reflected = residual = unproved("not declared")
+        firm = "is_firmly_nonexpansive"
+        if declares(denoiser, firm, method) and getattr(denoiser, firm) is True:
+            source = f"{type(denoiser).__name__} is firmly nonexpansive"
+            reflected = Bound(1.0, source=source)
+            if constant.value > 1:
+                constant = reflected
+        if declares(denoiser, "residual_bound", method):
+            try:
+                residual = denoiser.residual_bound(img_size)
+            except UncertifiableModuleError as error:
+                residual = unproved(str(error))
+            if constant.is_vacuous and not residual.is_vacuous:
+                value = outward(1 + residual.value)
+                constant = derived(value, (residual,), "1 + eps")
+        return ProxConstants(constant, reflected, residual)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What is known, and the Lipschitz constant in any case."""
+        terms = [Term("Lipschitz constant of the denoiser", "L_D", self.lipschitz)]
+        if not self.reflected.is_vacuous:
+            name = "Lipschitz constant of the reflected denoiser 2D - I"
+            terms.append(Term(name, "L_N", self.reflected))
+        if not self.residual.is_vacuous:
+            name = "Lipschitz constant of the denoiser's residual D - I"
+            terms.append(Term(name, "eps", self.residual))
+        return tuple(terms)
+
+
+@dataclass(frozen=True)
+class GradientConstants:
+    r"""
+    Of the gradient :math:`R` of a prior: of a convex function
+    (:math:`m I \preceq \partial R \preceq L_R I`, symmetric) or
+    :math:`R = I - D`.
+
+    :param Interval curvature: :math:`[m, L_R]`, or None.
+    :param ProxConstants denoiser: of :math:`D`, or None.
+    :param str unknown: why both are None.
+    """
+
+    curvature: Interval | None = None
+    denoiser: ProxConstants | None = None
+    unknown: str = ""
+
+    @staticmethod
+    def of(prior: Prior, img_size: Sequence[int]) -> GradientConstants:
+        r"""
+        :param deepinv.optim.Prior prior: the prior, whose gradient is taken: RED,
+            Tikhonov, the zero prior, or one that declares
+            ``gradient_bounds(img_size)``, an Interval that holds for every ``g_param``.
+        :param Sequence img_size: :math:`(C, H, W)`.
+        :return: the constants of its gradient.
+        """
+        name = type(prior).__name__
+        if declares(prior, "gradient_bounds", "grad", "fn"):
+            return GradientConstants(curvature=prior.gradient_bounds(img_size))
+        if type(prior).grad is RED.grad:
+            known = ProxConstants.of_denoiser(prior.denoiser, img_size)
+            return GradientConstants(denoiser=known)
+        if type(prior) in (Tikhonov, ZeroPrior):
+            value = 1.0 if type(prior) is Tikhonov else 0.0
+            source = f"gradient of {name}"
+            ends = Bound(value, source=source, is_lower=True), Bound(
+                value, source=source
+            )
+            return GradientConstants(curvature=Interval(*ends))
+        reason = f"gradient of {name}: nothing is known; {_KNOWN}"
+        return GradientConstants(unknown=reason)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What is known, or why nothing is."""
+        if self.denoiser is not None:
+            return self.denoiser.terms
+        if self.curvature is None:
+            return (Term("gradient of the prior", "L_R", unproved(self.unknown)),)
+        return (
+            Term("smallest curvature of the prior", "m", self.curvature.lower),
+            Term("largest curvature of the prior", "L_R", self.curvature.upper),
+        )

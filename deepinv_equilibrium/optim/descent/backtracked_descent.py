@@ -1,0 +1,174 @@
+"""Models that descend on an energy, by steps whose decrease is checked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any
+
+import torch
+from deepinv.models import Reconstructor
+from deepinv.physics import LinearPhysics, Physics
+from torch import Tensor
+
+from ...certificates.gradients.step_jacobians import sample_norms
+from ...equilibrium.measured_physics import MeasuredPhysics
+from ...fixed_points import Adjoint, OnFailure, Picard, fixed_point
+from ...fixed_points.argument_checks import require_count, require_in_range
+from ...fixed_points.failures import check_on_failure, report_failure
+from .descent_report import Descent, DescentRecord, describe
+from .energy import Energy, EnergyStep
+
+
+class BacktrackedDescent(Reconstructor, ABC):
+    r"""
+    Base of the models that minimise an energy by steps of a size that is found by
+    backtracking, sample by sample: :math:`\tau \leftarrow \eta \tau` until
+
+    .. math::
+
+        F(x) - F(T_\tau(x)) \ge \frac{\gamma}{\tau} D(T_\tau(x), x) .
+
+    The descent is not recorded: gradients go through the last step that was accepted,
+    by an adjoint, and cost one evaluation more.
+
+    :param float stepsize: the first :math:`\tau`, positive.
+    :param float gamma: :math:`\gamma`, in :math:`(0, 1)`.
+    :param float eta: :math:`\eta`, in :math:`(0, 1)`.
+    :param int max_iter: the most trial steps.
+    :param float rtol: tolerance on the relative residual; 0 spends the budget.
+    :param adjoint: gives the solution its gradient.
+    :param str on_failure: ``"warn"``, ``"raise"`` or ``"ignore"``.
+    :raises TypeError: if an argument is of the wrong kind.
+    :raises ValueError: if an argument is out of its range.
+    """
+
+    solution: Descent | None
+    """Report of the last descent; ``None`` before."""
+
+    def __init__(
+        self,
+        stepsize: float,
+        gamma: float,
+        eta: float,
+        max_iter: int,
+        rtol: float,
+        adjoint: Adjoint,
+        on_failure: OnFailure,
+    ) -> None:
+        super().__init__()
+        if not isinstance(adjoint, Adjoint):
+            raise TypeError(f"adjoint must be an Adjoint, got {adjoint!r}.")
+        require_in_range("stepsize", stepsize)
+        require_in_range("gamma", gamma, upper=1.0)
+        require_in_range("eta", eta, upper=1.0)
+        require_in_range("rtol", rtol, upper=1.0, zero=True)
+        require_count("max_iter", max_iter, 1)
+        check_on_failure(on_failure)
+        self.stepsize = float(stepsize)
+        self.gamma = gamma
+        self.eta = eta
+        self.max_iter = max_iter
+        self.rtol = rtol
+        self.adjoint = adjoint
+        self.on_failure = on_failure
+        self.solution = None
+
+    @abstractmethod
+    def energy(self, y: Tensor, physics: Physics) -> Energy:
+        r""":math:`F` for a measurement."""
+
+    def forward(self, y: Tensor, physics: Physics) -> Tensor:
+        r"""
+        Reconstruct.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.Physics physics: its physics.
+        :return: the last iterate, whose energy is the least.
+        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
+        """
+        if not isinstance(physics, Physics):
+            raise TypeError(
+                "physics must be a deepinv Physics, as in model(y, physics), got "
+                f"{type(physics).__name__}."
+            )
+        measured = None
+        if isinstance(physics, LinearPhysics):
+            measured = MeasuredPhysics(physics, y, self.on_failure)
+            physics = measured.physics
+        energy = self.energy(y, physics)
+        with torch.no_grad():
+            x, before, records = self._descend(energy)
+        self.solution = describe(records, x.device)
+        report_failure(self.solution, self.on_failure, "The descent")
+        if torch.is_grad_enabled():
+            x = self._track(x, before, records, energy, measured)
+        if measured is not None:
+            measured.report_unfinished()
+        return x
+
+    def _descend(self, energy: Energy) -> tuple[Tensor, Tensor, list[DescentRecord]]:
+        """The last iterate, the one before it, and what was seen on the way."""
+        x = before = energy.start()
+        value, gradient = energy.value_and_gradient(x)
+        eps = torch.finfo(x.dtype).eps
+        records = [
+            DescentRecord(self.stepsize, self.gamma, self.eta, self.rtol, eps, [first])
+            for first in value.tolist()
+        ]
+        for _ in range(self.max_iter):
+            if not any(record.active for record in records):
+                break
+            sizes = [record.stepsize for record in records]
+            trial = energy.step(x, gradient, _column(x, sizes))
+            value, new = energy.value_and_gradient(trial)
+            numbers = torch.stack(
+                (
+                    value,
+                    energy.divergence(trial, x),
+                    energy.residual(trial, x, value.new_tensor(sizes)),
+                    sample_norms(trial),
+                ),
+                dim=1,
+            )
+            accepted = [
+                record.observe(*row)
+                for record, row in zip(records, numbers.tolist(), strict=True)
+            ]
+            where = _column(x, accepted).bool()
+            before = torch.where(where, x, before)
+            gradient = torch.where(where, new, gradient)
+            x = torch.where(where, trial, x)
+        for record in records:
+            record.finish()
+        return x, before, records
+
+    def _track(
+        self,
+        x: Tensor,
+        before: Tensor,
+        records: list[DescentRecord],
+        energy: Energy,
+        measured: MeasuredPhysics | None,
+    ) -> Tensor:
+        """The last accepted step again, recorded: its value is the solution."""
+        moved = _column(x, [bool(record.history) for record in records]).bool()
+        tau = _column(
+            x, [r.accepted_stepsize if r.history else r.stepsize for r in records]
+        )
+        step = EnergyStep(energy, tau, measured)
+        solver = Picard(max_iter=1, rtol=0)
+        tracked = fixed_point(step, before, solver, self.adjoint, self.on_failure)
+        assert self.solution is not None
+        assert isinstance(tracked.x, Tensor)
+        self.solution = replace(
+            self.solution, evaluations=self.solution.evaluations + tracked.evaluations
+        )
+        return torch.where(moved, tracked.x, x)
+
+
+def _column(x: Tensor, values: list[Any]) -> Tensor:
+    """One number a sample, to be multiplied with images."""
+    return torch.tensor(values, dtype=x.dtype, device=x.device).reshape(
+        -1, *[1] * (x.ndim - 1)
+    )

@@ -1,0 +1,277 @@
+"""The energy of a Poisson likelihood and a prior, and mirror descent on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from deepinv.optim import Prior
+from deepinv.physics import LinearPhysics, Physics
+from torch import Tensor
+
+from ... import plugins
+from ...certificates.gradients.step_jacobians import sample_norms
+from ...fixed_points import Adjoint, JacobianFree, OnFailure, State
+from ...fixed_points.argument_checks import require_in_range, require_number
+from ..data_fidelities.kullback_leibler import KullbackLeibler
+from ..priors.network_prior import NetworkResidualPrior
+from .backtracked_descent import BacktrackedDescent
+from .energy import value_and_gradient
+
+
+@dataclass(frozen=True)
+class MirrorDescentEnergy:
+    r"""
+    :math:`F(x) = \operatorname{KL}(c, (A x + b) / \gamma) + \lambda g_\sigma(x)` on the
+    box :math:`[l, u]^n`, with the steps of mirror descent with Burg's entropy.
+
+    :param KullbackLeibler data_fidelity: the divergence.
+    :param deepinv.optim.Prior prior: :math:`g`, differentiable.
+    :param float g_param: :math:`\sigma`, which the prior is given; ``None`` if none.
+    :param float weight: :math:`\lambda`.
+    :param tuple bounds: :math:`(l, u)`.
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.LinearPhysics physics: its physics.
+    """
+
+    data_fidelity: KullbackLeibler
+    prior: Prior
+    g_param: float | None
+    weight: float
+    bounds: tuple[float, float]
+    y: Tensor
+    physics: LinearPhysics
+
+    def start(self) -> Tensor:
+        r""":math:`A^\top y`, scaled so that :math:`A x` has as much light as
+        :math:`y`, in the box. Dark measurements start at its lower end."""
+        y = self.data_fidelity.normalized(self.y, self.physics)
+        x = self.physics.A_adjoint(y)
+        light, projected = (
+            v.flatten(1).sum(dim=1).reshape(-1, *[1] * (x.ndim - 1))
+            for v in (y, self.physics.A(x))
+        )
+        bright = projected > 0
+        scale = torch.where(bright, light / torch.where(bright, projected, 1), 1)
+        return (scale * x).clamp(*self.bounds)
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""
+        :param torch.Tensor x: positive images, of shape :math:`(B, ...)`.
+        :return: :math:`F(x)` in float64, of shape :math:`(B,)` and without gradient,
+            and :math:`\nabla F(x)`, recorded where gradients are enabled.
+        """
+        fidelity = self.data_fidelity.grad(x, self.y, self.physics)
+        prior, gradient = value_and_gradient(self._prior, x)
+        with torch.no_grad():
+            value = self.data_fidelity(x, self.y, self.physics).double()
+        return value + prior, fidelity + gradient
+
+    def step(self, x: Tensor, gradient: Tensor, tau: Tensor) -> Tensor:
+        r"""
+        The minimiser of :math:`\langle \nabla F(x), z \rangle + D_h(z, x) / \tau` over
+        :math:`z` in the box, which is that over :math:`z > 0`, clipped; where there is
+        none, because the function decreases all along, the upper end.
+
+        :param torch.Tensor x: positive images.
+        :param torch.Tensor gradient: :math:`\nabla F(x)`.
+        :param torch.Tensor tau: :math:`\tau`, one a sample, to be broadcast.
+        """
+        denominator = 1 + tau * x * gradient
+        # NaN is kept, so that it is seen.
+        unbounded = denominator <= 0
+        quotient = x / torch.where(unbounded, 1, denominator)
+        lower, upper = self.bounds
+        return torch.where(unbounded, upper, quotient.clamp(lower, upper))
+
+    def divergence(self, trial: Tensor, x: Tensor) -> Tensor:
+        r"""The divergence of Burg's entropy, of Itakura and Saito,
+        :math:`D_h(x^+, x) = \sum_i x^+_i / x_i - \log(x^+_i / x_i) - 1`."""
+        change = ((trial - x) / x).double()
+        return (change - torch.log1p(change)).flatten(1).sum(dim=1)
+
+    def residual(self, trial: Tensor, x: Tensor, tau: Tensor) -> Tensor:
+        r""":math:`\|x^+ - x\|`. It is that of the step that is made: in :math:`\tau` it
+        is neither increasing nor decreasing."""
+        return sample_norms(trial - x)
+
+    def domain(self, state: State) -> Tensor:
+        """Positive images."""
+        assert isinstance(state, Tensor)
+        return (state > 0).flatten(1).all(dim=1)
+
+    def _prior(self, x: Tensor) -> Tensor:
+        arguments = () if self.g_param is None else (self.g_param,)
+        return self.weight * self.prior(x, *arguments).double()
+
+
+class PoissonMirrorDescent(BacktrackedDescent):
+    r"""
+    Minimise the negative log-likelihood of Poisson noise and a learned prior,
+
+    .. math::
+
+        F(x) = \operatorname{KL}\Bigl(c, \frac{A x + b}{\gamma}\Bigr)
+        + \lambda g_\sigma(x), \qquad x \in [l, u]^n, \quad 0 < l,
+
+    by mirror descent with Burg's entropy :math:`h(x) = -\sum_i \log x_i`, with steps of
+    a size found by backtracking, for each sample on its own,
+
+    .. math::
+
+        T_\tau(x) = \operatorname{clip}_{[l, u]}
+            \frac{x}{1 + \tau x \nabla F(x)}, \qquad
+        F(x) - F(T_\tau(x)) \ge \frac{\kappa}{\tau} D_h(T_\tau(x), x),
+
+    with :math:`\tau \leftarrow \eta \tau` until the second holds: DEQ-MD, the deep
+    equilibrium model of :footcite:t:`daniele2025deep`. The clipped quotient is the
+    exact minimiser of the linearised energy plus :math:`D_h(\cdot, x) / \tau` over the
+    box (:math:`u` where its denominator is not positive), and therefore
+
+    .. math::
+
+        F(x) - F(T_\tau(x)) \ge \Bigl(\frac{1}{\tau} - L\Bigr) D_h(T_\tau(x), x)
+            + \frac{1}{\tau} D_h(x, T_\tau(x))
+
+    if :math:`F` is :math:`L`-smooth relative to :math:`h` on the box: the condition
+    holds from :math:`\tau \le (1 - \kappa) / L` on, so that backtracking ends.
+    For :math:`A, b \ge 0` the divergence has :math:`\|c\|_1`
+    (:meth:`KullbackLeibler.relative_smoothness
+    <deepinv_equilibrium.optim.KullbackLeibler.relative_smoothness>`), and a prior whose
+    gradient is :math:`L_g`-Lipschitz adds :math:`\lambda L_g u^2`.
+
+    What this gives is a descent: the energy decreases, and so
+    :math:`\min_k D_h(x_{k+1}, x_k) \le \tau_0 (F(x_0) - \inf F) / (\kappa m)` after
+    :math:`m` steps. It is checked at every step, in the precision of the model, and
+    reported in :attr:`~.BacktrackedDescent.solution`. It is neither a contraction nor a
+    rate, and critical points need not be unique.
+
+    Gradients reach the prior, the measurement and the physics at the solution, a fixed
+    point of :math:`T_\tau` for every :math:`\tau`, by an adjoint: Jacobian-free as in
+    the paper, or any other.
+
+    :param deepinv.optim.Prior, str prior: :math:`g`, with a value that can be
+        differentiated, such as :class:`NetworkResidualPrior
+        <deepinv_equilibrium.optim.NetworkResidualPrior>` or :class:`ScalarNetworkPrior
+        <deepinv_equilibrium.optim.ScalarNetworkPrior>`; or the name of one in
+        :mod:`deepinv_equilibrium.plugins` that can be created without arguments.
+    :param float g_param: :math:`\sigma`, which the prior is given where it is not
+        ``None``; nonnegative. Default: ``None``.
+    :param float lambda_reg: :math:`\lambda`, positive. Default: 1.
+    :param KullbackLeibler data_fidelity: the divergence. Default: ``None``, that of
+        the noise model of the physics.
+    :param tuple bounds: :math:`(l, u)`, between which the images are; :math:`u` may be
+        infinite. Default: ``(1e-4, 1.0)``.
+    :param float stepsize: :math:`\tau_0`, to start from. Default: 1.
+    :param float gamma: :math:`\kappa`, in :math:`(0, 1)`. Default: 0.8.
+    :param float eta: :math:`\eta`, in :math:`(0, 1)`. Default: 0.5.
+    :param int max_iter: the most trial steps. Default: 1000.
+    :param float rtol: tolerance on the relative residual, see :class:`Descent
+        <deepinv_equilibrium.optim.descent.Descent>`; 0 spends the budget. Default:
+        ``2.5e-5``.
+    :param adjoint: gives the solution its gradient. Default: ``JacobianFree()``.
+    :param str on_failure: what to do where a sample does not converge, forward or
+        backward: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
+    :raises TypeError: if an argument is of the wrong kind.
+    :raises ValueError: if an argument is out of its range, or the prior has no value.
+
+    |sep|
+
+    :Example:
+
+    >>> import torch, deepinv as dinv, deepinv_equilibrium as deq
+    >>> physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(gain=1 / 60))
+    >>> prior = deq.optim.NetworkResidualPrior("small-drunet")
+    >>> model = deq.optim.PoissonMirrorDescent(prior, g_param=0.1, lambda_reg=20.0)
+    >>> y = physics(torch.full((1, 3, 16, 16), 0.5))
+    >>> with torch.no_grad():
+    ...     x = model(y, physics)
+    >>> model.solution.converged.item(), x.shape
+    (True, torch.Size([1, 3, 16, 16]))
+    """
+
+    def __init__(
+        self,
+        prior: Prior | str,
+        g_param: float | None = None,
+        lambda_reg: float = 1.0,
+        data_fidelity: KullbackLeibler | None = None,
+        bounds: tuple[float, float] = (1e-4, 1.0),
+        stepsize: float = 1.0,
+        gamma: float = 0.8,
+        eta: float = 0.5,
+        max_iter: int = 1000,
+        rtol: float = 2.5e-5,
+        adjoint: Adjoint = JacobianFree(),
+        on_failure: OnFailure = "warn",
+    ) -> None:
+        super().__init__(stepsize, gamma, eta, max_iter, rtol, adjoint, on_failure)
+        if isinstance(prior, str):
+            prior = plugins.create("priors", prior)
+        if not isinstance(prior, Prior):
+            raise TypeError(
+                "prior must be a deepinv.optim.Prior or the name of one, got "
+                f"{type(prior).__name__}."
+            )
+        if not prior.explicit_prior:
+            raise ValueError(
+                "prior must have a value, which decides on the steps, got "
+                f"{type(prior).__name__}, which has none. Use NetworkResidualPrior, or "
+                "deq.optim.MD with BurgEntropy() and a fixed step size."
+            )
+        if data_fidelity is None:
+            data_fidelity = KullbackLeibler()
+        if not isinstance(data_fidelity, KullbackLeibler):
+            raise TypeError(
+                "data_fidelity must be a deq.optim.KullbackLeibler, got "
+                f"{type(data_fidelity).__name__}."
+            )
+        require_in_range("lambda_reg", lambda_reg)
+        if g_param is not None:
+            require_in_range("g_param", g_param, zero=True)
+        elif isinstance(prior, NetworkResidualPrior):
+            raise ValueError(
+                "g_param must be given with NetworkResidualPrior, whose denoiser takes "
+                "a noise level: e.g. g_param=0.05."
+            )
+        if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+            raise TypeError(f"bounds must be (l, u) with 0 < l < u, got {bounds!r}.")
+        lower, upper = bounds
+        for number in bounds:
+            require_number("bounds[0] or bounds[1]", number)
+        if not 0 < lower < upper:
+            raise ValueError(f"bounds must be (l, u) with 0 < l < u, got {bounds!r}.")
+        self.prior = prior
+        self.data_fidelity = data_fidelity
+        self.g_param = g_param
+        self.lambda_reg = float(lambda_reg)
+        self.bounds = (float(lower), float(upper))
+
+    def energy(self, y: Tensor, physics: Physics) -> MirrorDescentEnergy:
+        r"""
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.LinearPhysics physics: its physics.
+        :return: :math:`F` for it.
+        :raises TypeError: if the physics is not linear.
+        """
+        if not isinstance(physics, LinearPhysics):
+            raise TypeError(
+                "physics must be a deepinv.physics.LinearPhysics for mirror descent on "
+                f"a Kullback-Leibler divergence, got {type(physics).__name__}."
+            )
+        return MirrorDescentEnergy(
+            self.data_fidelity,
+            self.prior,
+            self.g_param,
+            self.lambda_reg,
+            self.bounds,
+            y,
+            physics,
+        )
+
+    def extra_repr(self) -> str:
+        """Its numbers."""
+        return (
+            f"g_param={self.g_param}, lambda_reg={self.lambda_reg:g}, "
+            f"bounds={self.bounds}"
+        )

@@ -1,0 +1,193 @@
+"""Checks of the optimisers' arguments, which deepinv swallows or mutates."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from deepinv.optim import BaseOptim, PnP
+from torch import Tensor, nn
+
+_NOISE_LEVEL = "sigma_denoiser"
+_ALIASES = {"lambda_reg": "lambda", _NOISE_LEVEL: "g_param"}
+_SET_BY_OPTIMISER = ("iterator", "has_cost", "kwargs")
+
+
+def signature_of(optimiser: type[BaseOptim]) -> inspect.Signature:
+    r"""
+    :param type optimiser: one of deepinv's optimiser classes.
+    :return: its signature, with the arguments that it hands on to ``BaseOptim`` named.
+    """
+    own = inspect.signature(optimiser.__init__).parameters
+    base = inspect.signature(BaseOptim.__init__).parameters
+    named = [p for p in own.values() if p.kind is not p.VAR_KEYWORD][1:]  # no self
+    passed_on = [
+        p.replace(kind=p.KEYWORD_ONLY)
+        for name, p in base.items()
+        if name not in own and name not in _SET_BY_OPTIMISER
+    ]
+    return inspect.Signature([*named, *passed_on])
+
+
+def bind(
+    signature: inspect.Signature, self: Any, args: tuple[Any, ...], kwargs: Any
+) -> dict[str, Any]:
+    r"""
+    Bind arguments by name, refuse unknown ones, and copy what deepinv would mutate.
+
+    :param inspect.Signature signature: what is taken.
+    :param self: the object under construction.
+    :param tuple args: positional arguments.
+    :param dict kwargs: keyword arguments.
+    :return: the arguments that were given, by name.
+    :raises TypeError: if an argument is unknown or given twice.
+    """
+    refuse_unknown(type(self).__name__, kwargs, signature.parameters)
+    given = dict(signature.bind(*args, **kwargs).arguments)
+    if isinstance(given.get("trainable_params"), str):
+        raise TypeError(
+            "trainable_params must be a list of names, got the string "
+            f"{given['trainable_params']!r}; put it in a list."
+        )
+    if given.get("trainable_params") is not None:
+        given["trainable_params"] = [
+            _ALIASES.get(name, name) for name in given["trainable_params"]
+        ]
+    if given.get("params_algo") is not None:
+        given["params_algo"] = {
+            name: _as_layers(value) for name, value in given["params_algo"].items()
+        }
+    for name in ("stepsize", "stepsize_dual", "lambda_reg", "beta", "a"):
+        if name in given:
+            given[name] = _as_layers(given[name])
+    for name in ("K", "K_adjoint"):
+        if name in given:
+            given[name] = [given[name]]  # deepinv would iterate over a Sequential
+    for name in ("g_param", "sigma_denoiser"):
+        if given.get(name) is not None:
+            given[name] = _as_layers(given[name])
+    return given
+
+
+def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    r"""
+    Refuse arguments that are not taken.
+
+    :param str what: what takes them, for the message.
+    :param list given: names of the arguments.
+    :param list known: names that are taken.
+    :raises TypeError: if a name is unknown.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{what} takes no argument {name!r}{_hint(name, known)}")
+
+
+def check_layers(what: Mapping[str, Any], layers: int) -> None:
+    r"""
+    Refuse lists that are neither one value nor one a layer.
+
+    :param dict what: lists by name.
+    :param int layers: number of layers of the block.
+    :raises ValueError: if a list has another length.
+    """
+    for name, values in what.items():
+        if len(values) not in (1, layers):
+            remedy = (
+                "Equilibrium(layers=K) and ReTune(layers=K, ...) take lists of K"
+                if layers == 1
+                else "give one value, or one a layer"
+            )
+            raise ValueError(
+                f"{name} has {len(values)} values for a block of layers={layers}; "
+                f"{remedy}."
+            )
+
+
+def check_trainable(names: Iterable[str], known: Iterable[str]) -> None:
+    r"""
+    Refuse a name that no parameter of the algorithm has; deepinv ignores it.
+
+    :param list names: the ``trainable_params``.
+    :param list known: the parameters of the algorithm.
+    :raises ValueError: if a name is unknown.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"trainable_params has {name!r}, which is no parameter of this "
+                f"algorithm{_hint(name, known)}"
+            )
+
+
+def check_values(parameters: Mapping[str, Any]) -> None:
+    r"""
+    Refuse values that no algorithm can use.
+
+    :param dict parameters: lists of values that are not trained, by name.
+    :raises TypeError: if a value is a string.
+    :raises ValueError: if a value is not finite, or a step size, :math:`\lambda`,
+        :math:`\beta` or a noise level is negative.
+    """
+    signed = ("g_param",)  # what it means is the prior's affair
+    for name in ("stepsize", "stepsize_dual", "beta", "lambda", *signed, _NOISE_LEVEL):
+        for value in parameters.get(name, ()):
+            if value is None:
+                continue
+            if isinstance(value, str):
+                raise TypeError(
+                    f"{name} must be a number, a tensor or a list of these, got the "
+                    f"string {value!r}."
+                )
+            tensor = torch.as_tensor(value)
+            inside = torch.isfinite(tensor) & ((tensor >= 0) | (name in signed))
+            if not bool(inside.all()):
+                domain = "" if name in signed else " and nonnegative"
+                raise ValueError(f"{name} must be finite{domain}, got {value!r}.")
+
+
+def check_prior_gradients(priors: Iterable[Any], optimiser: str) -> None:
+    r"""
+    Refuse priors without gradient where the algorithm needs one.
+
+    :param list priors: the priors.
+    :param str optimiser: name of the algorithm.
+    :raises ValueError: for a plug-and-play prior, which has a prox only.
+    """
+    for prior in priors:
+        if isinstance(prior, PnP):
+            raise ValueError(
+                f"{optimiser} takes gradient steps on the prior, and PnP has none; use "
+                "deepinv.optim.RED(denoiser), whose gradient is x - D(x), or an "
+                "explicit prior."
+            )
+
+
+def _as_layers(value: Any) -> Any:
+    """A list of the layers' values, a copy: one for a number or for a tensor that is no
+    vector, as many as there are entries for a vector."""
+    if isinstance(value, Tensor):
+        return list(value.unbind()) if value.ndim == 1 else [value]
+    if isinstance(value, str):
+        return [value]  # deepinv would take it for its letters
+    if isinstance(value, Iterable) and not isinstance(value, nn.Module):
+        return list(value)
+    return value
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} It has: {', '.join(known)}."
+
+
+def is_trainable(values: Any) -> bool:
+    """Whether a parameter holds numbers, so that there is something to train."""
+    return all(
+        isinstance(value, int | float) or torch.is_tensor(value) for value in values
+    )

@@ -1,0 +1,17 @@
+"""Priors that deepinv lacks."""
+
+from .network_prior import NetworkResidualPrior, ScalarNetworkPrior
+from .nonnegativity import NonNegativeTikhonov, NonNegativity
+from .red import RED, GradientConditions
+from .smooth_proximal import smooth_prox, smooth_prox_error
+
+__all__ = [
+    "RED",
+    "GradientConditions",
+    "NetworkResidualPrior",
+    "NonNegativeTikhonov",
+    "NonNegativity",
+    "ScalarNetworkPrior",
+    "smooth_prox",
+    "smooth_prox_error",
+]

@@ -1,0 +1,37 @@
+"""Every model that has a name is built here; the only package that looks up names."""
+
+from .certified import certified_deq_pgd
+from .gilton_2021 import de_admm, de_grad, de_prox
+from .plug_and_play import (
+    EquilibriumPreset,
+    deq_admm,
+    deq_drs,
+    deq_gd,
+    deq_hqs,
+    deq_pdcp,
+    deq_pgd,
+    retune_pgd,
+)
+from .projected_gradient_preset import projected_gradient
+from .tv_map_preset import tv_map
+from .unrolled_tv_preset import unrolled_smoothed_tv
+from .wavelet_preset import wavelet
+
+__all__ = [
+    "EquilibriumPreset",
+    "certified_deq_pgd",
+    "de_admm",
+    "de_grad",
+    "de_prox",
+    "deq_admm",
+    "deq_drs",
+    "deq_gd",
+    "deq_hqs",
+    "deq_pdcp",
+    "deq_pgd",
+    "projected_gradient",
+    "retune_pgd",
+    "tv_map",
+    "unrolled_smoothed_tv",
+    "wavelet",
+]

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import torch
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.certificates import SquaredError
+from deepinv_equilibrium.certificates.gradients.fixed_point_vicinity import (
+    FixedPointVicinity,
+)
+from deepinv_equilibrium.certificates.gradients.step_jacobians import StepJacobians
+
+from ..known_equilibria import KnownModel
+
+
+def test_error_bounds_every_retune_gradient() -> None:
+    for seed in range(12):
+        model = KnownModel(seed, deq.Equilibrium(), affine=seed % 2 == 0)
+        loss = SquaredError(model.target)
+        step, x0 = model.fixed_point_problem(model.y)
+        around = FixedPointVicinity(
+            StepJacobians(step, [model.theta]), model.rate, x0, loss, model.constants
+        )
+        assert all(term.is_certified for term in around.terms)
+        exact = model.exact_gradient(loss)
+        assert exact.norm() <= around.scale * (1 + 1e-9)
+        # Out of order, and far past the point where iterates stop to move.
+        for layers, restarts in ((3, 2), (1, 1), (40, 30), (2, 5), (8, 1)):
+            model.equilibrium = deq.ReTune(layers, restarts)
+            block, _ = model.fixed_point_problem(model.y)
+            config = model.equilibrium
+            x = deq.fixed_point(block, x0, config.solver, config.adjoint).x
+            (gradient,) = torch.autograd.grad(loss(x), model.theta)
+            error = float((gradient - exact).norm())
+            model.equilibrium = deq.Equilibrium()
+            assert error <= around.error(layers, restarts)
+
+
+def test_error_falls_to_rounding() -> None:
+    model = KnownModel(0, deq.Equilibrium())
+    step, x0 = model.fixed_point_problem(model.y)
+    around = FixedPointVicinity(
+        StepJacobians(step, [model.theta]),
+        model.rate,
+        x0,
+        SquaredError(model.target),
+        model.constants,
+    )
+    assert around.error(50, 5) < 1e-6 * around.scale < around.error(1, 1)

@@ -1,0 +1,77 @@
+import pytest
+import torch
+from deepinv.physics import Blur, Denoising, Inpainting, LinearPhysics, stack
+
+from deepinv_equilibrium.certificates import (
+    AdjointMismatchError,
+    UncertifiablePhysicsError,
+)
+from deepinv_equilibrium.certificates.spectra.physics_operator import (
+    LinearOperator,
+    batch_size,
+)
+
+SIZE = (1, 6, 5)
+
+
+def physics(A, adjoint):
+    return LinearPhysics(A=lambda x, **_: A(x), A_adjoint=lambda y, **_: adjoint(y))
+
+
+def check(A, adjoint, dtype=torch.float64):
+    LinearOperator.of(physics(A, adjoint), SIZE, dtype).check_adjoint()
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_adjoint_passes_at_every_scale(scale, dtype):
+    check(lambda x: scale * x.roll(1, -1), lambda y: scale * y.roll(-1, -1), dtype)
+    check(torch.zeros_like, torch.zeros_like, dtype)
+
+
+def test_complex_and_stacked_measurements():
+    check(
+        lambda x: torch.fft.fft2(x, norm="ortho"),
+        lambda y: torch.fft.ifft2(y, norm="ortho").real,
+    )
+    LinearOperator.of(stack(Denoising(), Denoising()), SIZE).check_adjoint()
+
+
+@pytest.mark.parametrize(
+    ("A", "adjoint"),
+    [
+        (lambda x: x.roll(1, -1), lambda y: y.roll(1, -1)),
+        (lambda x: x, lambda y: y * (1 + 1e-9)),
+        (lambda x: x, lambda y: 0 * y),
+        (lambda x: x + 1e-6, lambda y: y),
+        (lambda x: x.abs(), lambda y: y),
+        (lambda x: x + torch.rand(()) * 1e-6, lambda y: y),
+    ],
+)
+def test_what_is_no_adjoint_is_refused(A, adjoint):
+    with pytest.raises(AdjointMismatchError, match="not the transpose of A") as refusal:
+        check(A, adjoint)
+    assert refusal.value.mismatch > refusal.value.tolerance
+
+
+def test_other_refusals():
+    with pytest.raises(UncertifiablePhysicsError, match=r"returns \(1, 1, 3, 5\)"):
+        check(lambda x: x[:, :, ::2], lambda y: y)
+    with pytest.raises(UncertifiablePhysicsError, match="NaN or infinity"):
+        check(lambda x: x / 0, lambda y: y / 0)
+
+
+def test_the_random_state_is_left_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    check(lambda x: x, lambda y: y)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_batch_is_that_of_the_parameters():
+    assert batch_size(Denoising()) == 1
+    assert batch_size(Blur(torch.rand(3, 1, 2, 2))) == 3
+    mask = torch.rand(4, 1, 6, 5)
+    inpainting = Inpainting(img_size=SIZE, mask=mask)
+    assert batch_size(stack(Denoising(), inpainting)) == 4

@@ -1,0 +1,7 @@
+"""The problems that the algorithms are run on."""
+
+from __future__ import annotations
+
+from ..optim.problems import algorithm, make_denoiser, make_prior, make_problem
+
+__all__ = ["algorithm", "make_denoiser", "make_prior", "make_problem"]

@@ -1,0 +1,236 @@
+"""The physics of one solve: its adjoint is cached, its proximal operator exact."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import deepinv as dinv
+import pytest
+import torch
+from deepinv.physics import LinearPhysics
+from torch import Tensor
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.equilibrium.measured_physics import (
+    MeasuredPhysics,
+    adjoint_image,
+)
+
+
+@contextmanager
+def counted(physics: LinearPhysics) -> Iterator[list[bool]]:
+    log: list[bool] = []
+    adjoint = physics.A_adjoint
+
+    def logged(v: Tensor, **kwargs: Any) -> Tensor:
+        log.append(torch.is_grad_enabled())
+        return adjoint(v, **kwargs)
+
+    physics.A_adjoint = logged
+    yield log
+    del physics.A_adjoint
+
+
+def dense_prox(physics: Any, z: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
+    r"""The proximal operator by a dense solve, :math:`\gamma` one a sample."""
+    n = z[0].numel()
+    eye = torch.eye(n, dtype=z.dtype)
+    A = physics.A(eye.view(n, *z.shape[1:])).flatten(1).mT
+    gamma = gamma.reshape(-1, 1, 1)
+    right = z.flatten(1)[..., None] + gamma * (A.mT @ y.flatten(1)[..., None])
+    return torch.linalg.solve(eye + gamma * A.mT @ A, right).view_as(z)
+
+
+def test_the_adjoint_of_the_measurement_is_evaluated_once(
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem("PGD")
+    physics = problem.physics()
+    with counted(physics) as log, torch.no_grad():
+        measured = MeasuredPhysics(physics, problem.y).physics
+        first, second = measured.A_adjoint(problem.y), measured.A_adjoint(problem.y)
+        other = measured.A_adjoint(2 * problem.y)
+    assert first is second
+    assert len(log) == 2
+    torch.testing.assert_close(other, 2 * first, rtol=1e-14, atol=1e-14)
+
+
+def test_a_recorded_value_is_not_reused_in_another_graph(
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem("PGD")
+    problem.y.requires_grad_()
+    measured = MeasuredPhysics(problem.physics(), problem.y)
+    with torch.no_grad():
+        assert not measured.physics.A_adjoint(problem.y).requires_grad
+    for _ in range(2):  # a second backward would fail on a shared graph
+        measured.start_recording()
+        value = measured.physics.A_adjoint(problem.y)
+        assert value.requires_grad
+        assert value is measured.physics.A_adjoint(problem.y)
+        value.sum().backward()
+
+
+def test_the_physics_itself_is_not_changed(make_problem: Callable[..., Any]) -> None:
+    physics = make_problem("PGD", closed_form=False).physics()
+    before = dict(vars(physics))
+    state = {key: value.clone() for key, value in physics.state_dict().items()}
+    problem = make_problem("HQS", closed_form=False)
+    problem.model(DEQ=deq.Equilibrium())(problem.y, physics).sum().backward()
+    assert vars(physics).keys() == before.keys()
+    assert all(vars(physics)[key] is value for key, value in before.items())
+    for key, value in physics.state_dict().items():
+        assert torch.equal(value, state[key])
+
+
+def test_a_closed_form_is_kept(make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("PGD", closed_form=True)
+    physics = problem.physics()
+    measured = MeasuredPhysics(physics, problem.y)
+    z = torch.randn_like(problem.y)
+    found = measured.physics.prox_l2(z, problem.y, 0.5)
+    torch.testing.assert_close(
+        found, physics.prox_l2(z, problem.y, 0.5), rtol=1e-13, atol=1e-13
+    )
+    assert not measured.unfinished
+
+
+@pytest.mark.parametrize("gamma", ["number", "scalar", "per sample", "image"])
+def test_the_iterative_proximal_operator_is_the_dense_one(
+    gamma: str, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem("PGD", closed_form=False)
+    physics = problem.physics()
+    z = torch.randn_like(problem.y)
+    value: Any = {
+        "number": 0.7,
+        "scalar": torch.tensor(0.7, dtype=torch.float64),
+        "per sample": torch.tensor([0.7, 30.0], dtype=torch.float64),
+        "image": torch.tensor([0.7, 30.0], dtype=torch.float64).view(2, 1, 1, 1),
+    }[gamma]
+    measured = MeasuredPhysics(physics, problem.y)
+    found = measured.physics.prox_l2(z, problem.y, value)
+    each = torch.as_tensor(value, dtype=torch.float64).reshape(-1).expand(2)
+    expected = dense_prox(physics, z, problem.y, each)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_iterative_proximal_operator_has_all_its_derivatives(
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem("PGD", closed_form=False)
+    z = torch.randn_like(problem.y)
+    gamma = torch.tensor([0.7, 3.0], dtype=torch.float64)
+
+    def prox(z: Tensor, y: Tensor, gamma: Tensor, filter_: Tensor) -> Tensor:
+        physics = dinv.physics.Blur(filter=filter_, padding="circular", tol=1e-14)
+        physics.update_parameters(filter=filter_)
+        return MeasuredPhysics(physics, y).physics.prox_l2(z, y, gamma)
+
+    inputs = [z, problem.y, gamma, problem.filter]
+    inputs = [value.detach().requires_grad_() for value in inputs]
+    torch.autograd.gradcheck(prox, inputs, fast_mode=True, atol=1e-7, rtol=1e-6)
+
+    def exact(z: Tensor, y: Tensor, gamma: Tensor, filter_: Tensor) -> Tensor:
+        physics = dinv.physics.Blur(filter=filter_, padding="circular")
+        physics.update_parameters(filter=filter_)
+        return dense_prox(physics, z, y, gamma)
+
+    for f in (prox, exact):
+        f.gradients = torch.autograd.grad(f(*inputs).square().sum(), inputs)
+    for found, expected in zip(prox.gradients, exact.gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_each_sample_is_solved_alone(make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("PGD", closed_form=False)
+    problem.y[0] *= 1e-6
+    z = torch.randn_like(problem.y)
+    z[0] *= 1e-6
+    physics = problem.physics()
+    physics.tol = 1e-3  # the easy sample stops before the other
+    together = MeasuredPhysics(physics, problem.y).physics.prox_l2(z, problem.y, 0.5)
+    for i in range(2):
+        y = problem.y[i : i + 1]
+        alone = MeasuredPhysics(physics, y).physics.prox_l2(z[i : i + 1], y, 0.5)
+        scale = float(alone.abs().max())
+        torch.testing.assert_close(together[i], alone[0], rtol=0, atol=1e-12 * scale)
+
+
+def test_a_solve_that_is_cut_off_is_reported(make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("HQS", closed_form=False)
+    physics = problem.physics()
+    physics.max_iter, physics.tol = 1, 1e-12
+    model = problem.model(DEQ=deq.Equilibrium(deq.Picard(max_iter=3, rtol=0.0)))
+    with pytest.warns(deq.ConvergenceWarning, match="proximal operator of the data"):
+        model(problem.y, physics)
+    with pytest.raises(deq.ConvergenceError, match="tol and max_iter of the physics"):
+        problem.model(
+            DEQ=deq.Equilibrium(deq.Picard(max_iter=3, rtol=0.0), on_failure="raise")
+        )(problem.y, physics)
+    quiet = deq.ReTune(1, 3, on_failure="ignore")
+    problem.model(DEQ=quiet)(problem.y, physics)
+
+
+def test_the_measurement_may_be_a_list_of_measurements() -> None:
+    x = torch.rand(2, 1, 4, 5, dtype=torch.float64)
+    mask = (torch.rand(1, 1, 4, 5) > 0.5).double()
+    filter_ = torch.rand(1, 1, 3, 3, dtype=torch.float64) / 9
+    physics = dinv.physics.StackedLinearPhysics(
+        [
+            dinv.physics.Inpainting((1, 4, 5), mask=mask),
+            dinv.physics.Blur(filter=filter_, padding="circular"),
+        ]
+    )
+    physics.max_iter, physics.tol = 100, 1e-13
+    y = physics.A(x)
+    measured = MeasuredPhysics(physics, y)
+    z = torch.randn_like(x)
+    found = measured.physics.prox_l2(z, y, 0.7)
+    right = z + 0.7 * physics.A_adjoint(y)
+    torch.testing.assert_close(
+        found + 0.7 * physics.A_adjoint(physics.A(found)), right, rtol=1e-11, atol=1e-11
+    )
+
+
+def test_the_start_needs_an_adjoint(make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("PGD")
+    physics = problem.physics()
+    assert torch.equal(adjoint_image(physics, problem.y), physics.A_adjoint(problem.y))
+    with pytest.raises(ValueError, match="Physics has no A_adjoint"):
+        adjoint_image(dinv.physics.Physics(A=torch.sin), problem.y)
+
+
+def test_a_copy_of_the_physics_gives_the_same(make_problem: Callable[..., Any]) -> None:
+    problem = make_problem("HQS", closed_form=False)
+    physics = problem.physics()
+    model = problem.model(DEQ=deq.Equilibrium())
+    x = model(problem.y, physics)
+    assert torch.equal(model(problem.y, copy.deepcopy(physics)), x)
+
+
+def _cut_off_in_the_backward(on_failure: str) -> Tensor:
+    """The image starts at its proximal point, so that the forward needs no iteration of
+    the inner solver; the backward does, and has one."""
+    physics = dinv.physics.Blur(
+        filter=torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64),
+        padding="reflect",
+    )
+    physics.max_iter, physics.tol = 1, 1e-10
+    y = torch.zeros(1, 1, 4, 6, dtype=torch.float64, requires_grad=True)
+    measured = MeasuredPhysics(physics, y, on_failure)
+    return measured.physics.prox_l2(torch.zeros_like(y), y, 5.0)
+
+
+def test_a_proximal_operator_cut_off_in_the_backward_is_told() -> None:
+    weights = torch.arange(24.0, dtype=torch.float64).reshape(1, 1, 4, 6)
+    image = _cut_off_in_the_backward("warn")
+    with pytest.warns(deq.ConvergenceWarning, match="max_iter of the physics"):
+        (image * weights).sum().backward()
+    image = _cut_off_in_the_backward("raise")
+    with pytest.raises(deq.ConvergenceError, match="proximal operator"):
+        (image * weights).sum().backward()
+    (_cut_off_in_the_backward("ignore") * weights).sum().backward()

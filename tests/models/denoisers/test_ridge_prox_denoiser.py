@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import deepinv as dinv
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.datasets import Photos
+from deepinv_equilibrium.models import RidgeProxDenoiser
+
+from ...dense_jacobian import dense_jacobian
+from ..images import psnr, random_images
+
+DOUBLE = {"dtype": torch.float64}
+
+
+def random_denoiser(
+    seed: int, channels: int = 1, contraction: float = 1.0, smoothness: float = 5.0
+) -> RidgeProxDenoiser:
+    """Small, of random weights in float64, with thresholds that matter."""
+    generator = torch.Generator().manual_seed(seed)
+    denoiser = RidgeProxDenoiser(
+        channels, contraction, None, smoothness, None, 2, 3
+    ).double()
+    regulariser = denoiser.regulariser
+    regulariser.generators.data.zero_()
+    for weight in denoiser.parameters():
+        weight.data += torch.randn(weight.shape, generator=generator, **DOUBLE)
+    return denoiser
+
+
+@settings(max_examples=150)
+@given(
+    seed=st.integers(0, 10**6),
+    channels=st.sampled_from([1, 3]),
+    size=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    contraction=st.sampled_from([1.0, 0.95, 0.5]),
+    smoothness=st.sampled_from([0.1, 5.0, 60.0]),
+    magnitude=st.sampled_from([1e-6, 1.0, 1e6]),
+    distance=st.sampled_from([1e-3, 1.0, 1e2]),
+    single=st.booleans(),
+)
+def test_pairs_are_as_close_as_certified(
+    seed: int,
+    channels: int,
+    size: tuple[int, int],
+    contraction: float,
+    smoothness: float,
+    magnitude: float,
+    distance: float,
+    single: bool,
+):
+    denoiser = random_denoiser(seed, channels, contraction, smoothness)
+    denoiser.regulariser.generators.data *= magnitude
+    first = random_images(seed, (1, channels, *size))
+    second = first + distance * (random_images(seed + 1, first.shape) - 0.5)
+    if single:
+        denoiser, first, second = denoiser.float(), first.float(), second.float()
+    with torch.no_grad():
+        images = [denoiser(x, 0.1) for x in (first, second)]
+    errors = sum(
+        denoiser.error_bound(d, x, 0.1).item()
+        for d, x in zip(images, (first, second), strict=True)
+    )
+    moved = (images[0].double() - images[1].double()).flatten()
+    apart = (first.double() - second.double()).flatten()
+    bound = denoiser.lipschitz_bound()
+    assert bound.is_certified
+    assert moved.norm() <= bound.value * apart.norm() + errors
+    # Firmly: <d, x> >= |d|^2, up to the errors.
+    slack = errors * (2 * moved.norm() + apart.norm() + errors)
+    assert moved @ apart >= moved @ moved - slack
+    # And the residual.
+    residual = (moved - apart).norm()
+    assert residual <= denoiser.residual_bound().value * apart.norm() + errors
+    assert errors < 1e-3 * (1 + smoothness) * (1 + distance)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    channels=st.sampled_from([1, 3]),
+    contraction=st.sampled_from([1.0, 0.9]),
+)
+def test_jacobian_is_symmetric_and_within_bounds(
+    seed: int, channels: int, contraction: float
+):
+    denoiser = random_denoiser(seed, channels, contraction)
+    x = random_images(seed, (1, channels, 3, 3))
+    dense = dense_jacobian(lambda v: denoiser(v, 0.1), x)
+    torch.testing.assert_close(dense, dense.mT, rtol=0, atol=1e-7)
+    eigenvalues = torch.linalg.eigvalsh((dense + dense.mT) / 2)
+    smoothness = denoiser.regulariser.smoothness
+    assert eigenvalues[0] >= contraction / (1 + smoothness) - 1e-7
+    assert eigenvalues[-1] <= denoiser.lipschitz_bound().value + 1e-7
+
+
+def test_gradients_are_exact():
+    denoiser = random_denoiser(0)
+    denoiser.regulariser.rtol = 1e-13
+    x = random_images(0, (2, 1, 3, 2)).requires_grad_()
+    sigma = torch.tensor([0.1, 0.2], **DOUBLE, requires_grad=True)
+    names, weights = zip(*denoiser.named_parameters(), strict=True)
+
+    def apply(x: Tensor, sigma: Tensor, *weights: Tensor) -> Tensor:
+        parameters = dict(zip(names, weights, strict=True))
+        return torch.func.functional_call(denoiser, parameters, (x, sigma))
+
+    assert torch.autograd.gradcheck(apply, (x, sigma, *weights), atol=1e-6)
+
+
+def test_error_bound_holds_for_truncated_solves():
+    denoiser = random_denoiser(1, contraction=0.9, smoothness=60.0)
+    x = random_images(1, (2, 1, 6, 6))
+    exact = denoiser(x, 0.1)
+    for rtol in (1e-1, 1e-2, 1e-4):
+        denoiser.regulariser.rtol = rtol
+        rough = denoiser(x, 0.1)
+        error = (rough - exact).flatten(1).norm(dim=1)
+        bound = denoiser.error_bound(rough, x, 0.1)
+        assert (error <= bound + 1e-8).all()
+        assert (bound <= 2 * (1 + 60.0) * rtol * x.flatten(1).norm(dim=1)).all()
+
+
+def test_certified_bounds_are_those_of_its_parts():
+    denoiser = RidgeProxDenoiser(contraction=0.9, pretrained=None)
+    assert deq.lipschitz(denoiser).value == pytest.approx(0.9)
+    assert (
+        "exact proximal operator of a convex function, times 0.9"
+        in deq.lipschitz(denoiser).source
+    )
+    assert denoiser.is_firmly_nonexpansive
+    assert denoiser.residual_bound().value == pytest.approx(1 - 0.9 / 61, rel=1e-5)
+    assert RidgeProxDenoiser(pretrained=None).lipschitz_bound().value == 1
+
+
+@pytest.mark.parametrize("rtol", [1e-1, 1e-13])
+def test_nothing_is_certified_at_a_tolerance_of_the_users(rtol: float):
+    exact = random_denoiser(5, contraction=0.9)
+    loose = random_denoiser(5, contraction=0.9)
+    loose.regulariser.rtol = rtol
+    assert not loose.is_firmly_nonexpansive
+    for method in ("lipschitz_bound", "residual_bound"):
+        proved, bound = getattr(exact, method)(), getattr(loose, method)()
+        assert proved.is_certified
+        assert bound.kind is deq.certificates.Kind.ESTIMATED
+        assert bound.value == proved.value
+        assert bound.source == f"{proved.source}; the computed one only has {rtol = :g}"
+
+
+def test_a_loose_solve_may_expand():
+    # Between two neighbours the number of its iterations changes, and it jumps.
+    denoiser = random_denoiser(1)
+    denoiser.regulariser.rtol = 0.01
+    first, last = random_images(1, (2, 1, 6, 6))
+    x = first + torch.linspace(0, 1, 500, **DOUBLE)[:, None, None, None] * last
+    with torch.no_grad():
+        moved = denoiser(x, 0.1).diff(dim=0).flatten(1).norm(dim=1)
+    gain = moved / x.diff(dim=0).flatten(1).norm(dim=1)
+    assert gain.max() > 1.1 * denoiser.lipschitz_bound().value
+
+
+@pytest.mark.parametrize("optimiser", [deq.optim.PGD, deq.optim.DRS, deq.optim.GD])
+def test_rates_are_certified_at_the_default_tolerance_only(optimiser):
+    denoiser = random_denoiser(6, contraction=0.9)
+    prior = dinv.optim.RED if optimiser is deq.optim.GD else dinv.optim.PnP
+    model = optimiser(
+        data_fidelity=dinv.optim.L2(),
+        prior=prior(denoiser),
+        stepsize=0.5,
+        sigma_denoiser=0.1,
+        DEQ=deq.Equilibrium(deq.Picard()),
+    ).double()
+    physics = dinv.physics.Denoising()
+    proved = deq.certify(model, physics, (1, 6, 6))
+    assert proved.rate.is_certified
+    assert proved.contracts
+    denoiser.regulariser.rtol = 1e-3
+    estimated = deq.certify(model, physics, (1, 6, 6))
+    assert not estimated.rate.is_certified
+    assert not estimated.rate.is_vacuous
+    assert "<= " + f"{estimated.rate.value:.6g}" not in str(estimated)
+
+
+def test_contracts_about_mid_grey():
+    plain, contracted = random_denoiser(2), random_denoiser(2, contraction=0.8)
+    x = random_images(2, (1, 1, 5, 5))
+    expected = 0.5 + 0.8 * (plain(x, 0.1) - 0.5)
+    torch.testing.assert_close(contracted(x, 0.1), expected)
+
+
+def test_batch_mates_do_not_matter():
+    denoiser, x = random_denoiser(3, 3), random_images(3, (3, 3, 5, 4))
+    sigma = torch.tensor([0.01, 0.1, 0.5], **DOUBLE)
+    together = denoiser(x, sigma)
+    for i in range(3):
+        alone = denoiser(x[i : i + 1], sigma[i])
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-8, atol=1e-8)
+
+
+def test_is_certified_at_every_step_of_a_training():
+    torch.manual_seed(0)
+    denoiser = RidgeProxDenoiser(1, 0.95, None, generators=2, kernel_size=3, rtol=1e-3)
+    optimizer = torch.optim.Adam(denoiser.parameters(), 0.5)
+    x = torch.rand(2, 1, 8, 8)
+    start = [p.detach().clone() for p in denoiser.parameters()]
+    for _ in range(5):
+        y = x + 0.1 * torch.randn_like(x)
+        loss = (denoiser(y, 0.2) - x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert denoiser.regulariser.gradient_bounds().upper.value <= 60
+    for before, parameter in zip(start, denoiser.parameters(), strict=True):
+        assert (parameter - before).abs().max() > 0.5
+
+
+def test_equilibrium_model_is_certified_and_trains():
+    torch.manual_seed(0)
+    denoiser = random_denoiser(4, contraction=0.95)
+    physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
+    model = deq.optim.PGD(
+        data_fidelity=dinv.optim.L2(),
+        prior=dinv.optim.PnP(denoiser),
+        stepsize=0.5,
+        sigma_denoiser=0.1,
+        trainable_params=["stepsize", "g_param"],
+        DEQ=deq.Equilibrium(deq.Picard(rtol=1e-9, max_iter=200)),
+    ).double()
+    x = random_images(4, (1, 1, 6, 6))
+    out = model(x, physics)
+    fixed = denoiser(0.5 * out + 0.5 * x, 0.1)
+    torch.testing.assert_close(out, fixed, rtol=0, atol=1e-7)
+    (out - x).square().sum().backward()
+    assert all(p.grad is not None for p in denoiser.parameters())
+    assert denoiser.regulariser.generators.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bundled_weights_are_small_plain_tensors(channels: int):
+    name = f"weights/ridge_{'grey' if channels == 1 else 'colour'}.pt"
+    file = resources.files("deepinv_equilibrium.models.denoisers") / name
+    with resources.as_file(file) as path:
+        assert path.stat().st_size < 2e4
+        weights = torch.load(path, weights_only=True)
+    assert set(weights) == {"generators", "log_threshold", "log_exponent"}
+    assert weights["log_threshold"].shape == (channels, 6)
+
+
+@pytest.mark.parametrize(
+    ("grey", "sigma", "gain"),
+    [(True, 0.06, 2.5), (True, 0.1, 3.5), (False, 0.06, 4.0), (False, 0.1, 6.0)],
+)
+def test_denoises_every_photo_that_it_was_not_trained_on(
+    grey: bool, sigma: float, gain: float
+):
+    denoiser = RidgeProxDenoiser(in_channels=1 if grey else 3)
+    generator = torch.Generator().manual_seed(0)
+    for sample in Photos("test", grey=grey, img_size=96 if grey else 64):
+        x = sample["x"][None]
+        y = x + sigma * torch.randn(x.shape, generator=generator)
+        with torch.no_grad():
+            assert psnr(denoiser(y, sigma), x) > psnr(y, x) + gain
+
+
+def test_is_a_plugin():
+    denoiser = deq.plugins.create("denoisers", "ridge-prox", contraction=0.99)
+    assert denoiser.contraction == 0.99
+    prior = deq.plugins.create("priors", "ridge-regulariser")
+    assert prior.gradient_bounds().upper.value <= 60
+
+
+def test_weights_from_a_file(tmp_path: Path):
+    source = RidgeProxDenoiser(2, pretrained=None)
+    torch.save(source.regulariser.state_dict(), tmp_path / "weights.pt")
+    copy = RidgeProxDenoiser(2, pretrained=tmp_path / "weights.pt")
+    assert not copy.training
+    x = torch.rand(1, 2, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(source(x, 0.1), copy(x, 0.1))
+
+
+def test_bad_contraction_is_named():
+    with pytest.raises(ValueError, match=r"contraction must be in \(0, 1\], got 1.5"):
+        RidgeProxDenoiser(contraction=1.5, pretrained=None)
+    with pytest.raises(TypeError, match="contraction must be a number, got 'a'"):
+        RidgeProxDenoiser(contraction="a", pretrained=None)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import deepinv as dinv
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.models import RidgeRegulariser
+
+from ...dense_jacobian import dense_jacobian
+from ..images import random_images
+
+DOUBLE = {"dtype": torch.float64}
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def random_regulariser(
+    seed: int, channels: int = 1, size: int = 3, smoothness: float = 5.0
+) -> RidgeRegulariser:
+    """Small, of random weights in float64, with thresholds that matter."""
+    generator = torch.Generator().manual_seed(seed)
+    prior = RidgeRegulariser(channels, None, smoothness, None, 2, size).double()
+    for name, scale in (("generators", 1.0), ("log_threshold", 1.0)):
+        weight = getattr(prior, name).data
+        weight.copy_(scale * torch.randn(weight.shape, generator=generator))
+    prior.log_threshold.data -= 2
+    return prior
+
+
+def jacobian(prior: RidgeRegulariser, x: Tensor, sigma: float) -> Tensor:
+    return dense_jacobian(lambda v: prior.grad(v, sigma), x)
+
+
+def test_value_on_the_periodic_extension():
+    # The definition, in other words: a quarter of the sum over the period.
+    prior, x = random_regulariser(0, size=5), random_images(0, (1, 1, 4, 6))
+    mirrored = torch.cat((x, x.flip(-1)), -1)
+    period = torch.cat((mirrored, mirrored.flip(-2)), -2)
+    padded = torch.nn.functional.pad(period, (2, 2, 2, 2), mode="circular")
+    responses = torch.nn.functional.conv2d(padded, prior.filters())
+    total = 0.0
+    for i in range(2):
+        norm = responses[0, i::2].norm(dim=0)
+        t = prior.log_threshold[0, i].exp() * 2 ** prior.log_exponent.exp()
+        huber = torch.where(norm <= t, norm**2 / 2, t * norm - t**2 / 2)
+        total += prior.smoothness * huber.sum().item() / 4
+    assert prior.fn(x, 0.2).item() == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_gradient_is_that_of_the_value(channels: int):
+    prior = random_regulariser(1, channels, size=5)
+    x = random_images(1, (2, channels, 3, 7)).requires_grad_()
+    sigma = torch.tensor([0.05, 0.2], **DOUBLE)
+    (expected,) = torch.autograd.grad(prior.fn(x, sigma).sum(), x)
+    torch.testing.assert_close(prior.grad(x, sigma), expected, **EXACT)
+
+
+@settings(max_examples=200)
+@given(
+    seed=st.integers(0, 10**6),
+    channels=st.sampled_from([1, 1, 3]),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    size=st.sampled_from([3, 5]),
+    smoothness=st.sampled_from([1e-3, 1.0, 60.0]),
+    magnitude=st.sampled_from([1e-12, 1e-3, 1.0, 1e12]),
+    contrast=st.sampled_from([0.0, 1e-3, 1.0]),
+)
+def test_dense_jacobian_is_within_the_certified_bounds(
+    seed: int,
+    channels: int,
+    height: int,
+    width: int,
+    size: int,
+    smoothness: float,
+    magnitude: float,
+    contrast: float,
+):
+    prior = random_regulariser(seed, channels, size, smoothness)
+    prior.generators.data *= magnitude
+    x = contrast * random_images(seed, (1, channels, height, width))
+    dense = jacobian(prior, x, 0.1)
+    bounds = prior.gradient_bounds()
+    assert bounds.kind is deq.certificates.Kind.CERTIFIED
+    torch.testing.assert_close(
+        dense, dense.mT, rtol=0, atol=1e-12 * smoothness, check_stride=False
+    )
+    eigenvalues = torch.linalg.eigvalsh((dense + dense.mT) / 2)
+    assert eigenvalues[0] >= -1e-12 * smoothness
+    assert eigenvalues[-1] <= bounds.upper.value * (1 + 1e-12)
+    assert bounds.upper.value <= smoothness
+
+
+def test_bound_is_tight_on_large_images():
+    # Without a kink the Jacobian is L V^T V.
+    prior = random_regulariser(3, smoothness=1.0)
+    prior.log_threshold.data.fill_(10.0)
+    v = random_images(3, (1, 1, 64, 64))
+    for _ in range(300):
+        v = prior.grad(v, 0.1)
+        norm, v = v.norm(), v / v.norm()
+    assert 0.97 < norm <= prior.gradient_bounds().upper.value
+
+
+def test_bounds_hold_for_the_float32_filters_that_are_applied():
+    prior = random_regulariser(4).float()
+    prior.log_threshold.data.fill_(10.0)
+    dense = jacobian(prior, random_images(4, (1, 1, 5, 5)), 0.1)
+    assert torch.linalg.eigvalsh(dense)[-1] <= prior.gradient_bounds().upper.value
+    assert prior.gradient_bounds().upper.value <= prior.smoothness
+
+
+@pytest.mark.parametrize("turn", [lambda x: x.mT, lambda x: x.flip(-1)])
+def test_orientation_of_the_image_does_not_matter(turn):
+    prior, x = random_regulariser(5, size=5), random_images(5, (1, 1, 6, 4))
+    torch.testing.assert_close(
+        prior.grad(turn(x), 0.1), turn(prior.grad(x, 0.1)), **EXACT
+    )
+    torch.testing.assert_close(prior.fn(turn(x), 0.1), prior.fn(x, 0.1), **EXACT)
+
+
+def test_constants_cost_nothing():
+    prior, x = random_regulariser(6, 3), random_images(6, (1, 3, 5, 5))
+    constant = torch.tensor([0.1, 0.5, -2.0], **DOUBLE)[:, None, None]
+    torch.testing.assert_close(prior.grad(x + constant, 0.1), prior.grad(x, 0.1))
+    assert prior.fn(constant.expand(1, 3, 5, 5), 0.1).item() < 1e-12
+
+
+def test_noise_levels_of_every_shape_agree():
+    prior, x = random_regulariser(7), random_images(7, (2, 1, 4, 4))
+    levels = torch.tensor([0.05, 0.15], **DOUBLE)
+    expected = torch.cat([prior.grad(x[i : i + 1], levels[i].item()) for i in range(2)])
+    for sigma in (levels, levels[:, None, None, None]):
+        torch.testing.assert_close(prior.grad(x, sigma), expected, **EXACT)
+
+
+def test_thresholds_follow_the_noise_level():
+    prior = random_regulariser(8)
+    prior.log_exponent.data.fill_(0.0)
+    x = random_images(8, (1, 1, 6, 6))
+    # With exponent 1, image and noise scale together.
+    torch.testing.assert_close(prior.grad(3 * x, 0.3), 3 * prior.grad(x, 0.1), **EXACT)
+
+
+def test_without_noise_nothing_is_changed_and_gradients_are_finite():
+    prior = random_regulariser(9).float()
+    x = torch.rand(1, 1, 5, 5, requires_grad=True)
+    denoised = prior.prox(x, 0.0)
+    torch.testing.assert_close(denoised, x, rtol=0, atol=1e-12)
+    denoised.square().sum().backward()
+    for tensor in (x, *prior.parameters()):
+        assert tensor.grad is not None
+        assert torch.isfinite(tensor.grad).all()
+
+
+def test_proximal_operator_is_optimal():
+    prior, x = random_regulariser(10, 3), random_images(10, (2, 3, 5, 6))
+    gamma = torch.tensor([0.5, 2.0], **DOUBLE)
+    z = prior.prox(x, 0.2, gamma=gamma)
+    residual = z - x + gamma[:, None, None, None] * prior.grad(z, 0.2)
+    assert residual.abs().max() < 1e-7
+    error = prior.prox_error(z, x, 0.2, gamma)
+    assert (error >= residual.flatten(1).norm(dim=1)).all()
+    assert error.max() < 1e-6
+
+
+def test_is_a_prior_of_gradient_descent_and_of_proximal_methods():
+    torch.manual_seed(0)
+    prior = random_regulariser(11)
+    physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
+    y = random_images(11, (1, 1, 6, 6))
+    solver = deq.Equilibrium(deq.Anderson(rtol=1e-11))
+    shared = {
+        "data_fidelity": dinv.optim.L2(),
+        "prior": prior,
+        "g_param": 0.1,
+        "lambda_reg": 0.7,
+        "DEQ": solver,
+    }
+    expected = prior.prox(y, 0.1, gamma=0.7)
+    for model in (deq.optim.GD(stepsize=0.2, **shared), deq.optim.PGD(**shared)):
+        torch.testing.assert_close(model(y, physics), expected, rtol=0, atol=1e-6)
+
+
+def test_weights_from_a_file(tmp_path: Path):
+    source = RidgeRegulariser(2, None)
+    torch.save(source.state_dict(), tmp_path / "weights.pt")
+    copy, x = RidgeRegulariser(2, tmp_path / "weights.pt"), torch.rand(1, 2, 8, 8)
+    assert not copy.training
+    assert torch.equal(source.grad(x, 0.1), copy.grad(x, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"in_channels": 2}, "in_channels must be 1 .* got 2"),
+        ({"in_channels": 0, "pretrained": None}, "in_channels must be at least 1"),
+        ({"generators": 0, "pretrained": None}, "generators must be at least 1"),
+        ({"kernel_size": 4, "pretrained": None}, "kernel_size must be an odd .* got 4"),
+        ({"smoothness": 0.0, "pretrained": None}, "smoothness must be positive"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        RidgeRegulariser(**arguments)
+
+
+@pytest.mark.parametrize("method", ["fn", "grad", "prox"])
+def test_bad_images_are_named(method: str):
+    with pytest.raises(ValueError, match=r"x must be .* \(B, 3, H, W\), got"):
+        getattr(RidgeRegulariser(3, None), method)(torch.rand(1, 1, 8, 8), 0.1)
+
+
+def test_bad_noise_levels_are_named():
+    with pytest.raises(ValueError, match=r"sigma_denoiser must be .* shape \(2,\)"):
+        RidgeRegulariser(1, None).grad(torch.rand(2, 1, 8, 8), torch.rand(3))
