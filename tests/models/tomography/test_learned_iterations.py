@@ -1,4 +1,4 @@
-"""What all reconstructions by learned iterations promise."""
+"""Properties that all reconstructions by learned iterations share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import deepinv as dinv
 import pytest
@@ -21,16 +22,39 @@ from deepinv_equilibrium.models import (
     LearnedPrimalDual,
 )
 from deepinv_equilibrium.models.tomography.learned_iterations import LearnedIterations
+from deepinv_equilibrium.optim.total_variation import differences, differences_adjoint
 
 from ...quiet_trainer import train_for_an_epoch
 from ..images import random_images
 
 SIZE = 8
-KINDS: dict[str, Callable[..., LearnedIterations]] = {
+
+
+def directions(x: Tensor) -> Tensor:
+    """Finite differences, with the directions among the channels."""
+    return differences(x).flatten(1, 2)
+
+
+def directions_adjoint(u: Tensor) -> Tensor:
+    return differences_adjoint(u.unflatten(1, (-1, 2)))
+
+
+def pdhg_of_differences(in_channels: int = 1, **arguments: Any) -> LearnedPDHG:
+    return LearnedPDHG(
+        in_channels=in_channels,
+        data_channels=2 * in_channels,
+        K=directions,
+        K_adjoint=directions_adjoint,
+        **arguments,
+    )
+
+
+NAMED: dict[str, Callable[..., LearnedIterations]] = {
     "learned-gradient-descent": LearnedGradientDescent,
     "learned-primal-dual": LearnedPrimalDual,
     "learned-pdhg": LearnedPDHG,
 }
+KINDS = NAMED | {"learned-pdhg of differences": pdhg_of_differences}
 
 
 @pytest.fixture(params=KINDS)
@@ -46,7 +70,7 @@ def small(kind: str, **arguments: object) -> LearnedIterations:
 
 @functools.cache
 def scan() -> dinv.physics.Tomography:
-    """In double precision, which deepinv cannot make one in that is normalised."""
+    """A normalised scan in double precision, which deepinv cannot construct."""
     return double_copy(dinv.physics.Tomography(5, SIZE, circle=True, normalize=True))
 
 
@@ -63,7 +87,7 @@ def scaled(factor: float) -> dinv.physics.LinearPhysics:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grey_and_colour_and_each_sample_on_its_own(
+def test_forward_reconstructs_grey_and_colour_samples_independently(
     kind: str, channels: int, tied: bool
 ) -> None:
     model = small(kind, in_channels=channels, tied=tied)
@@ -78,7 +102,9 @@ def test_grey_and_colour_and_each_sample_on_its_own(
 
 
 @pytest.mark.parametrize("factor", [1e-3, 40.0])
-def test_the_unit_of_the_operator_does_not_matter(kind: str, factor: float) -> None:
+def test_forward_does_not_change_with_the_unit_of_the_measurement(
+    kind: str, factor: float
+) -> None:
     model = small(kind)
     y = scan().A(random_images(1, (2, 1, SIZE, SIZE)))
     with torch.no_grad():
@@ -88,7 +114,7 @@ def test_the_unit_of_the_operator_does_not_matter(kind: str, factor: float) -> N
     torch.testing.assert_close(x, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_any_linear_physics_and_size(kind: str) -> None:
+def test_forward_accepts_any_linear_physics_and_image_size(kind: str) -> None:
     mask = (torch.rand(1, 5, 7) > 0.3).double()
     physics = dinv.physics.Inpainting((1, 5, 7), mask=mask)
     y = physics.A(random_images(2, (2, 1, 5, 7)))
@@ -112,7 +138,7 @@ def test_gradients_agree_with_finite_differences(kind: str) -> None:
     assert torch.autograd.gradcheck(of, (y, *values), fast_mode=True)
 
 
-def test_tied_models_take_any_number_of_iterations(kind: str) -> None:
+def test_iterations_can_be_changed_for_tied_models_only(kind: str) -> None:
     tied, untied = small(kind, tied=True), small(kind, tied=False)
     assert (len(tied.layers), len(untied.layers)) == (1, 2)
     y = scan().A(random_images(4, (1, 1, SIZE, SIZE)))
@@ -129,7 +155,7 @@ def test_tied_models_take_any_number_of_iterations(kind: str) -> None:
         tied.iterations = 0
 
 
-def test_save_and_load(kind: str, tmp_path: Path) -> None:
+def test_loaded_model_reconstructs_as_the_saved_one(kind: str, tmp_path: Path) -> None:
     model, other = small(kind), small(kind)
     y = scan().A(random_images(5, (1, 1, SIZE, SIZE)))
     with torch.no_grad():
@@ -139,7 +165,8 @@ def test_save_and_load(kind: str, tmp_path: Path) -> None:
         assert other(y, scan()).equal(model(y, scan()))
 
 
-def test_it_is_created_by_its_name_and_trains(kind: str) -> None:
+@pytest.mark.parametrize("kind", NAMED)
+def test_create_by_name_returns_a_model_that_trains(kind: str) -> None:
     physics = dinv.physics.Tomography(5, SIZE, circle=True, normalize=True)
     x = random_images(6, (4, 1, SIZE, SIZE)).float()
     pairs = [{"x": image, "y": physics.A(image[None])[0]} for image in x]
@@ -154,7 +181,7 @@ def test_it_is_created_by_its_name_and_trains(kind: str) -> None:
         assert not parameter.equal(old)
 
 
-def test_bad_input_is_named(kind: str) -> None:
+def test_forward_raises_for_bad_input(kind: str) -> None:
     model, physics = small(kind), scan()
     y = physics.A(random_images(7, (1, 1, SIZE, SIZE)))
     with pytest.raises(TypeError, match=r"must be a deepinv LinearPhysics.*got str"):
@@ -179,6 +206,8 @@ def test_bad_input_is_named(kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["iterations", "filters", "in_channels"])
 @pytest.mark.parametrize("value", [0, 1.5, True])
-def test_counts_are_checked(kind: str, name: str, value: object) -> None:
+def test_constructor_raises_unless_counts_are_positive_integers(
+    kind: str, name: str, value: object
+) -> None:
     with pytest.raises(ValueError, match=f"{name} must be an integer >= 1"):
         small(kind, **{name: value})
