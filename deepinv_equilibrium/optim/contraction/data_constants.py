@@ -1,4 +1,4 @@
-"""Constants of data fidelities that contraction rates are made of."""
+"""Curvatures of data fidelities, from which rates are computed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from ..data_fidelities.ridge_l2 import RidgeL2
 @dataclass(frozen=True)
 class DataConstants:
     r"""
-    Of :math:`f(x) = \tfrac{1}{2 \sigma^2} \|Ax - y\|^2 + \tfrac{\kappa}{2} \|x\|^2`.
+    Constants of a data fidelity
+    :math:`f(x) = \tfrac{1}{2 \sigma^2} \|Ax - y\|^2 + \tfrac{\kappa}{2} \|x\|^2`.
 
-    :param Bound mu: :math:`\mu I \preceq \nabla^2 f`.
-    :param Bound L: :math:`\nabla^2 f \preceq L I`; infinite where :math:`f` is not of
-        this form, with the reason as its source.
+    :param Bound mu: :math:`\mu` with :math:`\mu I \preceq \nabla^2 f`.
+    :param Bound L: :math:`L` with :math:`\nabla^2 f \preceq L I`. If :math:`f` does not
+        have this form, :math:`L` is infinite and its source says why.
     :param Bound squared_norm: upper bound of :math:`\|A\|^2`.
     :param float precision: :math:`1 / \sigma^2`.
     :param float kappa: :math:`\kappa`.
@@ -39,11 +40,13 @@ class DataConstants:
         data_fidelity: Any, physics: Physics, img_size: Sequence[int]
     ) -> DataConstants:
         r"""
+        Return the constants of a data fidelity for a physics.
+
         :param deepinv.optim.DataFidelity data_fidelity: :class:`deepinv.optim.L2` or
-            :class:`RidgeL2`; of others nothing is known.
+            :class:`RidgeL2`; nothing is known about other classes.
         :param deepinv.physics.Physics physics: the physics.
-        :param Sequence img_size: :math:`(C, H, W)`.
-        :return: its constants.
+        :param Sequence img_size: :math:`(C, H, W)` of the images.
+        :return: the constants.
         """
         kind = type(data_fidelity)
         if kind not in (L2, RidgeL2):
@@ -74,7 +77,7 @@ class DataConstants:
             return derived(value, (end,), source, is_lower=end.is_lower)
 
         lower, upper = curvature(interval.lower), curvature(interval.upper)
-        if lower.value > upper.value:  # an estimate from below has passed the other
+        if lower.value > upper.value:  # possible for estimates only
             lower = derived(upper.value, (lower, upper), lower.source, is_lower=True)
         return DataConstants(lower, upper, interval.upper, precision, kappa)
 
@@ -85,7 +88,7 @@ class DataConstants:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The two ends."""
+        """The lines of the report."""
         return (
             Term("smallest curvature of the data fidelity", "mu", self.mu),
             Term("largest curvature of the data fidelity", "L", self.L),

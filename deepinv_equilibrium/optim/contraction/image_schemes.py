@@ -1,46 +1,69 @@
-"""The contraction of the algorithms whose state is the image."""
+"""Rates of the algorithms whose state is the image: PGD, GD and HQS."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 from deepinv.optim.optim_iterators import GDIteration, HQSIteration, PGDIteration
 
 from ...certificates import Bound, rates
 from ...certificates.bounds import derived, outward, unproved
 from .prior_constants import GradientConstants
-from .rate_scheme import Layer, RateScheme, best, relaxed, times
+from .rate_scheme import (
+    STEPSIZE,
+    WEIGHT,
+    Layer,
+    LayerParts,
+    RateScheme,
+    best,
+    relaxed,
+    times,
+)
 
 
 class ProximalGradientScheme(RateScheme):
-    """Of PGD."""
+    r"""
+    Rate of PGD: with :math:`\mu I \preceq \nabla^2 f \preceq L I` and an
+    :math:`L_D`-Lipschitz denoiser, :math:`L_D \max(|1 - \tau \mu|, |1 - \tau L|)`.
+    """
 
     iterator = PGDIteration
     lipschitz_only = True
 
     def constants(self, layer: Layer) -> tuple[Bound, Bound]:
-        """A gradient step of the data fidelity, then the denoiser."""
-        data, L_D = layer.data, layer.prox.lipschitz
-        rate = derived(
-            rates.proximal_gradient(data.mu.value, data.L.value, layer.tau, L_D.value),
-            (data.mu, data.L, L_D),
-            "L_D max(|1 - tau mu|, |1 - tau L|)",
+        """Return the constants of a gradient step that the denoiser follows."""
+        data, L_D, beta = layer.data, layer.prox.lipschitz, layer["beta"]
+        value = rates.proximal_gradient(
+            data.mu.value, data.L.value, layer["stepsize"], L_D.value
         )
-        return relaxed(rate, layer.beta), times(layer.beta, L_D, layer.gradient_gain)
+        formula = "L_D max(|1 - tau mu|, |1 - tau L|)"
+        rate = derived(value, (data.mu, data.L, L_D), formula)
+        return relaxed(rate, beta), times(beta, L_D, layer.gradient_gain)
 
 
 class GradientDescentScheme(RateScheme):
-    """Of GD, with the gradient of a convex prior or with RED."""
+    """Rate of GD, with the gradient of a convex prior or with RED."""
 
     iterator = GDIteration
-    takes_prior_gradient = True
+    parameters = (STEPSIZE, WEIGHT)
+
+    def read_prior(
+        self,
+        parts: LayerParts,
+        parameters: Mapping[str, float],
+        img_size: Sequence[int],
+    ) -> GradientConstants:
+        """Return the constants of the prior's gradient."""
+        return GradientConstants.of(parts.prior, img_size)
 
     def constants(self, layer: Layer) -> tuple[Bound, Bound]:
-        """The best of what is proved of the prior's gradient: as that of a convex
-        function, or as :math:`I - D`."""
+        """Return the smallest rate that is proved: with the prior's gradient as the
+        gradient of a convex function, or as :math:`I - D`."""
         prior = layer.prior
         assert isinstance(prior, GradientConstants)
         ends = layer.data.mu, layer.data.L
-        numbers = ends[0].value, ends[1].value, layer.tau
-        weight = layer.weight
+        numbers = ends[0].value, ends[1].value, layer["stepsize"]
+        weight = layer["lambda"]
         candidates = []
         if prior.curvature is not None:
             m, L_R = prior.curvature.lower, prior.curvature.upper
@@ -70,15 +93,17 @@ class GradientDescentScheme(RateScheme):
 
 
 class HalfQuadraticScheme(RateScheme):
-    """Of HQS."""
+    r"""Rate of HQS, :math:`L_D / (1 + \tau \mu)`."""
 
     iterator = HQSIteration
     solves_prox = True
     lipschitz_only = True
 
     def constants(self, layer: Layer) -> tuple[Bound, Bound]:
-        """The proximal operator of the data fidelity, then the denoiser."""
-        data, L_D = layer.data, layer.prox.lipschitz
-        value = rates.half_quadratic_splitting(data.mu.value, layer.tau, L_D.value)
+        """Return the constants of a proximal step that the denoiser follows."""
+        data, L_D, beta = layer.data, layer.prox.lipschitz, layer["beta"]
+        value = rates.half_quadratic_splitting(
+            data.mu.value, layer["stepsize"], L_D.value
+        )
         rate = derived(value, (data.mu, L_D), "L_D / (1 + tau mu)")
-        return relaxed(rate, layer.beta), times(layer.beta, L_D, layer.prox_gain)
+        return relaxed(rate, beta), times(beta, L_D, layer.prox_gain)

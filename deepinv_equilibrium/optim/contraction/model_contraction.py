@@ -1,12 +1,14 @@
-"""How the step of a model contracts, read off its parts."""
+"""The contraction of an optimiser's block of layers, computed from its parts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from deepinv.optim import OptimIterator
 from deepinv.physics import DecomposablePhysics, Downsampling, LinearPhysics, Physics
 
 from ...certificates import (
@@ -21,35 +23,56 @@ from ...certificates.bounds import derived, outward, unproved
 from ...certificates.declarations import refuse_changed
 from ...certificates.rates.data_sensitivity import fixed_point_sensitivity
 from .data_constants import DataConstants
-from .prior_constants import GradientConstants, ProxConstants
-from .rate_scheme import Layer, RateScheme, layer_rate
+from .rate_scheme import (
+    Layer,
+    LayerParts,
+    NotCoveredError,
+    Parameter,
+    PriorConstants,
+    RateScheme,
+    layer_rate,
+)
 
-if TYPE_CHECKING:
-    from ..equilibrium_optim import EquilibriumOptim
+
+@dataclass(frozen=True)
+class OptimiserParts:
+    r"""
+    What the contraction of an optimiser depends on.
+
+    :param str name: name of the optimiser.
+    :param RateScheme scheme: how the algorithm contracts; ``None`` if no rate is
+        proved.
+    :param deepinv.optim.OptimIterator iterator: the iterator.
+    :param tuple layers: the layers of the block, in their order.
+    :param bool has_custom_output: whether the user has given a ``get_output``.
+    """
+
+    name: str
+    scheme: RateScheme | None
+    iterator: OptimIterator
+    layers: tuple[LayerParts, ...]
+    has_custom_output: bool = False
 
 
 def read_contraction(
-    model: EquilibriumOptim, physics: Physics, img_size: Sequence[int]
+    parts: OptimiserParts, physics: Physics, img_size: Sequence[int]
 ) -> Contraction:
     r"""
-    How the block of a model contracts, from the constants of its parts.
+    Compute how a block of layers contracts, from the constants of its parts.
 
-    :param EquilibriumOptim model: the model.
+    :param OptimiserParts parts: the optimiser.
     :param deepinv.physics.Physics physics: the physics.
     :param Sequence img_size: :math:`(C, H, W)` of the images.
-    :return: the contraction; its rate is infinite, and its source says why, where a
-        part has no proved constant.
+    :return: the contraction. If a part has no proved constant, the rate is infinite and
+        its source says why.
     """
-    assert model.equilibrium is not None
-    scheme = model.rate_scheme
+    scheme = parts.scheme
     if scheme is None:
-        name = type(model).__name__
-        return Contraction(
-            unproved(f"no contraction rate is proved for {name}"), "none"
-        )
+        reason = f"no contraction rate is proved for {parts.name}"
+        return Contraction(unproved(reason), "none")
     try:
-        layers = scheme.arrange(_read_layers(model, physics, img_size, scheme))
-    except _NotCoveredError as error:
+        layers = scheme.arrange(_read_layers(parts, physics, img_size, scheme))
+    except NotCoveredError as error:
         return Contraction(unproved(str(error)), scheme.norm)
     results = tuple(layer_rate(scheme, layer) for layer in layers)
     if scheme.solves_prox and not has_closed_prox(physics):
@@ -58,69 +81,61 @@ def read_contraction(
         _block_rate(results),
         scheme.norm,
         results,
-        _stability(scheme, layers, results, model._has_custom_output),
+        _stability(scheme, layers, results, parts.has_custom_output),
         scheme.residual_factor(layers, results[0].rate),
         scheme.in_state,
         tuple(_notes(scheme, physics)),
     )
 
 
-class _NotCoveredError(Exception):
-    """A parameter that the theory does not cover."""
-
-
 def _read_layers(
-    model: EquilibriumOptim,
+    parts: OptimiserParts,
     physics: Physics,
     img_size: Sequence[int],
     scheme: RateScheme,
 ) -> list[Layer]:
-    iterator = model.fixed_point.iterator
+    iterator = parts.iterator
     if type(iterator) is not scheme.iterator:
-        raise _NotCoveredError(f"the iterator {type(iterator).__name__} is not covered")
+        raise NotCoveredError(f"the iterator {type(iterator).__name__} is not covered")
     if iterator.g_first:
-        raise _NotCoveredError("g_first=True, with f and g exchanged, is not covered")
-    assert model.equilibrium is not None
-    # Spectra and norms are costly: once for each part, however many layers share it.
+        raise NotCoveredError("g_first=True, with f and g exchanged, is not covered")
+    # Spectra and norms are costly: layers that share a part share its constants.
     data: dict[int, DataConstants] = {}
-    priors: dict[tuple[int, float], ProxConstants | GradientConstants] = {}
+    priors: dict[tuple[float, ...], PriorConstants] = {}
     layers = []
-    for index in range(model.equilibrium.layers):
-        fidelity = model.update_data_fidelity_fn(index)
-        prior = model.update_prior_fn(index)
+    for layer in parts.layers:
         try:
-            refuse_changed(fidelity)
-            refuse_changed(prior)
+            refuse_changed(layer.data_fidelity)
+            refuse_changed(layer.prior)
+            numbers = {
+                parameter.key: _number(parameter, layer.parameters)
+                for parameter in scheme.parameters
+            }
+            fidelity = id(layer.data_fidelity)
+            if fidelity not in data:
+                data[fidelity] = DataConstants.of(
+                    layer.data_fidelity, physics, img_size
+                )
+            key = (id(layer.prior), *numbers.values())
+            if key not in priors:
+                priors[key] = scheme.read_prior(layer, numbers, img_size)
         except UncertifiableModuleError as error:
-            raise _NotCoveredError(str(error)) from None
-        parameters = model.update_params_fn(index)
-        tau, weight, beta = (
-            _number(name, parameters.get(name, 1.0))
-            for name in ("stepsize", "lambda", "beta")
-        )
-        if id(fidelity) not in data:
-            data[id(fidelity)] = DataConstants.of(fidelity, physics, img_size)
-        key = id(prior), tau * weight
-        if key not in priors:
-            priors[key] = (
-                GradientConstants.of(prior, img_size)
-                if scheme.takes_prior_gradient
-                else ProxConstants.of(prior, tau * weight, img_size)
-            )
-        layers.append(Layer(data[id(fidelity)], priors[key], tau, weight, beta))
+            raise NotCoveredError(str(error)) from None
+        layers.append(Layer(data[fidelity], priors[key], numbers))
     return layers
 
 
-def _number(name: str, value: Any) -> float:
+def _number(parameter: Parameter, values: Mapping[str, Any]) -> float:
+    name, value = parameter.key, values.get(parameter.key, 1.0)
     tensor = torch.as_tensor(value)
     if tensor.numel() != 1:
-        raise _NotCoveredError(
+        raise NotCoveredError(
             f"{name} has the shape {tuple(tensor.shape)}: one value a pixel or a "
             "sample is not covered, one a layer is"
         )
     number = float(tensor.detach()) if torch.is_tensor(value) else float(value)
     if not 0 <= number < math.inf:
-        raise _NotCoveredError(f"{name} is {number}: it must be nonnegative and finite")
+        raise NotCoveredError(f"{name} is {number}: it must be nonnegative and finite")
     return number
 
 
@@ -160,8 +175,8 @@ def _stability(
 
 def has_closed_prox(physics: Physics) -> bool:
     r"""
-    Whether the proximal operator of the data fidelity is computed, not solved; a
-    physics of one's own says so by an attribute ``has_closed_prox``.
+    Return whether a physics has its proximal operator in closed form, rather than by
+    iterations. A user-defined physics declares so by the attribute ``has_closed_prox``.
 
     :param deepinv.physics.Physics physics: the physics.
     """
@@ -177,11 +192,14 @@ def has_closed_prox(physics: Physics) -> bool:
 
 def as_if_exact(result: LayerRate) -> LayerRate:
     r"""
-    Weaken the rate of an exact proximal operator to that of an iterative one: where the
-    iterations stop depends on the image, and adds to how far two images move apart.
+    Return the rate of a layer with an exact proximal operator as an estimate of the
+    rate with an iterative one.
 
-    :param LayerRate result: the rate of a layer with the exact operator.
-    :return: (LayerRate) the same numbers, estimated.
+    The iterations stop at a point that depends on the image, which adds an unknown
+    amount to the distance between two images.
+
+    :param LayerRate result: the rate with the exact operator.
+    :return: (LayerRate) the same numbers, of kind estimated.
     """
     source = "as if the proximal operator, which is iterative, were exact"
     iterations = Bound(0.0, Kind.ESTIMATED, source)

@@ -1,4 +1,4 @@
-"""Constants of priors that contraction rates are made of."""
+"""Constants of priors and denoisers, from which rates are computed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ _KNOWN = (
 @dataclass(frozen=True)
 class ProxConstants:
     r"""
-    Of a denoiser or proximal operator :math:`D`; infinite ones are unknown.
+    Lipschitz constants of a denoiser or proximal operator :math:`D`. An infinite bound
+    says that the constant is unknown.
 
-    :param Bound lipschitz: :math:`L_D`.
-    :param Bound reflected: Lipschitz constant of :math:`2 D - I`, 1 for a firmly
-        nonexpansive :math:`D`.
-    :param Bound residual: Lipschitz constant of :math:`D - I`.
+    :param Bound lipschitz: :math:`L_D`, the constant of :math:`D`.
+    :param Bound reflected: the constant of :math:`2 D - I`; 1 for a firmly nonexpansive
+        :math:`D`.
+    :param Bound residual: the constant of :math:`D - I`.
     """
 
     lipschitz: Bound
@@ -41,10 +42,12 @@ class ProxConstants:
     @staticmethod
     def of(prior: Prior, weight: float, img_size: Sequence[int]) -> ProxConstants:
         r"""
-        :param deepinv.optim.Prior prior: the prior, whose proximal operator is taken.
-        :param float weight: its :math:`\gamma \lambda`.
-        :param Sequence img_size: :math:`(C, H, W)`.
-        :return: the constants of its proximal operator.
+        Return the constants of :math:`\operatorname{prox}_{\gamma \lambda g}`.
+
+        :param deepinv.optim.Prior prior: :math:`g`.
+        :param float weight: :math:`\gamma \lambda`.
+        :param Sequence img_size: :math:`(C, H, W)` of the images.
+        :return: the constants.
         """
         unknown = unproved("not declared")
         if type(prior).prox is PnP.prox:
@@ -83,16 +86,18 @@ class ProxConstants:
         denoiser: Any, img_size: Sequence[int], method: str = "forward"
     ) -> ProxConstants:
         r"""
-        What is proved of a denoiser: by :func:`deepinv_equilibrium.lipschitz`, and by
-        what it declares, ``is_firmly_nonexpansive`` (bool) and
-        ``residual_bound(img_size)`` (a Bound of the Lipschitz constant of
-        :math:`D - I`).
+        Return the constants of a denoiser.
+
+        They come from :func:`deepinv_equilibrium.lipschitz` and from the denoiser's own
+        declarations: ``is_firmly_nonexpansive`` (bool) and ``residual_bound(img_size)``
+        (a Bound of the Lipschitz constant of :math:`D - I`).
 
         :param torch.nn.Module denoiser: :math:`D`.
-        :param Sequence img_size: :math:`(C, H, W)`.
-        :param str method: the method that it is computed by: a class that overrides it,
-            or another that the declaring class has, does not inherit what is declared.
-        :return: its constants.
+        :param Sequence img_size: :math:`(C, H, W)` of the images.
+        :param str method: the method that computes :math:`D`. A subclass that overrides
+            this method, or another method of the declaring class, does not inherit the
+            declarations.
+        :return: the constants.
         """
         try:
             constant = lipschitz(denoiser, img_size)
@@ -117,7 +122,7 @@ class ProxConstants:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """What is known, and the Lipschitz constant in any case."""
+        """The lines of the report: the Lipschitz constant, and what else is known."""
         terms = [Term("Lipschitz constant of the denoiser", "L_D", self.lipschitz)]
         if not self.reflected.is_vacuous:
             name = "Lipschitz constant of the reflected denoiser 2D - I"
@@ -131,13 +136,14 @@ class ProxConstants:
 @dataclass(frozen=True)
 class GradientConstants:
     r"""
-    Of the gradient :math:`R` of a prior: of a convex function
-    (:math:`m I \preceq \partial R \preceq L_R I`, symmetric) or
+    Constants of the gradient :math:`R` of a prior: either :math:`R` is the gradient of
+    a convex function, with :math:`m I \preceq \partial R \preceq L_R I`, or
     :math:`R = I - D`.
 
-    :param Interval curvature: :math:`[m, L_R]`, or None.
-    :param ProxConstants denoiser: of :math:`D`, or None.
-    :param str unknown: why both are None.
+    :param Interval curvature: :math:`[m, L_R]` in the first case, else ``None``.
+    :param ProxConstants denoiser: constants of :math:`D` in the second case, else
+        ``None``.
+    :param str unknown: the reason, if both are ``None``.
     """
 
     curvature: Interval | None = None
@@ -147,11 +153,13 @@ class GradientConstants:
     @staticmethod
     def of(prior: Prior, img_size: Sequence[int]) -> GradientConstants:
         r"""
-        :param deepinv.optim.Prior prior: the prior, whose gradient is taken: RED,
-            Tikhonov, the zero prior, or one that declares
-            ``gradient_bounds(img_size)``, an Interval that holds for every ``g_param``.
-        :param Sequence img_size: :math:`(C, H, W)`.
-        :return: the constants of its gradient.
+        Return the constants of the gradient of a prior.
+
+        :param deepinv.optim.Prior prior: RED, Tikhonov, the zero prior, or a prior that
+            declares ``gradient_bounds(img_size)``, an Interval that holds for every
+            ``g_param``.
+        :param Sequence img_size: :math:`(C, H, W)` of the images.
+        :return: the constants.
         """
         name = type(prior).__name__
         if declares(prior, "gradient_bounds", "grad", "fn"):
@@ -171,7 +179,7 @@ class GradientConstants:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """What is known, or why nothing is."""
+        """The lines of the report: what is known, or why nothing is."""
         if self.denoiser is not None:
             return self.denoiser.terms
         if self.curvature is None:

@@ -1,4 +1,4 @@
-"""The contraction of Douglas-Rachford splitting and of ADMM."""
+"""Rates of Douglas-Rachford splitting and of ADMM."""
 
 from __future__ import annotations
 
@@ -16,21 +16,30 @@ from .rate_scheme import Layer, RateScheme, best, times
 
 
 class DouglasRachfordScheme(RateScheme):
-    """Of DRS, in z."""
+    """Rate of DRS in its variable z, by
+    ``deepinv_equilibrium.certificates.rates.douglas_rachford_rates``."""
 
     iterator = DRSIteration
     norm = "l2 norm of the Douglas-Rachford variable z"
     solves_prox = True
 
     def constants(self, layer: Layer) -> tuple[Bound, Bound]:
-        r"""In the measurement, :math:`D(2u - z) - u` changes by half of what
-        :math:`N = 2D - I` does, as :math:`u` moves twice."""
-        rate = self._rate(layer)
-        return rate, times(layer.beta, reflected_constant(layer.prox), layer.prox_gain)
+        r"""
+        Return the constants of :math:`z \mapsto z + \beta (D(2 u - z) - u)` with
+        :math:`u = \operatorname{prox}_{\tau f}(z)`.
+
+        With :math:`N = 2 D - I` the increment is :math:`\tfrac12 N(2 u - z) - \tfrac12
+        z`, so that the data move it by at most :math:`L_N` times as much as they move
+        :math:`u`.
+        """
+        sensitivity = times(
+            layer["beta"], reflected_constant(layer.prox), layer.prox_gain
+        )
+        return self._rate(layer), sensitivity
 
     def _rate(self, layer: Layer) -> Bound:
-        D, beta, ends = layer.prox, layer.beta, (layer.data.mu, layer.data.L)
-        numbers = ends[0].value, ends[1].value, layer.tau
+        D, beta, ends = layer.prox, layer["beta"], (layer.data.mu, layer.data.L)
+        numbers = ends[0].value, ends[1].value, layer["stepsize"]
         c = "c = max(|1 - tau s| / (1 + tau s)) over s in {mu, L}"
         candidates: list[tuple[Callable[..., float], Bound, str]] = [
             (dr.douglas_rachford, D.lipschitz, "max|1 - beta/(1+tau s)| + beta L_D c"),
@@ -52,11 +61,11 @@ class DouglasRachfordScheme(RateScheme):
         )
 
     def image_move(self, layers: Sequence[Layer], before: Bound, after: Bound) -> Bound:
-        r"""That of :math:`x = D(2 \operatorname{prox}_{\tau f}(z) - z)`, with
-        :math:`z` before the last layer."""
+        r"""Return how far :math:`x = D(2 \operatorname{prox}_{\tau f}(z) - z)` moves,
+        where :math:`z` is the state before the last layer."""
         last = layers[-1]
         data = last.data
-        c = dr.reflection(data.mu.value, data.L.value, last.tau)
+        c = dr.reflection(data.mu.value, data.L.value, last["stepsize"])
         inner = outward(c * before.value + 2 * last.prox_gain.value)
         terms = (before, last.prox_gain, data.mu, data.L)
         return times(1.0, last.prox.lipschitz, derived(inner, terms, "2u - z"))
@@ -64,13 +73,13 @@ class DouglasRachfordScheme(RateScheme):
 
 class ADMMScheme(DouglasRachfordScheme):
     r"""
-    Of ADMM, whose variable :math:`v = x + z` goes through
+    Rate of ADMM in :math:`v = x + z`. An iteration is
 
     .. math::
 
         v \mapsto v - D(v) + \operatorname{prox}_{\tau f}(2 D(v) - v),
 
-    so that a layer's prior acts with the data fidelity of the next layer.
+    which pairs the prior of one layer with the data fidelity of the next layer.
     """
 
     iterator = ADMMIteration
@@ -78,31 +87,35 @@ class ADMMScheme(DouglasRachfordScheme):
     in_state = False
 
     def arrange(self, layers: Sequence[Layer]) -> list[Layer]:
-        """Each with the prior of the layer before it."""
+        """Give each layer the prior of the layer before it."""
         return [
             replace(layer, prior=layers[index - 1].prior)
             for index, layer in enumerate(layers)
         ]
 
     def constants(self, layer: Layer) -> tuple[Bound, Bound]:
-        """As of DRS, and only without relaxation."""
-        if layer.beta != 1:
-            reason = (
-                f"no rate is proved for ADMM with beta = {layer.beta:g}, only for 1"
-            )
+        r"""Return the constants for :math:`\beta = 1`, for which ADMM has the rate of
+        DRS; no rate is proved for another :math:`\beta`."""
+        beta = layer["beta"]
+        if beta != 1:
+            reason = f"no rate is proved for ADMM with beta = {beta:g}, only for 1"
             return unproved(reason), unproved(reason)
         return self._rate(layer), layer.prox_gain
 
     def image_move(self, layers: Sequence[Layer], before: Bound, after: Bound) -> Bound:
-        """That of :math:`x = D(v)` after the last layer, whose prior comes first."""
+        """Return how far :math:`x = D(v)` moves, where :math:`D` is the prior of the
+        last layer, which :meth:`arrange` has given to the first one."""
         return times(1.0, layers[0].prox.lipschitz, after)
 
     def residual_factor(self, layers: Sequence[Layer], first: Bound) -> Bound:
         r"""
-        After a block, :math:`(x, z) = (D(v), v - D(v))` moves by at most
-        :math:`C = \sqrt{(1 + L_N^2) / 2}` times as much as :math:`v`, because
-        :math:`D = \tfrac12 (I + N)`; and :math:`v` after the first layer by no more
-        than :math:`(x, z)` before it. So :math:`r_k \le (C / \rho_1) \rho^k r_0`.
+        Return :math:`C / \rho_1` with :math:`C = \sqrt{(1 + L_N^2) / 2}`, and at least
+        1: the residuals of :math:`(x, z)` satisfy
+        :math:`r_k \le (C / \rho_1) \rho^k r_0`.
+
+        After a block, :math:`(x, z) = (D(v), v - D(v))` moves by at most :math:`C`
+        times as much as :math:`v`, because :math:`D = \tfrac12 (I + N)`. After the
+        first layer, :math:`v` moves by no more than :math:`(x, z)` before it.
         """
         L_N = reflected_constant(layers[0].prox)
         C = math.sqrt((1 + L_N.value**2) / 2)
@@ -111,7 +124,7 @@ class ADMMScheme(DouglasRachfordScheme):
 
 
 def reflected_constant(D: ProxConstants) -> Bound:
-    """Lipschitz constant of 2D - I, from whatever is known of D."""
+    """Return the smallest proved Lipschitz constant of 2D - I."""
     return best(
         [
             D.reflected,
