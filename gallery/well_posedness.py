@@ -40,8 +40,7 @@ from torch.utils.data import DataLoader
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.diagnostics import (
-    Iterates,
-    IterationCurve,
+    iteration_curve,
     plot_iterations,
     worst_case,
 )
@@ -173,10 +172,11 @@ for name in ("unrolled", "equilibrium", "certified"):
         deq.Implicit(deq.GMRES(rtol=1e-2)),
         on_failure="ignore",
     )
-    problem = models[name].fixed_point_problem(measured[:2], physics)
     print(f"\n{name}")
     report = deq.check_well_posed(
-        *problem,
+        models[name],
+        measured[:2],
+        physics,
         starts=3,
         solver=deq.Picard(max_iter=args.iterations, rtol=1e-4),
         tol=1e-2,
@@ -197,8 +197,9 @@ print(certificate)
 
 curves, trained = {}, {"unrolled": K, "equilibrium": 3 * K}
 for name in ("unrolled", "equilibrium", "certified"):
-    images = Iterates(models[name], measured, physics, args.iterations)
-    curves[name] = IterationCurve.of(images, truth)
+    curves[name] = iteration_curve(
+        models[name], measured, physics, truth, args.iterations
+    )
 columns = sorted({1, K, 3 * K, args.iterations})
 columns = [k for k in columns if k <= args.iterations]
 print("PSNR after " + "".join(f"{k:>8d}" for k in columns))

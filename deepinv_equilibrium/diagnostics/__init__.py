@@ -1,7 +1,12 @@
-"""What is observed or estimated of a trained model. Nothing here is proved."""
+"""What is observed or estimated about a trained model; nothing here is proved."""
 
 from .backward_errors import BackwardError, backward_error
-from .iteration_curves import Iterates, IterationCurve, plot_iterations
+from .iteration_curves import (
+    Iterates,
+    IterationCurve,
+    iteration_curve,
+    plot_iterations,
+)
 from .local_rate import estimate_rate
 from .perturbations import WorstCase, worst_case
 from .well_posedness import WellPosed, WellPosedness, check_well_posed
@@ -16,6 +21,7 @@ __all__ = [
     "backward_error",
     "check_well_posed",
     "estimate_rate",
+    "iteration_curve",
     "plot_iterations",
     "worst_case",
 ]

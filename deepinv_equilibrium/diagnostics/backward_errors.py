@@ -1,4 +1,4 @@
-"""Of which map a reconstruction is an exact fixed point."""
+"""The change of a model's step that makes its reconstruction an exact fixed point."""
 
 from __future__ import annotations
 
@@ -10,33 +10,38 @@ import torch
 from deepinv.physics import Physics
 from torch import Tensor
 
+from ..certificates.gradients.step_jacobians import sample_norms
 from ..fixed_points import StateLayout, fixed_point
-from .asked_model import fixed_point_problem
+from ..fixed_points.argument_checks import require_in_range
+from .fixed_point_models import fixed_point_problem
 
 
 @dataclass(frozen=True)
 class BackwardError:
     r"""
-    How much a step :math:`T` would have to change for :math:`\tilde x` to be an exact
-    fixed point of it.
+    The change :math:`e` of a step :math:`T` that makes :math:`\tilde x` an exact fixed
+    point.
 
-    For every map and every :math:`\tilde x`, with :math:`e = \tilde x - T(\tilde x)`,
+    For every map :math:`T` and every :math:`\tilde x`, with
+    :math:`e = \tilde x - T(\tilde x)`,
 
     .. math::
 
-        \tilde x = (T + e)(\tilde x),
+        \tilde x = (T + e)(\tilde x).
 
-    an identity that needs no contraction and no differentiability: it holds for a
-    DRUNet. It is proved; the size of :math:`e` is observed, in the precision of the
-    model. It says nothing of how far :math:`\tilde x` is from a fixed point of
-    :math:`T`, or whether there is one.
+    This identity is proved and needs neither a contraction nor a derivative, so it
+    holds for a DRUNet. The size of :math:`e` is observed, in the precision of the
+    model. The identity does not say how far :math:`\tilde x` is from a fixed point of
+    :math:`T`, nor whether :math:`T` has a fixed point.
 
     :param torch.Tensor absolute: :math:`\|e\|` of each sample, of shape :math:`(B,)`.
-    :param torch.Tensor relative: :math:`\|e\| / \|\tilde x\|`.
-    :param torch.Tensor per_entry: :math:`\|e\| / \sqrt n`, the root mean square of its
-        entries, in units of the image for a state that is one.
+    :param torch.Tensor relative: :math:`\|e\| / \|\tilde x\|`, of shape
+        :math:`(B,)`.
+    :param torch.Tensor per_entry: :math:`\|e\| / \sqrt n`, the root mean square of
+        the :math:`n` entries of :math:`e`, of shape :math:`(B,)`; in units of the image
+        if the state is the image.
     :param float noise_level: standard deviation of the measurement noise, for
-        comparison; ``None`` where none is known.
+        comparison; ``None`` if unknown.
     """
 
     absolute: Tensor
@@ -46,7 +51,7 @@ class BackwardError:
 
     @property
     def over_noise(self) -> Tensor:
-        """``per_entry`` over the noise level; NaN where that is not known."""
+        """``per_entry`` over ``noise_level``; NaN if the noise level is unknown."""
         return self.per_entry / (
             math.nan if self.noise_level is None else self.noise_level
         )
@@ -81,21 +86,23 @@ def backward_error(
     noise_level: float | None = None,
 ) -> BackwardError:
     r"""
-    The backward error of a model's reconstruction: the statement about convergence that
-    is true of any denoiser.
+    Return the backward error of a model's reconstruction. It is the statement about
+    convergence that is true for any denoiser.
 
-    The model's fixed-point problem is solved with its own solver, and the step
-    evaluated once more at the state that is returned.
+    The fixed-point problem of the model is solved with the solver of the model. The
+    step is then evaluated once more, at the state that the solver returned.
 
-    :param model: an optimiser of :mod:`deepinv_equilibrium.optim` with ``DEQ``, or
-        another model with ``fixed_point_problem`` and ``equilibrium``.
+    :param model: a model of this package with ``DEQ``, or another one with
+        ``fixed_point_problem(y, physics)`` and ``equilibrium``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :param float noise_level: standard deviation of the noise, in units of the image.
-        Default: ``None``, ``physics.noise_model.sigma`` where that is one number.
-    :return: (BackwardError) the sizes, one a sample.
+        Default: ``None``, ``physics.noise_model.sigma`` if this is one positive number,
+        else unknown.
+    :return: (BackwardError) the sizes of :math:`e`, one for each sample.
     :raises TypeError: if the model solves no fixed-point problem.
-    :raises ValueError: if the noise level is not positive.
+    :raises ValueError: if the model was built without ``DEQ``, or ``noise_level`` is
+        not positive and finite.
 
     :Example:
 
@@ -113,24 +120,21 @@ def backward_error(
     Observed: the size of e.
     ...
     """
+    if noise_level is not None:
+        require_in_range("noise_level", noise_level)
     step, x0 = fixed_point_problem(model, y, physics)
     config = model.equilibrium
     solution = fixed_point(step, x0, config.solver, config.adjoint, config.on_failure)
     layout = StateLayout.of(solution.x)
     x, value = layout.pack(solution.x), layout.pack(step(solution.x))
-    absolute, size = (
-        torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
-        for rows in (x - value, x)
-    )
+    absolute = sample_norms(x - value)
     if noise_level is None:
         sigma = getattr(getattr(physics, "noise_model", None), "sigma", None)
         if isinstance(sigma, Tensor) and sigma.numel() == 1 and float(sigma) > 0:
             noise_level = float(sigma)
-    elif not (math.isfinite(noise_level) and noise_level > 0):
-        raise ValueError(f"noise_level must be positive, got {noise_level!r}.")
     return BackwardError(
         absolute,
-        torch.where(absolute > 0, absolute / size, 0.0),
+        torch.where(absolute > 0, absolute / sample_norms(x), 0.0),
         absolute / math.sqrt(x.shape[1]),
         noise_level,
     )

@@ -1,8 +1,8 @@
-"""The images that a model goes through, iteration by iteration."""
+"""Images and quality of a model that iterates further than it was trained to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,10 @@ from deepinv.optim import BaseOptim
 from deepinv.physics import Physics
 from torch import Tensor
 
+from ..certificates.gradients.step_jacobians import sample_norms
+from ..fixed_points import State, Step
 from ..fixed_points.argument_checks import require_count
+from .fixed_point_models import fixed_point_problem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,48 +23,46 @@ if TYPE_CHECKING:
 
 class Iterates:
     r"""
-    The images after 1, 2, ..., ``count`` applications of a model's step to its initial
-    state, however many it makes itself, without acceleration and without gradient: to
-    be iterated over.
+    Iterable over the images after 1, 2, ..., ``count`` applications of a model's step
+    to its initial state, without acceleration and without gradient. Each image is
+    computed when it is requested. The number of iterations that the model itself makes
+    does not matter.
 
-    - A model that solves a fixed-point problem (it has ``fixed_point_problem``): its
-      step, one block of :attr:`layers` iterations.
-    - Another optimiser of deepinv, plain or unfolded: its iteration. Parameters and
-      priors of their own for each of its :math:`K` iterations are followed as far as
-      they go; those of the last are repeated from there on.
+    - For a model that solves a fixed-point problem, the step is one block of
+      :attr:`layers` iterations.
+    - For an optimiser of deepinv, plain or unfolded, the step is one iteration. If its
+      :math:`K` iterations have their own parameters and priors, iteration :math:`k`
+      uses those of iteration :math:`\min(k, K)`.
 
-    :param model: the model.
+    :param model: a model of this package, an optimiser of deepinv, or another model
+        with ``fixed_point_problem(y, physics)`` and ``equilibrium``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
-    :param int count: how many, at least 1.
-    :raises TypeError: if the model is neither; what it goes through cannot be known.
-    :raises ValueError: if ``count`` is not positive.
+    :param int count: number of images, at least 1.
+    :raises TypeError: if the model is not one of these.
+    :raises ValueError: if ``count`` is less than 1.
     """
 
     layers: int
-    """Iterations between two of the images."""
+    """Number of iterations between two images."""
 
     def __init__(self, model: Any, y: Tensor, physics: Physics, count: int) -> None:
         require_count("count", count, 1)
         self.model, self.y, self.physics, self.count = model, y, physics, count
-        # An optimiser of this package without DEQ is deepinv's own.
-        config: Any = getattr(model, "equilibrium", None)
-        self._of_step = hasattr(model, "fixed_point_problem") and config is not None
-        self.layers = config.layers if self._of_step else 1
-        if not self._of_step and not isinstance(model, BaseOptim):
-            raise TypeError(
-                "model must solve a fixed-point problem (deq.optim.PGD(..., DEQ=...)) "
-                f"or be an optimiser of deepinv, got {type(model).__name__}; give "
-                "IterationCurve.of the images of its iterations in the place of them."
-            )
+        self.layers = 1
+        self._problem: tuple[Step, State] | None = None
+        # Without DEQ, an optimiser of this package is an optimiser of deepinv.
+        if getattr(model, "equilibrium", None) or not isinstance(model, BaseOptim):
+            with torch.no_grad():
+                self._problem = fixed_point_problem(model, y, physics)
+            self.layers = model.equilibrium.layers
 
     def __iter__(self) -> Iterator[Tensor]:
-        """The images, as they are asked for."""
-        return self._steps() if self._of_step else self._iterations()
+        return self._iterations() if self._problem is None else self._steps()
 
     def _steps(self) -> Iterator[Tensor]:
-        with torch.no_grad():
-            step, state = self.model.fixed_point_problem(self.y, self.physics)
+        assert self._problem is not None
+        step, state = self._problem
         evaluate = getattr(step, "step_and_output", None)
         for _ in range(self.count):
             with torch.no_grad():
@@ -93,80 +94,85 @@ class Iterates:
             yield image
 
 
-COLOURS = ("#2a78d6", "#c8553d", "#3f9b6c", "#8a5fbf", "#52514e")
-
-
 @dataclass(frozen=True)
 class IterationCurve:
     r"""
-    What iterating further does to a model's images, observed.
+    Quality of a model's images against the number of iterations, observed. Computed by
+    :func:`~deepinv_equilibrium.diagnostics.iteration_curve`.
 
-    :param torch.Tensor iterations: the numbers of iterations, of shape :math:`(n,)`.
-    :param torch.Tensor psnr: PSNR in dB for images in :math:`[0, 1]`, iterations
-        :math:`\times` samples.
-    :param torch.Tensor residual: :math:`\|x_k - x_{k-1}\| / \|x_k\|`, likewise; NaN for
-        the first, which has none before it.
+    :param torch.Tensor iterations: numbers of iterations, of shape :math:`(n,)`.
+    :param torch.Tensor psnr: PSNR in dB for images in :math:`[0, 1]`, of shape
+        :math:`(n, B)`.
+    :param torch.Tensor residual: :math:`\|x_k - x_{k-1}\| / \|x_k\|` for the images
+        :math:`x_k`, of shape :math:`(n, B)`; NaN for the first image.
     """
 
     iterations: Tensor
     psnr: Tensor
     residual: Tensor
 
-    @staticmethod
-    def of(
-        images: Iterable[Tensor], x: Tensor, every: int | None = None
-    ) -> IterationCurve:
-        r"""
-        :param Iterable images: the images after each step, such as those of
-            :class:`~deepinv_equilibrium.diagnostics.Iterates`.
-        :param torch.Tensor x: the true images.
-        :param int every: iterations between two images. Default: ``None``, the layers
-            that :class:`~deepinv_equilibrium.diagnostics.Iterates` knows, else 1.
-        :return: (IterationCurve) the curve.
-        :raises ValueError: if there is no image, or they are of another shape than the
-            true ones.
-        """
-        if every is None:
-            every = getattr(images, "layers", 1)
-        require_count("every", every, 1)
-        metric, before = PSNR(), None
-        values, residuals = [], []
-        for image in images:
-            if image.shape != x.shape:
-                raise ValueError(
-                    f"images must have the shape of x, {tuple(x.shape)}, got "
-                    f"{tuple(image.shape)}."
-                )
-            values.append(metric(image, x).detach().reshape(-1).cpu())
-            moved = image if before is None else image - before
-            ratio = _norms(moved) / _norms(image)
-            residuals.append(
-                torch.full_like(ratio, torch.nan) if before is None else ratio
+
+@torch.no_grad()
+def iteration_curve(
+    model: Any, y: Tensor, physics: Physics, x: Tensor, count: int
+) -> IterationCurve:
+    r"""
+    Observe the quality of a model's images while it iterates further than it was
+    trained to.
+
+    The images are those of :class:`~deepinv_equilibrium.diagnostics.Iterates`.
+
+    :param model: a model of this package, an optimiser of deepinv, or another model
+        with ``fixed_point_problem(y, physics)`` and ``equilibrium``.
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.Physics physics: its physics.
+    :param torch.Tensor x: the true images, in :math:`[0, 1]`.
+    :param int count: number :math:`n` of applications of the step, at least 1.
+    :return: (IterationCurve) the curve, of :math:`n` points.
+    :raises TypeError: if the model is not one of these.
+    :raises ValueError: if ``count`` is less than 1, or ``x`` does not have the shape of
+        the model's images.
+    """
+    images = Iterates(model, y, physics, count)
+    metric, before = PSNR(), None
+    values, residuals = [], []
+    for image in images:
+        if image.shape != x.shape:
+            raise ValueError(
+                "x must have the shape of the model's images, "
+                f"{tuple(image.shape)}, got {tuple(x.shape)}."
             )
-            before = image
-        if not values:
-            raise ValueError("images is empty: give at least one.")
-        steps = every * torch.arange(1, len(values) + 1)
-        return IterationCurve(steps, torch.stack(values), torch.stack(residuals))
+        values.append(metric(image, x).reshape(-1).cpu())
+        size = sample_norms(image)
+        moved = torch.nan if before is None else sample_norms(image - before)
+        residuals.append((moved / size).cpu())
+        before = image
+    iterations = images.layers * torch.arange(1, count + 1)
+    return IterationCurve(iterations, torch.stack(values), torch.stack(residuals))
+
+
+_COLOURS = ("#2a78d6", "#c8553d", "#3f9b6c", "#8a5fbf", "#52514e")
 
 
 def plot_iterations(
     curves: Mapping[str, IterationCurve], trained: Mapping[str, int] | None = None
 ) -> Figure:
     r"""
-    PSNR and residual against the number of iterations: the mean over the samples, and
-    all of them between the least and the largest.
+    Plot PSNR and residual against the number of iterations: the mean over the samples,
+    and the range from the smallest to the largest sample.
 
-    An unrolled network is best where it was trained and may lose everything beyond; an
-    equilibrium model goes on as it was :footcite:p:`gilton2021deep`.
+    The quality of an unrolled network is highest near the number of iterations it was
+    trained for and may drop beyond, whereas an equilibrium model keeps its quality
+    :footcite:p:`gilton2021deep`.
 
-    :param Mapping curves: a name and a curve for each model.
-    :param Mapping trained: for some of the names the iterations it was trained with,
-        which are marked.
-    :return: (matplotlib.figure.Figure) two panels.
+    :param Mapping curves: a curve for the name of each model.
+    :param Mapping trained: for some of these names, the number of iterations the model
+        was trained with, which is marked by a vertical line. Default: ``None``.
+    :return: (matplotlib.figure.Figure) a figure with two panels.
     :raises ImportError: if matplotlib is not installed.
-    :raises TypeError: if ``curves`` is no dictionary.
-    :raises ValueError: if there is no curve, or a name in ``trained`` has none.
+    :raises TypeError: if ``curves`` is not a mapping.
+    :raises ValueError: if ``curves`` is empty, or ``trained`` has a name that
+        ``curves`` does not have.
     """
     try:
         import matplotlib.pyplot as plt
@@ -188,7 +194,7 @@ def plot_iterations(
         )
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
     for index, (name, curve) in enumerate(curves.items()):
-        colour = COLOURS[index % len(COLOURS)]
+        colour = _COLOURS[index % len(_COLOURS)]
         steps = curve.iterations.numpy()
         for axes, values in zip(panels, (curve.psnr, curve.residual), strict=True):
             values = values.double().nan_to_num(torch.nan, torch.nan, torch.nan)
@@ -216,7 +222,3 @@ def plot_iterations(
     panels[1].set_yscale("log")
     panels[0].legend(frameon=False)
     return figure
-
-
-def _norms(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x.flatten(1), dim=1).double().cpu()

@@ -1,4 +1,4 @@
-"""What can be said of the rate of a model that cannot be certified."""
+"""An estimate of the local rate of a model that cannot be certified."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..certificates import Bound, largest_eigenvalue
 from ..certificates.bounds import derived
 from ..certificates.gradients.state_jacobian import StateJacobian
 from ..fixed_points import State, StateLayout, fixed_point
-from .asked_model import fixed_point_problem, refuse_detached
+from .fixed_point_models import fixed_point_problem
 
 
 def estimate_rate(
@@ -28,40 +28,44 @@ def estimate_rate(
     generator: torch.Generator | None = None,
 ) -> Bound:
     r"""
-    Estimate the local rate :math:`\|J\|` of a model's step :math:`f`, with
-    :math:`J = \partial f(x)` at the model's solution for a measurement.
+    Estimate the local rate :math:`\|J\|` of a model's step :math:`f`, where
+    :math:`J = \partial f(x)` is the Jacobian at the solution :math:`x` for a
+    measurement.
 
     The value is above the largest singular value of :math:`J` except with probability
-    ``delta``: Lanczos' method on :math:`J^\top J` from a random start, and the theorem
-    of :footcite:t:`kuczynski1992estimating`, see
+    ``delta``. It comes from Lanczos' method on :math:`J^\top J` with a random start and
+    the theorem of :footcite:t:`kuczynski1992estimating`; see
     :func:`largest_eigenvalue <deepinv_equilibrium.certificates.largest_eigenvalue>`.
-    Three things make it an estimate, whatever the model: that probability, rounding in
-    the model's precision, and that it holds at one point. A value below 1 says that the
-    step contracts near that solution in the norm of its state (ADMM, PDCP and FISTA may
-    converge in another norm where it is above 1); of other points, other measurements
-    and of convergence it proves nothing. For a rate that holds everywhere the model
-    needs a certified denoiser.
 
-    Samples do not mix, so that :math:`J` of a batch is block diagonal and its norm the
-    largest of the samples': it is estimated at once. That keeps ``steps`` batches in
-    float64; take fewer images where they do not fit.
+    The value is an estimate for three reasons: it may be too small with probability
+    ``delta``, it is rounded in the precision of the model, and it holds at one point. A
+    value below 1 says that the step contracts near this solution in the norm of its
+    state. ADMM, PDCP and FISTA may converge in another norm although the value is above
+    1. The value proves nothing about other points, other measurements or convergence. A
+    rate that holds everywhere needs a certified denoiser.
 
-    :param model: an optimiser of :mod:`deepinv_equilibrium.optim` with ``DEQ``, or
-        another model with ``fixed_point_problem`` and ``equilibrium``.
+    Steps do not mix samples, so the Jacobian of a batch is block diagonal and its norm
+    is the largest of the samples' norms: one estimate serves the whole batch. The
+    method stores ``steps`` vectors of the size of the batch in float64; pass fewer
+    images if they do not fit into memory.
+
+    :param model: a model of this package with ``DEQ``, or another one with
+        ``fixed_point_problem(y, physics)`` and ``equilibrium``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
-    :param torch.Tensor, tuple point: the state to take :math:`J` at. Default: ``None``,
-        the solution, which is computed with the model's solver.
-    :param int steps: Lanczos steps, with two backward passes each.
+    :param torch.Tensor, tuple point: the state :math:`x` at which :math:`J` is taken.
+        Default: ``None``, the solution, computed with the solver of the model.
+    :param int steps: number of Lanczos steps, each of two backward passes.
     :param float delta: probability that the value is too small, in (0, 1).
-    :param torch.Generator generator: draws the start. Default: torch's own.
-    :return: (Bound) the estimate, with its ``delta`` and the ``point``.
+    :param torch.Generator generator: draws the start. Default: ``None``, torch's global
+        generator.
+    :return: (Bound) the estimate, with its ``delta`` and ``point``.
     :raises TypeError: if the model solves no fixed-point problem.
-    :raises ValueError: if the point is no state of the model, an argument is out of
-        range, or the step cannot be differentiated (deepinv's ``GSPnP`` with
-        ``detach=True``).
+    :raises ValueError: if the model was built without ``DEQ``, ``point`` does not have
+        the shapes and types of the model's state, an argument is out of its range, or
+        the step cannot be differentiated (deepinv's ``GSPnP`` with ``detach=True``).
     """
-    step, x0 = fixed_point_problem(model, y, physics)
+    step, x0 = fixed_point_problem(model, y, physics, differentiable=True)
     where = "a given state"
     if point is None:
         config = model.equilibrium
@@ -77,7 +81,6 @@ def estimate_rate(
             f"point must be a state of the model, {StateLayout.of(x0)}; got "
             f"{StateLayout.of(point)}."
         )
-    refuse_detached(model)
     jacobian = StateJacobian(step, point)
 
     def gram(v: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Small perturbations of a measurement that change the image the most."""
+"""Search for the perturbation of a measurement that changes the image the most."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from ..certificates import Bound, Kind
-from ..fixed_points.argument_checks import require_count, require_number
+from ..fixed_points.argument_checks import require_count, require_in_range
 
 
 @dataclass(frozen=True, repr=False)
 class WorstCase:
     r"""
-    A perturbation of each sample, the worst that was found.
+    The worst perturbation found for each sample.
 
     :param torch.Tensor perturbation: :math:`e`, of the shape of the measurement.
     :param torch.Tensor image: :math:`f(y + e)`.
     :param torch.Tensor change: :math:`\|f(y + e) - f(y)\|`, of shape :math:`(B,)`.
     :param torch.Tensor gain: :math:`\|f(y + e) - f(y)\| / \|e\|`, of shape
-        :math:`(B,)`; infinite where a perturbation made the image NaN or infinite, as
-        the image then has no bound, and NaN where :math:`f(y)` was no image before.
+        :math:`(B,)`. It is infinite if :math:`f(y + e)` contains NaN or infinite
+        values, and NaN if :math:`f(y)` does.
     """
 
     perturbation: Tensor
@@ -34,9 +34,9 @@ class WorstCase:
 
     @property
     def stability(self) -> Bound:
-        """The Lipschitz constant of the model in the measurement, bounded from below by
-        the largest gain: observed, in the precision of the model. A certified stability
-        is never below it."""
+        """Lower bound of the model's Lipschitz constant in the measurement: the largest
+        gain, observed in the precision of the model. A certified stability is never
+        smaller."""
         value = float(self.gain.nan_to_num(nan=math.inf, posinf=math.inf).max())
         source = "the worst perturbation that was found"
         if value == math.inf:
@@ -64,41 +64,41 @@ def worst_case(
     generator: torch.Generator | None = None,
 ) -> WorstCase:
     r"""
-    Search the perturbation of a given norm that changes a reconstruction the most,
+    Search for the perturbation of a given norm that changes a reconstruction the most,
 
     .. math::
 
         \max_{\|e\| = \delta} \|f(y + e) - f(y)\|,
 
-    for each sample, by the power iteration :math:`e \leftarrow \delta g / \|g\|` with
-    the gradient :math:`g` of :math:`\tfrac12 \|f(y + e) - f(y)\|^2`; for small
-    :math:`\delta` this is the power method for the Jacobian of :math:`f`. The best of
-    the iterates is kept. It needs a model that can be differentiated in the measurement
-    and right gradients: an equilibrium model needs the
-    :class:`~deepinv_equilibrium.Implicit` adjoint for the worst to be found.
+    for each sample. The power iteration :math:`e \leftarrow \delta g / \|g\|` uses the
+    gradient :math:`g` of :math:`\tfrac12 \|f(y + e) - f(y)\|^2`. For small
+    :math:`\delta` it is the power method for the Jacobian of :math:`f`. The best
+    :math:`e` of all iterations is returned.
+
+    The search needs the right gradient in the measurement: an equilibrium model needs
+    the :class:`~deepinv_equilibrium.Implicit` adjoint.
 
     Networks that were trained to invert an ill-posed operator can be unstable in this
-    sense while their images are excellent :footcite:p:`antun2020instabilities`.
+    sense although their images are excellent :footcite:p:`antun2020instabilities`.
 
-    :param Callable model: :math:`f`, called as ``model(y, physics)``; it must keep
-        samples apart.
+    :param Callable model: :math:`f`, called as ``model(y, physics)``. It must not mix
+        samples, but need not solve a fixed-point problem.
     :param torch.Tensor y: the measurement, real or complex.
     :param deepinv.physics.Physics physics: its physics.
-    :param float norm: :math:`\delta > 0`, of the whole measurement of a sample; for
-        noise of standard deviation :math:`\sigma` on :math:`m` numbers it is about
-        :math:`\sigma \sqrt m`.
-    :param int steps: evaluations of the model and its gradient.
-    :param torch.Generator generator: draws the first :math:`e`. Default: one with the
-        seed 0.
-    :return: (WorstCase) what was found; the maximum may be larger.
-    :raises TypeError: if ``norm`` is no number.
-    :raises ValueError: if an argument is out of its range, or the image does not depend
-        on the measurement through differentiable operations.
+    :param float norm: :math:`\delta > 0`, the norm of the perturbation of one sample.
+        Noise of standard deviation :math:`\sigma` on :math:`m` numbers has a norm of
+        about :math:`\sigma \sqrt m`.
+    :param int steps: number of iterations, each of one forward and one backward pass of
+        the model.
+    :param torch.Generator generator: draws the first :math:`e`. Default: ``None``, a
+        new one with seed 0.
+    :return: (WorstCase) the worst perturbations found; the maximum may be larger.
+    :raises TypeError: if ``norm`` is not a number.
+    :raises ValueError: if an argument is out of its range, or the image has no gradient
+        in the measurement.
     """
     require_count("steps", steps, 1)
-    require_number("norm", norm)
-    if not 0 < norm < math.inf:
-        raise ValueError(f"norm must be in (0, inf), got {norm!r}.")
+    require_in_range("norm", norm)
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     y = y.detach()
@@ -113,8 +113,8 @@ def worst_case(
             found = model(y + moved, physics)
             if not found.requires_grad:
                 raise ValueError(
-                    "model must be differentiable in the measurement; its image has no "
-                    "gradient."
+                    "model must be differentiable in the measurement, but its image "
+                    "has no gradient."
                 )
             values = _norms(found - image)
             (g,) = torch.autograd.grad(values.square().sum() / 2, moved)
@@ -133,13 +133,16 @@ def worst_case(
 
 
 def _norms(x: Tensor) -> Tensor:
+    """The norm of each sample, real or complex, with its gradient."""
     return torch.linalg.vector_norm(x.flatten(1), dim=1)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
+    """One value for each sample, in a shape that broadcasts with ``like``."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _scaled(x: Tensor, norm: float) -> Tensor:
+    """Scale each sample to a norm."""
     size = _norms(x).clamp(min=torch.finfo(x.real.dtype).tiny)
     return x * _column(norm / size, x)

@@ -1,4 +1,4 @@
-"""What can be observed of the iterates of a step."""
+"""Whether the iterates of a model's step converge, from several starts."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import math
 from collections import Counter
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import Any
 
 import torch
-from deepinv.models import Reconstructor
+from deepinv.physics import Physics
 from torch import Tensor
 
 from ..certificates import Kind
+from ..certificates.gradients.step_jacobians import sample_norms
 from ..fixed_points import (
     FixedPointSolver,
     Picard,
     Report,
     Solution,
-    State,
     StateLayout,
     Status,
-    Step,
     fixed_point,
 )
-from ..fixed_points.argument_checks import require_count, require_number
+from ..fixed_points.argument_checks import require_count, require_in_range
 from ..fixed_points.step import PackedStep
+from .fixed_point_models import fixed_point_problem
 
 
 class WellPosed(IntEnum):
     r"""
-    What was observed of one sample, in a sentence:
+    Verdict for one sample. Each member has a sentence:
 
-    >>> from deepinv_equilibrium.certificates import WellPosed
+    >>> from deepinv_equilibrium.diagnostics import WellPosed
     >>> print(WellPosed.UNIQUE.sentence)
     All starts converged to one point, which the step fixes.
     """
@@ -44,7 +45,7 @@ class WellPosed(IntEnum):
 
     @property
     def sentence(self) -> str:
-        """What was seen and, where one is due, what to do about it."""
+        """What was observed, with a remedy where one exists."""
         return _SENTENCES[self]
 
 
@@ -56,12 +57,12 @@ _SENTENCES = {
         "models do), or make the step a contraction."
     ),
     WellPosed.UNRESOLVED: (
-        "The starts converged so slowly that their limits cannot be told apart: give a "
-        "solver with a smaller rtol and a larger max_iter."
+        "The starts converged so slowly that their limits cannot be distinguished: "
+        "give a solver with a smaller rtol and a larger max_iter."
     ),
     WellPosed.NOT_FIXED: (
-        "The iterates settled, but the step does not return what it settled on: it is "
-        "random, or keeps something from call to call. Call eval() on its networks."
+        "The iterates converged, but the step does not fix their limit: it is random, "
+        "or has a state that changes from call to call. Call eval() on its networks."
     ),
     WellPosed.NOT_CONVERGENT: (
         "A start did not converge. Reduce the step size, relax the iteration "
@@ -74,22 +75,25 @@ _SENTENCES = {
 @dataclass(frozen=True, repr=False)
 class WellPosedness:
     r"""
-    What :func:`check_well_posed <deepinv_equilibrium.check_well_posed>` saw. ``print``
-    it for a report.
+    Report of :func:`check_well_posed <deepinv_equilibrium.check_well_posed>`; ``print``
+    it to read it.
 
-    It is observed, for these measurements and starts; a proof for all starts is a
-    certified rate below 1, by :func:`certify <deepinv_equilibrium.certify>`.
+    It is observed for the given measurements and starts. A certified rate below 1, from
+    :func:`certify <deepinv_equilibrium.certify>`, is a proof for all starts.
 
-    :param tuple reports: the report of the solve from each start.
-    :param torch.Tensor residual: :math:`\|f(x) - x\| / s` where the iterates ended,
-        starts :math:`\times` samples, with the scale :math:`s` of the sample: the
-        largest norm of its ends and of :math:`f(x_0) - x_0`.
-    :param torch.Tensor distance: largest distance of the images of two ends over
-        :math:`s`, of shape :math:`(B,)`. The image is the output of the step, or the
-        first component of the state: a dual that is not unique does not count.
-    :param torch.Tensor resolution: distances below which two ends cannot be told apart:
-        what the tail of the residuals says is left to go, of shape :math:`(B,)`.
-    :param float tol: distance from which two ends are different points.
+    :param tuple reports: the :class:`~deepinv_equilibrium.Report` of the solve from
+        each start.
+    :param torch.Tensor residual: :math:`\|f(x) - x\| / s` at the last iterate
+        :math:`x`, of shape (starts, :math:`B`). The scale :math:`s` of a sample is the
+        largest norm of its last iterates and of :math:`f(x_0) - x_0`.
+    :param torch.Tensor distance: largest distance between the images of two last
+        iterates, over :math:`s`, of shape :math:`(B,)`. The image is the output of the
+        step, or the first component of the state: a dual variable need not be unique.
+    :param torch.Tensor resolution: twice the largest estimated distance of a last
+        iterate from its limit, over :math:`s`, of shape :math:`(B,)`. Limits that are
+        closer cannot be distinguished.
+    :param float tol: relative distance above which two limits count as different.
+    :param Kind kind: observed.
     """
 
     reports: tuple[Report, ...]
@@ -106,19 +110,18 @@ class WellPosedness:
 
     @property
     def fixed(self) -> Tensor:
-        """Whether the step fixes every end, up to the tolerance, of shape (B,)."""
+        """Whether the step fixes every last iterate up to ``tol``, of shape (B,)."""
         return (self.residual <= self.tol).all(dim=0)
 
     @property
     def well_posed(self) -> Tensor:
-        r"""Whether each sample is as the definition asks, of shape (B,): from every
-        start the iterates converge to a fixed point of the step, be it one or
-        several."""
+        """Whether the iterates from every start converge to a fixed point, the same or
+        different ones, a boolean of shape (B,)."""
         return self.converged & self.fixed
 
     @property
     def verdict(self) -> tuple[WellPosed, ...]:
-        """One a sample."""
+        """The verdict for each sample."""
         verdicts = []
         for i, converged in enumerate(self.converged.tolist()):
             if not converged:
@@ -150,8 +153,8 @@ class WellPosedness:
                 f"{float(self.distance[i]):.2e}  {verdict.name}"
             )
         lines += [f"{v.name}: {v.sentence}" for v in WellPosed if v in verdicts]
-        ends = Counter(s.name for report in self.reports for s in report.status)
         if WellPosed.NOT_CONVERGENT in verdicts:
+            ends = Counter(s.name for report in self.reports for s in report.status)
             how = ", ".join(f"{count} {name}" for name, count in ends.items())
             lines.append(f"the solves ended as {how}")
         return "\n".join(lines)
@@ -159,8 +162,9 @@ class WellPosedness:
 
 @torch.no_grad()
 def check_well_posed(
-    step: Step,
-    x0: State,
+    model: Any,
+    y: Tensor,
+    physics: Physics,
     starts: int = 4,
     spread: float = 1.0,
     solver: FixedPointSolver | None = None,
@@ -168,54 +172,54 @@ def check_well_posed(
     generator: torch.Generator | None = None,
 ) -> WellPosedness:
     r"""
-    Observe whether a step is well posed: whether it has fixed points, and whether the
-    iterates
+    Observe whether a model is well posed for a measurement: whether the iterates of its
+    step :math:`f`,
 
     .. math::
 
-        x_{k+1} = f(x_k)
+        x_{k+1} = f(x_k),
 
-    converge to one from given starts. That is the definition of a well-posed layer;
-    it asks for one start and lets its limit depend on it. Here several are tried,
-    ``x0`` and random ones about it, and it is also reported whether they end in one
-    point.
+    converge to a fixed point of :math:`f`.
 
-    For a model: ``check_well_posed(*model.fixed_point_problem(y, physics))``.
+    The definition of a well-posed layer asks this of one start. This function tries
+    several, the initial state :math:`x_0` of the model and random states around it, and
+    also reports whether the limits are the same point.
 
-    >>> import torch, deepinv_equilibrium as deq
-    >>> report = deq.check_well_posed(torch.cos, torch.zeros(1, 1))
+    :param model: a model of this package with ``DEQ``, or another one with
+        ``fixed_point_problem(y, physics)`` and ``equilibrium``.
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.Physics physics: its physics.
+    :param int starts: number of starts, at least 2, of which :math:`x_0` is the first.
+    :param float spread: distance of the random starts from :math:`x_0`, relative to the
+        norm of :math:`x_0` (of a state of ones if :math:`x_0 = 0`). If the step has a
+        domain, the distance is halved until the starts are inside.
+    :param FixedPointSolver solver: makes the iterates. Default: ``None``,
+        ``Picard(max_iter=2000, rtol=1e-5)``, with ``rtol=1e-8`` in double precision.
+    :param float tol: relative distance above which two limits count as different, and
+        relative residual above which a limit counts as not fixed.
+    :param torch.Generator generator: draws the starts. Default: ``None``, a new one
+        with seed 0.
+    :return: (WellPosedness) the report; it is observed.
+    :raises TypeError: if the model solves no fixed-point problem, or an argument has
+        the wrong type.
+    :raises ValueError: if the model was built without ``DEQ``, an argument is out of
+        its range, or no start was found in the domain of the step.
+
+    :Example:
+
+    >>> import deepinv as dinv, torch, deepinv_equilibrium as deq
+    >>> model = deq.optim.PGD(
+    ...     dinv.optim.L2(), dinv.optim.Tikhonov(), stepsize=0.5, DEQ=deq.Equilibrium()
+    ... )
+    >>> y, physics = torch.ones(1, 1, 8, 8), dinv.physics.Denoising()
+    >>> report = deq.check_well_posed(model, y, physics)
     >>> bool(report.well_posed), report.verdict[0].name
     (True, 'UNIQUE')
-
-    :param Callable step: :math:`f`, as for :func:`fixed_point
-        <deepinv_equilibrium.fixed_point>`.
-    :param torch.Tensor, tuple x0: the initial state.
-    :param int starts: how many are tried, at least 2: ``x0``, and others.
-    :param float spread: distance of the others from ``x0``, relative to its norm (to
-        that of ones, where it is zero). Where a step has a domain, it is halved until
-        they are within.
-    :param FixedPointSolver solver: how the iterates are made. Default: ``None``, the
-        plain ``Picard(max_iter=2000)`` to an ``rtol`` of 1e-5, or of 1e-8 in double
-        precision.
-    :param float tol: relative distance from which two ends are different points, and
-        relative residual from which an end is not fixed.
-    :param torch.Generator generator: draws the starts. Default: one with the seed 0.
-    :return: (WellPosedness) the report, observed.
-    :raises TypeError: if an argument is of the wrong kind.
-    :raises ValueError: if an argument is out of its range, or no start was found in the
-        domain of the step.
     """
-    if isinstance(step, Reconstructor):
-        raise TypeError(
-            "step must be the step of the model: give check_well_posed("
-            "*model.fixed_point_problem(y, physics)), got the "
-            f"{type(step).__name__} itself."
-        )
     require_count("starts", starts, 2)
-    for name, value in (("spread", spread), ("tol", tol)):
-        require_number(name, value)
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be in (0, inf), got {value!r}.")
+    require_in_range("spread", spread)
+    require_in_range("tol", tol)
+    step, x0 = fixed_point_problem(model, y, physics)
     layout = StateLayout.of(x0)
     packed, first = PackedStep(step, layout), layout.pack(x0)
     if solver is None:
@@ -224,21 +228,23 @@ def check_well_posed(
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     others = [_start(packed, first, spread, generator) for _ in range(starts - 1)]
-    reports, images, sizes, residuals, left = [], [], [], [], []
+    reports, images, sizes, residuals, resolutions = [], [], [], [], []
     for start in (first, *others):
         solution = fixed_point(step, layout.unpack(start), solver, on_failure="ignore")
         end = layout.pack(solution.x)
-        residuals.append(_norms(packed(end)[0] - end))
-        sizes.append(_norms(end))
-        left.append(2 * _left_to_go(solution))
+        residuals.append(sample_norms(packed(end)[0] - end).cpu())
+        sizes.append(sample_norms(end).cpu())
+        resolutions.append(2 * _distance_to_limit(solution))
         reports.append(
             Report(**{f.name: getattr(solution, f.name) for f in fields(Report)})
         )
-        images.append(_image(solution).flatten(1))
+        images.append(_image(solution))
     distances = [
-        _norms(image - other) for i, image in enumerate(images) for other in images[:i]
+        sample_norms(image - other).cpu()
+        for i, image in enumerate(images)
+        for other in images[:i]
     ]
-    # Ends may be 0: what x0 has moved at first is a scale too.
+    # A limit may be 0, so the first residual from x0 counts for the scale too.
     moved = reports[0].absolute_history[0].double().cpu()
     scale = torch.stack([moved, *sizes]).amax(dim=0)
     scale = scale.clamp(min=torch.finfo(torch.float64).tiny)
@@ -246,7 +252,7 @@ def check_well_posed(
         tuple(reports),
         torch.stack(residuals) / scale,
         torch.stack(distances).amax(dim=0) / scale,
-        torch.stack(left).amax(dim=0) / scale,
+        torch.stack(resolutions).amax(dim=0) / scale,
         tol,
     )
 
@@ -254,49 +260,46 @@ def check_well_posed(
 def _start(
     step: PackedStep, x0: Tensor, spread: float, generator: torch.Generator
 ) -> Tensor:
-    """A random state at a distance of x0, each sample in the domain of the step."""
+    """Random states around x0, each in the domain of the step."""
     noise = torch.randn(
         x0.shape, generator=generator, device=generator.device, dtype=torch.float64
     )
-    size = x0.double().norm(dim=1)
+    size = sample_norms(x0)
     size = torch.where(size > 0, size, math.sqrt(x0.shape[1])).to(noise.device)
-    shift = (spread * (size / noise.norm(dim=1))[:, None] * noise).to(x0)
+    shift = (spread * (size / sample_norms(noise))[:, None] * noise).to(x0)
     for _ in range(60):
         inside = step.inside(x0 + shift)
         if bool(inside.all()):
             return x0 + shift
         shift = torch.where(inside[:, None], shift, shift / 2)
     raise ValueError(
-        "no start was found in the domain of the step: x0 must be within it, and not "
-        "at its border."
+        "no start was found in the domain of the step: the initial state of the model "
+        "must be in the interior of this domain."
     )
 
 
 def _image(solution: Solution) -> Tensor:
-    if solution.output is not None:
-        return solution.output
-    return solution.x if isinstance(solution.x, Tensor) else solution.x[0]
+    """The images of a solution as real rows, of shape (B, n)."""
+    image = solution.output
+    if image is None:
+        image = solution.x if isinstance(solution.x, Tensor) else solution.x[0]
+    return StateLayout.of(image).pack(image)
 
 
-def _left_to_go(report: Report) -> Tensor:
-    r""":math:`r \rho / (1 - \rho)` with the last residual and the rate at which the
-    last ones fell; infinite where they did not."""
-    left = []
+def _distance_to_limit(report: Report) -> Tensor:
+    r"""Estimate :math:`r \rho / (1 - \rho)` with the last residual :math:`r` and the
+    mean rate :math:`\rho` of the last ten; infinite if they did not fall."""
+    distances = []
     for i, status in enumerate(report.status):
         history = report.absolute_history[:, i].double()
         history = history[torch.isfinite(history)]
         last = float(report.absolute_residual[i])
         tail = history[-11:]
         if last == 0 or status is not Status.CONVERGED:
-            left.append(0.0)
+            distances.append(0.0)
         elif len(tail) < 2:
-            left.append(last)
+            distances.append(last)
         else:
             rate = float((tail[-1] / tail[0]) ** (1 / (len(tail) - 1)))
-            left.append(last * rate / (1 - rate) if rate < 1 else math.inf)
-    return torch.tensor(left, dtype=torch.float64)
-
-
-def _norms(x: Tensor) -> Tensor:
-    """One a sample, on the CPU, as the verdicts are."""
-    return torch.linalg.vector_norm(x, dim=1, dtype=torch.float64).cpu()
+            distances.append(last * rate / (1 - rate) if rate < 1 else math.inf)
+    return torch.tensor(distances, dtype=torch.float64)

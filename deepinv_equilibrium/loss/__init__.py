@@ -1,9 +1,11 @@
 """Losses and metrics for deepinv's Trainer."""
 
 from .jacobian_regularisation import JacobianRegularisation
-from .observed_rate import ObservedRate
+from .solution_metrics import Converged, FinalResidual, ObservedRate
 
 __all__ = [
+    "Converged",
+    "FinalResidual",
     "JacobianRegularisation",
     "ObservedRate",
 ]

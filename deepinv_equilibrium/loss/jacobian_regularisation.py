@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,13 +11,13 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from ..certificates.gradients.state_jacobian import StateJacobian
-from ..diagnostics.asked_model import fixed_point_problem, refuse_detached
+from ..diagnostics.fixed_point_models import fixed_point_problem
 from ..fixed_points import State, Status, Step
 from ..fixed_points.adjoints.exclusion import (
     annihilate_zero_cotangents,
     finite_saved_tensors,
 )
-from ..fixed_points.argument_checks import require_count
+from ..fixed_points.argument_checks import require_count, require_in_range
 
 
 class JacobianRegularisation(Loss):
@@ -29,29 +28,35 @@ class JacobianRegularisation(Loss):
 
         \lambda \max\bigl(0, \|\partial f(\hat x)\| - t\bigr)^2,
 
-    at the solution :math:`\hat x` that the model has just found, for each sample: what
-    Pesquet et al. :footcite:p:`pesquet2021learning` do with a denoiser, done with the
-    step whose contraction decides. The norm is estimated from below by a power
-    iteration on :math:`J^\top J` that is not recorded; its gradient is that of
-    :math:`\langle u, J v\rangle` at the singular vectors found, so that its memory is
-    that of one step. The solution counts as a constant.
+    for each sample, at the solution :math:`\hat x` of the model's last call. Pesquet et
+    al. :footcite:p:`pesquet2021learning` penalise the denoiser in this way; here it is
+    the step, whose contraction decides about convergence. The gradient treats
+    :math:`\hat x` as a constant.
 
-    The penalty makes the rate smaller at the solutions it sees, and certifies nothing:
-    :func:`estimate_rate <deepinv_equilibrium.estimate_rate>` says what was reached.
+    A power iteration on :math:`J^\top J`, :math:`J = \partial f(\hat x)`, estimates the
+    norm from below and is not recorded. The gradient of the norm is that of
+    :math:`\langle u, J v\rangle` at the singular vectors :math:`u, v` found, so that
+    the penalty needs the memory of one step.
 
-    A sample whose solve ended ``NONFINITE`` has no Jacobian to penalise: its value is 0
-    and it adds nothing to any gradient. So it is where the square of the penalty
-    overflows (Adam squares gradients), as it may where a solve diverged. The solve has
-    warned of either. Other samples that failed are penalised where the solve left them.
+    The penalty makes the rate smaller at the solutions of the training data and
+    certifies nothing; :func:`estimate_rate <deepinv_equilibrium.estimate_rate>`
+    estimates the rate of the trained model.
 
-    deepinv's :class:`deepinv.loss.JacobianSpectralNorm` asks for the output and the
-    input of a function, and its ``Trainer`` hands losses neither. This one takes what
-    the ``Trainer`` gives. It reads ``model.solution``: put losses that call the model
-    on other data (equivariance) behind it in the list.
+    The penalty of a sample is 0, without a gradient, if its solve ended ``NONFINITE``
+    or if the square of its penalty overflows (Adam squares gradients), which can happen
+    if its solve diverged. The solve has already warned of such a sample. Other failed
+    samples are penalised at the last iterate of their solve.
 
-    :param float weight: :math:`\lambda`, positive. Default: 1.
-    :param float target: :math:`t`, nonnegative. Default: 0.95.
-    :param int power_steps: power iterations, each of two backward passes. Default: 10.
+    :class:`deepinv.loss.JacobianSpectralNorm` needs the output and the input of a
+    function, which deepinv's ``Trainer`` does not pass to losses. This loss needs only
+    what the ``Trainer`` passes. It reads ``model.solution``, so losses that call the
+    model on other data, such as equivariance, must come after it in the list.
+
+    :param float weight: :math:`\lambda > 0`. Default: 1.
+    :param float target: :math:`t \geq 0`. Default: 0.95.
+    :param int power_steps: number of power iterations, each of two backward passes.
+        Default: 10.
+    :raises TypeError: if ``weight`` or ``target`` is not a number.
     :raises ValueError: if an argument is out of its range.
     """
 
@@ -59,10 +64,8 @@ class JacobianRegularisation(Loss):
         self, weight: float = 1.0, target: float = 0.95, power_steps: int = 10
     ) -> None:
         super().__init__()
-        if not 0 < weight < math.inf:
-            raise ValueError(f"weight must be positive and finite, got {weight!r}.")
-        if not 0 <= target < math.inf:
-            raise ValueError(f"target must be nonnegative and finite, got {target!r}.")
+        require_in_range("weight", weight)
+        require_in_range("target", target, zero=True)
         require_count("power_steps", power_steps, 1)
         self.weight = weight
         self.target = target
@@ -78,48 +81,53 @@ class JacobianRegularisation(Loss):
         **kwargs: Any,
     ) -> Tensor:
         r"""
-        The penalty of each sample.
+        Return the penalty of each sample.
 
         :param torch.Tensor x_net: the reconstruction, not used.
         :param torch.Tensor x: the reference, not used.
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
-        :param model: the model that was just called on them, an optimiser of
-            :mod:`deepinv_equilibrium.optim` with ``DEQ``.
-        :return: a tensor of shape :math:`(B,)`, finite.
+        :param model: the model, just called on ``y`` and ``physics``: a model of this
+            package with ``DEQ``, or another one with ``fixed_point_problem(y,
+            physics)``, ``equilibrium`` and ``solution``.
+        :return: finite penalties, of shape :math:`(B,)`.
         :raises TypeError: if the model solves no fixed-point problem.
-        :raises ValueError: if it has not been called on this measurement, or its step
-            cannot be differentiated.
+        :raises ValueError: if the model was built without ``DEQ`` or was not called on
+            ``y``, or if its step cannot be differentiated.
         """
         excess = self.spectral_norm(y, physics, model) - self.target
         return self.weight * excess.clamp_min(0.0).square()
 
     def spectral_norm(self, y: Tensor, physics: Physics, model: Any) -> Tensor:
         r"""
-        :math:`\|\partial f(\hat x)\|` of each sample, from below, with its gradient in
-        what the step closes over; 0, without a gradient, of a sample that has none or
-        whose squared penalty overflows. Arguments as in the call.
+        Return :math:`\|\partial f(\hat x)\|` of each sample, estimated from below.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.Physics physics: its physics.
+        :param model: the model, as in the call of the loss.
+        :return: norms of shape :math:`(B,)`, with a gradient in everything that the
+            step closes over; 0, without a gradient, for the samples without a penalty.
+        :raises TypeError, ValueError: as the call of the loss.
         """
         model = getattr(model, "module", model)  # of DistributedDataParallel
-        step, _ = fixed_point_problem(model, y, physics)
-        refuse_detached(model)
+        step, _ = fixed_point_problem(model, y, physics, differentiable=True)
         solution = model.solution
         if solution is None or len(solution.status) != len(y):
             raise ValueError(
-                "the model's last solution is not that of this measurement of batch "
-                f"size {len(y)}: call model(y, physics) first, and put losses that "
-                "call the model on other data behind this one."
+                f"model.solution does not belong to y, of batch size {len(y)}: call "
+                "model(y, physics) first, and put losses that call the model on other "
+                "data after this one."
             )
         excluded = torch.tensor(
             [status is Status.NONFINITE for status in solution.status], device=y.device
         )
         while True:
             norm = self._largest_singular_value(step, solution.x, excluded)
-            # What overflows is known only now, and is in the graph: record without it.
-            bad = ~torch.isfinite((self.weight * norm.detach().square()).square())
-            if not bool(bad.any()):
+            # An overflow shows only after the norm was recorded: record it again.
+            overflows = ~torch.isfinite((self.weight * norm.detach().square()).square())
+            if not bool(overflows.any()):
                 return norm
-            excluded = excluded | bad
+            excluded = excluded | overflows
 
     def _largest_singular_value(self, step: Step, x: State, excluded: Tensor) -> Tensor:
         some = bool(excluded.any())
@@ -131,16 +139,16 @@ class JacobianRegularisation(Loss):
             for _ in range(self.power_steps):
                 u = _unit(jacobian.product(v).detach())
                 v = _unit(jacobian.adjoint(u).detach())
-            # By now v is J^T u normalised: the value is |J^T u|, and its derivative
-            # that of the singular value.
+            # As v is the unit vector along J^T u, this value is |J^T u|, and its
+            # derivative is that of the singular value.
             norm = (jacobian.adjoint(u, create_graph=True) * v).sum(dim=1)
-        if some:  # the backward of the products has its own infinite derivatives
+        if some:  # infinite derivatives arise in the backward of the products too
             annihilate_zero_cotangents((norm,))
         return norm
 
 
 def _constant_where(excluded: Tensor, step: Step) -> Step:
-    """The step, whose value is 0 whatever the state for the samples excluded."""
+    """Return a step whose value is 0 for the excluded samples."""
     if not bool(excluded.any()):
         return step
 
@@ -155,6 +163,7 @@ def _constant_where(excluded: Tensor, step: Step) -> Step:
 
 
 def _unit(rows: Tensor) -> Tensor:
+    """Normalise each row; a row of infinite norm becomes NaN, a zero row stays 0."""
     size = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    size = torch.where(torch.isfinite(size), size, torch.nan)  # x / inf would hide it
+    size = torch.where(torch.isfinite(size), size, torch.nan)
     return rows / torch.where(size == 0, 1.0, size)

@@ -1,8 +1,7 @@
-"""The local rate against dense Jacobians, and what it says of itself."""
+"""The estimated local rate against dense Jacobians, and its printed form."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import deepinv as dinv
@@ -19,25 +18,9 @@ from deepinv_equilibrium.diagnostics import estimate_rate
 from deepinv_equilibrium.fixed_points import StateLayout
 
 from ..certificates.fixed_point_models import MODELS, SIZE, inpainting
+from .step_model import PHYSICS, StepModel
 
 F64 = torch.float64
-PHYSICS = dinv.physics.Denoising()
-
-
-class Model:
-    """A step with the face of a model, solved to its fixed point."""
-
-    equilibrium = SimpleNamespace(
-        solver=deq.Anderson(rtol=1e-12, max_iter=300),
-        adjoint=deq.Implicit(),
-        on_failure="raise",
-    )
-
-    def __init__(self, step: Any, x0: Any) -> None:
-        self.problem = step, x0
-
-    def fixed_point_problem(self, y: Tensor, physics: Any) -> Any:
-        return self.problem
 
 
 def rng(seed: int) -> torch.Generator:
@@ -72,23 +55,22 @@ def dense_norm(step: Any, x: Tensor) -> float:
     n=st.integers(1, 12),
     steps=st.integers(3, 30),
 )
-def test_it_is_above_the_dense_norm_of_every_sample(
+def test_estimate_is_above_dense_norm_of_every_sample(
     seed: int, batch: int, n: int, steps: int
 ) -> None:
     step, x0 = random_step(seed, batch, n)
-    bound = estimate_rate(
-        Model(step, x0), x0, PHYSICS, steps=steps, generator=rng(seed)
-    )
-    solution = deq.fixed_point(step, x0, Model.equilibrium.solver)
+    model = StepModel(step, x0)
+    bound = estimate_rate(model, x0, PHYSICS, steps=steps, generator=rng(seed))
+    solution = deq.fixed_point(step, x0, model.equilibrium.solver)
     truth = dense_norm(step, solution.x)
     assert bound.value >= truth * (1 - 1e-9)
     if steps >= 20:
         assert bound.value <= 1.1 * truth
 
 
-def test_what_it_says_of_itself() -> None:
+def test_estimate_names_its_kind_delta_and_point() -> None:
     step, x0 = random_step(0, 2, 8)
-    bound = estimate_rate(Model(step, x0), x0, PHYSICS, delta=1e-4)
+    bound = estimate_rate(StepModel(step, x0), x0, PHYSICS, delta=1e-4)
     assert bound.kind is Kind.ESTIMATED
     assert not bound.is_certified
     assert bound.delta == 1e-4
@@ -96,18 +78,18 @@ def test_what_it_says_of_itself() -> None:
     assert "estimated with failure probability 0.0001 at the solution" in str(bound)
     with pytest.raises(ValueError, match="rate must be certified"):
         deq.Safeguarded(deq.Anderson(), bound)
-    elsewhere = estimate_rate(Model(step, x0), x0, PHYSICS, x0 + 1)
+    elsewhere = estimate_rate(StepModel(step, x0), x0, PHYSICS, x0 + 1)
     assert elsewhere.point == "a given state"
     truth = dense_norm(step, x0 + 1)
     assert truth <= elsewhere.value <= 1.05 * truth
 
 
-def test_the_batch_is_as_bad_as_its_worst_sample() -> None:
-    """The slopes are .2 and .9: alone and together."""
+def test_estimate_of_batch_is_largest_of_its_samples() -> None:
+    """The slopes are 0.2 and 0.9."""
     slopes = torch.tensor([[0.2], [0.9]], dtype=F64)
     x0 = torch.zeros(2, 5, dtype=F64)
     values = [
-        float(estimate_rate(Model(lambda x, s=s: s * x + 1, x), x, PHYSICS))
+        float(estimate_rate(StepModel(lambda x, s=s: s * x + 1, x), x, PHYSICS))
         for s, x in ((slopes, x0), (slopes[:1], x0[:1]), (slopes[1:], x0[1:]))
     ]
     assert values == pytest.approx([0.9, 0.2, 0.9], rel=0.05)
@@ -115,7 +97,7 @@ def test_the_batch_is_as_bad_as_its_worst_sample() -> None:
 
 
 class TinyDenoiser(dinv.models.Denoiser):
-    """Two layers, of noise level sigma."""
+    """Two layers that depend on the noise level."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -138,7 +120,7 @@ def make_model(name: str, denoiser: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["PGD", "HQS", "DRS", "ADMM", "PDCP", "FISTA"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_algorithm_through_closed_and_iterative_proximal_maps(
+def test_estimate_of_each_algorithm_with_closed_and_iterative_prox(
     name: str, channels: int
 ) -> None:
     torch.manual_seed(0)
@@ -161,7 +143,7 @@ def test_each_algorithm_through_closed_and_iterative_proximal_maps(
     assert truth * (1 - 1e-4) <= bound.value <= 1.05 * truth
 
 
-def test_a_drunet() -> None:
+def test_estimate_of_drunet() -> None:
     torch.manual_seed(0)
     network = dinv.models.DRUNet(1, 1, nc=(2, 2, 2, 2), nb=1, pretrained=None)
     y = torch.rand(2, 1, 8, 8)
@@ -170,7 +152,7 @@ def test_a_drunet() -> None:
     assert 0 < bound.value < 10
 
 
-def test_a_denoiser_that_cuts_its_derivative_off_is_refused_by_name() -> None:
+def test_denoiser_that_detaches_its_gradient_is_refused_by_name() -> None:
     denoiser = dinv.models.GSDRUNet(
         in_channels=1, out_channels=1, nc=(2, 2, 2, 2), nb=1
     )
@@ -182,7 +164,7 @@ def test_a_denoiser_that_cuts_its_derivative_off_is_refused_by_name() -> None:
     assert estimate_rate(model, y, PHYSICS, steps=3).value > 0
 
 
-def test_the_products_are_adjoint_and_those_of_finite_differences() -> None:
+def test_jacobian_products_are_adjoint_and_match_finite_differences() -> None:
     def step(state: Any) -> Any:
         u, z = state
         return torch.sin(u) * 0.5 + z.real[:, :3] ** 2, 0.3j * z.conj() + u.sum() / 9
@@ -228,7 +210,7 @@ class OnceDifferentiable(torch.autograd.Function):
 
 
 class NeverTwice(torch.autograd.Function):
-    """The same without a forward mode."""
+    """A cube without a forward mode, whose backward cannot be differentiated."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -243,29 +225,34 @@ class NeverTwice(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("smooth", [0.0, 1.0])
-def test_forward_mode_where_a_backward_cannot_be_differentiated(smooth: float) -> None:
-    """Alone it raises; beside another path autograd leaves it out without a word."""
+def test_forward_mode_replaces_backward_that_cannot_be_differentiated(
+    smooth: float,
+) -> None:
+    """Alone such a backward raises; in a sum autograd silently drops its term."""
     x0 = torch.full((1, 4), 0.1, dtype=F64)
 
     def step(x: Tensor) -> Tensor:
         return OnceDifferentiable.apply(x) + smooth * 0.1 * x
 
-    bound = estimate_rate(Model(step, x0), x0, PHYSICS, x0 + 0.4)
+    bound = estimate_rate(StepModel(step, x0), x0, PHYSICS, x0 + 0.4)
     truth = 0.75 + smooth * 0.1
     assert truth <= float(bound) <= 1.05 * truth
     for never in (NeverTwice.apply, lambda x: NeverTwice.apply(x) + x / 2):
         with pytest.raises(ValueError, match="neither twice nor in forward mode"):
-            estimate_rate(Model(never, x0), x0, PHYSICS, x0)
+            estimate_rate(StepModel(never, x0), x0, PHYSICS, x0)
 
 
-def test_a_step_that_does_not_move() -> None:
+def test_estimate_of_constant_step_is_zero() -> None:
     x0 = torch.zeros(2, 3)
-    assert float(estimate_rate(Model(torch.sign, x0), x0, PHYSICS, x0 + 1)) == 0
-    assert float(estimate_rate(Model(lambda x: torch.ones(2, 3), x0), x0, PHYSICS)) == 0
+    assert float(estimate_rate(StepModel(torch.sign, x0), x0, PHYSICS, x0 + 1)) == 0
+    assert (
+        float(estimate_rate(StepModel(lambda x: torch.ones(2, 3), x0), x0, PHYSICS))
+        == 0
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_is_that_of_every_model_that_solves_a_fixed_point(name: str) -> None:
+def test_estimate_of_every_equilibrium_model_against_dense_norm(name: str) -> None:
     torch.manual_seed(0)
     config = deq.Equilibrium(deq.Picard(max_iter=30, rtol=1e-6), on_failure="ignore")
     model, physics = MODELS[name](config).double(), inpainting()
@@ -287,15 +274,10 @@ def test_it_is_that_of_every_model_that_solves_a_fixed_point(name: str) -> None:
     assert truth * (1 - 1e-9) <= bound.value <= 1.05 * truth
 
 
-def test_bad_input() -> None:
+def test_bad_arguments_are_named() -> None:
     step, x0 = random_step(0, 2, 8)
-    with pytest.raises(TypeError, match=r"fixed-point problem.*got MedianFilter"):
-        estimate_rate(dinv.models.MedianFilter(), x0, PHYSICS)
     for point in (x0[:1], x0.float(), (x0,)):
         with pytest.raises(ValueError, match="point must be a state of the model"):
-            estimate_rate(Model(step, x0), x0, PHYSICS, point)
+            estimate_rate(StepModel(step, x0), x0, PHYSICS, point)
     with pytest.raises(ValueError, match="delta must be in"):
-        estimate_rate(Model(step, x0), x0, PHYSICS, delta=0.0)
-    plain = deq.optim.PGD(dinv.optim.L2(), dinv.optim.PnP(dinv.models.MedianFilter()))
-    with pytest.raises(ValueError, match="build it with DEQ"):
-        estimate_rate(plain, torch.zeros(1, 1, 8, 8), PHYSICS)
+        estimate_rate(StepModel(step, x0), x0, PHYSICS, delta=0.0)

@@ -26,7 +26,7 @@ def parts(**options: Any) -> dict[str, Any]:
     }
 
 
-def test_of_an_equilibrium_model() -> None:
+def test_iterates_of_equilibrium_model() -> None:
     model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium())
     images = list(Iterates(model, Y, PHYSICS, 4))
     x = Y
@@ -38,7 +38,7 @@ def test_of_an_equilibrium_model() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_last_is_what_the_model_returns_after_as_many(name: str) -> None:
+def test_last_iterate_is_image_of_model_with_same_number_of_steps(name: str) -> None:
     torch.manual_seed(0)
     model = MODELS[name](deq.ReTune(layers=2, restarts=3)).double()
     physics = inpainting()
@@ -53,7 +53,7 @@ def test_the_last_is_what_the_model_returns_after_as_many(name: str) -> None:
     assert all(image.shape == expected.shape for image in images)
 
 
-def test_of_a_model_whose_image_is_no_part_of_its_state() -> None:
+def test_iterates_of_model_whose_image_is_an_output_of_its_step() -> None:
     model = deq.optim.DRS(**parts(), DEQ=deq.Equilibrium(deq.Picard(max_iter=100)))
     last = list(Iterates(model, Y, PHYSICS, 60))[-1]
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_of_a_model_whose_image_is_no_part_of_its_state() -> None:
 
 
 @pytest.mark.parametrize("package", [dinv.optim, deq.optim])
-def test_of_an_unfolded_optimiser_beyond_its_layers(package: Any) -> None:
+def test_iterates_of_unfolded_optimiser_beyond_its_layers(package: Any) -> None:
     steps = [0.2, 0.4, 0.8]
     arguments = parts(stepsize=steps, lambda_reg=[1.0, 2.0, 3.0])
     model = package.PGD(**arguments, unfold=True, max_iter=3)
@@ -69,18 +69,18 @@ def test_of_an_unfolded_optimiser_beyond_its_layers(package: Any) -> None:
     with torch.no_grad():
         torch.testing.assert_close(images[2], model(Y, PHYSICS))
     x = images[2]
-    for image in images[3:]:  # with the parameters of the last
+    for image in images[3:]:  # with the parameters of the last layer
         x = (x - 0.8 * (x - Y)) / (1 + 0.8 * 3.0)
         torch.testing.assert_close(image, x, rtol=1e-6, atol=1e-8)
 
 
-def test_images_come_as_they_are_asked_for() -> None:
+def test_images_are_computed_when_requested() -> None:
     model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium())
     endless = Iterates(model, Y, PHYSICS, 10**9)
     assert len(list(islice(endless, 2))) == 2
 
 
-def test_knows_how_many_iterations_lie_between_two_images() -> None:
+def test_layers_is_number_of_iterations_between_two_images() -> None:
     model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium(layers=3))
     assert Iterates(model, Y, PHYSICS, 2).layers == 3
     plain = deq.optim.PGD(**parts(), max_iter=7)
@@ -89,8 +89,8 @@ def test_knows_how_many_iterations_lie_between_two_images() -> None:
     assert Iterates(tv, Y, PHYSICS, 2).layers == 8
 
 
-def test_bad_input_is_named() -> None:
-    with pytest.raises(TypeError, match="IterationCurve"):
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(TypeError, match="fixed-point problem"):
         Iterates(torch.nn.Identity(), Y, PHYSICS, 3)
     model = deq.optim.PGD(**parts(), DEQ=deq.Equilibrium())
     with pytest.raises(ValueError, match="count"):

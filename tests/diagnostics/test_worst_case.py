@@ -20,7 +20,7 @@ def linear(matrix: Tensor) -> Any:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
-def test_finds_the_norm_of_a_linear_model(dtype: torch.dtype) -> None:
+def test_gain_is_operator_norm_of_linear_model(dtype: torch.dtype) -> None:
     matrix = torch.randn(12, 12, dtype=dtype)
     y = torch.randn(2, 3, 4, dtype=dtype)
     found = worst_case(linear(matrix), y, PHYSICS, 0.1, steps=300)
@@ -35,7 +35,7 @@ def test_finds_the_norm_of_a_linear_model(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found.gain, found.change / 0.1)
 
 
-def test_each_sample_has_its_own() -> None:
+def test_each_sample_has_its_own_gain() -> None:
     y = torch.randn(2, 4, dtype=torch.float64)
     factors = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
     found = worst_case(lambda y, physics: factors * y, y, PHYSICS, 0.2, steps=2)
@@ -48,7 +48,7 @@ def test_each_sample_has_its_own() -> None:
     assert "stability >~ 3 (observed" in str(found)
 
 
-def test_a_model_that_breaks_is_not_stable() -> None:
+def test_gain_is_infinite_where_perturbation_gives_nan() -> None:
     y = torch.full((3, 4), 2.0, dtype=torch.float64)
     y[1] = 0.0  # where the logarithm of a perturbation is NaN
     y[2] = torch.nan
@@ -64,7 +64,7 @@ def test_a_model_that_breaks_is_not_stable() -> None:
     assert "returns NaN" in found.stability.source
 
 
-def test_never_above_a_certified_stability() -> None:
+def test_gain_is_at_most_certified_stability() -> None:
     size = (1, 7, 6)
     kernel = dinv.physics.functional.gaussian_blur(sigma=(0.7, 0.7)).double()
     physics = dinv.physics.BlurFFT(size, filter=kernel)
@@ -87,7 +87,7 @@ def test_never_above_a_certified_stability() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_bad_input_is_named() -> None:
+def test_bad_arguments_are_named() -> None:
     y = torch.rand(1, 4)
     for noise_level in (0.0, -1.0, math.inf):
         with pytest.raises(ValueError, match="norm must be"):

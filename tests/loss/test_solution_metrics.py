@@ -1,7 +1,8 @@
-"""The rate of geometric residuals, and where there is none."""
+"""Metrics that read the report of a model's last solve."""
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.loss import ObservedRate
+from deepinv_equilibrium.loss import Converged, FinalResidual, ObservedRate
 
 F64 = torch.float64
 
@@ -22,18 +23,17 @@ def solved(step: Any, x0: torch.Tensor, **options: Any) -> SimpleNamespace:
     )
 
 
-def test_geometric_residuals_have_their_rate() -> None:
-    """Samples that stop at different times."""
+def test_observed_rate_equals_ratio_of_geometric_residuals() -> None:
     rates = torch.tensor([[0.5], [-0.9], [0.0]], dtype=F64)
     x0 = torch.full((3, 4), 3.0, dtype=F64)
     model = solved(lambda x: rates * x + 1, x0, rtol=1e-8, max_iter=400)
+    # The samples stop after different numbers of iterations.
     assert len(set(model.solution.iterations.tolist())) == 3
     observed = ObservedRate()(x_net=x0, x=None, y=x0, physics=None, model=model)
     torch.testing.assert_close(observed, rates.abs()[:, 0], rtol=1e-6, atol=1e-12)
 
 
-def test_the_second_half_is_what_counts() -> None:
-    """A fast start does not hide a slow end."""
+def test_observed_rate_ignores_first_half_of_solve() -> None:
     rates = torch.tensor([0.01, 0.9], dtype=F64)
     scale = torch.tensor([1e3, 1.0], dtype=F64)
     model = solved(
@@ -44,41 +44,54 @@ def test_the_second_half_is_what_counts() -> None:
 
 
 @pytest.mark.parametrize("max_iter", [2, 3, 4, 5])
-def test_short_runs(max_iter: int) -> None:
+def test_observed_rate_of_short_solve(max_iter: int) -> None:
     model = solved(
         lambda x: 0.5 * x + 1, torch.zeros(1, 1, dtype=F64), rtol=0, max_iter=max_iter
     )
     assert float(ObservedRate()(torch.zeros(1, 1), model=model)) == pytest.approx(0.5)
 
 
-def test_nan_where_there_is_nothing_to_see() -> None:
+def test_observed_rate_is_nan_after_one_iteration_or_nonfinite_residuals() -> None:
     x0 = torch.tensor([[0.0], [1.0]], dtype=F64)
     once = solved(lambda x: 0.5 * x, x0, rtol=0, max_iter=1)
     assert bool(ObservedRate()(x0, model=once).isnan().all())
     spoiled = solved(lambda x: x / 2 + torch.log(1 - x0), x0, rtol=0, max_iter=9)
     assert ObservedRate()(x0, model=spoiled).isnan().tolist() == [True, True]
-    unsolved = torch.nn.Identity()
-    assert ObservedRate()(x0, model=unsolved).isnan().tolist() == [True, True]
 
 
-def test_in_the_trainers_test_with_a_model_that_learns_nothing() -> None:
+def test_final_residual_and_converged_read_the_report() -> None:
+    rates = torch.tensor([[0.5], [0.99]], dtype=F64)
+    x0 = torch.zeros(2, 3, dtype=F64)
+    model = solved(lambda x: rates * x + 1, x0, rtol=1e-3, max_iter=30)
+    assert torch.equal(FinalResidual()(x0, model=model), model.solution.residual)
+    assert Converged()(x0, model=model).tolist() == [1.0, 0.0]
+    assert float(Converged(reduction="mean")(x0, model=model)) == 0.5
+    assert FinalResidual().lower_better
+    assert not Converged().lower_better
+
+
+@pytest.mark.parametrize("metric", [ObservedRate, FinalResidual, Converged])
+def test_metrics_are_nan_for_model_without_solution(metric: Any) -> None:
+    x = torch.zeros(2, 3)
+    assert metric()(x, model=torch.nn.Identity()).isnan().tolist() == [True, True]
+
+
+def test_trainer_prints_metrics_and_nan_for_no_learning() -> None:
     physics = dinv.physics.Denoising()
-    denoiser = dinv.models.MedianFilter()
     model = deq.optim.PGD(
         dinv.optim.L2(),
-        dinv.optim.PnP(denoiser),
+        dinv.optim.PnP(dinv.models.MedianFilter()),
         stepsize=0.5,
         sigma_denoiser=0.1,
-        DEQ=deq.ReTune(1, 4),
+        DEQ=deq.Equilibrium(deq.Picard(rtol=1e-2, max_iter=50)),
     )
-    x = torch.rand(2, 1, 8, 8)
-    data = [{"x": image, "y": image} for image in x]
+    data = [{"x": image, "y": image} for image in torch.rand(2, 1, 8, 8)]
     trainer = dinv.Trainer(
         model=model,
         physics=physics,
         optimizer=None,
         train_dataloader=None,
-        metrics=ObservedRate(),
+        metrics=[ObservedRate(), FinalResidual(), Converged()],
         device="cpu",
         save_path=None,
         verbose=False,
@@ -86,5 +99,8 @@ def test_in_the_trainers_test_with_a_model_that_learns_nothing() -> None:
         compare_no_learning=True,
     )
     results = trainer.test(torch.utils.data.DataLoader(data, batch_size=2))
-    assert 0 < results["ObservedRate"] < 1.5
-    assert results["ObservedRate no learning"] != results["ObservedRate no learning"]
+    assert 0 < results["ObservedRate"] < 1
+    assert 0 < results["FinalResidual"] <= 1e-2
+    assert results["Converged"] == 1
+    for name in ("ObservedRate", "FinalResidual", "Converged"):
+        assert math.isnan(results[f"{name} no learning"])
