@@ -1,52 +1,80 @@
 r"""
-Run a page of the gallery at length, once for each seed, and keep its results.
+Run a page of the gallery for several seeds and write its results.
 
-A page has two minutes; what it takes longer to see is run with this command,
+A page runs in two minutes. This command runs it with other settings, once for each
+seed::
 
-    python gallery/experiments/repeat.py PAGE --seeds 0 1 2 -- ARGUMENTS OF THE PAGE
+    python gallery/experiments/repeat.py PAGE --seeds 0 1 2 -- STEPS=600 SIZE=64
 
-and kept in ``gallery/experiments/PAGE.json``: the command, the seeds, and one number
-for each seed, method and measure. The page shows them from there. A page that can be
-run in this way takes ``--seed`` and leaves its numbers in ``results``, a dictionary
-``{method: {measure: number}}``.
+The arguments behind ``--`` replace constants at the top of the page, which are
+assignments on one line, ``STEPS = 100``. The command, the seeds, and a number for each
+seed, method and measure are written to ``gallery/experiments/PAGE.json``. The means and
+standard deviations are printed as a table, which the page shows.
+
+A page that can be repeated has a constant ``SEED`` and leaves its numbers in
+``results``, a dictionary ``{method: {measure: number}}``.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
-import runpy
+import os
+import re
 import shlex
+import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 from tqdm.auto import tqdm
 
 GALLERY = Path(__file__).resolve().parents[1]
+WIDTH = 82  # of a table in the comment of a page
 
 Results = dict[str, dict[str, float]]
 """A number for each method and measure."""
 
+Record = dict[str, dict[str, list[float]]]
+"""The numbers of all seeds for each method and measure."""
 
-def run_page(page: str, seed: int, arguments: list[str], figure: Path) -> Results:
-    """Run the page as a script does, and return what it leaves in ``results``."""
-    script = str(GALLERY / f"{page}.py")
-    before = sys.argv
-    sys.argv = [script, "--seed", str(seed), "--figure", str(figure), *arguments]
+
+def with_settings(source: str, settings: dict[str, str]) -> str:
+    """Replace constants of a page.
+
+    :param str source: the source of the page.
+    :param dict settings: name and new value of each constant, both as source text.
+    :return: the new source.
+    :raises ValueError: if the page does not assign a constant exactly once.
+    """
+    for name, value in settings.items():
+        line = rf"(?m)^{re.escape(name)} = [^#\n]*"
+        if len(re.findall(line, source)) != 1:
+            raise ValueError(
+                f"the page must assign {name} exactly once, in a line `{name} = ...`."
+            )
+        source = re.sub(line, lambda _, new=f"{name} = {value}  ": new, source)
+    return source
+
+
+def run_page(page: str, settings: dict[str, str]) -> dict[str, Any]:
+    """Run a page with other constants; return the names that it defines.
+
+    The page writes its figures to the working directory.
+    """
+    path = GALLERY / f"{page}.py"
+    source = with_settings(path.read_text("utf-8"), settings)
+    names: dict[str, Any] = {"__name__": "__main__"}
     try:
-        names = runpy.run_path(script, run_name="__main__")
+        exec(compile(source, str(path), "exec"), names)
     finally:
-        sys.argv = before
         plt.close("all")
-    results: Results = names["results"]
-    return results
+    return names
 
 
-def collect(runs: list[Results]) -> dict[str, dict[str, list[float]]]:
-    """Return the numbers of all seeds in one list for each method and measure."""
+def collect(runs: list[Results]) -> Record:
+    """List the numbers of all seeds for each method and measure."""
     return {
         method: {
             measure: [round(float(run[method][measure]), 6) for run in runs]
@@ -56,27 +84,62 @@ def collect(runs: list[Results]) -> dict[str, dict[str, list[float]]]:
     }
 
 
+def table(record: Record) -> list[str]:
+    """Return the lines of a table of means and standard deviations.
+
+    A method is a row, and a measure is a column. Columns that do not fit the width
+    follow in further blocks.
+    """
+    measures = list(dict.fromkeys(m for row in record.values() for m in row))
+    first = max(map(len, record))
+    column = max(14, *(len(measure) for measure in measures)) + 2
+    size = max(1, (WIDTH - first) // column)
+    lines: list[str] = []
+    for start in range(0, len(measures), size):
+        block = measures[start : start + size]
+        lines.append(" " * first + "".join(measure.rjust(column) for measure in block))
+        for method, row in record.items():
+            if any(measure in row for measure in block):
+                cells = (_cell(row.get(measure)).rjust(column) for measure in block)
+                lines.append(method.ljust(first) + "".join(cells))
+    return [line.rstrip() for line in lines]
+
+
+def _cell(values: list[float] | None) -> str:
+    """Return mean and standard deviation, with three decimals below 1."""
+    if values is None:
+        return ""
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    digits = 2 if abs(mean) >= 1 else 3
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
 def main() -> None:
-    """Read the command line, run the page, and write its numbers."""
-    # What stands behind -- is the page's: argparse keeps no such rest in order.
+    """Read the command line, run the page, write its numbers and print the table."""
     own, _, rest = " ".join(map(shlex.quote, sys.argv[1:])).partition(" -- ")
     parser = argparse.ArgumentParser(
-        description="Run a page of the gallery at length, for several seeds.",
-        epilog="Arguments of the page stand behind --.",
+        description="Run a page of the gallery for several seeds.",
+        epilog="Constants of the page follow --, as NAME=VALUE.",
     )
     parser.add_argument("page", help="name of the page, without .py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", type=Path, help="where the numbers are written")
+    parser.add_argument("--output", type=Path, help="file of the numbers")
     args = parser.parse_args(shlex.split(own))
-    arguments = shlex.split(rest)
+    settings = dict(setting.split("=", 1) for setting in shlex.split(rest))
     output = args.output or GALLERY / "experiments" / f"{args.page}.json"
+    output = output.resolve()
 
     matplotlib.use("Agg")
+    before = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
-        runs = [
-            run_page(args.page, seed, arguments, Path(folder) / "figure.png")
-            for seed in tqdm(args.seeds, desc=args.page)
-        ]
+        os.chdir(folder)  # where the page writes its figures
+        try:
+            runs = [
+                run_page(args.page, {**settings, "SEED": str(seed)})["results"]
+                for seed in tqdm(args.seeds, desc=args.page)
+            ]
+        finally:
+            os.chdir(before)
     seeds = " ".join(map(str, args.seeds))
     command = f"python gallery/experiments/repeat.py {args.page} --seeds {seeds}"
     record = {
@@ -85,7 +148,7 @@ def main() -> None:
         "results": collect(runs),
     }
     output.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    print(f"{output.name} has the numbers of {len(runs)} seeds.")
+    print(*table(record["results"]), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""Run a page of the gallery with other settings, as ``repeat.py`` does."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GALLERY = Path(__file__).parents[2] / "gallery"
+REPEAT = runpy.run_path(str(GALLERY / "experiments" / "repeat.py"))
+
+Record = dict[str, dict[str, list[float]]]
+
+
+def run_page(name: str, folder: Path, **settings: object) -> dict[str, Any]:
+    """The names that a page defines, and under "printed" what it prints.
+
+    Its figures are written to ``folder``; a page without a figure fails.
+    """
+    values = {constant: repr(value) for constant, value in settings.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            names: dict[str, Any] = REPEAT["run_page"](name, values)
+    assert all(path.stat().st_size > 10_000 for path in folder.glob("*.png"))
+    assert list(folder.glob("*.png"))
+    return names | {"printed": printed.getvalue()}
+
+
+def record(page: str) -> dict[str, Any]:
+    """The command, the seeds and the results of the longer runs of a page."""
+    path = GALLERY / "experiments" / f"{page}.json"
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return content
