@@ -1,4 +1,4 @@
-"""The penalty against dense norms and finite differences, and in the Trainer."""
+"""The penalty against dense norms and finite differences, and in deepinv's Trainer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ PHYSICS = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.05))
 
 
 class Model(torch.nn.Module):
-    r"""The step :math:`\tanh(x W^\top) + y`, and a solution that is given."""
+    r"""The step :math:`\tanh(x W^\top) + y` with a given solution."""
+
+    equilibrium = deq.Equilibrium()
 
     def __init__(self, weight: Tensor, x: Tensor) -> None:
         super().__init__()
@@ -52,7 +54,9 @@ def random_model(seed: int, batch: int = 2, n: int = 5) -> Model:
 
 @settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), power_steps=st.integers(1, 4))
-def test_the_norm_is_from_below_and_not_by_much(seed: int, power_steps: int) -> None:
+def test_estimated_norm_is_below_dense_norm_and_close(
+    seed: int, power_steps: int
+) -> None:
     torch.manual_seed(seed)
     model = random_model(seed)
     y = torch.zeros(2, 5, dtype=F64)
@@ -66,8 +70,9 @@ def test_the_norm_is_from_below_and_not_by_much(seed: int, power_steps: int) -> 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_gradient_is_that_of_the_dense_singular_value(seed: int) -> None:
-    """And of finite differences."""
+def test_gradient_matches_dense_singular_value_and_finite_differences(
+    seed: int,
+) -> None:
     torch.manual_seed(seed)
     model = random_model(seed)
     y = torch.zeros(2, 5, dtype=F64)
@@ -89,7 +94,7 @@ def test_the_gradient_is_that_of_the_dense_singular_value(seed: int) -> None:
     assert slope == pytest.approx(float((gradient * direction).sum()), rel=1e-4)
 
 
-def test_below_the_target_nothing_is_asked() -> None:
+def test_penalty_is_zero_below_target() -> None:
     model = random_model(0)
     y = torch.zeros(2, 5, dtype=F64)
     dense = model.norms()
@@ -107,10 +112,10 @@ def test_below_the_target_nothing_is_asked() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e120, -1e200])
 @pytest.mark.parametrize("status", ["NONFINITE", "DIVERGED"])
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_sample_that_overflows_leaves_the_other_alone(
+def test_sample_that_overflows_does_not_change_the_other(
     bad: float, status: str, place: int
 ) -> None:
-    """Its roots have an infinite derivative besides, wherever they saturate."""
+    """The square root also has infinite derivatives where its argument is 0."""
 
     class Rooted(Model):
         def fixed_point_problem(self, y: Tensor, physics: Any) -> Any:
@@ -122,7 +127,7 @@ def test_a_sample_that_overflows_leaves_the_other_alone(
 
     alone = Rooted(random_model(3).weight.detach(), random_model(3).solution.x[:1])
     good = alone.solution.x
-    # Where the root of the good sample is 0, it is not differentiable: move it away.
+    # The square root is not differentiable at 0: keep the good sample away from it.
     with torch.no_grad():
         alone.weight.abs_()
     good.abs_()
@@ -145,10 +150,10 @@ def test_a_sample_that_overflows_leaves_the_other_alone(
 
 
 @pytest.mark.parametrize(("size", "counts"), [(1e9, True), (1e10, False)])
-def test_a_penalty_counts_as_long_as_adam_can_square_it(
+def test_penalty_is_dropped_when_its_square_overflows(
     size: float, counts: bool
 ) -> None:
-    """In float32 the fourth power of the norm may be up to 3.4e38."""
+    """In float32 the fourth power of the norm must be below 3.4e38."""
     model = Model(size * torch.eye(5), torch.zeros(2, 5))
     optimizer = torch.optim.Adam(model.parameters())
     value = JacobianRegularisation()(None, None, torch.zeros(2, 5), PHYSICS, model)
@@ -185,7 +190,9 @@ def make_model(name: str = "PGD", channels: int = 1) -> Any:
 
 @pytest.mark.parametrize("name", ["PGD", "HQS", "DRS", "ADMM", "PDCP"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_algorithm_in_its_own_state(name: str, channels: int) -> None:
+def test_penalty_of_each_algorithm_has_finite_gradient(
+    name: str, channels: int
+) -> None:
     model = make_model(name, channels)
     y = torch.rand(2, channels, 8, 8)
     x = model(y, PHYSICS)
@@ -229,7 +236,7 @@ def estimated(model: Any) -> float:
     return float(deq.estimate_rate(model, y, PHYSICS, steps=15, generator=rng))
 
 
-def test_in_the_trainer_it_lowers_the_estimated_rate() -> None:
+def test_training_with_penalty_lowers_estimated_rate() -> None:
     without, _ = train([dinv.loss.SupLoss()])
     penalty = JacobianRegularisation(weight=20.0, target=0.4, power_steps=5)
     with_penalty, trainer = train([dinv.loss.SupLoss(), penalty])
@@ -241,10 +248,10 @@ def test_in_the_trainer_it_lowers_the_estimated_rate() -> None:
 
 
 @pytest.mark.parametrize(("factor", "status"), [(2, "DIVERGED"), (16, "NONFINITE")])
-def test_a_failed_solve_leaves_the_weights_finite_in_the_trainer(
+def test_training_with_failed_solves_keeps_weights_finite(
     factor: float, status: str
 ) -> None:
-    """An untrained DnCNN whose weights, enlarged, make the step expand."""
+    """An untrained DnCNN with enlarged weights makes the step expand."""
     torch.manual_seed(0)
     denoiser = dinv.models.DnCNN(
         in_channels=1, out_channels=1, depth=20, nf=8, pretrained=None, device="cpu"
@@ -266,17 +273,17 @@ def test_a_failed_solve_leaves_the_weights_finite_in_the_trainer(
     train_for_an_epoch(model, PHYSICS, optimizer, data, batch_size=2, losses=losses)
     assert [s.name for s in model.solution.status] == [status] * 2
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
-    # The products tell as much as the status, also where only their norm overflows.
+    # An overflow is found without the status too, even where only the norm overflows.
     model.solution = replace(model.solution, status=(deq.Status.DIVERGED,) * 2)
     model.zero_grad()
     y = torch.stack([pair["y"] for pair in data])
     JacobianRegularisation(0.1)(None, None, y, PHYSICS, model).sum().backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    assert gradients  # the last bias is in no Jacobian
+    assert gradients  # the Jacobian does not depend on the last bias
     assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
-def test_what_cannot_be_penalised_is_said() -> None:
+def test_model_without_fitting_solution_is_refused() -> None:
     loss = JacobianRegularisation()
     y = torch.rand(2, 1, 8, 8)
     with pytest.raises(TypeError, match="fixed-point problem"):
@@ -285,9 +292,7 @@ def test_what_cannot_be_penalised_is_said() -> None:
     with pytest.raises(ValueError, match=r"call model\(y, physics\) first"):
         loss(None, None, y, PHYSICS, model)
     model(y[:1], PHYSICS)
-    with pytest.raises(
-        ValueError, match="not that of this measurement of batch size 2"
-    ):
+    with pytest.raises(ValueError, match="does not belong to y, of batch size 2"):
         loss(None, None, y, PHYSICS, model)
 
 
@@ -302,6 +307,6 @@ def test_what_cannot_be_penalised_is_said() -> None:
         ("power_steps", 2.5),
     ],
 )
-def test_arguments_out_of_range(name: str, value: Any) -> None:
+def test_arguments_out_of_range_are_named(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be"):
         JacobianRegularisation(**{name: value})
