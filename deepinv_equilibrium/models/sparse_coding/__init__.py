@@ -1,9 +1,9 @@
-"""Sparse synthesis: images from few coefficients in a frame, iterated and learned."""
+"""Sparse coding: ISTA, learned ISTA and the frames that they use."""
 
 from .convolutional_lista import ConvolutionalLISTA
 from .frames import ConvolutionalFrame, DenseFrame, Frame
 from .ista import ISTA
-from .ista_step import ISTAStep
+from .ista_step import ISTAStep, NonnegativeISTAStep
 from .lista import LISTA
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "DenseFrame",
     "Frame",
     "ISTAStep",
+    "NonnegativeISTAStep",
 ]
