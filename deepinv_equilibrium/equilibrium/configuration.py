@@ -15,7 +15,7 @@ from ..fixed_points import (
     OnFailure,
     Restarts,
 )
-from ..fixed_points.argument_checks import require_count
+from ..fixed_points.argument_checks import require_count, require_instance
 from ..fixed_points.failures import check_on_failure
 
 
@@ -34,7 +34,7 @@ class Equilibrium(DEQConfig):
     :param int layers: iterations :math:`K` in the block, at least 1. Default: 1.
     :param str on_failure: what to do where a sample does not converge, forward or
         backward: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
-    :raises TypeError: if ``solver`` or ``adjoint`` is none.
+    :raises TypeError: if ``solver`` or ``adjoint`` has the wrong type.
     :raises ValueError: if an argument is out of its range, or the adjoint cannot work
         with the solver.
     """
@@ -52,16 +52,8 @@ class Equilibrium(DEQConfig):
     max_iter_backward: int = field(init=False, repr=False, default=50)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.solver, FixedPointSolver):
-            raise TypeError(
-                "solver must be a solver of fixed points (Picard, Anderson, Broyden, "
-                f"Safeguarded), got {self.solver!r}."
-            )
-        if not isinstance(self.adjoint, Adjoint):
-            raise TypeError(
-                "adjoint must be an Adjoint (Implicit, JacobianFree, Neumann, SHINE, "
-                f"Unrolled), got {self.adjoint!r}."
-            )
+        require_instance("solver", self.solver, FixedPointSolver)
+        require_instance("adjoint", self.adjoint, Adjoint)
         require_count("layers", self.layers, 1)
         check_on_failure(self.on_failure)
         self.adjoint.require(self.solver)

@@ -1,9 +1,10 @@
-"""Fixed points of steps and their gradients. Imports torch only, never deepinv."""
+"""Fixed points of steps, and their gradients. Imports torch only, never deepinv."""
 
 from .adjoints.adjoint import Adjoint
 from .adjoints.implicit import Implicit
 from .adjoints.jacobian_free import JacobianFree
 from .adjoints.neumann import Neumann
+from .adjoints.recording import Cotangent, Recording
 from .adjoints.shine import SHINE
 from .adjoints.unrolled import Unrolled
 from .failures import ConvergenceError, ConvergenceWarning, OnFailure
@@ -13,7 +14,7 @@ from .solvers.anderson import Anderson
 from .solvers.broyden import Broyden
 from .solvers.cg import CG
 from .solvers.cgne import CGNE
-from .solvers.fixed_point_solver import FixedPointSolver
+from .solvers.fixed_point_solver import FixedPointSolver, Iteration
 from .solvers.gmres import GMRES
 from .solvers.linear_solver import LinearOperator, LinearSolver
 from .solvers.picard import Picard, Restarts
@@ -32,10 +33,12 @@ __all__ = [
     "Broyden",
     "ConvergenceError",
     "ConvergenceWarning",
+    "Cotangent",
     "FixedPointSolver",
     "HasDomain",
     "HasOutput",
     "Implicit",
+    "Iteration",
     "JacobianFree",
     "LinearOperator",
     "LinearSolver",
@@ -43,6 +46,7 @@ __all__ = [
     "Neumann",
     "OnFailure",
     "Picard",
+    "Recording",
     "Report",
     "Restarts",
     "Safeguarded",

@@ -1,4 +1,4 @@
-"""What is said when a solve does not reach what was asked for."""
+"""Warnings and errors about samples that did not converge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ConvergenceError(RuntimeError):
     r"""
     Some samples of a forward or backward solve did not converge.
 
-    :param str message: which samples, and what to do.
+    :param str message: which samples failed, and the remedy.
     :param deepinv_equilibrium.Report solution: the report of the solve; for a forward
         solve the :class:`Solution <deepinv_equilibrium.Solution>` itself.
     """
@@ -30,18 +30,23 @@ class ConvergenceError(RuntimeError):
 
 
 def check_on_failure(on_failure: str) -> None:
-    """Refuse an unknown ``on_failure``."""
+    r"""
+    Raise unless ``on_failure`` is one of ``"warn"``, ``"raise"`` and ``"ignore"``.
+
+    :param str on_failure: the value of the argument.
+    :raises ValueError: if it is something else.
+    """
     if on_failure not in ON_FAILURE:
         raise ValueError(f"on_failure must be one of {ON_FAILURE}, got {on_failure!r}.")
 
 
 def report_failure(report: Report, on_failure: OnFailure, what: str) -> None:
     r"""
-    Warn or raise where samples failed.
+    Warn or raise if samples of a solve failed.
 
     :param deepinv_equilibrium.Report report: the report of the solve.
     :param str on_failure: ``"warn"``, ``"raise"`` or ``"ignore"``.
-    :param str what: which solve it was, for the message.
+    :param str what: name of the solve, with which the message starts.
     :raises ConvergenceError: if samples failed and ``on_failure="raise"``.
     """
     if on_failure == "ignore":

@@ -1,4 +1,4 @@
-"""How a solve ended, sample by sample, in a sentence with a remedy."""
+"""Solutions, the reports of solves, and the status of each sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .state import State, inner_products
 
 class Status(IntEnum):
     r"""
-    How the solve of one sample ended. Each member carries a sentence:
+    How the solve of one sample ended. Each member has a sentence:
 
     >>> from deepinv_equilibrium import Status
     >>> print(Status.CONVERGED.sentence)
@@ -30,12 +30,12 @@ class Status(IntEnum):
 
     @property
     def sentence(self) -> str:
-        """What happened and, where one is due, what to do about it."""
+        """Describe what happened, and for a failure the remedy."""
         return _SENTENCES[self]
 
     @property
     def failed(self) -> bool:
-        """Whether the sample did not reach what was asked for."""
+        """Whether this is a failure: any status but CONVERGED and COMPLETED."""
         return self > Status.COMPLETED
 
 
@@ -69,8 +69,8 @@ _SENTENCES = {
 @dataclass(frozen=True)
 class LowRankInverse:
     r"""
-    Broyden's estimate :math:`H = I - \sum_j u_j v_j^\top` of
-    :math:`(I - \partial f)^{-1}` at the fixed point, one a sample.
+    Estimate :math:`H = I - \sum_j u_j v_j^\top` of
+    :math:`(I - \partial f)^{-1}` at the fixed point of each sample.
 
     :param torch.Tensor u: the :math:`u_j`, of shape :math:`(B, m, n)`.
     :param torch.Tensor v: the :math:`v_j`, of shape :math:`(B, m, n)`.
@@ -80,31 +80,35 @@ class LowRankInverse:
     v: Tensor
 
     def apply(self, x: Tensor) -> Tensor:
-        r""":math:`H x` for packed states of shape :math:`(B, n)`."""
+        r"""Return :math:`H x` for packed states of shape :math:`(B, n)`."""
         return x - torch.einsum("bmn,bm->bn", self.u, inner_products(self.v, x))
 
     def adjoint(self, x: Tensor) -> Tensor:
-        r""":math:`H^\top x` for packed states of shape :math:`(B, n)`."""
+        r"""Return :math:`H^\top x` for packed states of shape :math:`(B, n)`."""
         return x - torch.einsum("bmn,bm->bn", self.v, inner_products(self.u, x))
 
 
 @dataclass(frozen=True, repr=False)
 class Report:
     r"""
-    How a solve went: one value a sample in each field.
+    How a solve of :math:`x = f(x)`, or of a linear system :math:`A v = b`, ended for
+    each of the :math:`B` samples.
 
-    :param tuple status: a :class:`Status <deepinv_equilibrium.Status>` a sample.
+    :param tuple status: the :class:`Status <deepinv_equilibrium.Status>` of each
+        sample.
     :param torch.Tensor residual: relative residual
-        :math:`\|f(x) - x\| / \max(\|f(x)\|, \|f(x_0) - x_0\|)`, of a linear solve
-        :math:`\|r\| / \|b\|`, of shape :math:`(B,)`.
-    :param torch.Tensor absolute_residual: :math:`\|f(x) - x\|`, of a linear solve
-        :math:`\|r\|`, of shape :math:`(B,)`.
-    :param torch.Tensor iterations: iterations until the sample stopped.
-    :param torch.Tensor evaluations: evaluations of the step (vector-Jacobian products
-        in the backward) that the sample took part in until it stopped.
-    :param torch.Tensor history: relative residuals, iterations :math:`\times` samples;
-        NaN after a sample has stopped.
-    :param torch.Tensor absolute_history: absolute residuals, likewise.
+        :math:`\|f(x) - x\| / \max(\|f(x)\|, \|f(x_0) - x_0\|)`, or
+        :math:`\|b - A v\| / \|b\|`, of shape :math:`(B,)`.
+    :param torch.Tensor absolute_residual: :math:`\|f(x) - x\|` or
+        :math:`\|b - A v\|`, of shape :math:`(B,)`.
+    :param torch.Tensor iterations: iterations until the sample stopped, of shape
+        :math:`(B,)`.
+    :param torch.Tensor evaluations: evaluations of the step (in the backward,
+        vector-Jacobian products) until the sample stopped, of shape :math:`(B,)`.
+    :param torch.Tensor history: relative residual after each iteration, of shape
+        (iterations, :math:`B`); NaN after a sample has stopped.
+    :param torch.Tensor absolute_history: absolute residual after each iteration, in
+        the shape of ``history``; NaN after a sample has stopped.
     """
 
     status: tuple[Status, ...]
@@ -117,12 +121,12 @@ class Report:
 
     @property
     def converged(self) -> Tensor:
-        """Whether each sample met the tolerance, a boolean tensor of shape (B,)."""
+        """Where the tolerance was met: a boolean tensor of shape (B,)."""
         return torch.tensor([s is Status.CONVERGED for s in self.status])
 
     @property
     def failed_count(self) -> int:
-        """Number of samples that did not reach what was asked for."""
+        """Number of samples whose status is a failure."""
         return sum(status.failed for status in self.status)
 
     def __repr__(self) -> str:
@@ -149,7 +153,7 @@ class Report:
 
 @dataclass
 class BackwardSlot:
-    """Where the backward pass leaves its report; outlives the graph it came from."""
+    """Holder of the report of the backward pass, which outlives the graph."""
 
     report: Report | None = None
 
@@ -159,13 +163,14 @@ class Solution(Report):
     r"""
     A fixed point and the report of the solve.
 
-    :param torch.Tensor, tuple x: :math:`f` of the last iterate (Picard) or of the best
-        one (accelerated solvers), with the gradient that the adjoint gives it.
-    :param torch.Tensor output: the output of that evaluation, for a step that has one
-        (see :class:`HasOutput <deepinv_equilibrium.fixed_points.HasOutput>`), else
-        ``None``.
-    :param LowRankInverse inverse_jacobian: Broyden's estimate of
-        :math:`(I - \partial f)^{-1}`, else ``None``.
+    :param torch.Tensor, tuple x: :math:`f` of the last iterate, or of the best one if
+        the solver is accelerated. The adjoint has attached its gradient.
+    :param torch.Tensor output: output of the step at that iterate, of shape
+        :math:`(B, ...)`, if the step is a
+        :class:`HasOutput <deepinv_equilibrium.fixed_points.HasOutput>`; else ``None``.
+    :param LowRankInverse inverse_jacobian: estimate of
+        :math:`(I - \partial f)^{-1}`, if the solver builds one, as
+        :class:`Broyden <deepinv_equilibrium.Broyden>` does; else ``None``.
     """
 
     x: State = field(repr=False)
@@ -175,12 +180,12 @@ class Solution(Report):
 
     @property
     def backward(self) -> Report | None:
-        """Report of the backward pass once it has run; ``None`` before, and for
-        adjoints that solve no system (JacobianFree, Unrolled)."""
+        """Report of the backward pass; ``None`` before the pass has run, and always
+        for an adjoint that solves no system."""
         return self._backward.report
 
     def detach(self) -> Solution:
-        """The same solution, holding no graph and sharing no memory with ``x``."""
+        """Return a copy without a graph, whose tensors share no memory with ``x``."""
         if isinstance(self.x, tuple):
             x: State = tuple(component.detach().clone() for component in self.x)
         else:

@@ -1,4 +1,4 @@
-"""The one entry: a step, a solver and an adjoint."""
+"""The entry point: find a fixed point of a step, and give it a gradient."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .adjoints.adjoint import Adjoint
 from .adjoints.implicit import Implicit
+from .argument_checks import require_instance
 from .failures import OnFailure, check_on_failure, report_failure
 from .solution import BackwardSlot, Solution
 from .solvers.anderson import Anderson
@@ -18,6 +19,7 @@ from .state import State, StateLayout
 from .step import PackedStep, Step
 
 StateObserver: TypeAlias = Callable[[State, State], None]
+"""A function of an iterate and its value, called after every evaluation."""
 
 
 def fixed_point(
@@ -31,34 +33,31 @@ def fixed_point(
     r"""
     Find a fixed point :math:`x^* = f(x^*)` and give it a gradient.
 
-    The solver iterates without recording. Where gradients are enabled, the adjoint then
-    records what it needs (one evaluation of the step, as a rule) and the gradient of
-    :attr:`Solution.x` reaches everything the step closes over: weights, parameters, the
-    measurement, parameters of the physics. Each sample of the batch is solved on its
-    own: it stops by its own residual, and its result does not depend on the others.
+    The solver iterates without recording a graph. If gradients are enabled, the adjoint
+    then records what it needs, which for most adjoints is one evaluation of the step.
+    The gradient of :attr:`Solution.x` reaches everything that the step closes over:
+    weights, parameters, the measurement and parameters of the physics. Each sample of
+    the batch stops when its own residual meets the tolerance, and its result does not
+    depend on the other samples.
 
-    :param Callable step: :math:`f`, from a state to a state of the same shapes; it must
-        be deterministic and keep samples apart.
-    :param torch.Tensor, tuple x0: initial state: a floating-point tensor, or a tuple of
-        them, whose first axis is the batch.
-    :param solver: finds the fixed point: :class:`Picard <deepinv_equilibrium.Picard>`,
-        :class:`Anderson <deepinv_equilibrium.Anderson>`, :class:`Broyden
-        <deepinv_equilibrium.Broyden>` or :class:`Safeguarded
-        <deepinv_equilibrium.Safeguarded>`. Default: ``Anderson()``.
-    :param adjoint: gives the gradient: :class:`Implicit
-        <deepinv_equilibrium.Implicit>`, :class:`JacobianFree
-        <deepinv_equilibrium.JacobianFree>`, :class:`Neumann
-        <deepinv_equilibrium.Neumann>`, :class:`SHINE <deepinv_equilibrium.SHINE>` or
-        :class:`Unrolled <deepinv_equilibrium.Unrolled>`. Default: ``Implicit()``.
-    :param str on_failure: what to do where a sample does not converge, forward or
-        backward: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
-    :param Callable observer: called after every evaluation of the solve with the
-        iterate and its value, e.g. for a progress bar.
-    :return: the :class:`Solution <deepinv_equilibrium.Solution>`: :math:`f` of the last
-        iterate (Picard) or of the best (accelerated solvers), and a report.
-    :raises TypeError: if an argument is of the wrong kind.
-    :raises ValueError: if the state, the value of the step or ``on_failure`` is not as
-        described, or the adjoint cannot work with the solver.
+    :param Callable step: :math:`f`, from a state to a state of the same shapes. It must
+        be deterministic and must not couple samples.
+    :param torch.Tensor, tuple x0: initial state: a floating-point or complex tensor, or
+        a tuple of such tensors, whose first axis is the batch.
+    :param FixedPointSolver solver: finds the fixed point, see
+        :doc:`/user_guide/solvers`. Default: ``Anderson()``.
+    :param Adjoint adjoint: gives the fixed point its gradient, see
+        :doc:`/user_guide/adjoints`. Default: ``Implicit()``.
+    :param str on_failure: what to do if a sample does not converge, in the forward or
+        the backward pass: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
+    :param Callable observer: called with the iterate and its value after every
+        evaluation of the solve, for example by a progress bar. Default: ``None``.
+    :return: (Solution) the fixed point and the report of the solve, see
+        :class:`Solution <deepinv_equilibrium.Solution>`.
+    :raises TypeError: if ``step``, ``x0``, ``solver`` or ``adjoint`` has the wrong
+        type.
+    :raises ValueError: if ``x0`` or a value of the step is not such a state, if
+        ``on_failure`` is unknown, or if the adjoint cannot work with the solver.
     :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
 
     :Example:
@@ -73,16 +72,8 @@ def fixed_point(
     """
     if not callable(step):
         raise TypeError(f"step must be callable, got {type(step).__name__}.")
-    if not isinstance(solver, FixedPointSolver):
-        raise TypeError(
-            "solver must be a solver of fixed points (Picard, Anderson, Broyden, "
-            f"Safeguarded), got {solver!r}."
-        )
-    if not isinstance(adjoint, Adjoint):
-        raise TypeError(
-            "adjoint must be an Adjoint (Implicit, JacobianFree, Neumann, SHINE, "
-            f"Unrolled), got {adjoint!r}."
-        )
+    require_instance("solver", solver, FixedPointSolver)
+    require_instance("adjoint", adjoint, Adjoint)
     check_on_failure(on_failure)
     adjoint.require(solver)
     layout = StateLayout.of(x0)
@@ -102,7 +93,7 @@ def fixed_point(
     else:
         monitor = solver.run(packed, layout.pack(x0), observer=watch)
         monitor.finish()
-        # A copy: a step may return what it closes over, or x0 may come back.
+        # Copy: the value may be a tensor that the step closes over, or x0 itself.
         x, output = monitor.value.clone(), monitor.output
     report = monitor.report(extra)
     solution = Solution(

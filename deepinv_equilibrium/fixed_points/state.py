@@ -1,4 +1,4 @@
-"""States of a step, and their packing into one real vector a sample."""
+"""States of a step, and their packing into one real vector per sample."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ State: TypeAlias = Tensor | tuple[Tensor, ...]
 
 def inner_products(basis: Tensor, x: Tensor) -> Tensor:
     r"""
-    Inner products of each sample's vectors with its state.
+    Return the inner products of each sample's vectors with its state.
 
-    :param torch.Tensor basis: vectors, of shape :math:`(B, m, n)`.
+    :param torch.Tensor basis: :math:`m` vectors per sample, of shape
+        :math:`(B, m, n)`.
     :param torch.Tensor x: packed states, of shape :math:`(B, n)`.
     :return: the products, of shape :math:`(B, m)`.
     """
-    # Sample by sample: a batched product rounds differently with the batch size, which
-    # the ill-conditioned small systems of accelerated solvers would amplify.
+    # One sample at a time: the rounding of a batched product depends on the batch
+    # size, and the ill-conditioned small systems of accelerated solvers amplify it.
     return torch.stack([rows @ row for rows, row in zip(basis, x, strict=True)])
 
 
@@ -32,13 +33,13 @@ class StateLayout:
     Shapes of a state, and the isometry between states and real vectors.
 
     A state is a tensor or a tuple of tensors whose first axis is the batch. Solvers
-    work on its packed form, a real matrix of shape :math:`(B, n)`: the components are
-    flattened and set side by side, complex ones as their real and imaginary parts, so
-    that the Euclidean norm of a row is the norm of that sample's state.
+    work on packed states, real matrices of shape :math:`(B, n)`: the components are
+    flattened and concatenated, complex ones as real and imaginary parts. The Euclidean
+    norm of a row is therefore the norm of that sample's state.
 
-    :param tuple shapes: shape of each component, the batch axis first.
+    :param tuple shapes: shape of each component, with the batch axis.
     :param tuple dtypes: dtype of each component.
-    :param bool is_tuple: whether the state is a tuple (also when of one component).
+    :param bool is_tuple: whether the state is a tuple; a tuple may have one component.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -48,13 +49,15 @@ class StateLayout:
     @classmethod
     def of(cls, state: State, name: str = "x0") -> StateLayout:
         r"""
-        Read the layout of a state.
+        Return the layout of a state.
 
         :param torch.Tensor, tuple state: the state.
-        :param str name: what to call it in an error.
-        :raises TypeError: if it is no floating-point tensor or tuple of such.
-        :raises ValueError: if it is empty, or the components disagree in batch size,
-            precision or device.
+        :param str name: name of the state in error messages. Default: ``"x0"``.
+        :return: (StateLayout) the layout.
+        :raises TypeError: if ``state`` is not a floating-point or complex tensor, nor a
+            tuple of such tensors.
+        :raises ValueError: if ``state`` is empty, or its components differ in batch
+            size, precision or device.
         """
         is_tuple = isinstance(state, tuple)
         components: tuple[Tensor, ...] = state if isinstance(state, tuple) else (state,)
@@ -99,7 +102,7 @@ class StateLayout:
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Real entries of each component in a sample."""
+        """Number of real entries of each component, per sample."""
         return tuple(
             math.prod(shape[1:]) * (2 if dtype.is_complex else 1)
             for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
@@ -107,8 +110,10 @@ class StateLayout:
 
     def pack(self, state: State) -> Tensor:
         r"""
+        Pack a state into a real matrix.
+
         :param torch.Tensor, tuple state: a state of this layout.
-        :return: the matrix of shape :math:`(B, n)`.
+        :return: (torch.Tensor) the packed state, of shape :math:`(B, n)`.
         """
         components = state if isinstance(state, tuple) else (state,)
         rows = [
@@ -121,8 +126,10 @@ class StateLayout:
 
     def unpack(self, packed: Tensor) -> State:
         r"""
-        :param torch.Tensor packed: a matrix of shape :math:`(B, n)`.
-        :return: the state it stands for.
+        Unpack a real matrix into a state; the inverse of :meth:`pack`.
+
+        :param torch.Tensor packed: a packed state, of shape :math:`(B, n)`.
+        :return: (torch.Tensor, tuple) the state.
         """
         if len(self.shapes) == 1 and not self.dtypes[0].is_complex:
             image = packed.reshape(self.shapes[0])
@@ -131,21 +138,24 @@ class StateLayout:
         for size, shape, dtype in zip(
             self.sizes, self.shapes, self.dtypes, strict=True
         ):
-            # Not split: views of which there are several cannot be changed in place.
+            # torch.split would return views that autograd forbids to change in place.
             part = packed.narrow(1, start, size)
             start += size
             if dtype.is_complex:
-                # Not a view: after a real part of odd size its strides would not fit.
+                # view_as_complex would fail behind a real component of odd size,
+                # because of its strides.
                 part = torch.complex(*part.reshape(*shape, 2).unbind(-1))
             components.append(part.reshape(shape))
         return tuple(components) if self.is_tuple else components[0]
 
     def check(self, state: State) -> None:
         r"""
-        Refuse a value of the step that is no state of this layout.
+        Raise unless a value of the step has this layout.
 
-        :param torch.Tensor, tuple state: what the step returned.
-        :raises ValueError: if shapes, dtypes or the number of components differ.
+        :param torch.Tensor, tuple state: the value that the step returned.
+        :raises TypeError: if the value is not a state at all, see :meth:`of`.
+        :raises ValueError: if its shapes, its dtypes or its number of components
+            differ from this layout.
         """
         if self._fits(state):
             return
@@ -157,8 +167,8 @@ class StateLayout:
             )
 
     def _fits(self, state: State) -> bool:
-        """Whether shapes and dtypes are those of this layout: fast, as it is asked at
-        every evaluation."""
+        """Whether a state has the shapes and dtypes of this layout."""
+        # Runs at every evaluation of the step, so it builds no layout.
         if isinstance(state, tuple) != self.is_tuple:
             return False
         components = state if isinstance(state, tuple) else (state,)

@@ -11,44 +11,51 @@ from torch import Tensor
 from .state import State, StateLayout
 
 Step: TypeAlias = Callable[[State], State]
-r"""A map :math:`f` from a state to a state of the same shapes. The measurement, the
-physics and the weights are closed over. Samples must not be coupled (no BatchNorm in
-train mode), and the step must be deterministic."""
+r"""A map :math:`f` from a state to a state of the same shapes. It closes over the
+measurement, the physics and the weights. It must be deterministic, and must not couple
+the samples of a batch, as BatchNorm in train mode does."""
 
 
 @runtime_checkable
 class HasDomain(Protocol):
-    """A step that is defined on a part of the space only, e.g. on positive images."""
+    """A step that is defined on a part of the space only, such as positive images."""
 
     def domain(self, state: State) -> Tensor:
         r"""
+        Return where the step is defined.
+
+        A solver never evaluates the step at an accelerated proposal outside its domain;
+        it takes a plain step instead.
+
         :param torch.Tensor, tuple state: a state.
-        :return: a boolean tensor of shape :math:`(B,)`, true where the step is defined.
-            Accelerated proposals outside of it fall back to the plain step.
+        :return: (torch.Tensor) a boolean tensor of shape :math:`(B,)`.
         """
 
 
 @runtime_checkable
 class HasOutput(Protocol):
     r"""
-    A step that computes an output on the way which is no part of its state.
+    A step that also computes an output, such as an image, from its state.
 
-    Douglas-Rachford splitting is an example: its state is :math:`z`, and the image
-    :math:`x = \operatorname{prox}_{\gamma g}(2\operatorname{prox}_{\gamma f}(z) - z)`
-    comes with the step. Solvers carry the output of the evaluation they return, and
-    adjoints differentiate through it, with no evaluation more.
+    The state of Douglas-Rachford splitting, for example, is :math:`z`, and its output
+    is the image
+    :math:`x = \operatorname{prox}_{\gamma g}(2\operatorname{prox}_{\gamma f}(z) - z)`.
+    A solver returns the output together with the state, and an adjoint differentiates
+    through both, without a further evaluation of the step.
     """
 
     def step_and_output(self, state: State) -> tuple[State, Tensor]:
         r"""
+        Evaluate the step.
+
         :param torch.Tensor, tuple state: a state.
-        :return: the next state, and the output, of shape :math:`(B, ...)`.
+        :return: (tuple) the next state, and the output, of shape :math:`(B, ...)`.
         """
 
 
 class PackedStep:
     r"""
-    A step on packed states, which counts its evaluations and checks their shapes.
+    A step on packed states, which counts its evaluations and checks its values.
 
     :param Callable step: the step.
     :param deepinv_equilibrium.fixed_points.StateLayout layout: layout of its states.
@@ -58,15 +65,15 @@ class PackedStep:
         self.step = step
         self.layout = layout
         self.evaluations = 0
-        # HasOutput and HasDomain. Asked by name and once: an isinstance of a protocol
-        # takes as long as a small layer.
+        # The methods of HasOutput and HasDomain, looked up once: an isinstance check
+        # of a protocol takes as long as a small layer.
         self._evaluate: Callable[[State], tuple[State, Tensor]] | None = getattr(
             step, "step_and_output", None
         )
         self._domain: Callable[[State], Tensor] | None = getattr(step, "domain", None)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Next packed state, and the output of a step that has one."""
+        """Return the next packed state, and the output or ``None``."""
         self.evaluations += 1
         state = self.layout.unpack(x)
         version = None if x.is_inference() else x._version
@@ -94,13 +101,14 @@ class PackedStep:
         return self.layout.pack(value), output
 
     def domain(self, x: Tensor) -> Tensor | None:
-        """Where the packed states are in the domain of the step; ``None`` where that
-        is the whole space."""
+        """Return where packed states are in the domain of the step, or ``None`` if the
+        step declares no domain."""
         return None if self._domain is None else self._domain(self.layout.unpack(x))
 
     def inside(self, x: Tensor) -> Tensor:
-        """Where the packed states are finite and in the domain of the step."""
-        # A sum is finite where all its terms are, and ten times as fast as to ask each.
+        """Return where packed states are finite and in the domain of the step."""
+        # The sum of a row is finite only if all its entries are. Checking the sum is
+        # ten times as fast as checking every entry.
         finite = torch.isfinite(x.sum(dim=1, dtype=torch.float64))
         domain = self.domain(x)
         return finite if domain is None else finite & domain

@@ -30,7 +30,7 @@ def test_a_configuration_is_one_of_deepinvs() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"solver": deq.GMRES()}, TypeError, "solver must be a solver of fixed points"),
+        ({"solver": deq.GMRES()}, TypeError, "solver must be a FixedPointSolver"),
         ({"solver": "anderson"}, TypeError, "got 'anderson'"),
         ({"adjoint": deq.GMRES()}, TypeError, "adjoint must be an Adjoint"),
         ({"adjoint": deq.Implicit}, TypeError, "adjoint must be an Adjoint"),

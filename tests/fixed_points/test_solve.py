@@ -24,7 +24,7 @@ F64 = torch.float64
     ("kwargs", "error", "message"),
     [
         ({"step": None}, TypeError, "step must be callable, got NoneType"),
-        ({"solver": GMRES()}, TypeError, "solver must be a solver of fixed points"),
+        ({"solver": GMRES()}, TypeError, "solver must be a FixedPointSolver"),
         ({"solver": Anderson}, TypeError, "solver must be"),
         ({"solver": None}, TypeError, "got None"),
         ({"adjoint": "implicit"}, TypeError, "adjoint must be an Adjoint.*'implicit'"),

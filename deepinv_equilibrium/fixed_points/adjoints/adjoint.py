@@ -1,4 +1,4 @@
-"""What the adjoints share: recording the last evaluation and nothing before it."""
+"""The base class of adjoints, which records the last evaluation of a solve."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..failures import OnFailure
-from ..solution import BackwardSlot
+from ..failures import OnFailure, report_failure
+from ..solution import BackwardSlot, LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
 from ..solvers.monitor import Monitor
 from ..step import PackedStep
 from .exclusion import annihilate_zero_cotangents, finite_saved_tensors, nodes_behind
-from .gate import Recording, Transform, gate
+from .gate import gate
+from .recording import Cotangent, Recording
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,12 @@ class Tracked:
     r"""
     A solve whose result carries a gradient.
 
-    :param Monitor monitor: the finished book of the solve.
-    :param torch.Tensor x: the packed fixed point.
-    :param torch.Tensor output: its output, if the step has one.
-    :param int extra_evaluations: evaluations besides those in the book.
-    :param BackwardSlot slot: where the backward leaves its report.
+    :param Monitor monitor: the finished record of the solve.
+    :param torch.Tensor x: the packed fixed point, of shape :math:`(B, n)`.
+    :param torch.Tensor output: its output, of shape :math:`(B, ...)`, or ``None``.
+    :param int extra_evaluations: evaluations of the step that ``monitor`` does not
+        count.
+    :param BackwardSlot slot: receives the report of the backward pass.
     """
 
     monitor: Monitor
@@ -39,25 +41,58 @@ class Tracked:
 
 @dataclass(frozen=True)
 class Adjoint(ABC):
-    """Base of the adjoints: frozen, without tensors, and ignorant of the solver."""
+    r"""
+    Base class of the adjoints, which give a fixed point :math:`x^* = f(x^*)` its
+    gradient. An adjoint is a frozen dataclass that holds no tensors.
+
+    After the solve, an evaluation of the step at the last iterate is recorded. In the
+    backward, a subclass computes from the cotangent :math:`\partial\ell/\partial x^*`
+    of the fixed point the cotangent :math:`v` of the recorded value :math:`f(x^*)`, and
+    the gradient is :math:`v^\top \partial_\theta f(x^*)`. The exact one is
+    :math:`v = (I - J^\top)^{-1} \partial\ell/\partial x^*` with
+    :math:`J = \partial_x f(x^*)`. See :doc:`/user_guide/adjoints` for an example.
+    """
 
     differentiates_iterate: ClassVar[bool] = True
-    """Whether the backward needs the Jacobian in the state."""
+    """Whether the backward needs products with :math:`J`."""
+
+    reads_inverse_jacobian: ClassVar[bool] = False
+    """Whether the backward needs the estimate of :math:`(I - J)^{-1}` of the solver."""
 
     def require(self, solver: FixedPointSolver) -> None:
-        """Refuse a solver that cannot provide what this adjoint reads: SHINE and
-        Unrolled do, the others take every solver."""
-        return None
+        r"""
+        Raise unless the adjoint can work with a solver.
+
+        :param FixedPointSolver solver: the solver.
+        :raises ValueError: if the adjoint reads an estimate of the inverse Jacobian
+            that the solver does not build.
+        """
+        if self.reads_inverse_jacobian and not solver.fills_inverse_jacobian:
+            raise ValueError(
+                f"{type(self).__name__} reads Solution.inverse_jacobian, which "
+                f"{type(solver).__name__} does not fill; use solver=Broyden(), or "
+                "another adjoint."
+            )
 
     @abstractmethod
     def transform(
-        self, monitor: Monitor, slot: BackwardSlot, on_failure: OnFailure
-    ) -> Transform:
+        self,
+        recording: Recording,
+        cotangent: Cotangent,
+        inverse: LowRankInverse | None,
+    ) -> tuple[Tensor, Report | None]:
         r"""
-        :param Monitor monitor: the finished book of the forward solve.
-        :param BackwardSlot slot: where to leave the report of the backward.
-        :param str on_failure: what to do where the backward fails.
-        :return: the map from the cotangent of the fixed point to that of the value.
+        Return the cotangent :math:`v` of the recorded value.
+
+        :param Recording recording: the recorded evaluation of the step, which gives
+            products with its Jacobian.
+        :param Cotangent cotangent: derivatives of the loss in the fixed point and in
+            its output.
+        :param LowRankInverse inverse: the estimate of :math:`(I - J)^{-1}`, if
+            ``reads_inverse_jacobian``; else ``None``.
+        :return: (tuple) :math:`v`, of shape :math:`(B, n)`, and the report of the solve
+            for it, which becomes :attr:`Solution.backward
+            <deepinv_equilibrium.Solution.backward>`; ``None`` if no system is solved.
         """
 
     def track(
@@ -69,14 +104,14 @@ class Adjoint(ABC):
         observer: Observer | None,
     ) -> Tracked:
         r"""
-        Solve without recording, then record what the gradient needs.
+        Solve without recording a graph, then record what the gradient needs.
 
         :param PackedStep step: the step.
-        :param torch.Tensor x0: packed initial state.
+        :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
         :param FixedPointSolver solver: finds the fixed point.
-        :param str on_failure: what to do where the backward fails.
-        :param Callable observer: shown every evaluation of the solve.
-        :return: the solution and its gradient.
+        :param str on_failure: what to do if a sample fails in the backward.
+        :param Callable observer: called after every evaluation of the solve.
+        :return: (Tracked) the result of the solve, with its gradient.
         """
         with torch.no_grad():
             monitor = solver.run(
@@ -87,7 +122,7 @@ class Adjoint(ABC):
             )
         iterate = monitor.x.detach()
         before = step.evaluations
-        # Who is excluded is known only once a deferred evaluation has been observed.
+        # A deferred evaluation may exclude further samples, see below.
         recording = self.record(step, iterate, torch.zeros_like(monitor.active))
         made = step.evaluations - before
         if monitor.deferred:
@@ -108,34 +143,59 @@ class Adjoint(ABC):
             made += step.evaluations - before
         slot = BackwardSlot()
         x, x_output = monitor.value.detach(), monitor.output
-        if _depends_on_more(recording[-1], recording[0].iterate):
-            transform = self.transform(monitor, slot, on_failure)
-            x, x_output = gate(transform, x, x_output, recording[-1])
+        if _reaches_another_leaf(recording[-1], recording[0].iterate):
+            x, x_output = self._attach(
+                x, x_output, recording[-1], monitor.inverse_jacobian, slot, on_failure
+            )
         else:
-            x = x.clone()  # a step may return what it closes over
+            x = x.clone()  # the value may be a tensor that the step closes over
         return Tracked(monitor, x, x_output, made, slot)
 
     def record(
         self, step: PackedStep, iterate: Tensor, excluded: Tensor
     ) -> list[Recording]:
         r"""
-        Record the last evaluation.
+        Record the last evaluation of the step.
 
         :param PackedStep step: the step.
-        :param torch.Tensor iterate: where to evaluate it, packed.
-        :param torch.Tensor excluded: samples that add nothing to any gradient.
-        :return: the recordings, the first of the value that is returned, the last of
-            what receives the cotangent.
+        :param torch.Tensor iterate: packed iterate, of shape :math:`(B, n)`.
+        :param torch.Tensor excluded: boolean, of shape :math:`(B,)`; the samples that
+            add nothing to gradients.
+        :return: (list) the recordings. The value of the first is returned, and the last
+            receives the cotangent.
         """
         iterate = iterate.detach().requires_grad_(self.differentiates_iterate)
         with torch.enable_grad():
             value, output = step(iterate)
         return [Recording(value, output, iterate, excluded)]
 
+    def _attach(
+        self,
+        x: Tensor,
+        output: Tensor | None,
+        recording: Recording,
+        inverse: LowRankInverse | None,
+        slot: BackwardSlot,
+        on_failure: OnFailure,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the fixed point and its output, with their gradient."""
+        # The graph must not hold the memory of a solver that nobody reads.
+        estimate = inverse if self.reads_inverse_jacobian else None
 
-def _depends_on_more(recording: Recording, iterate: Tensor) -> bool:
-    """Whether the recording reaches a leaf besides the iterate: else there is nothing
-    to differentiate with respect to, and no graph should be handed out."""
+        def transform(recording: Recording, cotangent: Cotangent) -> Tensor:
+            v, report = self.transform(recording, cotangent, estimate)
+            if report is not None:
+                slot.report = report
+                what = f"The adjoint solve of {type(self).__name__}"
+                report_failure(report, on_failure, what)
+            return v
+
+        return gate(transform, x, output, recording)
+
+
+def _reaches_another_leaf(recording: Recording, iterate: Tensor) -> bool:
+    """Whether the recording depends on a leaf other than the iterate. If not, there is
+    nothing to differentiate in, and the solution carries no graph."""
     for node in nodes_behind((recording.value, recording.output)):
         leaf = getattr(node, "variable", None)
         if leaf is not None and leaf is not iterate:

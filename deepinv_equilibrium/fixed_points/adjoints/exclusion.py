@@ -1,4 +1,4 @@
-"""Keeping samples that turned non-finite out of the gradients of the others."""
+"""Exclusion of non-finite samples from the gradients of their batch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.autograd.graph import Node
 @contextmanager
 def finite_saved_tensors() -> Iterator[None]:
     r"""
-    Record with every non-finite number that is saved for the backward replaced by 0.
+    Record a graph that saves 0 in place of every non-finite number.
 
-    A sample that turned non-finite has a zero cotangent, but :math:`0 \cdot \infty` in
-    the backward of a layer would still poison the gradient of the weights.
+    The cotangent of a non-finite sample is zero, but :math:`0 \cdot \infty` in the
+    backward of a layer would still make the gradient of the weights NaN.
     """
 
     def pack(tensor: Tensor) -> Tensor:
@@ -30,12 +30,12 @@ def finite_saved_tensors() -> Iterator[None]:
 
 def annihilate_zero_cotangents(tensors: Iterable[Tensor | None]) -> None:
     r"""
-    Let a zero cotangent stay zero through the elementwise operations of a graph.
+    Make the elementwise operations of a graph map a zero cotangent to zero.
 
-    Where a derivative is infinite (:math:`\sqrt x`, :math:`1/x` or :math:`\log x` at 0)
-    autograd makes NaN of :math:`0 \cdot \infty`.
+    If a derivative is infinite, as for :math:`\sqrt x`, :math:`1/x` or :math:`\log x`
+    at 0, autograd would return NaN for :math:`0 \cdot \infty`.
 
-    :param Iterable tensors: what the graph computes.
+    :param Iterable tensors: the tensors that the graph computes; ``None`` is skipped.
     """
 
     def keep_zero(
@@ -59,8 +59,10 @@ def annihilate_zero_cotangents(tensors: Iterable[Tensor | None]) -> None:
 
 def nodes_behind(tensors: Iterable[Tensor | None]) -> Iterator[Node]:
     r"""
-    :param Iterable tensors: tensors that autograd may have recorded.
-    :return: the nodes of the graph that computes them, each once.
+    Iterate over the nodes of the graph that computes some tensors.
+
+    :param Iterable tensors: the tensors; ``None`` is skipped.
+    :return: (Iterator) the nodes, each once.
     """
     seen = set()
     waiting = [tensor.grad_fn for tensor in tensors if tensor is not None]

@@ -1,101 +1,25 @@
-"""The node of the graph through which a fixed point gets its gradient."""
+"""The node of the autograd graph that gives a fixed point its gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-
-@dataclass(frozen=True)
-class Cotangent:
-    r"""
-    Gradients of the loss with respect to a value of the step and its output.
-
-    :param torch.Tensor state: of shape :math:`(B, n)`, packed.
-    :param torch.Tensor output: of the shape of the output, ``None`` without one.
-    """
-
-    state: Tensor
-    output: Tensor | None
-
-
-@dataclass(frozen=True)
-class Recording:
-    r"""
-    One evaluation of the step that autograd has recorded.
-
-    :param torch.Tensor value: packed value, of shape :math:`(B, n)`.
-    :param torch.Tensor output: its output, ``None`` without one.
-    :param torch.Tensor iterate: the packed state it was evaluated at, which requires
-        gradients where the adjoint differentiates with respect to it.
-    :param torch.Tensor excluded: samples that must add nothing to any gradient.
-    """
-
-    value: Tensor
-    output: Tensor | None
-    iterate: Tensor
-    excluded: Tensor
-
-    def vjp(self, cotangent: Cotangent) -> Tensor:
-        r"""Product of the cotangent with the Jacobian in the iterate, of shape
-        :math:`(B, n)`. The graph is kept."""
-        pairs = [(self.value, cotangent.state)]
-        if self.output is not None and cotangent.output is not None:
-            pairs.append((self.output, cotangent.output))
-        pairs = [(tensor, vector) for tensor, vector in pairs if tensor.requires_grad]
-        product = None
-        if pairs:
-            (product,) = torch.autograd.grad(
-                [tensor for tensor, _ in pairs],
-                self.iterate,
-                [vector for _, vector in pairs],
-                retain_graph=True,
-                allow_unused=True,
-            )
-        if product is None:
-            return torch.zeros_like(self.iterate)
-        return self.mask(product)
-
-    def jvp(self, tangent: Tensor) -> Tensor:
-        r"""Product :math:`J u` of the Jacobian of the value with a tangent, by
-        differentiating :math:`w \mapsto J^\top w`."""
-        if not self.value.requires_grad:
-            return torch.zeros_like(tangent)
-        w = torch.zeros_like(self.value, requires_grad=True)
-        with torch.enable_grad():
-            (product,) = torch.autograd.grad(
-                self.value, self.iterate, w, create_graph=True, allow_unused=True
-            )
-            if product is None or not product.requires_grad:
-                return torch.zeros_like(tangent)
-            (result,) = torch.autograd.grad(product, w, tangent)
-        return self.mask(result)
-
-    def mask(self, rows: Tensor) -> Tensor:
-        """Zero where a sample is excluded."""
-        where = self.excluded.reshape(-1, *[1] * (rows.ndim - 1))
-        return torch.where(where, 0.0, rows)
-
+from .recording import Cotangent, Recording
 
 Transform: TypeAlias = Callable[[Recording, Cotangent], Tensor]
-"""From the cotangent of the fixed point to that of the recorded value."""
-
-
-def identity(recording: Recording, cotangent: Cotangent) -> Tensor:
-    """Send the cotangent into the recording as it is."""
-    return cotangent.state
+"""A function that maps the cotangent of the fixed point to that of the value."""
 
 
 class _Gate(torch.autograd.Function):
-    """Returns the fixed point, and sends the transformed cotangent into a recording.
+    """Return the fixed point, and send the transformed cotangent into a recording.
 
-    What backward needs is saved through ``save_for_backward``, so that autograd frees
-    it with the recording, and no cycle of references arises.
+    The tensors of the backward are saved through ``save_for_backward``, so that
+    autograd frees them with the recording and no reference cycle arises.
     """
 
     @staticmethod
@@ -135,8 +59,11 @@ class _Gate(torch.autograd.Function):
 
 
 class _Once(torch.autograd.Function):
-    """Raises where the gradient of a fixed point is differentiated again. Its anchors
-    tie it to everything the gradient depends on, so that no path goes round it."""
+    """Raise if the gradient of a fixed point is differentiated again.
+
+    The anchors are all tensors on which the gradient depends: whichever of them a
+    second derivative is taken in, its path passes through this node.
+    """
 
     @staticmethod
     def forward(
@@ -159,12 +86,15 @@ def gate(
     r"""
     Give a fixed point its gradient.
 
-    :param Callable transform: from the cotangent of the fixed point to that of the
-        recorded value.
-    :param torch.Tensor x: the packed fixed point, without gradient.
-    :param torch.Tensor x_output: its output, without gradient, if there is one.
+    :param Callable transform: maps a recording and the cotangent of the fixed point to
+        the cotangent of the recorded value, of shape :math:`(B, n)`.
+    :param torch.Tensor x: the packed fixed point, of shape :math:`(B, n)`, without
+        gradient.
+    :param torch.Tensor x_output: its output, of shape :math:`(B, ...)`, without
+        gradient, or ``None``.
     :param Recording recording: the evaluation that receives the cotangent.
-    :return: the same values, whose gradient flows into the recording.
+    :return: (tuple) copies of ``x`` and ``x_output`` whose gradient flows into the
+        recording.
     """
     return _Gate.apply(
         transform,

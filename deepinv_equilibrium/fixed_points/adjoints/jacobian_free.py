@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from ..argument_checks import require_count
-from ..failures import OnFailure
-from ..solution import BackwardSlot
-from ..solvers.monitor import Monitor
+from ..solution import LowRankInverse, Report
 from ..step import PackedStep
 from .adjoint import Adjoint
-from .gate import Recording, Transform, identity
+from .recording import Cotangent, Recording
 
 
 @dataclass(frozen=True)
@@ -23,18 +21,18 @@ class JacobianFree(Adjoint):
     Backpropagation through the last ``steps`` applications of the step only.
 
     With :math:`v = \partial \ell / \partial x^*` and one step this is Jacobian-free
-    backpropagation :footcite:p:`fung2022jfb`, :math:`v^\top \partial_\theta f`; with
-    more, the unrolled phantom gradient :footcite:p:`geng2021training`. At the fixed
-    point it equals :class:`Neumann(order=steps - 1)
-    <deepinv_equilibrium.Neumann>`; for a :math:`\rho`-contraction the error of
-    :math:`(I - J)^{-1}` is at most :math:`\rho^{K} / (1 - \rho)` with :math:`K` steps.
-    The descent theorem of the Jacobian-free paper asks for a :math:`\partial_\theta f`
-    of full row rank and condition number near 1, which a model with a few scalar
-    parameters never has.
+    backpropagation :footcite:p:`fung2022jfb`, :math:`v^\top \partial_\theta f`. With
+    more steps it is the unrolled phantom gradient :footcite:p:`geng2021training`. At
+    the fixed point it equals :class:`Neumann(order=steps - 1)
+    <deepinv_equilibrium.Neumann>`. For a :math:`\rho`-contraction, :math:`K` steps
+    approximate :math:`(I - J)^{-1}` with an error of at most
+    :math:`\rho^{K} / (1 - \rho)`. The descent theorem of the Jacobian-free paper
+    assumes that :math:`\partial_\theta f` has full row rank and a condition number near
+    1, which no model with only a few scalar parameters satisfies.
 
-    No system is solved in the backward, and none is reported.
+    The backward solves no system, so that ``Solution.backward`` is ``None``.
 
-    :param int steps: applications :math:`K` that are recorded, at least 1. Default: 1.
+    :param int steps: number :math:`K` of recorded applications, at least 1. Default: 1.
     :raises ValueError: if ``steps`` is less than 1.
     """
 
@@ -48,7 +46,7 @@ class JacobianFree(Adjoint):
     def record(
         self, step: PackedStep, iterate: Tensor, excluded: Tensor
     ) -> list[Recording]:
-        """The value and ``steps - 1`` applications after it."""
+        """Record the last evaluation and ``steps - 1`` applications after it."""
         recordings = super().record(step, iterate, excluded)
         with torch.enable_grad():
             for _ in range(self.steps - 1):
@@ -57,7 +55,10 @@ class JacobianFree(Adjoint):
         return recordings
 
     def transform(
-        self, monitor: Monitor, slot: BackwardSlot, on_failure: OnFailure
-    ) -> Transform:
-        """The identity."""
-        return identity
+        self,
+        recording: Recording,
+        cotangent: Cotangent,
+        inverse: LowRankInverse | None,
+    ) -> tuple[Tensor, Report | None]:
+        """Return the cotangent of the fixed point unchanged."""
+        return cotangent.state, None

@@ -7,28 +7,25 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..argument_checks import require_count
-from ..failures import OnFailure, report_failure
-from ..solution import BackwardSlot
-from ..solvers.monitor import Monitor
+from ..solution import LowRankInverse, Report
 from ..solvers.picard import Picard
 from .adjoint import Adjoint
-from .gate import Cotangent, Recording, Transform
-from .implicit import iterate, right_side
+from .recording import Cotangent, Recording
 
 
 @dataclass(frozen=True)
 class Neumann(Adjoint):
     r"""
-    The implicit gradient with the inverse replaced by a truncated Neumann series,
+    The implicit gradient with a truncated Neumann series in place of the inverse,
 
     .. math::
 
         v = \sum_{p=0}^{P} (J^\top)^p\, \frac{\partial \ell}{\partial x^*}.
 
-    Takes :math:`P` vector-Jacobian products. For a :math:`\rho`-contraction
+    It costs :math:`P` vector-Jacobian products. For a :math:`\rho`-contraction,
     :math:`\|(I - J)^{-1} - \sum_{p \le P} J^p\| \le \rho^{P+1} / (1 - \rho)`. The
-    budget is what was asked for, so the backward ends as ``COMPLETED``, with the size
-    of the last term as its residual; terms that grow are reported as ``DIVERGED``.
+    backward reports the size of the last term as its residual, and ends as
+    ``COMPLETED``, or as ``DIVERGED`` if the terms grow.
 
     :param int order: :math:`P`, at least 0. Default: 5.
     :raises ValueError: if ``order`` is negative.
@@ -40,22 +37,18 @@ class Neumann(Adjoint):
         require_count("order", self.order, 0)
 
     def transform(
-        self, monitor: Monitor, slot: BackwardSlot, on_failure: OnFailure
-    ) -> Transform:
-        """The partial sum."""
-
-        def partial_sum(recording: Recording, cotangent: Cotangent) -> Tensor:
-            if self.order == 0:
-                return cotangent.state
-            v, report = iterate(
-                Picard(max_iter=self.order, rtol=0.0),
-                recording,
-                right_side(recording, cotangent),
-                # The output is no part of the state: it enters with the first product.
-                cotangent.state,
-            )
-            slot.report = report
-            report_failure(report, on_failure, "The adjoint series of Neumann")
-            return v
-
-        return partial_sum
+        self,
+        recording: Recording,
+        cotangent: Cotangent,
+        inverse: LowRankInverse | None,
+    ) -> tuple[Tensor, Report | None]:
+        """Return the partial sum."""
+        if self.order == 0:
+            return cotangent.state, None
+        # The gradient through the output enters with the first product, as it does in
+        # JacobianFree(steps=order + 1).
+        return recording.iterate_adjoint(
+            Picard(max_iter=self.order, rtol=0.0),
+            recording.right_side(cotangent),
+            cotangent.state,
+        )

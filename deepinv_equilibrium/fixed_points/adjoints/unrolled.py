@@ -7,26 +7,27 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..failures import OnFailure
-from ..solution import BackwardSlot
+from ..solution import BackwardSlot, LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
-from ..solvers.monitor import Monitor
 from ..step import PackedStep
 from .adjoint import Adjoint, Tracked
 from .exclusion import annihilate_zero_cotangents, finite_saved_tensors
-from .gate import Recording, Transform, gate, identity
+from .recording import Cotangent, Recording
 
 
 @dataclass(frozen=True)
 class Unrolled(Adjoint):
     r"""
-    Backpropagation through every iteration of a :class:`Picard
-    <deepinv_equilibrium.Picard>` run, to the initial state too: an unrolled network.
-    Exact for what was computed, second derivatives included, at a memory that grows
-    with the iterations. It reports no backward: none is solved for.
+    Backpropagation through every iteration of a solver that is not accelerated, such as
+    :class:`Picard <deepinv_equilibrium.Picard>`: an unrolled network.
+
+    The gradient is exact for the computed iterate, second derivatives included, and
+    reaches the initial state. Its memory grows with the number of iterations. The
+    backward solves no system, so that ``Solution.backward`` is ``None``.
     """
 
     def require(self, solver: FixedPointSolver) -> None:
-        """Accelerated solvers choose their iterates in ways that are not recorded."""
+        """Raise for an accelerated solver, whose choice of iterates is not recorded."""
         if solver.accelerated:
             raise ValueError(
                 "Unrolled records a Picard run, and cannot record "
@@ -34,10 +35,13 @@ class Unrolled(Adjoint):
             )
 
     def transform(
-        self, monitor: Monitor, slot: BackwardSlot, on_failure: OnFailure
-    ) -> Transform:
-        """The identity: autograd has recorded everything."""
-        return identity
+        self,
+        recording: Recording,
+        cotangent: Cotangent,
+        inverse: LowRankInverse | None,
+    ) -> tuple[Tensor, Report | None]:
+        """Return the cotangent unchanged, as autograd has recorded every iteration."""
+        return cotangent.state, None
 
     def track(
         self,
@@ -47,10 +51,11 @@ class Unrolled(Adjoint):
         on_failure: OnFailure,
         observer: Observer | None,
     ) -> Tracked:
-        """Run with gradients; once more if samples must be kept out of them."""
+        """Solve with gradients, and once more if samples must not add to them."""
         monitor = solver.run(step, x0, observer=observer)
         monitor.finish()
         made = step.evaluations
+        slot = BackwardSlot()
         x, output, excluded = monitor.value, monitor.output, monitor.excluded
         if bool(excluded.any()):
             with finite_saved_tensors():
@@ -58,7 +63,12 @@ class Unrolled(Adjoint):
             monitor.finish()
             recording = Recording(monitor.value, monitor.output, x0, excluded)
             annihilate_zero_cotangents((recording.value, recording.output))
-            x, output = gate(
-                identity, monitor.value.detach(), monitor.output, recording
+            x, output = self._attach(
+                monitor.value.detach(),
+                monitor.output,
+                recording,
+                None,
+                slot,
+                on_failure,
             )
-        return Tracked(monitor, x, output, step.evaluations - made, BackwardSlot())
+        return Tracked(monitor, x, output, step.evaluations - made, slot)

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ..argument_checks import require_count, require_number
-from ..solution import LowRankInverse
-from ..state import inner_products
-from .fixed_point_solver import FixedPointSolver
+from ..state import StateLayout, inner_products
+from .fixed_point_solver import FixedPointSolver, Iteration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +26,17 @@ class Anderson(FixedPointSolver):
         \Bigl\| \sum_j \alpha_j g_j \Bigr\|^2
         + \epsilon \sum_j \alpha_j^2 \|g_j\|^2,
 
-    with :math:`g_j = f(x_j) - x_j` over the last ``history_size`` iterates, for each
-    sample on its own. The ridge is relative: scaling the problem changes nothing
-    (:math:`\epsilon` is a few units of rounding; deepinv and others add an absolute
-    one). On an affine step it is equivalent to GMRES while the history lasts; on
-    others it has no global guarantee. A proposal that is not finite, leaves the step's
-    domain or makes the residual ten times the best falls back to the plain step. What
-    is returned is :math:`f` of the best iterate.
+    with :math:`g_j = f(x_j) - x_j` over the last ``history_size`` iterates of each
+    sample. The ridge is relative, with :math:`\epsilon` four units of rounding, so that
+    scaling the problem changes nothing; deepinv and others use an absolute ridge. For
+    an affine step the method is equivalent to GMRES until the history is full; for
+    other steps it has no global guarantee. A proposal is replaced by the plain step if
+    it is not finite, leaves the domain of the step or has ten times the best residual.
+    The solution is :math:`f` of the best iterate.
 
-    :param int history_size: iterates remembered, at least 1. Default: 10.
+    :param int history_size: number of iterates in the history, at least 1. Default: 10.
     :param float beta: mixing :math:`\beta`, in :math:`(0, 2)`. Default: 1.
-    :param int max_iter: the most evaluations of the step. Default: 100.
+    :param int max_iter: largest number of evaluations of the step. Default: 100.
     :param float rtol: tolerance on the relative residual. Default: ``1e-4``.
     :param float atol: tolerance on the absolute residual. Default: 0.
     :raises ValueError: if an argument is out of its range.
@@ -53,15 +52,19 @@ class Anderson(FixedPointSolver):
         if not (0 < self.beta < 2 and math.isfinite(self.beta)):
             raise ValueError(f"beta must be in (0, 2), got {self.beta!r}.")
 
-    def begin(self, x0: Tensor) -> AndersonIteration:
-        """A run with empty history."""
+    def begin(self, x0: Tensor, layout: StateLayout) -> AndersonIteration:
+        """Start a run with an empty history."""
         return AndersonIteration(x0, min(self.history_size, self.max_iter), self.beta)
 
 
-class AndersonIteration:
+class AndersonIteration(Iteration):
     r"""
-    History of one run: residuals, mixed values and the Gram matrix of the residuals, of
-    which an iteration renews one row.
+    History of one run: residuals, mixed values and the Gram matrix of the residuals.
+    Each iteration replaces the oldest entry.
+
+    :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
+    :param int size: number of iterates in the history.
+    :param float beta: mixing :math:`\beta`.
     """
 
     def __init__(self, x0: Tensor, size: int, beta: float):
@@ -72,15 +75,15 @@ class AndersonIteration:
         self.residuals = x0.new_zeros(batch, size, n)
         self.gram = x0.new_zeros(batch, size, size, dtype=torch.float64)
         self.valid = torch.zeros(batch, size, dtype=torch.bool, device=x0.device)
-        # Below the rounding of the Gram matrix its eigenvalues mean nothing.
+        # Eigenvalues below the rounding of the Gram matrix carry no information.
         self.ridge = 4 * torch.finfo(x0.dtype).eps
 
     def propose(self, x: Tensor, value: Tensor, active: Tensor) -> Tensor:
-        """Remember the evaluation and mix the history."""
+        """Add the evaluation to the history, and mix the history."""
         slot = self.count % self.residuals.shape[1]
         self.count += 1
         mixed = value if self.beta == 1 else torch.lerp(x, value, self.beta)
-        # A zero weight does not silence NaN: what is not learned from is not kept.
+        # Zeros, because NaN times a weight of zero would still be NaN.
         self.residuals[:, slot] = torch.where(active[:, None], value - x, 0.0)
         self.mixed[:, slot] = torch.where(active[:, None], mixed, 0.0)
         self.valid[:, slot] = active
@@ -91,15 +94,11 @@ class AndersonIteration:
         return (weights[:, None, :] @ self.mixed)[:, 0]
 
     def forget(self, where: Tensor) -> None:
-        """Drop the history of these samples."""
+        """Empty the history of some samples."""
         self.valid &= ~where[:, None]
 
-    def inverse_jacobian(self) -> LowRankInverse | None:
-        """There is none."""
-        return None
-
     def _weights(self, slot: int) -> Tensor:
-        """The affine weights that minimise the mixed residual, in float64."""
+        """Return the weights that minimise the mixed residual, in float64."""
         norms = self.gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
         used = self.valid & (norms > 0)
         both = used[:, :, None] & used[:, None, :]

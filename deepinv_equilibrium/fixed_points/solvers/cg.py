@@ -15,31 +15,34 @@ from .linear_solver import LinearMonitor, LinearOperator, LinearSolver, dot
 class CG(LinearSolver):
     r"""
     Conjugate gradients :footcite:p:`hestenes1952methods` for symmetric positive
-    definite :math:`A`; in the backward, for steps with a symmetric Jacobian of norm
-    below 1 (gradient steps on a potential). One product an iteration; the error falls
-    at least as :math:`2 ((\sqrt\kappa - 1) / (\sqrt\kappa + 1))^k` in the energy norm.
-    A direction of nonpositive curvature, or of one lost in the rounding, shows that
-    :math:`A` is not of that kind: the sample then stops as ``DIVERGED``, and is
-    returned where its residual was least: of a singular system that has no solution,
-    near a least-squares one.
+    definite :math:`A`. In the backward, :math:`A` has this property if the Jacobian of
+    the step is symmetric with eigenvalues below 1, as for gradient steps on a
+    potential.
 
-    :param int max_iter: the most products. Default: 100.
+    An iteration costs one product. The error in the energy norm falls at least as
+    :math:`2 ((\sqrt\kappa - 1) / (\sqrt\kappa + 1))^k`, with the condition number
+    :math:`\kappa`. A direction of nonpositive curvature, up to rounding, shows that
+    :math:`A` is not positive definite: the sample then stops as ``DIVERGED``, and the
+    iterate with the smallest residual is returned. For a singular system without a
+    solution, this iterate is near a least-squares solution.
+
+    :param int max_iter: largest number of products. Default: 100.
     :param float rtol: tolerance on :math:`\|b - A v\| / \|b\|`. Default: ``1e-4``.
     :param float atol: tolerance on :math:`\|b - A v\|`. Default: 0.
     :raises ValueError: if an argument is out of its range.
     """
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
-        """See :class:`LinearSolver`."""
+        """Solve the systems, see :class:`LinearSolver`."""
         monitor = LinearMonitor(self, rhs)
         v, r, p = torch.zeros_like(rhs), rhs, rhs
         square = dot(r, r)
         best, least = v, square
-        largest = torch.zeros_like(square)  # of the norms of A p for unit p
+        largest = torch.zeros_like(square)  # largest |A p| / |p| so far
         for _ in range(self.max_iter):
             if not bool(monitor.active.any()):
                 break
-            # A frozen sample takes part with zero, which no product can spoil.
+            # Zeros for samples that have stopped: their products stay finite.
             p = torch.where(monitor.active[:, None], p, 0.0)
             product = operator.apply(p)
             monitor.count()

@@ -21,21 +21,21 @@ class CGNE(LinearSolver):
 
         A A^\top w = b, \qquad v = A^\top w,
 
-    for any invertible :math:`A`. Two products an iteration, with :math:`A` and with
-    :math:`A^\top`; in the backward the latter differentiates the vector-Jacobian
-    product once more, so every operation in the step must have a second derivative.
-    The error :math:`\|v_k - v\|` never grows, but it falls with the condition number of
-    :math:`A` squared: :class:`GMRES <deepinv_equilibrium.GMRES>` needs fewer products
-    as a rule, and CGNE less memory.
+    for any invertible :math:`A`. An iteration costs two products, one with :math:`A`
+    and one with :math:`A^\top`. In the backward, the product with :math:`A^\top`
+    differentiates a vector-Jacobian product, so that every operation of the step must
+    have a second derivative. The error :math:`\|v_k - v\|` never grows, but its rate
+    depends on the squared condition number of :math:`A`: CGNE usually needs more
+    products than :class:`GMRES <deepinv_equilibrium.GMRES>`, and less memory.
 
-    :param int max_iter: the most iterations. Default: 100.
+    :param int max_iter: largest number of iterations. Default: 100.
     :param float rtol: tolerance on :math:`\|b - A v\| / \|b\|`. Default: ``1e-4``.
     :param float atol: tolerance on :math:`\|b - A v\|`. Default: 0.
     :raises ValueError: if an argument is out of its range.
     """
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
-        """See :class:`LinearSolver`."""
+        """Solve the systems, see :class:`LinearSolver`."""
         monitor = LinearMonitor(self, rhs)
         v, r, p = torch.zeros_like(rhs), rhs, torch.zeros_like(rhs)
         square = dot(r, r)

@@ -1,68 +1,114 @@
-"""The loop that every solver of fixed-point equations runs."""
+"""The loop that all solvers of fixed-point equations share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..solution import LowRankInverse
+from ..state import StateLayout
 from ..step import PackedStep
 from .monitor import Monitor, choose
 from .solver import Solver
 
 Observer: TypeAlias = Callable[[Tensor, Tensor], None]
-"""Called after every evaluation with the packed iterate and its packed value."""
+"""A function of a packed iterate and its value, called after every evaluation."""
 
 
-class Iteration(Protocol):
-    """The memory of one run of a solver."""
+class Iteration(ABC):
+    r"""
+    One run of a solver: what it has learned so far, and its next proposal.
 
+    States are packed, of shape :math:`(B, n)`. A method must treat the rows
+    independently of each other, and must not change its arguments in place.
+    """
+
+    @abstractmethod
     def propose(self, x: Tensor, value: Tensor, active: Tensor) -> Tensor:
-        """The next iterate after the step took ``x`` to ``value``."""
+        r"""
+        Return the next iterate of every sample, after an evaluation of the step.
+
+        :param torch.Tensor x: the iterates, of shape :math:`(B, n)`.
+        :param torch.Tensor value: the values :math:`f(x)`, of shape :math:`(B, n)`.
+        :param torch.Tensor active: boolean, of shape :math:`(B,)`; false for a sample
+            that has stopped, or whose last proposal was rejected. Such rows of ``x``
+            and ``value`` may hold NaN and must not be learned from; the rows that are
+            returned for them are not used.
+        :return: (torch.Tensor) the proposals, of shape :math:`(B, n)`.
+        """
 
     def forget(self, where: Tensor) -> None:
-        """Drop what was learned of these samples."""
+        r"""
+        Discard what was learned about some samples.
+
+        An accelerated solver calls this method before each :meth:`propose`, with the
+        samples whose last proposal was rejected. Default: does nothing.
+
+        :param torch.Tensor where: boolean, of shape :math:`(B,)`.
+        """
+        return None
 
     def inverse_jacobian(self) -> LowRankInverse | None:
-        """The estimate of the inverse Jacobian, where the method builds one."""
+        r"""
+        Return the estimate of :math:`(I - \partial f)^{-1}` at the end of the run.
+
+        :return: (LowRankInverse) the estimate, or ``None`` (the default) for a method
+            that builds none.
+        """
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedPointSolver(Solver, ABC):
     r"""
-    Base of the solvers of :math:`x = f(x)`. A method only says which point to try next;
-    stopping, bookkeeping, the step's domain and non-finite values are handled here.
+    Base class of the solvers of :math:`x = f(x)`.
+
+    A subclass implements :meth:`begin`, whose :class:`Iteration
+    <deepinv_equilibrium.fixed_points.Iteration>` proposes the next iterate. This class
+    implements the rest: stopping, reports, the domain of the step, and samples that
+    turn non-finite. See :doc:`/user_guide/solvers` for an example.
+
+    :param int max_iter: largest number of evaluations of the step. Default: 100.
+    :param float rtol: tolerance on the relative residual. Default: ``1e-4``.
+    :param float atol: tolerance on the absolute residual. Default: 0.
+    :raises ValueError: if an argument is out of its range.
     """
 
     accelerated: ClassVar[bool] = True
-    """Whether iterates are proposals that the step did not produce. The best one is
-    then returned, and a bad one falls back to the plain step."""
+    """Whether iterates are proposals that the step did not produce. An accelerated
+    solver returns :math:`f` of its best iterate. It rejects a proposal that is not
+    finite, leaves the domain of the step or has ten times the best residual, and goes
+    on from the value at the best iterate. A solver that is not accelerated returns
+    :math:`f` of its last iterate, and cannot reject one."""
 
     @property
     def fills_inverse_jacobian(self) -> bool:
-        """Whether the solution carries an estimate of the inverse Jacobian."""
+        """Whether the solution has an estimate of the inverse Jacobian, which
+        :class:`SHINE <deepinv_equilibrium.SHINE>` reads."""
         return False
 
     @property
     def certified_rate(self) -> float | None:
-        """Rate of the step that the solver relies on and holds it to, if any."""
+        """Certified contraction rate of the step, or ``None`` if the solver uses none.
+        A proposal must contract at this rate; a plain step that does not ends its
+        sample as ``REFUTED``."""
         return None
 
     @abstractmethod
-    def begin(self, x0: Tensor) -> Iteration:
+    def begin(self, x0: Tensor, layout: StateLayout) -> Iteration:
         r"""
-        :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
-        :return: a fresh memory for one run.
-        """
+        Start a run.
 
-    def begin_on(self, step: PackedStep, x0: Tensor) -> Iteration:
-        """A fresh memory for one run, for methods that ask for the step's layout."""
-        return self.begin(x0)
+        :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
+        :param StateLayout layout: unpacks it, see :class:`StateLayout
+            <deepinv_equilibrium.fixed_points.StateLayout>`.
+        :return: (Iteration) a new iteration, which has learned nothing yet.
+        """
 
     def run(
         self,
@@ -77,16 +123,16 @@ class FixedPointSolver(Solver, ABC):
 
         :param PackedStep step: the step.
         :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
-        :param bool defer_last: leave the last evaluation of the budget to the caller,
-            who records it: :attr:`Monitor.x` is then where to evaluate, and
-            :attr:`Monitor.deferred` is true.
-        :param Callable observer: shown every evaluation.
-        :return: the book that was kept, not yet finished.
+        :param bool defer_last: whether to leave the last evaluation of the budget to
+            the caller, who records it. ``Monitor.deferred`` is then true if that
+            evaluation is due, and ``Monitor.x`` is where to evaluate.
+        :param Callable observer: called after every evaluation.
+        :return: (Monitor) the record of the run; the caller calls its ``finish``.
         """
         monitor = Monitor(
             self, x0, keep_best=self.accelerated, rate=self.certified_rate
         )
-        iteration = self.begin_on(step, x0)
+        iteration = self.begin(x0, step.layout)
         x = x0
         proposed = torch.zeros_like(monitor.active) if self.accelerated else None
         for index in range(self.max_iter):
@@ -96,17 +142,12 @@ class FixedPointSolver(Solver, ABC):
                 break
             value, output = step(x)
             domain = step.domain(value)
-            retry = monitor.observe(x, value, output, domain, proposed)
+            rejected = monitor.observe(x, value, output, domain, proposed)
             if observer is not None:
                 observer(x, value)
             if last or not monitor.running:
                 break
-            if retry is None:
-                x = self._next(iteration, step, monitor, x, value)
-            else:
-                x, proposed = self._accelerate(
-                    iteration, step, monitor, x, value, retry
-                )
+            x, proposed = self._next(iteration, step, monitor, x, value, rejected)
         monitor.inverse_jacobian = iteration.inverse_jacobian()
         return monitor
 
@@ -117,28 +158,20 @@ class FixedPointSolver(Solver, ABC):
         monitor: Monitor,
         x: Tensor,
         value: Tensor,
-    ) -> Tensor:
-        """Next iterate of every sample."""
-        proposal = iteration.propose(x, value, monitor.active)
-        if proposal is not value:  # over-relaxation may leave the domain
-            proposal = choose(step.inside(proposal), proposal, value)
-        if monitor.running == len(x):
-            return proposal
-        return choose(monitor.active, proposal, monitor.x)
-
-    def _accelerate(
-        self,
-        iteration: Iteration,
-        step: PackedStep,
-        monitor: Monitor,
-        x: Tensor,
-        value: Tensor,
-        retry: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Next iterate of every sample, and where it is an accelerated proposal."""
-        iteration.forget(retry)
-        proposal = iteration.propose(x, value, monitor.active & ~retry)
-        proposed = step.inside(proposal) & monitor.active & ~retry
-        plain = choose(~retry, value, monitor.value)
-        x = choose(proposed, proposal, plain)
-        return choose(monitor.active, x, monitor.x), proposed
+        rejected: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the next iterates, and for an accelerated solver which of them are
+        proposals."""
+        active, plain = monitor.active, value
+        if rejected is not None:
+            iteration.forget(rejected)
+            active = active & ~rejected
+            plain = choose(~rejected, value, monitor.value)
+        proposal = iteration.propose(x, value, active)
+        proposed = active
+        if proposal is not plain:  # even relaxation > 1 may leave the domain
+            proposed = step.inside(proposal) & active
+            proposal = choose(proposed, proposal, plain)
+        if monitor.running < len(x):
+            proposal = choose(monitor.active, proposal, monitor.x)
+        return proposal, None if rejected is None else proposed

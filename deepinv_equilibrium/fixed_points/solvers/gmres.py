@@ -16,14 +16,17 @@ from .linear_solver import LinearMonitor, LinearOperator, LinearSolver
 @dataclass(frozen=True, kw_only=True)
 class GMRES(LinearSolver):
     r"""
-    Restarted GMRES :footcite:p:`saad1986gmres`: minimises :math:`\|b - A v\|` over the
-    Krylov space of :math:`A` and :math:`b`, one product an iteration and one more at
-    each restart. With :math:`A = I - J^\top` it is never slower than Neumann's series
-    while the space is kept, because that is one of its elements: the residual after
-    :math:`k` products is at most :math:`\|J\|^k \|b\|`. Memory: ``restart`` vectors.
+    Restarted GMRES :footcite:p:`saad1986gmres`, which minimises :math:`\|b - A v\|`
+    over the Krylov space of :math:`A` and :math:`b`.
 
-    :param int restart: dimension of the space after which to start again. Default: 30.
-    :param int max_iter: the most iterations over all restarts. Default: 100.
+    An iteration costs one product, and each restart costs one more. The memory is
+    ``restart`` vectors. With :math:`A = I - J^\top`, the partial sums of the Neumann
+    series are elements of the Krylov space, so that until the first restart the
+    residual after :math:`k` products is at most :math:`\|J\|^k \|b\|`.
+
+    :param int restart: dimension of the Krylov space at which to restart, at least 1.
+        Default: 30.
+    :param int max_iter: largest number of iterations, over all restarts. Default: 100.
     :param float rtol: tolerance on :math:`\|b - A v\| / \|b\|`. Default: ``1e-4``.
     :param float atol: tolerance on :math:`\|b - A v\|`. Default: 0.
     :raises ValueError: if an argument is out of its range.
@@ -36,7 +39,7 @@ class GMRES(LinearSolver):
         require_count("restart", self.restart, 1)
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
-        """See :class:`LinearSolver`."""
+        """Solve the systems, see :class:`LinearSolver`."""
         monitor = LinearMonitor(self, rhs)
         v = torch.zeros_like(rhs)
         residual, done = rhs, 0
@@ -56,9 +59,13 @@ class GMRES(LinearSolver):
 
 class KrylovCycle:
     r"""
-    One Arnoldi process: an orthonormal basis, and the Hessenberg matrix brought to
-    triangular form by rotations as it grows. A sample that stops keeps the columns it
-    has; the rest of its basis is zero.
+    One Arnoldi process: an orthonormal basis, and the Hessenberg matrix, which is
+    brought to triangular form by rotations as it grows. For a sample that stops, the
+    rest of the basis is zero.
+
+    :param torch.Tensor residual: first vector of the Krylov space, of shape
+        :math:`(B, n)`.
+    :param int size: largest dimension of the space.
     """
 
     def __init__(self, residual: Tensor, size: int):
@@ -70,14 +77,16 @@ class KrylovCycle:
         self.basis[:, 0] = residual / scale[:, None]
         eye = torch.eye(size + 1, dtype=torch.float64, device=residual.device)
         self.rotation = eye.repeat(batch, 1, 1)
-        # Columns that a sample never fills stay those of the identity, with 0 beside.
+        # Columns that a sample never fills are those of the identity; `target` is 0
+        # there.
         self.triangle = eye[:, :size].repeat(batch, 1, 1)
         self.target = residual.new_zeros(batch, size + 1, dtype=torch.float64)
         self.target[:, 0] = norm
         self.filled = torch.zeros(batch, size, dtype=torch.bool, device=residual.device)
 
     def run(self, operator: LinearOperator, monitor: LinearMonitor) -> int:
-        """Extend the space until it is full or every sample has stopped."""
+        """Extend the space until it is full or all samples have stopped, and return the
+        number of iterations."""
         for j in range(self.size):
             active = monitor.active
             direction = torch.where(active[:, None], self.basis[:, j], 0.0)
@@ -91,7 +100,7 @@ class KrylovCycle:
             safe = torch.where(length > 0, length, 1.0).to(w.dtype)[:, None]
             self.basis[:, j + 1] = torch.where((length > 0)[:, None], w / safe, 0.0)
             monitor.observe(left)
-            # An invariant space: the solution is in it, unless A is singular.
+            # The space is invariant, and contains the solution unless A is singular.
             exact = left <= torch.finfo(w.dtype).eps * monitor.rhs_norm
             monitor.stop((length == 0) & exact, Status.CONVERGED)
             monitor.stop(length == 0, Status.MAX_ITER)
@@ -100,7 +109,7 @@ class KrylovCycle:
         return self.size
 
     def correction(self) -> Tensor:
-        """The element of the space that minimises the residual."""
+        """Return the element of the space that minimises the residual."""
         target = torch.where(self.filled, self.target[:, :-1], 0.0)[..., None]
         coefficients = torch.linalg.solve_triangular(
             self.triangle[:, :-1], target, upper=True
@@ -109,7 +118,8 @@ class KrylovCycle:
         return (weights[:, None, :] @ self.basis[:, :-1])[:, 0]
 
     def _orthogonalise(self, w: Tensor, j: int) -> tuple[Tensor, Tensor]:
-        """Gram-Schmidt, twice; the coefficients in float64 and what is left."""
+        """Return the coefficients of w in the basis, in float64, and the orthogonal
+        remainder, by Gram-Schmidt applied twice."""
         column = torch.zeros_like(self.target)
         scale = torch.linalg.vector_norm(w, dim=1, dtype=torch.float64)
         known = self.basis[:, : j + 1]
@@ -123,12 +133,12 @@ class KrylovCycle:
         return column, w
 
     def _rotate(self, column: Tensor, j: int, active: Tensor) -> Tensor:
-        """Bring the new column to triangular form; the residual that is left."""
+        """Bring the new column to triangular form, and return the residual norms."""
         size = torch.linalg.vector_norm(column, dim=1)
         column = (self.rotation @ column[..., None])[..., 0]
         a, b = column[:, j], column[:, j + 1]
         radius = torch.hypot(a, b)
-        # Rounding in place of a zero pivot would solve a singular system.
+        # A pivot that is only rounding would pretend to solve a singular system.
         ok = active & (radius > 10 * torch.finfo(self.basis.dtype).eps * size)
         self.filled[:, j] = ok
         c = torch.where(ok, a / radius, 1.0)[:, None]

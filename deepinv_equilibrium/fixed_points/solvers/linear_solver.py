@@ -1,4 +1,4 @@
-"""What the solvers of linear systems share."""
+"""The base class of the solvers of linear systems, and the record of a solve."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from torch import Tensor
 from ..solution import Report, Status
 from .solver import Solver
 
-_FLOOR = 4.0  # units of rounding below which no residual is claimed
+_FLOOR = 4.0  # smallest relative residual that is reported, in units of rounding
 
 
 @dataclass(frozen=True)
 class LinearOperator:
     r"""
-    A batch of square matrices :math:`A`, known by their products.
+    A batch of :math:`B` square matrices :math:`A`, given by their products.
 
-    :param Callable apply: :math:`v \mapsto A v` on matrices of shape :math:`(B, n)`.
-    :param Callable adjoint: :math:`v \mapsto A^\top v`, likewise.
+    :param Callable apply: maps :math:`v`, of shape :math:`(B, n)`, to :math:`A v`.
+    :param Callable adjoint: maps :math:`v`, of shape :math:`(B, n)`, to
+        :math:`A^\top v`.
     """
 
     apply: Callable[[Tensor], Tensor]
@@ -31,28 +32,37 @@ class LinearOperator:
 @dataclass(frozen=True, kw_only=True)
 class LinearSolver(Solver, ABC):
     r"""
-    Base of the solvers of :math:`A v = b`, for each sample on its own and from
-    :math:`v = 0`. The relative residual is :math:`\|b - A v\| / \|b\|`; a zero right
-    side is solved by zero, without a product. It is that of the method's
-    own recursion, and is never said to be less than four units of rounding: a tolerance
-    below that ends as ``MAX_ITER``.
+    Base class of the solvers of :math:`A v = b`, which start from :math:`v = 0` and
+    treat each sample separately.
+
+    The relative residual is :math:`\|b - A v\| / \|b\|`. It is the recursive estimate
+    of the method, clipped below at four units of rounding; with a smaller tolerance a
+    sample ends as ``MAX_ITER``. A right side of zero has the solution zero, which costs
+    no product.
+
+    :param int max_iter: largest number of iterations. Default: 100.
+    :param float rtol: tolerance on :math:`\|b - A v\| / \|b\|`. Default: ``1e-4``.
+    :param float atol: tolerance on :math:`\|b - A v\|`. Default: 0.
+    :raises ValueError: if an argument is out of its range.
     """
 
     @abstractmethod
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
         r"""
+        Solve the systems.
+
         :param LinearOperator operator: :math:`A`.
         :param torch.Tensor rhs: :math:`b`, of shape :math:`(B, n)`.
-        :return: :math:`v`, and the report.
+        :return: (tuple) :math:`v`, of shape :math:`(B, n)`, and the report.
         """
 
 
 class LinearMonitor:
     r"""
-    Residuals and statuses of a linear solve, sample by sample.
+    Residuals and status of each sample of a linear solve.
 
-    :param Solver solver: has the tolerances.
-    :param torch.Tensor rhs: the right side, of shape :math:`(B, n)`.
+    :param Solver solver: the solver, for its tolerances.
+    :param torch.Tensor rhs: the right side :math:`b`, of shape :math:`(B, n)`.
     """
 
     def __init__(self, solver: Solver, rhs: Tensor):
@@ -71,10 +81,13 @@ class LinearMonitor:
 
     def observe(self, absolute: Tensor) -> None:
         r"""
-        :param torch.Tensor absolute: residual norms after an iteration.
+        Record one iteration, and stop the samples that meet a tolerance.
+
+        :param torch.Tensor absolute: :math:`\|b - A v\|` after the iteration, of shape
+            :math:`(B,)`.
         """
         self.iterations += self.active
-        # The recursions go on falling where the true residual cannot.
+        # The recursive estimate falls further than the true residual can.
         floor = self.floor * self.rhs_norm
         absolute = torch.where(absolute > 0, absolute.maximum(floor), absolute)
         self.absolute = torch.where(self.active, absolute, self.absolute)
@@ -86,17 +99,17 @@ class LinearMonitor:
             self.stop(met, Status.CONVERGED)
 
     def count(self, products: int | Tensor = 1) -> None:
-        """Products that the running samples have just taken part in."""
+        """Count products with the operator, for the samples that still run."""
         self.evaluations += self.active * products
 
     def stop(self, where: Tensor, status: Status) -> None:
-        """Freeze running samples."""
+        """Stop some samples; a sample that has stopped keeps its status."""
         where = where & self.active
         self.status = torch.where(where, int(status), self.status)
         self.active = self.active & ~where
 
     def report(self) -> Report:
-        """Close the book."""
+        """Return the report of the solve."""
         if self.solver.has_fixed_budget:
             self.stop(self.active, Status.COMPLETED)
         scale = torch.where(self.rhs_norm > 0, self.rhs_norm, 1.0)
@@ -116,5 +129,5 @@ class LinearMonitor:
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of the rows, in float64, of shape (B, 1)."""
+    """Return the inner products of the rows, in float64, of shape (B, 1)."""
     return (a.double() * b.double()).sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""The book that a fixed-point solve keeps: residuals, statuses and what to return."""
+"""The record of a fixed-point solve: residuals, statuses and the values to return."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .solver import Solver
 
 class Monitor:
     r"""
-    What a fixed-point solve knows of its batch, from the evaluations it is shown.
+    Record of the evaluations of a fixed-point solve.
 
-    Keeps for each sample the iterate to return (the last or the best), its value
-    and output, and freezes the sample when it has converged or failed, so that what
-    happens to its batch-mates later cannot change it.
+    For each sample it stores the iterate to return (the last or the best), its value
+    and its output. When a sample has converged or failed it stops, and the later
+    evaluations of the batch no longer change it.
 
-    :param Solver solver: has the tolerances.
+    :param Solver solver: the solver, for its tolerances.
     :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
-    :param bool keep_best: whether to return the best iterate, else the last.
-    :param float rate: certified rate of the step, to which the samples are held.
+    :param bool keep_best: whether to return the best iterate, not the last.
+    :param float rate: certified contraction rate of the step. Default: ``None``.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class Monitor:
         proposed: Tensor | None = None,
     ) -> Tensor | None:
         r"""
-        Take one evaluation into account.
+        Record one evaluation of the step.
 
-        :param torch.Tensor x: where the step was evaluated, of shape :math:`(B, n)`.
-        :param torch.Tensor value: its value there.
-        :param torch.Tensor output: its output there, if it has one.
-        :param torch.Tensor domain: where the value is in the domain of the step;
-            ``None`` if that is everywhere.
-        :param torch.Tensor proposed: where ``x`` was an accelerated proposal: a bad
-            value is then no failure of the step; ``None`` if nowhere.
-        :return: where a proposal failed and the plain step should be taken instead;
-            ``None`` if there were no proposals.
+        :param torch.Tensor x: the iterates, of shape :math:`(B, n)`.
+        :param torch.Tensor value: the values, of shape :math:`(B, n)`.
+        :param torch.Tensor output: the outputs, of shape :math:`(B, ...)`, or ``None``.
+        :param torch.Tensor domain: which values are in the domain of the step, boolean
+            of shape :math:`(B,)`; ``None`` if all are.
+        :param torch.Tensor proposed: which iterates are accelerated proposals, boolean
+            of shape :math:`(B,)`; ``None`` for a solver that is not accelerated.
+        :return: (torch.Tensor) which proposals are rejected, boolean of shape
+            :math:`(B,)`; ``None`` if ``proposed`` is.
         """
         before = [sample.active for sample in self.samples]
         verdicts = [
@@ -80,7 +80,7 @@ class Monitor:
         kept = [keep for keep, _ in verdicts]
         self._keep(kept, x, value, output)
         if self.deferred:
-            # What was recorded is not what is kept.
+            # The recorded evaluation is not the one that the solve returns.
             self.unrecorded = [
                 was and not keep for was, keep in zip(before, kept, strict=True)
             ]
@@ -89,24 +89,29 @@ class Monitor:
             self.running = sum(running)
             self.active = self._mask(running)
         return (
-            None if proposed is None else self._mask([retry for _, retry in verdicts])
+            None
+            if proposed is None
+            else self._mask([rejected for _, rejected in verdicts])
         )
 
     def defer(self, x: Tensor) -> None:
-        """Make ``x`` the place where the caller evaluates and records the step."""
+        """Leave the evaluation at ``x`` to the caller, who records it."""
         self.x = choose(self.active, x, self.x)
         self.deferred = True
 
     def finish(self) -> None:
-        """Say how the samples ended that were still running."""
+        """Set the status of the samples that are still running."""
         sizes = _norms(self.value).tolist()
         for sample, size in zip(self.samples, sizes, strict=True):
             sample.finish(size)
 
     def report(self, extra_evaluations: int = 0) -> Report:
         r"""
-        :param int extra_evaluations: evaluations besides those observed.
-        :return: the report of the solve.
+        Return the report of the solve.
+
+        :param int extra_evaluations: evaluations of the step that were not observed,
+            to be added to the count. Default: 0.
+        :return: (Report) the report.
         """
         iterations = torch.tensor(
             [len(sample.history) for sample in self.samples], device=self.x.device
@@ -127,8 +132,9 @@ class Monitor:
 
     @property
     def excluded(self) -> Tensor:
-        """Where the sample turned non-finite, no value of it could be kept, or the one
-        that was recorded was not: it must add nothing to a gradient."""
+        """Samples that add nothing to gradients: non-finite, without a usable value, or
+        recorded at another evaluation than the one that the solve returns. A boolean
+        tensor of shape (B,)."""
         return self._mask(
             [
                 sample.status is Status.NONFINITE
@@ -162,15 +168,15 @@ class Monitor:
         return torch.tensor(values, dtype=torch.float64, device=self.x.device)
 
     def _table(self, columns: list[list[float]]) -> Tensor:
-        """Iterations times samples, NaN after a sample has stopped."""
+        """Return a tensor of shape (iterations, B), NaN after a sample has stopped."""
         length = max(map(len, columns))
         padded = [column + [math.nan] * (length - len(column)) for column in columns]
         return self._column(padded).T.contiguous()
 
 
 def choose(where: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """``new`` in the samples where it is asked for, ``old`` in the others."""
-    # Most iterations keep every sample. On an accelerator asking would wait for it.
+    """Return the rows of ``new`` where ``where`` is true, and of ``old`` elsewhere."""
+    # A shortcut for the common case; on a GPU the test would force a synchronisation.
     if where.device.type == "cpu" and bool(where.all()):
         return new
     return torch.where(where.reshape(-1, *[1] * (new.ndim - 1)), new, old)
@@ -187,7 +193,8 @@ def _numbers(
     domain: Tensor | None,
     proposed: Tensor | None,
 ) -> Iterator[tuple[float, float, bool, bool, bool]]:
-    """What a sample's record is told, sample by sample, in one transfer."""
+    """Yield the arguments of SampleRecord.observe for each sample. All numbers come
+    from the device in one transfer."""
     finite = None
     if output is not None:
         finite = torch.isfinite(output.detach()).reshape(len(output), -1).all(dim=1)

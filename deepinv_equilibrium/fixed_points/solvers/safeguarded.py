@@ -1,4 +1,4 @@
-"""A solver that converges at a certified rate whatever is proposed to it."""
+"""A solver that converges at a certified rate with any proposals."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import SupportsFloat, TypeAlias
 import torch
 from torch import Tensor
 
-from ..argument_checks import require_number
-from ..solution import LowRankInverse
+from ..argument_checks import describe_subclasses, require_number
 from ..state import State, StateLayout
-from ..step import PackedStep
 from .fixed_point_solver import FixedPointSolver, Iteration
 
 Accelerator: TypeAlias = Callable[[State, State], State]
-"""From an iterate and its value to a proposal, e.g. a trained network. Samples must be
-kept apart."""
+"""A function of an iterate and its value that returns a proposal, such as a trained
+network. It must not couple samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Safeguarded(FixedPointSolver):
     r"""
-    The fixed point of a step :math:`f` of certified rate :math:`\rho < 1`, reached at
-    that rate whatever is proposed.
+    Acceleration with a certified rate, for a step :math:`f` that contracts at the
+    certified rate :math:`\rho < 1`.
 
     With :math:`r(x) = \|f(x) - x\|` and the best iterate :math:`x_k`, a proposal
-    :math:`c` is accepted if and only if it contracts as a plain step is bound to,
+    :math:`c` is accepted if and only if its residual is as small as that of a plain
+    step must be:
 
     .. math::
 
@@ -36,34 +35,34 @@ class Safeguarded(FixedPointSolver):
         \text{otherwise } x_{k+1} = f(b), \quad
         b = \operatorname*{arg\,min}_{x \in \{x_k, c\}} r(x),
 
-    for each sample on its own. In both cases :math:`r(x_{k+1}) \le \rho\, r(x_k)`,
+    separately for each sample. In both cases :math:`r(x_{k+1}) \le \rho\, r(x_k)`,
     because :math:`r(f(x)) \le \rho\, r(x)`. An accepted proposal costs one evaluation,
-    which the next iteration reuses, and a rejected one costs a second:
+    which the next iteration reuses; a rejected proposal costs two. Hence
     :math:`r(x_k) \le \rho^k r(x_0)` after at most :math:`1 + 2k` evaluations, see
-    :meth:`evaluations_to`. A proposal that is not finite costs nothing. The error is
-    certified with it: :math:`\|x - x^*\| \le r(x) / (1 - \rho)`. What is returned is
+    :meth:`evaluations_to`. A proposal that is not finite costs no evaluation. The error
+    is certified too, :math:`\|x - x^*\| \le r(x) / (1 - \rho)`. The solution is
     :math:`f` of the best iterate.
 
-    It converges to the fixed point of :math:`f` and no other: an uncertified network
-    can propose, and has no say in the result. The rate is held to account: where a
-    plain step contracts less, by more than rounding, the rate is wrong, the sample
-    stops, and its status is ``REFUTED``.
+    The solver can only converge to the fixed point of :math:`f`, so that an uncertified
+    network may propose. It also checks the rate: if a plain step contracts less than
+    :math:`\rho`, by more than rounding, the rate is wrong, and the sample stops with
+    the status ``REFUTED``.
 
-    :param proposal: what proposes: a solver, such as :class:`Anderson
-        <deepinv_equilibrium.Anderson>` or :class:`Broyden
-        <deepinv_equilibrium.Broyden>` (of which budget and tolerances are not used),
-        or a function from an iterate and its value, states both, to a state.
-        It is called without gradient.
+    :param FixedPointSolver, Callable proposal: source of the proposals. Either a
+        solver, such as :class:`Anderson <deepinv_equilibrium.Anderson>`, whose budget
+        and tolerances are not used, or a function that takes an iterate and its value,
+        both states, and returns a state. It is called without gradients.
     :param float, Bound rate: :math:`\rho`, in :math:`[0, 1)`: a certified bound of the
-        Lipschitz constant of the step, in the Euclidean norm of its state, or a number
-        that the caller vouches for.
-    :param int max_iter: the most evaluations of the step. Default: 100.
+        Lipschitz constant of the step in the Euclidean norm of its state, or a number
+        for which the caller takes responsibility.
+    :param int max_iter: largest number of evaluations of the step. Default: 100.
     :param float rtol: tolerance on the relative residual. Default: ``1e-4``.
     :param float atol: tolerance on the absolute residual. Default: 0.
-    :raises TypeError: if ``proposal`` or ``rate`` is of the wrong kind; at use, if a
-        proposal is no state.
-    :raises ValueError: if an argument is out of its range, or the rate is not
-        certified; at use, if a proposal is not a state like the step's.
+    :raises TypeError: if ``proposal`` or ``rate`` has the wrong type, or, during a
+        solve, if a proposal is not a state.
+    :raises ValueError: if an argument is out of its range, if the rate is not
+        certified, or, during a solve, if a proposal differs from the state of the step
+        in shape or dtype.
 
     :Example:
 
@@ -86,10 +85,11 @@ class Safeguarded(FixedPointSolver):
             self.proposal, FixedPointSolver
         ):
             raise TypeError(
-                "proposal must be a solver (Anderson(), Broyden()) or a function from "
-                f"an iterate and its value to a proposal, got {self.proposal!r}."
+                f"proposal must be {describe_subclasses(FixedPointSolver)} or a "
+                "function of an iterate and its value that returns a proposal, got "
+                f"{self.proposal!r}."
             )
-        # A bound of deepinv_equilibrium.certificates, which this package cannot know.
+        # A bound of deepinv_equilibrium.certificates, which this package cannot import.
         kind = getattr(self.rate, "kind", "certified")
         if kind != "certified" or getattr(self.rate, "is_lower", False):
             raise ValueError(
@@ -107,12 +107,12 @@ class Safeguarded(FixedPointSolver):
 
     @property
     def certified_rate(self) -> float:
-        """The rate as a number."""
+        r"""The rate :math:`\rho` as a number."""
         return float(self.rate)
 
     @property
     def fills_inverse_jacobian(self) -> bool:
-        """Whether that which proposes does."""
+        """Whether the proposing solver builds an estimate."""
         return (
             isinstance(self.proposal, FixedPointSolver)
             and self.proposal.fills_inverse_jacobian
@@ -120,15 +120,18 @@ class Safeguarded(FixedPointSolver):
 
     def evaluations_to(self, tolerance: float, first_residual: float = 1.0) -> int:
         r"""
-        Certified number of evaluations that suffice for a tolerance: :math:`1 + 2k`
-        with the least :math:`k` of :math:`\rho^k r_0 \le` ``tolerance``, up to
-        rounding.
+        Return a certified number of evaluations that suffice for a tolerance.
 
-        As the relative residual is at most :math:`r(x_k) / r_0`, the default
-        ``first_residual`` makes it the count for a tolerance ``rtol``.
+        The number is :math:`1 + 2k`, up to rounding, for the smallest :math:`k` with
+        :math:`\rho^k r_0 \le` ``tolerance``. The relative residual is at most
+        :math:`r(x_k) / r_0`, so that with the default ``first_residual`` the number is
+        valid for ``rtol = tolerance``.
 
-        :param float tolerance: what the absolute residual shall meet, positive.
+        :param float tolerance: bound on the absolute residual, positive; 0 is allowed
+            if :math:`r_0 = 0`.
         :param float first_residual: :math:`r_0 = \|f(x_0) - x_0\|`, nonnegative.
+            Default: 1.
+        :return: (int) the number of evaluations.
         :raises ValueError: if an argument is out of its range.
         """
         for name, value in (
@@ -141,49 +144,40 @@ class Safeguarded(FixedPointSolver):
         if first_residual <= tolerance:
             return 1
         if tolerance == 0:
-            raise ValueError("tolerance must be positive: 0 may never be met.")
+            raise ValueError(
+                "tolerance must be positive, got 0, which may never be met."
+            )
         if self.certified_rate == 0:
             return 3
-        # One more where rounding could have hidden it.
+        # The factor gives one iteration more where rounding could have hidden it.
         log_ratio = (math.log(first_residual) - math.log(tolerance)) * (1 + 1e-12)
         return 1 + 2 * math.ceil(log_ratio / -math.log(self.certified_rate))
 
-    def begin(self, x0: Tensor) -> Iteration:
-        """The memory of the solver that proposes."""
-        assert isinstance(self.proposal, FixedPointSolver)
-        return self.proposal.begin(x0)
-
-    def begin_on(self, step: PackedStep, x0: Tensor) -> Iteration:
-        """The memory of that which proposes."""
+    def begin(self, x0: Tensor, layout: StateLayout) -> Iteration:
+        """Start a run of the proposing solver, or one that calls the function."""
         if isinstance(self.proposal, FixedPointSolver):
-            return self.proposal.begin_on(step, x0)
-        return AcceleratorIteration(self.proposal, step.layout)
+            return self.proposal.begin(x0, layout)
+        return AcceleratorIteration(self.proposal, layout)
 
 
 @dataclass(frozen=True)
-class AcceleratorIteration:
-    """A function that proposes, on packed states; without memory of its own."""
+class AcceleratorIteration(Iteration):
+    """A run whose proposals are those of a function of states."""
 
     accelerator: Accelerator
     layout: StateLayout
 
     def propose(self, x: Tensor, value: Tensor, active: Tensor) -> Tensor:
-        """What the function makes of copies, in a copy: it may work in place."""
+        """Return what the function proposes."""
+        # Copies of its arguments and of its result: it may work in place.
         state, image = (self.layout.unpack(packed.clone()) for packed in (x, value))
         with torch.no_grad():
             proposal = self.accelerator(state, image)
         got = StateLayout.of(proposal, "a proposal")
         if got != self.layout:
             raise ValueError(
-                "a proposal must be a state like the step's, of shapes "
-                f"{self.layout.shapes} and dtypes {self.layout.dtypes}; got "
-                f"{got.shapes} and {got.dtypes}."
+                "a proposal must have the shapes and dtypes of the step's state, "
+                f"{self.layout.shapes} and {self.layout.dtypes}, got {got.shapes} and "
+                f"{got.dtypes}."
             )
         return self.layout.pack(proposal).clone()
-
-    def forget(self, where: Tensor) -> None:
-        """There is nothing to forget."""
-
-    def inverse_jacobian(self) -> LowRankInverse | None:
-        """There is none."""
-        return None

@@ -1,4 +1,4 @@
-"""What a solve knows of one sample."""
+"""The residuals and the status of one sample of a solve."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from dataclasses import dataclass, field
 from ..solution import Status
 from .solver import Solver
 
-_RUNAWAY = 1e3  # growth of the residual at which an iteration is given up
-_GROWTH = 10.0  # growth over the whole solve that is called divergence
-_ROUNDING = 100.0  # units of rounding below which a residual is noise, and no growth
+_RUNAWAY = 1e3  # growth of the residual at which an iteration stops as DIVERGED
+_GROWTH = 10.0  # growth of the residual over the whole solve that is DIVERGED
+_ROUNDING = 100.0  # units of rounding below which a residual is noise
 
 
 @dataclass
 class SampleRecord:
     r"""
-    Residuals and status of one sample, which is frozen when it has converged or failed.
+    Residuals and status of one sample, which stops when it has converged or failed.
 
-    Plain numbers: for the batches of imaging this costs less than a dozen operations
-    on small tensors would, and an accelerator is waited for once an evaluation.
+    It holds Python numbers: for the batch sizes of imaging they are cheaper than a
+    dozen operations on small tensors, and a GPU is synchronised only once per
+    evaluation.
 
-    :param Solver solver: has the tolerances.
-    :param bool keep_best: whether the best iterate is returned, else the last.
-    :param float rate: certified rate of the step, if it has one: proposals that do not
-        contract as fast are rejected, and a plain step that does not refutes it.
-    :param float eps: rounding of the dtype of the state.
+    :param Solver solver: the solver, for its tolerances.
+    :param bool keep_best: whether the solve returns the best iterate, not the last.
+    :param float rate: certified contraction rate of the step, or ``None``. Proposals
+        that contract less are rejected, and a plain step that contracts less refutes
+        the rate.
+    :param float eps: unit of rounding of the dtype of the state.
     """
 
     solver: Solver
@@ -50,16 +52,17 @@ class SampleRecord:
         proposed: bool = False,
     ) -> tuple[bool, bool]:
         r"""
-        Take one evaluation into account.
+        Record one evaluation of the step.
 
         :param float absolute: :math:`\|f(x) - x\|`.
         :param float size: :math:`\|f(x)\|`.
-        :param bool output_is_finite: whether the output is, if there is one.
+        :param bool output_is_finite: whether the output of the step is finite; true for
+            a step without an output.
         :param bool in_domain: whether the value is in the domain of the step.
-        :param bool proposed: whether :math:`x` was an accelerated proposal: a bad value
-            is then no failure of the step.
-        :return: whether this evaluation is the one to return so far, and whether the
-            proposal failed and the plain step should be taken instead.
+        :param bool proposed: whether :math:`x` was an accelerated proposal; a bad value
+            then rejects the proposal and does not stop the sample.
+        :return: (tuple) whether this evaluation is the one to return so far, and
+            whether the proposal is rejected.
         """
         if not self.active:
             return False, False
@@ -81,10 +84,11 @@ class SampleRecord:
             relative <= self.solver.rtol or absolute <= self.solver.atol
         )
         kept = met or not self.keep_best or absolute < self.absolute
-        # Ten times the best residual: the model behind the proposal is wrong.
+        # With more than ten times the best residual, the model behind the proposal
+        # is wrong.
         most = (_GROWTH if self.rate is None else self.rate) * self.absolute
-        retry = proposed and not met and absolute > most
-        if not retry:  # a rejected proposal says nothing of the step
+        rejected = proposed and not met and absolute > most
+        if not rejected:  # a rejected proposal does not tell whether the step diverges
             self.last = absolute
         refuted = not proposed and self._refutes_rate(absolute, size, most)
         if kept:
@@ -95,13 +99,13 @@ class SampleRecord:
             self._end(Status.CONVERGED)
         elif self._ran_away(absolute):
             self._end(Status.DIVERGED)
-        return kept, retry
+        return kept, rejected
 
     def finish(self, size: float) -> None:
         r"""
-        Say how the sample ended if it was still running.
+        Set the status of a sample that is still running at the end of the solve.
 
-        :param float size: norm of the value that was kept.
+        :param float size: norm of the value that the solve returns.
         """
         if not self.active:
             return
@@ -116,7 +120,7 @@ class SampleRecord:
         return absolute > _RUNAWAY * self.first
 
     def _refutes_rate(self, absolute: float, size: float, most: float) -> bool:
-        """Whether a plain step has shown, beyond rounding, that the rate is wrong."""
+        """Whether a plain step contracted less than the rate, by more than rounding."""
         return self.rate is not None and absolute > most + self._rounding(size)
 
     def _rounding(self, size: float) -> float:

@@ -1,4 +1,4 @@
-"""What all solvers share: when to stop, and how to check their arguments."""
+"""The base class of all solvers: budget and tolerances."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from ..argument_checks import require_count, require_number
 @dataclass(frozen=True, kw_only=True)
 class Solver:
     r"""
-    Base of all solvers: frozen and without tensors.
+    Base class of all solvers: a frozen dataclass that holds no tensors.
 
-    A sample stops when its own residual meets ``rtol`` or ``atol``, whatever its
-    batch-mates do. With ``rtol=0`` and ``atol=0`` the budget ``max_iter`` is spent in
-    full, and the solve ends as ``COMPLETED``.
+    Each sample stops when its own residual is at most ``rtol`` (relative) or ``atol``
+    (absolute). With ``rtol=0`` and ``atol=0`` every sample makes ``max_iter``
+    iterations and ends as ``COMPLETED``.
 
-    :param int max_iter: the most iterations, at least 1.
-    :param float rtol: tolerance on the relative residual, in :math:`[0, 1)`.
-    :param float atol: tolerance on the absolute residual, nonnegative.
+    :param int max_iter: largest number of iterations, at least 1. Default: 100.
+    :param float rtol: tolerance on the relative residual, in :math:`[0, 1)`. Default:
+        ``1e-4``.
+    :param float atol: tolerance on the absolute residual, nonnegative. Default: 0.
     :raises ValueError: if an argument is out of its range.
     """
 
@@ -40,10 +41,10 @@ class Solver:
 
     @property
     def has_tolerance(self) -> bool:
-        """Whether a sample may stop before the budget is spent."""
+        """Whether a tolerance may stop a sample before ``max_iter``."""
         return self.rtol > 0 or self.atol > 0
 
     @property
     def has_fixed_budget(self) -> bool:
-        """Whether ending at ``max_iter`` is what was asked for."""
+        """Whether a sample that reaches ``max_iter`` ends as ``COMPLETED``."""
         return not self.has_tolerance

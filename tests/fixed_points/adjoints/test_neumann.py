@@ -70,5 +70,5 @@ def test_neumann_series_of_an_expansive_step_is_named() -> None:
     x = fixed_point(
         lambda x: 2 * x + y, torch.zeros_like(y), adjoint=Neumann(order=6)
     ).x
-    with pytest.warns(ConvergenceWarning, match="series of Neumann.*\nDIVERGED"):
+    with pytest.warns(ConvergenceWarning, match="solve of Neumann.*\nDIVERGED"):
         x.sum().backward()

@@ -17,6 +17,7 @@ from deepinv_equilibrium.fixed_points import (
     FixedPointSolver,
     JacobianFree,
     Picard,
+    StateLayout,
     Status,
     fixed_point,
 )
@@ -248,7 +249,8 @@ def test_float32_reaches_its_tolerance_where_picard_needs_hundreds(
 @pytest.mark.parametrize("solver", [Anderson(), Broyden()], ids=str)
 def test_a_forgotten_sample_starts_from_the_plain_step(solver: Any) -> None:
     """The others keep their history."""
-    iteration = solver.begin(torch.zeros(2, 4, dtype=F64))
+    x0 = torch.zeros(2, 4, dtype=F64)
+    iteration = solver.begin(x0, StateLayout.of(x0))
     everyone = torch.ones(2, dtype=torch.bool)
     for _ in range(3):
         x, value = torch.randn(2, 2, 4, dtype=F64)

@@ -26,6 +26,7 @@ from deepinv_equilibrium.fixed_points import (
     Picard,
     Safeguarded,
     State,
+    StateLayout,
     Status,
     Unrolled,
     fixed_point,
@@ -42,8 +43,8 @@ class Corrupted(Anderson):
     seed: int = 0
     share: float = 0.1
 
-    def begin(self, x0: Tensor) -> Any:
-        iteration = super().begin(x0)
+    def begin(self, x0: Tensor, layout: StateLayout) -> Any:
+        iteration = super().begin(x0, layout)
         honest = iteration.propose
         generator = torch.Generator().manual_seed(self.seed)
 
@@ -260,7 +261,7 @@ def test_states_are_proposed_in_their_own_shapes() -> None:
     }
     z = 1 / (1 - 0.5j)
     assert complex(solution.x[1][0, 0, 0]) == pytest.approx(z)
-    with pytest.raises(ValueError, match=r"a proposal must be a state like the step's"):
+    with pytest.raises(ValueError, match=r"a proposal must have the shapes and dtypes"):
         fixed_point(step, x0, Safeguarded(lambda x, value: x[0], 0.75))
     with pytest.raises(TypeError, match="a proposal must be a tensor or a tuple"):
         fixed_point(step, x0, Safeguarded(lambda x, value: None, 0.75))
@@ -367,7 +368,7 @@ def test_a_rate_that_is_none(rate: Any) -> None:
 
 
 def test_a_proposal_that_is_none() -> None:
-    with pytest.raises(TypeError, match="proposal must be a solver"):
+    with pytest.raises(TypeError, match="proposal must be a FixedPointSolver"):
         Safeguarded("anderson", 0.9)
 
 

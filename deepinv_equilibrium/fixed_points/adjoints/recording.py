@@ -1,0 +1,145 @@
+"""Recorded evaluations of a step, and products with their Jacobian."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..solution import Report
+from ..solvers.fixed_point_solver import FixedPointSolver
+from ..solvers.linear_solver import LinearOperator
+from ..state import State, StateLayout
+from ..step import PackedStep
+
+
+@dataclass(frozen=True)
+class Cotangent:
+    r"""
+    Derivatives of the loss in a packed value of the step and in its output.
+
+    :param torch.Tensor state: derivative in the value, of shape :math:`(B, n)`.
+    :param torch.Tensor output: derivative in the output, of the shape of the output;
+        ``None`` (the default) for zero.
+    """
+
+    state: Tensor
+    output: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    r"""
+    One evaluation of the step that autograd has recorded, at a packed iterate
+    :math:`x`.
+
+    :param torch.Tensor value: packed value :math:`f(x)`, of shape :math:`(B, n)`.
+    :param torch.Tensor output: output of the step at :math:`x`, of shape
+        :math:`(B, ...)`, or ``None``.
+    :param torch.Tensor iterate: :math:`x`, of shape :math:`(B, n)`. It requires
+        gradients if the adjoint needs products with :math:`J = \partial f(x)`.
+    :param torch.Tensor excluded: boolean, of shape :math:`(B,)`; the samples that add
+        nothing to gradients.
+    """
+
+    value: Tensor
+    output: Tensor | None
+    iterate: Tensor
+    excluded: Tensor
+
+    def vjp(self, cotangent: Cotangent) -> Tensor:
+        r"""
+        Return the vector-Jacobian product in the iterate; the graph is retained.
+
+        :param Cotangent cotangent: derivatives :math:`v` in the value and :math:`w` in
+            the output :math:`o(x)`.
+        :return: (torch.Tensor) :math:`J^\top v + (\partial o)^\top w`, of shape
+            :math:`(B, n)`.
+        """
+        pairs = [(self.value, cotangent.state)]
+        if self.output is not None and cotangent.output is not None:
+            pairs.append((self.output, cotangent.output))
+        pairs = [(tensor, vector) for tensor, vector in pairs if tensor.requires_grad]
+        product = None
+        if pairs:
+            (product,) = torch.autograd.grad(
+                [tensor for tensor, _ in pairs],
+                self.iterate,
+                [vector for _, vector in pairs],
+                retain_graph=True,
+                allow_unused=True,
+            )
+        if product is None:
+            return torch.zeros_like(self.iterate)
+        return self.mask(product)
+
+    def jvp(self, tangent: Tensor) -> Tensor:
+        r"""
+        Return the Jacobian-vector product of the value, by differentiating the map
+        :math:`w \mapsto J^\top w`.
+
+        :param torch.Tensor tangent: :math:`u`, of shape :math:`(B, n)`.
+        :return: (torch.Tensor) :math:`J u`, of shape :math:`(B, n)`.
+        """
+        if not self.value.requires_grad:
+            return torch.zeros_like(tangent)
+        w = torch.zeros_like(self.value, requires_grad=True)
+        with torch.enable_grad():
+            (product,) = torch.autograd.grad(
+                self.value, self.iterate, w, create_graph=True, allow_unused=True
+            )
+            if product is None or not product.requires_grad:
+                return torch.zeros_like(tangent)
+            (result,) = torch.autograd.grad(product, w, tangent)
+        return self.mask(result)
+
+    def right_side(self, cotangent: Cotangent) -> Tensor:
+        r"""
+        Return the right side of the adjoint system :math:`(I - J^\top)\, v = b`.
+
+        :param Cotangent cotangent: derivatives :math:`c` of the loss in the fixed point
+            and :math:`w` in the output :math:`o(x)`.
+        :return: (torch.Tensor) :math:`b = c + (\partial o)^\top w`, of shape
+            :math:`(B, n)`; :math:`c` itself for a step without an output.
+        """
+        if self.output is None or cotangent.output is None:
+            return cotangent.state
+        zero = torch.zeros_like(cotangent.state)
+        return cotangent.state + self.vjp(Cotangent(zero, cotangent.output))
+
+    def adjoint_operator(self) -> LinearOperator:
+        r"""Return :math:`I - J^\top`, for a linear solver."""
+        return LinearOperator(
+            lambda v: v - self.vjp(Cotangent(v)), lambda v: v - self.jvp(v)
+        )
+
+    def iterate_adjoint(
+        self, solver: FixedPointSolver, rhs: Tensor, start: Tensor
+    ) -> tuple[Tensor, Report]:
+        r"""
+        Solve :math:`v = J^\top v + b` as a fixed-point equation.
+
+        :param FixedPointSolver solver: the solver.
+        :param torch.Tensor rhs: :math:`b`, of shape :math:`(B, n)`.
+        :param torch.Tensor start: initial :math:`v`, of shape :math:`(B, n)`.
+        :return: (tuple) :math:`v`, of shape :math:`(B, n)`, and the report.
+        """
+
+        def step(v: State) -> State:
+            assert isinstance(v, Tensor)
+            return self.vjp(Cotangent(v)) + rhs
+
+        monitor = solver.run(PackedStep(step, StateLayout.of(rhs)), start)
+        monitor.finish()
+        return monitor.value, monitor.report()
+
+    def mask(self, rows: Tensor) -> Tensor:
+        r"""
+        Set the rows of excluded samples to zero.
+
+        :param torch.Tensor rows: a tensor of shape :math:`(B, ...)`.
+        :return: (torch.Tensor) the masked tensor.
+        """
+        where = self.excluded.reshape(-1, *[1] * (rows.ndim - 1))
+        return torch.where(where, 0.0, rows)
