@@ -1,4 +1,4 @@
-"""Operators and noise models that deepinv lacks."""
+"""Operators and noise models that deepinv does not have."""
 
 from .blur_kernels import directional_kernels
 from .channelwise_blur import ChannelwiseBlur

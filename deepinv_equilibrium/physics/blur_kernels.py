@@ -13,21 +13,22 @@ def directional_kernels(
     device: torch.device | str = "cpu",
 ) -> Tensor:
     r"""
-    Uniform averages along a row, a column and a diagonal.
+    Return three kernels that average along a row, a column and a diagonal.
 
-    The point spread functions of the deblurring experiment of *Restarted contractive
-    operators to learn at equilibrium* (Davy, Briceño-Arias, Pustelnik, 2025; paragraph
-    "Forward models and data-fidelity terms"), which averages red horizontally, green
-    vertically and blue diagonally over 25 pixels. The paper does not say which
-    diagonal; this is the main one, from the upper left to the lower right.
+    They are the point spread functions of the deblurring experiment in *Restarted
+    contractive operators to learn at equilibrium* (Davy, Briceño-Arias, Pustelnik,
+    2025; paragraph "Forward models and data-fidelity terms"). It averages 25 pixels of
+    the red channel horizontally, of the green one vertically and of the blue one
+    diagonally. The paper does not specify the diagonal; here it is the main diagonal,
+    from the upper left to the lower right.
 
-    :param int length: number of pixels :math:`\ell \geq 1` that are averaged.
-    :param torch.dtype, None dtype: floating-point type; torch's default if ``None``.
-    :param torch.device, str device: where the kernels are created.
-    :return: tensor of shape ``(1, 3, length, length)``; each kernel has ``length``
-        weights :math:`1/\ell` through the centre
+    :param int length: number of pixels :math:`\ell \geq 1` in an average. Default: 25.
+    :param torch.dtype dtype: floating-point type. Default: ``None``, torch's default.
+    :param torch.device, str device: device of the kernels. Default: ``"cpu"``.
+    :return: tensor of shape ``(1, 3, length, length)``. Each kernel has ``length``
+        weights :math:`1/\ell` on a line through the centre
         :math:`(\lfloor \ell/2 \rfloor, \lfloor \ell/2 \rfloor)`, and sums to 1.
-    :raises TypeError: if ``length`` is no integer.
+    :raises TypeError: if ``length`` is not an integer.
     :raises ValueError: if ``length`` is less than 1.
     """
     if isinstance(length, bool) or not isinstance(length, int):

@@ -25,45 +25,52 @@ from .fourier_convolution import (
 
 class ChannelwiseBlur(Blur):
     r"""
-    Blur with one kernel per channel.
+    Blur with one kernel per channel:
 
     .. math::
 
         (Ax)_c = S \, (w_c * E x_c), \qquad c = 1, \dots, C,
 
     where :math:`*` is a convolution (not a correlation), :math:`E` extends the image
-    over its border as ``padding`` says and :math:`S` keeps the pixels that the
-    extension has made exact. By default it is the operator of the deblurring experiment
-    of *Restarted contractive operators to learn at equilibrium* (Davy, Briceño-Arias,
-    Pustelnik, 2025): the three :func:`directional_kernels` of 25 pixels with a circular
-    border. The paper writes its data term in the Fourier domain, which is circular.
+    beyond its border as ``padding`` specifies, and :math:`S` crops to the pixels for
+    which the result is exact.
 
-    It departs from :class:`deepinv.physics.Blur` in three ways. Every convolution is a
-    product in the Fourier domain: kernels here are long. The adjoint is
-    :math:`E^\top (\bar{w}_c * S^\top y_c)` with the exact transpose of the extension,
-    also for kernels of one row or one column, for which the adjoint of
-    :class:`~deepinv.physics.Blur` fails or is not the transpose. And with
-    ``padding="circular"``, where :math:`A` is diagonal in the Fourier domain with
-    the values :math:`\hat{w}_c`, the methods :meth:`A_adjoint_A`, :meth:`A_A_adjoint`,
-    :meth:`A_dagger` and :meth:`prox_l2` are closed forms; with other paddings they are
-    those of :class:`deepinv.physics.LinearPhysics`.
+    The default is the operator of the deblurring experiment in *Restarted contractive
+    operators to learn at equilibrium* (Davy, Briceño-Arias, Pustelnik, 2025): the three
+    :func:`directional_kernels` of 25 pixels with circular padding, because the paper
+    writes its data term in the Fourier domain.
 
-    :param torch.Tensor, None filter: kernels of shape ``(C, h, w)`` or
-        ``(b, C, h, w)``, with ``b`` equal to 1 or to the batch size; a single channel
-        is shared by all channels of the image. The centre is the weight at
-        ``(h//2, w//2)``, as in :class:`~deepinv.physics.Blur`. Stored as a buffer; a
-        gradient that it carries is kept. If ``None``, :func:`directional_kernels`.
-    :param str padding: ``'circular'`` (default), ``'replicate'``, ``'reflect'``,
-        ``'constant'`` (zeros; also called ``'zeros'``), which keep the size of the
+    It departs from :class:`deepinv.physics.Blur` in three ways:
+
+    - Every convolution is a product in the Fourier domain, which is fast for long
+      kernels.
+    - The adjoint :math:`E^\top (\bar{w}_c * S^\top y_c)` has the exact transpose of the
+      extension, also for kernels of one row or one column. For these the adjoint of
+      :class:`~deepinv.physics.Blur` fails or is not the transpose.
+    - With ``padding="circular"``, :math:`A` is diagonal in the Fourier domain with the
+      values :math:`\hat{w}_c`, and :meth:`A_adjoint_A`, :meth:`A_A_adjoint`,
+      :meth:`A_dagger` and :meth:`prox_l2` are closed forms. With another padding they
+      are the methods of :class:`deepinv.physics.LinearPhysics`.
+
+    :param torch.Tensor filter: real kernels of shape ``(C, h, w)`` or ``(b, C, h, w)``,
+        with ``b`` equal to 1 or to the batch size. If ``C`` is 1, all channels of the
+        image share the kernel. The centre is the weight at ``(h//2, w//2)``, as in
+        :class:`~deepinv.physics.Blur`. The filter is a buffer and keeps its gradient.
+        Default: ``None``, :func:`directional_kernels`.
+    :param str padding: ``'circular'`` (default), ``'replicate'``, ``'reflect'`` or
+        ``'constant'`` (zeros, also called ``'zeros'``), which keep the size of the
         image, or ``'valid'``, which returns ``(H-h+1, W-w+1)`` pixels.
-    :param deepinv.physics.NoiseModel, None noise_model: noise; none if ``None``.
-    :param int max_iter: iterations of the least-squares solver, without closed form.
-    :param float tol: its relative tolerance.
-    :param torch.device, str device: device of the buffers.
-    :raises ValueError: if the padding is unknown or the shape of the filter is wrong;
-        later, if an image has the wrong number of axes, channels or samples for the
-        filter, or is too small for it.
-    :raises TypeError: if the filter or an image is not a real floating-point tensor.
+    :param deepinv.physics.NoiseModel noise_model: noise model. Default: ``None``, no
+        noise.
+    :param int max_iter: maximal number of iterations of the least-squares solver, which
+        is used where no closed form exists. Default: 50.
+    :param float tol: relative tolerance of this solver. Default: 1e-4.
+    :param torch.device, str device: device of the buffers. Default: ``"cpu"``.
+    :raises TypeError: if the filter is not a real floating-point tensor; the methods
+        raise it for such an image.
+    :raises ValueError: if the padding is unknown or the filter has a wrong shape; the
+        methods raise it for an image with a wrong number of axes, channels or samples,
+        or with fewer pixels than the filter needs.
 
     :Examples:
 
@@ -104,11 +111,12 @@ class ChannelwiseBlur(Blur):
         r"""
         Replace the filter.
 
-        :param torch.Tensor, None filter: new kernels, as in the constructor, cast to
-            the type and device of the current ones; ``None`` keeps the current ones.
-        :param kwargs: parameters of other parts of the measurement, such as the noise
-            level, which deepinv passes to every part; they are left to them.
-        :raises ValueError, TypeError: as the class says.
+        :param torch.Tensor filter: new kernels as in the constructor, cast to the type
+            and device of the current ones. Default: ``None``, keep the current ones.
+        :param kwargs: parameters of the noise model, which deepinv also passes here;
+            ignored.
+        :raises TypeError: if the filter is not a real floating-point tensor.
+        :raises ValueError: if the filter has a wrong shape.
         """
         if filter is not None:
             filter = _as_batch_of_kernels(filter)
@@ -119,9 +127,11 @@ class ChannelwiseBlur(Blur):
         Blur an image.
 
         :param torch.Tensor x: image ``(B, C, H, W)``.
-        :param torch.Tensor, None filter: new kernels; stored if given.
+        :param torch.Tensor filter: new kernels, which replace the current ones.
+            Default: ``None``, keep the current ones.
         :return: blurred image.
-        :raises ValueError, TypeError: as the class says.
+        :raises TypeError: if ``x`` or ``filter`` is not a real floating-point tensor.
+        :raises ValueError: if ``x`` or ``filter`` has a wrong shape.
         """
         self.update_parameters(filter=filter, **kwargs)
         self._check("x", x)
@@ -134,9 +144,11 @@ class ChannelwiseBlur(Blur):
         Apply the transpose of :meth:`A`.
 
         :param torch.Tensor y: blurred image.
-        :param torch.Tensor, None filter: new kernels; stored if given.
+        :param torch.Tensor filter: new kernels, which replace the current ones.
+            Default: ``None``, keep the current ones.
         :return: tensor of the shape of the image.
-        :raises ValueError, TypeError: as the class says.
+        :raises TypeError: if ``y`` or ``filter`` is not a real floating-point tensor.
+        :raises ValueError: if ``y`` or ``filter`` has a wrong shape.
         """
         self.update_parameters(filter=filter, **kwargs)
         self._check("y", y)
@@ -144,7 +156,8 @@ class ChannelwiseBlur(Blur):
 
     def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:
         r"""
-        Apply :math:`A^\top A`, by one product with :math:`|\hat w|^2` if circular.
+        Apply :math:`A^\top A`, as one product with :math:`|\hat w|^2` if the padding is
+        circular.
 
         :param torch.Tensor x: image ``(B, C, H, W)``.
         :return: tensor of the shape of ``x``.
@@ -157,7 +170,7 @@ class ChannelwiseBlur(Blur):
 
     def A_A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         r"""
-        Apply :math:`A A^\top`, which equals :math:`A^\top A` if circular.
+        Apply :math:`A A^\top`, which is :math:`A^\top A` if the padding is circular.
 
         :param torch.Tensor y: blurred image.
         :return: tensor of the shape of ``y``.
@@ -168,15 +181,15 @@ class ChannelwiseBlur(Blur):
 
     def A_dagger(self, y: Tensor, **kwargs: Any) -> Tensor:
         r"""
-        Least-squares solution of :math:`Ax = y`.
+        Solve :math:`Ax = y` in the least-squares sense.
 
-        If circular, the pseudo-inverse: division by :math:`\hat w` where
-        :math:`|\hat w| > \epsilon \max(H, W) \max |\hat w|`, with :math:`\epsilon` the
-        precision of the type, and zero elsewhere.
+        If the padding is circular, this is the pseudo-inverse: division by
+        :math:`\hat w` where :math:`|\hat w| > \epsilon \max(H, W) \max |\hat w|`, with
+        the machine precision :math:`\epsilon`, and zero elsewhere.
 
         :param torch.Tensor y: blurred image.
         :param kwargs: arguments of :meth:`deepinv.physics.LinearPhysics.A_dagger`,
-            whose solver serves the other paddings.
+            which computes the solution with another padding.
         :return: image.
         """
         if self.padding != "circular":
@@ -186,32 +199,33 @@ class ChannelwiseBlur(Blur):
         gain = power(transfer)
         cutoff = torch.finfo(y.dtype).eps * max(y.shape[-2:])
         regular = gain > cutoff**2 * gain.amax(dim=(-2, -1), keepdim=True)
-        # The unused branch is kept finite, or its gradient would be NaN.
+        # A division by 0 in the branch that is not used would make its gradient NaN.
         inverse = transfer.conj() * regular / torch.where(regular, gain, 1.0)
         return multiply_spectrum(y, inverse)
 
     @property
     def has_closed_prox(self) -> bool:
-        """Whether :meth:`prox_l2` is computed rather than solved iteratively, as
-        certificates of algorithms that take it want to know."""
+        """Whether :meth:`prox_l2` is a closed form and not an iterative solution.
+        Certificates of algorithms that use it need to know."""
         return self.padding == "circular"
 
     def prox_l2(
         self, z: Tensor | float | None, y: Tensor, gamma: Tensor | float, **kwargs: Any
     ) -> Tensor:
         r"""
-        Proximal operator of :math:`\frac{\gamma}{2}\|Ax-y\|^2` at :math:`z`.
+        Proximal operator of :math:`\frac{\gamma}{2}\|Ax-y\|^2` at :math:`z`. If the
+        padding is circular, it is
 
         .. math::
 
-            \hat x = (\hat z + \gamma \bar{\hat w} \hat y) / (1 + \gamma |\hat w|^2)
+            \hat x = (\hat z + \gamma \bar{\hat w} \hat y) / (1 + \gamma |\hat w|^2).
 
-        if circular, by :meth:`deepinv.physics.LinearPhysics.prox_l2` otherwise.
+        Otherwise :meth:`deepinv.physics.LinearPhysics.prox_l2` computes it.
 
-        :param torch.Tensor, float, None z: point; a number stands for a constant image
-            and ``None`` for zero.
+        :param torch.Tensor, float, None z: point; a number means a constant image, and
+            ``None`` means zero.
         :param torch.Tensor y: blurred image.
-        :param torch.Tensor, float gamma: weight :math:`\gamma \geq 0`; a number or one
+        :param torch.Tensor, float gamma: weight :math:`\gamma \geq 0`, a number or one
             value per sample.
         :param kwargs: arguments of the solver for the other paddings.
         :return: image.
@@ -232,23 +246,25 @@ class ChannelwiseBlur(Blur):
 
     def spectrum(self, img_size: tuple[int, ...]) -> Interval | None:
         r"""
-        Bounds of the spectrum of :math:`A^\top A`, which
-        :func:`deepinv_equilibrium.spectrum` returns: the extremes of
-        :math:`|\hat w|^2` if circular, else as for a :class:`~deepinv.physics.Blur`.
+        Bound the spectrum of :math:`A^\top A` for
+        :func:`deepinv_equilibrium.spectrum`: by the extremes of :math:`|\hat w|^2` if
+        the padding is circular, else as for a :class:`~deepinv.physics.Blur`.
 
         :param tuple img_size: size of an image, ``(C, H, W)``.
+        :return: certified bounds; ``None`` if no rule applies.
         """
         return convolution(self, img_size)
 
     def _check(self, name: str, image: Tensor) -> None:
         if name == "y" and self.padding == "valid":
-            smallest = (1, 1)  # any blurred image is smaller than its image
+            smallest = (1, 1)  # every size is the size of some blurred image
         else:
             smallest = smallest_image(self.filter, self.padding)
         check_image(name, image, self.filter, smallest)
 
 
 def _as_batch_of_kernels(kernels: Tensor) -> Tensor:
+    """Return kernels of shape (b, C, h, w), or raise."""
     if not isinstance(kernels, Tensor):
         raise TypeError(f"filter must be a tensor, got {type(kernels).__name__}.")
     if not kernels.is_floating_point():

@@ -12,30 +12,31 @@ from torch import Tensor
 
 class ChannelwiseGaussianNoise(NoiseModel):
     r"""
-    Gaussian noise with one standard deviation per channel.
+    Gaussian noise with one standard deviation per channel:
 
     .. math::
 
         y_c = z_c + \epsilon_c, \qquad \epsilon_c \sim \mathcal{N}(0, \sigma_c^2 I),
         \qquad c = 1, \dots, C.
 
-    The noise of the wavelet denoising experiment of *Restarted contractive
-    operators to learn at equilibrium* (Davy, Briceño-Arias, Pustelnik, 2025), there
-    with :math:`(\sigma_R, \sigma_G, \sigma_B) = (0.1, 0.25, 0.5)`.
+    The wavelet denoising experiment in *Restarted contractive operators to learn at
+    equilibrium* (Davy, Briceño-Arias, Pustelnik, 2025) uses it with
+    :math:`(\sigma_R, \sigma_G, \sigma_B) = (0.1, 0.25, 0.5)`.
 
-    It is no subclass of :class:`deepinv.physics.GaussianNoise`, whose one-dimensional
-    ``sigma`` holds one value per *sample*: code written for that would misread ours.
+    It is not a subclass of :class:`deepinv.physics.GaussianNoise`, because code for
+    that class reads a one-dimensional ``sigma`` as one value per *sample*.
 
     :param Sequence[float], float, torch.Tensor sigma: standard deviations in units of
         the measurement, finite and :math:`\geq 0`: one value for all channels, one per
-        channel ``(C,)``, or one per sample and channel ``(B, C)``. Stored as a
-        buffer; a gradient that it carries is kept.
-    :param torch.Generator, None rng: random number generator, on the device of the
-        measurements.
-    :raises ValueError: if a value is negative or not finite or the shape is wrong;
-        later, if a measurement has another number of channels or samples.
-    :raises TypeError: if ``sigma`` is not real, or a measurement is not a real
-        floating-point tensor.
+        channel ``(C,)``, or one per sample and channel ``(B, C)``. They are a buffer
+        and keep their gradient.
+    :param torch.Generator rng: random number generator, on the device of the
+        measurements. Default: ``None``, torch's global generator.
+    :raises TypeError: if ``sigma`` is not real; ``forward`` raises it if the
+        measurement is not a real floating-point tensor.
+    :raises ValueError: if a value is negative or not finite, or the shape is wrong;
+        ``forward`` raises it if the measurement has another number of channels or
+        samples.
 
     :Examples:
 
@@ -65,12 +66,12 @@ class ChannelwiseGaussianNoise(NoiseModel):
         r"""
         Replace the standard deviations.
 
-        :param Sequence[float], float, torch.Tensor, None sigma: new values, as in the
-            constructor; ``None`` keeps the current ones.
-        :param kwargs: parameters of other parts of the measurement, which deepinv
-            passes to every part; they are left to them.
-        :raises ValueError: if a value is negative or not finite or the shape is wrong.
+        :param Sequence[float], float, torch.Tensor sigma: new values, as in the
+            constructor. Default: ``None``, keep the current ones.
+        :param kwargs: parameters of the operator, which deepinv also passes here;
+            ignored.
         :raises TypeError: if ``sigma`` is not real.
+        :raises ValueError: if a value is negative or not finite, or the shape is wrong.
         """
         if sigma is not None:
             sigma = _as_standard_deviations(sigma)
@@ -87,13 +88,13 @@ class ChannelwiseGaussianNoise(NoiseModel):
         Add noise.
 
         :param torch.Tensor x: measurement ``(B, C, ...)``.
-        :param Sequence[float], float, torch.Tensor, None sigma: new standard
-            deviations; stored if given.
-        :param int, None seed: seed of ``rng``.
+        :param Sequence[float], float, torch.Tensor sigma: new standard deviations,
+            which replace the current ones. Default: ``None``, keep the current ones.
+        :param int seed: seed of ``rng``. Default: ``None``, go on with its state.
         :return: noisy measurement of the shape and type of ``x``.
+        :raises TypeError: if ``x`` is not a real floating-point tensor.
         :raises ValueError: if ``x`` has fewer than three axes, or another number of
             channels or samples than ``sigma``.
-        :raises TypeError: if ``x`` is not a real floating-point tensor.
         """
         self.update_parameters(sigma=sigma, **kwargs)
         self._check(x)
@@ -104,10 +105,13 @@ class ChannelwiseGaussianNoise(NoiseModel):
 
     def __mul__(self, other: NoiseModel) -> NoiseModel:
         r"""
-        Apply another noise model first: :math:`N_1 \circ N_2`.
+        Compose with another noise model, which is applied first: :math:`N_1 \circ N_2`.
 
-        NoiseModel's own composition calls ``noise_model``, which is the identity in
-        every class that defines ``forward``, so that both noises would be lost.
+        ``NoiseModel.__mul__`` would lose both noises: it calls ``noise_model``, which
+        is the identity in every class that defines ``forward``.
+
+        :param deepinv.physics.NoiseModel other: :math:`N_2`.
+        :return: (deepinv.physics.NoiseModel) the composition.
         """
         if not isinstance(other, NoiseModel):
             return NotImplemented
@@ -131,6 +135,7 @@ class ChannelwiseGaussianNoise(NoiseModel):
 
 
 def _as_standard_deviations(sigma: Sequence[float] | float | Tensor) -> Tensor:
+    """Return standard deviations of shape (C,) or (B, C), or raise."""
     if not isinstance(sigma, Tensor):
         try:
             sigma = torch.tensor(sigma, dtype=torch.get_default_dtype())

@@ -1,4 +1,4 @@
-"""The dynamic MRI of an accelerated cine scan."""
+"""Accelerated dynamic MRI with a Cartesian mask, coil maps and noise."""
 
 from __future__ import annotations
 
@@ -19,26 +19,30 @@ def dynamic_mri(
     device: torch.device | str = "cpu",
 ) -> DynamicMultiCoilMRI:
     r"""
-    Accelerated Cartesian dynamic MRI: columns of k-space that change with the frame.
+    Return an accelerated Cartesian dynamic MRI: each frame samples its own columns of
+    k-space.
 
-    A :class:`DynamicMultiCoilMRI` of :func:`birdcage_coil_maps`, whose squares sum to
-    1, a mask of deepinv's :class:`deepinv.physics.generator.GaussianMaskGenerator`,
-    which samples the centre in every frame and draws the other columns for each frame
-    with a Gaussian density, and Gaussian noise. Its norm is at most 1, up to the
-    rounding of the maps, which :func:`deepinv_equilibrium.spectrum` certifies.
+    It is a :class:`DynamicMultiCoilMRI` with :func:`birdcage_coil_maps`, whose squares
+    sum to 1, Gaussian noise, and a mask of deepinv's
+    :class:`deepinv.physics.generator.GaussianMaskGenerator`. The mask samples the
+    centre in every frame and draws the other columns of each frame with a Gaussian
+    density. The norm of the operator is at most 1 up to the rounding of the maps;
+    :func:`deepinv_equilibrium.spectrum` certifies it.
 
-    :param tuple img_size: size of an image, ``(2, T, H, W)``.
-    :param int coils: number of coils.
-    :param int acceleration: about one of so many columns is sampled in a frame.
+    :param tuple img_size: size of an image, ``(2, T, H, W)``. Default:
+        ``(2, 12, 64, 64)``.
+    :param int coils: number of coils. Default: 6.
+    :param int acceleration: ratio of the number of columns to the number of columns
+        that one frame samples. Default: 6.
     :param float sigma: standard deviation of the noise in the real and in the imaginary
-        part of each sampled entry. The transform is orthonormal: it is also that of
-        the noise in a pixel of a fully sampled image.
-    :param int seed: seed of the mask, which is the same on each device, and of the
-        noise, which is drawn from a generator of its own.
-    :param torch.device, str device: device of the physics.
-    :return: the physics, with one mask for all samples.
-    :raises ValueError: if ``img_size`` does not hold two channels, ``T``, ``H`` and
-        ``W``, if no column would be sampled, or if ``sigma`` is negative.
+        part of each sampled entry. Because the transform is orthonormal, this is also
+        the standard deviation in a pixel of a fully sampled image. Default: 0.01.
+    :param int seed: seed of the mask, which is the same on every device, and of the
+        noise, which has its own generator. Default: 0.
+    :param torch.device, str device: device of the physics. Default: ``"cpu"``.
+    :return: (DynamicMultiCoilMRI) the physics, with one mask for all samples.
+    :raises ValueError: if ``img_size`` is not ``(2, T, H, W)``, ``acceleration`` is
+        not between 1 and ``W``, or ``sigma`` is negative or not finite.
 
     :Example:
 
@@ -56,7 +60,7 @@ def dynamic_mri(
         )
     if not 0 <= sigma < float("inf"):
         raise ValueError(f"sigma must be finite and nonnegative, got {sigma}.")
-    # Drawn on the CPU, or the mask would depend on the device.
+    # Random numbers depend on the device, so the mask is always drawn on the CPU.
     masks = GaussianMaskGenerator(
         tuple(img_size), acceleration, rng=torch.Generator().manual_seed(seed)
     )

@@ -1,4 +1,4 @@
-"""Synthetic sensitivities of a ring of receive coils."""
+"""Synthetic sensitivities of receive coils on a circle."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-# In half fields of view: outside the corners of the image, which are at sqrt(2).
 RADIUS = 1.5
+"""Radius of the circle in half fields of view. The corners of the image are inside, at
+sqrt(2)."""
 
 
 def birdcage_coil_maps(
@@ -19,26 +20,28 @@ def birdcage_coil_maps(
     device: torch.device | str = "cpu",
 ) -> Tensor:
     r"""
-    Sensitivities of straight wires on a circle around the image.
+    Return the sensitivities of straight wires on a circle around the image.
 
-    The field of wire :math:`n = 0, \dots, N-1` at distance :math:`r_n` and angle
-    :math:`\varphi_n` is, by the law of Biot and Savart,
+    By the law of Biot and Savart, wire :math:`n = 0, \dots, N-1` at distance
+    :math:`r_n` and angle :math:`\varphi_n` has the field :math:`b_n`, which is
+    normalised to the sensitivity :math:`s_n`:
 
     .. math::
 
         b_n = \frac{1}{r_n} e^{i (\varphi_n - 2 \pi n / N)}, \qquad
         s_n = b_n \Big/ \Big( \sum_m |b_m|^2 \Big)^{1/2},
 
-    on a circle of 1.5 half fields of view, so that :math:`\sum_n |s_n|^2 = 1` at each
-    pixel. The values are those of ``sigpy.mri.birdcage_maps``, which
-    :class:`deepinv.physics.MultiCoilMRI` would call, without that dependency.
+    so that :math:`\sum_n |s_n|^2 = 1` at each pixel. The radius of the circle is 1.5
+    half fields of view. The values equal those of ``sigpy.mri.birdcage_maps``, which
+    :class:`deepinv.physics.MultiCoilMRI` calls, without that dependency.
 
     :param int coils: number of coils :math:`N \geq 1`.
     :param tuple[int, int] img_size: height and width in pixels.
-    :param torch.dtype dtype: complex type; computed in double precision.
-    :param torch.device, str device: where the maps are created.
+    :param torch.dtype dtype: complex type of the maps, which are computed in double
+        precision. Default: ``torch.complex64``.
+    :param torch.device, str device: device of the maps. Default: ``"cpu"``.
     :return: complex tensor of shape ``(coils, H, W)``.
-    :raises TypeError: if ``coils`` is no integer or ``dtype`` is not complex.
+    :raises TypeError: if ``coils`` is not an integer or ``dtype`` is not complex.
     :raises ValueError: if ``coils`` or a side of the image is less than 1.
 
     :Example:

@@ -8,13 +8,13 @@ from torch import Tensor
 
 def complete_mask(mask: Tensor) -> Tensor:
     r"""
-    Bring a mask to the shape ``(1|B, 2, 1|T, H, W)``.
+    Reshape a mask to ``(1|B, 2, 1|T, H, W)``.
 
     :param torch.Tensor mask: ``(H, W)``, ``(T, H, W)``, ``(1|2, T, H, W)`` or
         ``(1|B, 1|2, T, H, W)``.
     :return: mask of a floating-point type.
-    :raises TypeError: if it is complex.
-    :raises ValueError: if it has another shape.
+    :raises TypeError: if the mask is complex.
+    :raises ValueError: if the mask has another shape.
     """
     mask = torch.as_tensor(mask)
     if mask.is_complex():
@@ -34,13 +34,13 @@ def complete_mask(mask: Tensor) -> Tensor:
 
 def complete_coil_maps(coil_maps: Tensor) -> Tensor:
     r"""
-    Bring coil maps to the shape ``(1|B, N, 1|T, H, W)``.
+    Reshape coil maps to ``(1|B, N, 1|T, H, W)``.
 
     :param torch.Tensor coil_maps: ``(H, W)``, ``(N, H, W)`` or ``(1|B, N, H, W)``,
         constant in time, or ``(1|B, N, 1|T, H, W)``.
     :return: coil maps.
-    :raises TypeError: if they are not complex.
-    :raises ValueError: if they have another shape.
+    :raises TypeError: if the maps are not complex.
+    :raises ValueError: if the maps have another shape.
     """
     if not (isinstance(coil_maps, Tensor) and coil_maps.is_complex()):
         got = getattr(coil_maps, "dtype", type(coil_maps).__name__)
@@ -57,11 +57,11 @@ def complete_coil_maps(coil_maps: Tensor) -> Tensor:
 
 def require_common_frames(mask: Tensor, coil_maps: Tensor) -> None:
     r"""
-    Refuse a mask and coil maps, both complete, of which there is no common operator.
+    Raise unless a mask and coil maps fit each other.
 
-    :param torch.Tensor mask: mask.
-    :param torch.Tensor coil_maps: coil maps.
-    :raises ValueError: if samples, frames or pixels differ.
+    :param torch.Tensor mask: mask of shape ``(1|B, 2, 1|T, H, W)``.
+    :param torch.Tensor coil_maps: coil maps of shape ``(1|B, N, 1|T, H, W)``.
+    :raises ValueError: if ``B``, ``T``, ``H`` or ``W`` differs.
     """
     batches = {mask.shape[0], coil_maps.shape[0]} - {1}
     frames = {mask.shape[2], coil_maps.shape[2]} - {1}
@@ -77,15 +77,17 @@ def require_frames(
     name: str, image: Tensor, mask: Tensor, coil_maps: Tensor, *, of_coils: bool
 ) -> None:
     r"""
-    Refuse an image, or its measurement, that does not fit the mask and the coil maps.
+    Raise unless an image or a measurement fits the mask and the coil maps.
 
     :param str name: name of the argument, for the message.
-    :param torch.Tensor image: ``(B, 2, T, H, W)``, or ``(B, 2, N, T, H, W)``.
-    :param torch.Tensor mask: complete mask.
-    :param torch.Tensor coil_maps: complete coil maps that fit it.
-    :param bool of_coils: whether there is an axis of coils.
-    :raises TypeError: if it is neither float32 nor float64.
-    :raises ValueError: if it has another shape.
+    :param torch.Tensor image: image ``(B, 2, T, H, W)``, or measurement
+        ``(B, 2, N, T, H, W)``.
+    :param torch.Tensor mask: mask of shape ``(1|B, 2, 1|T, H, W)``.
+    :param torch.Tensor coil_maps: coil maps of shape ``(1|B, N, 1|T, H, W)``.
+    :param bool of_coils: whether ``image`` is a measurement, which has an axis of
+        coils.
+    :raises TypeError: if ``image`` is neither float32 nor float64.
+    :raises ValueError: if ``image`` has another shape.
     """
     if image.dtype not in (torch.float32, torch.float64):
         raise TypeError(
@@ -95,7 +97,7 @@ def require_frames(
     batch = max(mask.shape[0], coil_maps.shape[0])
     frames = max(mask.shape[2], coil_maps.shape[2])
     coils = (coil_maps.shape[1],) if of_coils else ()
-    # None: any number, where the mask and the maps are the same for all.
+    # None allows any number: the mask and the maps broadcast along this axis.
     expected: tuple[int | None, ...] = (
         batch if batch > 1 else None,
         2,

@@ -1,4 +1,4 @@
-"""MRI of moving images with several coils."""
+"""Dynamic MRI with several coils."""
 
 from __future__ import annotations
 
@@ -23,45 +23,49 @@ from .dynamic_mri_shapes import (
 
 class DynamicMultiCoilMRI(MultiCoilMRI, TimeMixin):
     r"""
-    Accelerated dynamic magnetic resonance imaging with several coils.
+    Accelerated dynamic magnetic resonance imaging with several coils:
 
     .. math::
 
         y_{n,t} = M_t F S_n x_t, \qquad n = 1, \dots, N, \quad t = 1, \dots, T,
 
     where :math:`S_n` multiplies by the sensitivity of coil :math:`n`, :math:`F` is the
-    centred and orthonormal 2D Fourier transform of a frame, and :math:`M_t` the
-    sampling mask of that frame :footcite:p:`pruessmann1999sense`. It joins
-    :class:`deepinv.physics.MultiCoilMRI`, whose images have no time, and
+    centred and orthonormal 2D Fourier transform of a frame, and :math:`M_t` is the
+    sampling mask of frame :math:`t` :footcite:p:`pruessmann1999sense`. It combines
+    :class:`deepinv.physics.MultiCoilMRI`, whose images have no time axis, and
     :class:`deepinv.physics.DynamicMRI`, which has one coil.
 
     Images have shape ``(B, 2, T, H, W)`` and measurements ``(B, 2, N, T, H, W)``, with
-    the real and the imaginary parts as channels, in float32 or float64, which the
-    result keeps. The adjoint is exact; :meth:`A_dagger` and :meth:`prox_l2` are solved
-    by conjugate gradients.
+    the real and the imaginary parts as channels. Both are float32 or float64, and the
+    result has the type of the argument. The adjoint is exact. :meth:`A_dagger` and
+    :meth:`prox_l2` use conjugate gradients.
 
-    It departs from deepinv in three ways. What does not fit is refused by name. Noise
-    is added to the sampled entries and left out of the others, where deepinv multiplies
-    the noisy data by the mask, and so a mask that is not binary a second time. And
-    ``physics.to(torch.float64)`` keeps the phase of the coil maps.
+    It departs from deepinv in three ways:
 
-    :param torch.Tensor, None mask: sampling mask, real, of shape ``(H, W)``,
-        ``(T, H, W)``, ``(1|2, T, H, W)`` or ``(1|B, 1|2, T, H, W)``; constant in time
-        where ``T`` is 1. If ``None``, everything is sampled.
-    :param torch.Tensor, int, None coil_maps: complex sensitivities of shape
-        ``(H, W)``, ``(N, H, W)`` or ``(1|B, N, H, W)``, constant in time, or
-        ``(1|B, N, 1|T, H, W)``; an integer stands for so many
-        :func:`birdcage_coil_maps`, and ``None`` for one uniform coil.
-    :param tuple, None img_size: size of an image, ``(2, T, H, W)``; needed without a
-        mask and ignored with one.
-    :param deepinv.physics.NoiseModel, None noise_model: noise; none if ``None``.
-    :param int max_iter: iterations of the least-squares solver.
-    :param float tol: its relative tolerance.
-    :param torch.device, str device: device of the buffers.
-    :raises ValueError: if there is neither a mask nor a size, or if shapes do not fit
-        each other; later, if an image or a measurement does not.
-    :raises TypeError: if the mask is not real, the maps are not complex, or an image
-        or a measurement is neither float32 nor float64.
+    - Arguments with wrong shapes or types raise an error that names them.
+    - Noise is added to the sampled entries only. deepinv multiplies the noisy data by
+      the mask, which applies a mask that is not binary twice.
+    - ``physics.to(torch.float64)`` keeps the phase of the coil maps.
+
+    :param torch.Tensor mask: sampling mask, real, of shape ``(H, W)``, ``(T, H, W)``,
+        ``(1|2, T, H, W)`` or ``(1|B, 1|2, T, H, W)``; with ``T`` = 1 it is constant in
+        time. Default: ``None``, everything is sampled.
+    :param torch.Tensor, int coil_maps: complex sensitivities of shape ``(H, W)``,
+        ``(N, H, W)`` or ``(1|B, N, H, W)``, constant in time, or
+        ``(1|B, N, 1|T, H, W)``. An integer is the number of :func:`birdcage_coil_maps`.
+        Default: ``None``, one uniform coil.
+    :param tuple img_size: size of an image, ``(2, T, H, W)``. It is required without a
+        mask and ignored with a mask. Default: ``None``.
+    :param deepinv.physics.NoiseModel noise_model: noise model. Default: ``None``, no
+        noise.
+    :param int max_iter: maximal number of iterations of the least-squares solver.
+        Default: 50.
+    :param float tol: relative tolerance of this solver. Default: 1e-4.
+    :param torch.device, str device: device of the buffers. Default: ``"cpu"``.
+    :raises TypeError: if the mask is not real or the maps are not complex; the methods
+        raise it if an image or a measurement is neither float32 nor float64.
+    :raises ValueError: if neither a mask nor a size is given, or the shapes do not fit;
+        the methods raise it for an image or a measurement of a wrong shape.
 
     |sep|
 
@@ -95,7 +99,7 @@ class DynamicMultiCoilMRI(MultiCoilMRI, TimeMixin):
         super().__init__(
             mask=mask,
             coil_maps=coil_maps,
-            img_size=mask.shape,  # of the coil maps, if those are not given
+            img_size=mask.shape,  # the size of default coil maps
             noise_model=ZeroNoise() if noise_model is None else noise_model,
             max_iter=max_iter,
             tol=tol,
@@ -115,8 +119,10 @@ class DynamicMultiCoilMRI(MultiCoilMRI, TimeMixin):
         Sample the k-space of each coil and frame.
 
         :param torch.Tensor x: image ``(B, 2, T, H, W)``.
-        :param torch.Tensor, None mask: new mask; stored if given.
-        :param torch.Tensor, None coil_maps: new coil maps; stored if given.
+        :param torch.Tensor mask: new mask, which replaces the current one. Default:
+            ``None``, keep the current one.
+        :param torch.Tensor coil_maps: new coil maps, which replace the current ones.
+            Default: ``None``, keep the current ones.
         :return: measurements ``(B, 2, N, T, H, W)``.
         """
         self.update_parameters(mask=mask, coil_maps=coil_maps, **kwargs)
@@ -135,10 +141,12 @@ class DynamicMultiCoilMRI(MultiCoilMRI, TimeMixin):
         Apply the transpose of :meth:`A`: the zero-filled reconstruction.
 
         :param torch.Tensor y: measurements ``(B, 2, N, T, H, W)``.
-        :param torch.Tensor, None mask: new mask; stored if given.
-        :param torch.Tensor, None coil_maps: new coil maps; stored if given.
+        :param torch.Tensor mask: new mask, which replaces the current one. Default:
+            ``None``, keep the current one.
+        :param torch.Tensor coil_maps: new coil maps, which replace the current ones.
+            Default: ``None``, keep the current ones.
         :param bool rss: whether to return the root of the sum of squares of the coil
-            images instead, which is not linear.
+            images instead, which is not linear. Default: ``False``.
         :return: image ``(B, 2, T, H, W)``; ``(B, 1, T, H, W)`` with ``rss``.
         """
         self.update_parameters(mask=mask, coil_maps=coil_maps, **kwargs)
@@ -147,7 +155,7 @@ class DynamicMultiCoilMRI(MultiCoilMRI, TimeMixin):
 
     def noise(self, x: Tensor, **kwargs: Any) -> Tensor:
         r"""
-        Add noise to what was sampled; the rest stays zero.
+        Add noise to the sampled entries; the others stay zero.
 
         :param torch.Tensor x: noise-free measurements ``(B, 2, N, T, H, W)``.
         :param kwargs: parameters of the noise model.
@@ -164,10 +172,15 @@ class DynamicMultiCoilMRI(MultiCoilMRI, TimeMixin):
         r"""
         Replace the mask, the coil maps, or both.
 
-        :param torch.Tensor, None mask: new mask, as in the constructor, cast to the
-            type and device of the current one.
-        :param torch.Tensor, None coil_maps: new coil maps, likewise.
-        :param kwargs: parameters of other parts of the measurement; left to them.
+        :param torch.Tensor mask: new mask as in the constructor, cast to the type and
+            device of the current one. Default: ``None``, keep the current one.
+        :param torch.Tensor coil_maps: new coil maps as in the constructor, cast to the
+            type and device of the current ones. Default: ``None``, keep the current
+            ones.
+        :param kwargs: parameters of the noise model, which deepinv also passes here;
+            ignored.
+        :raises TypeError: if the mask is not real or the maps are not complex.
+        :raises ValueError: if the shapes do not fit.
         """
         if mask is not None:
             mask = self.check_mask(mask)
@@ -177,7 +190,7 @@ class DynamicMultiCoilMRI(MultiCoilMRI, TimeMixin):
             self.mask if mask is None else mask,
             self.coil_maps if coil_maps is None else coil_maps,
         )
-        # MultiCoilMRI would warn of coil maps that are constant in time.
+        # MultiCoilMRI.update_parameters warns of coil maps that are constant in time.
         super(MultiCoilMRI, self).update_parameters(
             mask=mask, coil_maps=coil_maps, **kwargs
         )
@@ -186,46 +199,48 @@ class DynamicMultiCoilMRI(MultiCoilMRI, TimeMixin):
     @staticmethod
     def check_mask(mask: Tensor, three_d: bool = False) -> Tensor:
         r"""
-        Complete a mask to ``(1|B, 2, 1|T, H, W)``.
+        Reshape a mask to ``(1|B, 2, 1|T, H, W)``.
 
         :param torch.Tensor mask: mask, as in the constructor.
-        :param bool three_d: unused; deepinv passes it.
+        :param bool three_d: ignored; deepinv passes it.
         """
         return complete_mask(mask)
 
     @staticmethod
     def check_coil_maps(coil_maps: Tensor, three_d: bool = False) -> Tensor:
         r"""
-        Complete coil maps to ``(1|B, N, 1|T, H, W)``.
+        Reshape coil maps to ``(1|B, N, 1|T, H, W)``.
 
         :param torch.Tensor coil_maps: coil maps, as in the constructor.
-        :param bool three_d: unused; deepinv passes it.
+        :param bool three_d: ignored; deepinv passes it.
         """
         return complete_coil_maps(coil_maps)
 
     def simulate_birdcage_csm(self, n_coils: int) -> Tensor:
-        """Coil maps ``(N, H, W)`` by :func:`birdcage_coil_maps` instead of sigpy."""
+        """Return :func:`birdcage_coil_maps` of shape ``(N, H, W)``, without sigpy."""
         return birdcage_coil_maps(n_coils, tuple(self.img_size[-2:]))
 
     @staticmethod
     def rss(
         x: Tensor, multicoil: bool = True, mag: bool = True, three_d: bool = True
     ) -> Tensor:
-        """Root of the sum of squares over coils; time is the third dimension."""
+        """Return the root of the sum of squares over the coils. Time takes the place of
+        the third dimension in deepinv."""
         return MultiCoilMRI.rss(x, multicoil, mag, three_d)
 
     def to_static(self, mask: Tensor | None = None) -> MultiCoilMRI:
         r"""
-        The MRI of one frame, with the same coil maps and without noise.
+        Return the MRI of one frame, with the same coil maps and without noise.
 
-        :param torch.Tensor, None mask: its mask; what any frame samples, if ``None``.
-        :return: a :class:`deepinv.physics.MultiCoilMRI`.
+        :param torch.Tensor mask: mask of this frame. Default: ``None``, the maximum of
+            the masks of all frames.
+        :return: (deepinv.physics.MultiCoilMRI) the MRI.
         :raises ValueError: if the coil maps change in time.
         """
         if self.coil_maps.shape[2] > 1:
             raise ValueError(
-                "coil_maps change in time, so that no static MRI has them: use maps of "
-                "shape (B, N, H, W)."
+                "coil_maps change in time, which a static MRI cannot represent; use "
+                "maps of shape (B, N, H, W)."
             )
         return MultiCoilMRI(
             mask=self.mask.amax(dim=2) if mask is None else mask,
@@ -235,16 +250,17 @@ class DynamicMultiCoilMRI(MultiCoilMRI, TimeMixin):
 
     def spectrum(self, img_size: tuple[int, ...]) -> Interval | None:
         r"""
-        Bounds of the spectrum of :math:`A^\top A`, which
-        :func:`deepinv_equilibrium.spectrum` returns: the extremes of
-        :math:`m_t^2 \sum_n |s_n|^2` over samples and frames.
+        Bound the spectrum of :math:`A^\top A` for
+        :func:`deepinv_equilibrium.spectrum`: by the extremes of
+        :math:`m_t^2 \sum_n |s_n|^2` over pixels, frames and samples.
 
         :param tuple img_size: size of an image, ``(2, T, H, W)``.
+        :return: certified bounds; ``None`` if no rule applies.
         """
         return multi_coil(self, img_size)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # To a real type, torch would cast complex maps without their phase.
+        # torch's cast of a complex tensor to a real type drops the imaginary part.
         def by_parts(t: Tensor) -> Tensor:
             if not t.is_complex():
                 return fn(t)

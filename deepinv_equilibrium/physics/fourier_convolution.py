@@ -1,4 +1,4 @@
-"""Convolution with a border, and its exact transpose, in the Fourier domain."""
+"""Convolution with padding and its exact transpose, in the Fourier domain."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def convolve(x: Tensor, kernels: Tensor, padding: str) -> Tensor:
     r"""
     Convolve every channel with its kernel: :math:`S (w * E x)`.
 
-    :math:`E` extends the image over its border; a circular convolution of the extended
-    image is then exact on the pixels that :math:`S` keeps.
+    :math:`E` extends the image beyond its border. On the pixels that :math:`S` crops
+    to, the circular convolution of the extended image is the convolution.
 
     :param torch.Tensor x: image ``(B, C, H, W)``.
     :param torch.Tensor kernels: ``(b, c, h, w)`` with ``b`` in ``(1, B)`` and ``c`` in
@@ -52,7 +52,7 @@ def convolve_transpose(y: Tensor, kernels: Tensor, padding: str) -> Tensor:
 
 def smallest_image(kernels: Tensor, padding: str) -> tuple[int, int]:
     """
-    Smallest image that can be convolved.
+    Return the size of the smallest image that can be convolved.
 
     :param torch.Tensor kernels: as in :func:`convolve`.
     :param str padding: one of :data:`PADDINGS`.
@@ -69,14 +69,15 @@ def check_image(
     name: str, image: Tensor, kernels: Tensor, smallest: tuple[int, int]
 ) -> None:
     """
-    Refuse an image that does not fit the kernels.
+    Raise unless an image fits the kernels.
 
     :param str name: name of the argument, for the message.
     :param torch.Tensor image: image ``(B, C, H, W)``.
     :param torch.Tensor kernels: as in :func:`convolve`.
     :param tuple[int, int] smallest: smallest height and width.
-    :raises TypeError: if it is not a real floating-point tensor.
-    :raises ValueError: if its axes, channels, samples or size are wrong.
+    :raises TypeError: if the image is not a real floating-point tensor.
+    :raises ValueError: if the image has a wrong number of axes, channels or samples, or
+        too few pixels.
     """
     if not image.is_floating_point():
         raise TypeError(
@@ -107,7 +108,8 @@ def check_image(
 
 def transfer_function(kernels: Tensor, image: Tensor) -> Tensor:
     """
-    Fourier transform of the kernels on the grid and in the precision of an image.
+    Return the Fourier transform of the kernels, on the grid and in the precision of an
+    image.
 
     :param torch.Tensor kernels: as in :func:`convolve`.
     :param torch.Tensor image: image ``(B, C, H, W)``, at least as large as the kernels.
@@ -118,7 +120,7 @@ def transfer_function(kernels: Tensor, image: Tensor) -> Tensor:
 
 def power(transfer: Tensor) -> Tensor:
     r"""
-    Squared modulus :math:`|\hat w|^2`, differentiable also where it vanishes.
+    Return the squared modulus :math:`|\hat w|^2`, which is differentiable at 0 too.
 
     :param torch.Tensor transfer: complex tensor.
     :return: real tensor of the same shape.
@@ -138,7 +140,7 @@ def multiply_spectrum(image: Tensor, multiplier: Tensor) -> Tensor:
 
 
 def _margins(kernels: Tensor) -> tuple[int, int, int, int]:
-    """Pixels that a kernel reaches over the left, right, top and bottom."""
+    """Return how many pixels a kernel reaches beyond left, right, top and bottom."""
     h, w = kernels.shape[2], kernels.shape[3]
     return (w - 1) // 2, w // 2, (h - 1) // 2, h // 2
 
@@ -150,5 +152,5 @@ def _extend(x: Tensor, kernels: Tensor, padding: str) -> Tensor:
 
 
 def _crop(kernels: Tensor, padding: str) -> tuple[int, int, int, int]:
-    """Margins of the extended image where the circular product is not exact."""
+    """Return the margins of the extended image that :math:`S` removes."""
     return (0, 0, 0, 0) if padding == "circular" else _margins(kernels)

@@ -11,7 +11,7 @@ from deepinv_equilibrium.physics import birdcage_coil_maps
 
 @pytest.mark.parametrize("coils", [1, 2, 7])
 @pytest.mark.parametrize("size", [(1, 1), (5, 8), (33, 20)])
-def test_the_squares_sum_to_one_at_each_pixel(coils: int, size: tuple[int, int]):
+def test_squares_of_maps_sum_to_one_at_each_pixel(coils: int, size: tuple[int, int]):
     maps = birdcage_coil_maps(coils, size, dtype=torch.complex128)
     assert maps.shape == (coils, *size)
     torch.testing.assert_close(
@@ -24,7 +24,7 @@ def test_the_squares_sum_to_one_at_each_pixel(coils: int, size: tuple[int, int])
     assert torch.equal(rounded, maps.to(torch.complex64))
 
 
-def test_they_are_the_fields_of_wires_on_a_circle() -> None:
+def test_maps_are_fields_of_wires_on_a_circle() -> None:
     coils, height, width = 5, 6, 9
     maps = birdcage_coil_maps(coils, (height, width), dtype=torch.complex128)
     for row, column in ((0, 0), (2, 7), (5, 8)):
@@ -32,7 +32,7 @@ def test_they_are_the_fields_of_wires_on_a_circle() -> None:
         fields = []
         for n in range(coils):
             wire = 1.5 * cmath.exp(2j * math.pi * n / coils)
-            # sigpy measures the angle from -y towards x: i (z - w) is that turn.
+            # sigpy measures the angle from -y towards x: the angle of i (z - w).
             turned = 1j * (point - wire)
             fields.append(turned / abs(turned) ** 2 * cmath.exp(-2j * math.pi * n / 5))
         power = math.sqrt(sum(abs(field) ** 2 for field in fields))
@@ -40,7 +40,7 @@ def test_they_are_the_fields_of_wires_on_a_circle() -> None:
             assert complex(maps[n, row, column]) == pytest.approx(field / power)
 
 
-def test_each_coil_sees_best_what_is_nearest() -> None:
+def test_each_coil_is_most_sensitive_to_nearest_edge() -> None:
     maps = birdcage_coil_maps(4, (32, 32)).abs()
     edges = [(16, 31), (31, 16), (16, 0), (0, 16)]  # right, down, left, up
     for n, (row, column) in enumerate(edges):
@@ -60,6 +60,6 @@ def test_bad_arguments_are_named(arguments, error, message) -> None:
         birdcage_coil_maps(*arguments)
 
 
-def test_a_real_type_is_refused() -> None:
+def test_real_dtype_is_refused() -> None:
     with pytest.raises(TypeError, match=r"complex, got torch\.float32"):
         birdcage_coil_maps(2, (4, 4), dtype=torch.float32)

@@ -32,7 +32,7 @@ def matrix(apply, shape: tuple[int, ...]) -> torch.Tensor:
     return apply(basis.reshape(-1, *shape)).flatten(1).T
 
 
-def test_by_default_it_averages_25_pixels_along_row_column_and_diagonal() -> None:
+def test_default_blur_averages_25_pixels_along_row_column_and_diagonal() -> None:
     physics = ChannelwiseBlur()
     assert torch.equal(physics.filter, directional_kernels(25))
     physics = blur(25)
@@ -49,7 +49,7 @@ def test_by_default_it_averages_25_pixels_along_row_column_and_diagonal() -> Non
 @pytest.mark.parametrize("padding", ALL_PADDINGS)
 @pytest.mark.parametrize("size", [(25, 25), (32, 47), (13, 64)])
 @pytest.mark.parametrize("kernel", [(25, 25), (1, 25), (25, 1), (24, 6), (1, 1)])
-def test_the_adjoint_is_exact(padding, size, kernel) -> None:
+def test_adjoint_is_exact(padding, size, kernel) -> None:
     h, w = kernel
     physics = ChannelwiseBlur(image(3, h, w, seed=1), padding)
     x = image(2, 3, *size) - 0.5
@@ -68,7 +68,7 @@ def test_the_adjoint_is_exact(padding, size, kernel) -> None:
 @pytest.mark.parametrize(
     ("dtype", "precision"), [(torch.float32, 1e-6), (torch.float64, 1e-14)]
 )
-def test_it_equals_deepinvs_spatial_blur(padding, dtype, precision) -> None:
+def test_blur_equals_spatial_blur_of_deepinv(padding, dtype, precision) -> None:
     kernels = directional_kernels(25, dtype=dtype)
     x = image(2, 3, 41, 36, dtype=dtype)
     physics, spatial = ChannelwiseBlur(kernels, padding), Blur(kernels, padding)
@@ -90,7 +90,7 @@ def test_any_number_of_channels(channels: int) -> None:
         torch.testing.assert_close(together[:, c : c + 1], alone, rtol=0, atol=1e-14)
 
 
-def test_a_batch_of_kernels_gives_each_sample_its_own() -> None:
+def test_each_sample_has_its_own_kernel_in_a_batch_of_kernels() -> None:
     kernels = image(2, 3, 3, 4, seed=1)
     x = image(2, 3, 9, 8)
     together = ChannelwiseBlur(kernels).A(x)
@@ -100,7 +100,7 @@ def test_a_batch_of_kernels_gives_each_sample_its_own() -> None:
 
 
 @pytest.mark.parametrize("padding", ALL_PADDINGS)
-def test_normal_operators_are_the_products_of_their_factors(padding: str) -> None:
+def test_normal_operators_equal_products_of_operator_and_adjoint(padding: str) -> None:
     physics = blur(4, padding)
     x = image(2, 3, 8, 9)
     y = physics.A(x)
@@ -112,8 +112,10 @@ def test_normal_operators_are_the_products_of_their_factors(padding: str) -> Non
     )
 
 
-@pytest.mark.parametrize("size", [(6, 7), (10, 10)])  # 10: zeros of the transfer of 5
-def test_a_circular_a_dagger_is_the_pseudo_inverse(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "size", [(6, 7), (10, 10)]
+)  # 5 pixels have zeros on a grid of 10
+def test_circular_a_dagger_is_pseudo_inverse(size: tuple[int, int]) -> None:
     physics = blur(5)
     shape = (3, *size)
     dense = torch.linalg.pinv(matrix(physics.A, shape), rtol=1e-10)
@@ -122,7 +124,7 @@ def test_a_circular_a_dagger_is_the_pseudo_inverse(size: tuple[int, int]) -> Non
     )
 
 
-def test_a_circular_a_dagger_ignores_a_frequency_that_float32_only_rounds_to_zero():
+def test_circular_a_dagger_drops_frequencies_that_are_zero_up_to_rounding():
     physics = ChannelwiseBlur(directional_kernels(25))
     y = physics.A(image(1, 3, 50, 100, dtype=torch.float32))
     back = physics.A(physics.A_dagger(y))
@@ -131,19 +133,19 @@ def test_a_circular_a_dagger_ignores_a_frequency_that_float32_only_rounds_to_zer
 
 
 @pytest.mark.parametrize("padding", ["valid", "replicate"])
-def test_other_paddings_use_deepinvs_solver(padding: str) -> None:
+def test_a_dagger_of_other_paddings_uses_solver_of_deepinv(padding: str) -> None:
     physics = blur(3, padding, max_iter=2000, tol=1e-12)
     y = physics.A(image(1, 3, 6, 7))
     x = physics.A_dagger(y, solver="lsqr")
     torch.testing.assert_close(physics.A(x), y, rtol=0, atol=1e-6)
 
 
-# The other paddings are as exact as deepinv's conjugate gradients.
+# Other paddings have the accuracy of deepinv's conjugate gradients.
 @pytest.mark.parametrize(
     ("padding", "precision"), [("circular", 1e-14), ("valid", 1e-6), ("reflect", 1e-6)]
 )
 @pytest.mark.parametrize("gamma", [0.5, torch.tensor([0.5, 0.5]), torch.tensor(0.5)])
-def test_prox_l2_meets_its_optimality_condition(padding, precision, gamma) -> None:
+def test_prox_l2_satisfies_optimality_condition(padding, precision, gamma) -> None:
     physics = blur(5, padding, max_iter=500, tol=1e-12)
     z = image(2, 3, 9, 11)
     y = physics.A(image(2, 3, 9, 11, seed=1))
@@ -152,7 +154,7 @@ def test_prox_l2_meets_its_optimality_condition(padding, precision, gamma) -> No
     assert gradient.norm() < precision * z.norm()
 
 
-def test_a_circular_prox_l2_takes_one_weight_per_sample_and_z_as_deepinv_does() -> None:
+def test_circular_prox_l2_accepts_weight_per_sample_and_number_or_none_as_z() -> None:
     physics = blur(5)
     y = physics.A(image(2, 3, 8, 9))
     both = physics.prox_l2(None, y, torch.tensor([0.1, 10.0], dtype=torch.float64))
@@ -166,7 +168,7 @@ def test_a_circular_prox_l2_takes_one_weight_per_sample_and_z_as_deepinv_does() 
 
 
 @pytest.mark.parametrize("method", ["A", "A_adjoint", "A_adjoint_A", "A_dagger"])
-def test_the_filter_carries_a_gradient(method: str) -> None:
+def test_methods_are_differentiable_in_filter_and_image(method: str) -> None:
     kernels = (image(1, 2, 3, 2, seed=1) + torch.eye(3, 2)).requires_grad_()
     physics = ChannelwiseBlur(torch.zeros(1, 2, 3, 2, dtype=torch.float64))
 
@@ -178,7 +180,7 @@ def test_the_filter_carries_a_gradient(method: str) -> None:
     assert torch.autograd.gradcheck(apply, (kernels, x))
 
 
-def test_prox_l2_is_differentiable_in_filter_weight_and_both_images() -> None:
+def test_prox_l2_is_differentiable_in_filter_weight_and_images() -> None:
     physics = ChannelwiseBlur(torch.zeros(1, 2, 3, 3, dtype=torch.float64))
 
     def prox(kernels, gamma, z, y):
@@ -196,7 +198,7 @@ def test_prox_l2_is_differentiable_in_filter_weight_and_both_images() -> None:
     )
 
 
-def test_a_pseudo_inverse_of_a_singular_blur_has_finite_gradients() -> None:
+def test_a_dagger_of_singular_blur_has_finite_gradient() -> None:
     kernels = directional_kernels(5, dtype=torch.float64).requires_grad_()
     physics = ChannelwiseBlur(kernels)
     physics.A_dagger(image(1, 3, 10, 10)).sum().backward()
@@ -204,7 +206,7 @@ def test_a_pseudo_inverse_of_a_singular_blur_has_finite_gradients() -> None:
     assert kernels.grad.isfinite().all()
 
 
-def test_float64_images_pass_a_float32_filter_in_their_own_precision() -> None:
+def test_float64_image_keeps_its_precision_with_float32_filter() -> None:
     physics = ChannelwiseBlur()
     x = image(1, 3, 32, 32)
     assert physics(x).dtype == torch.float64
@@ -212,7 +214,7 @@ def test_float64_images_pass_a_float32_filter_in_their_own_precision() -> None:
     assert physics.to(torch.float64).filter.dtype == torch.float64
 
 
-def test_it_is_at_home_in_deepinv() -> None:
+def test_blur_is_copied_saved_composed_and_used_in_deepinv() -> None:
     noise = ChannelwiseGaussianNoise((0.1, 0.2, 0.3), rng=torch.Generator())
     physics = blur(5, noise_model=noise)
     assert isinstance(physics, LinearPhysics)
@@ -243,7 +245,7 @@ def test_it_is_at_home_in_deepinv() -> None:
     torch.testing.assert_close(sqnorm.item(), 1.0, rtol=0, atol=1e-5)
 
 
-def test_a_generator_updates_filter_and_noise_level_together() -> None:
+def test_one_call_updates_filter_and_noise_level() -> None:
     generator = dinv.physics.generator.MotionBlurGenerator(
         (7, 7), rng=torch.Generator().manual_seed(0)
     )
@@ -256,12 +258,12 @@ def test_a_generator_updates_filter_and_noise_level_together() -> None:
 
 
 @pytest.mark.parametrize("padding", ["same", "Valid", None])
-def test_an_unknown_padding_is_refused(padding) -> None:
+def test_unknown_padding_is_refused(padding) -> None:
     with pytest.raises(ValueError, match=f"padding must be.*got {padding!r}"):
         ChannelwiseBlur(padding=padding)
 
 
-def test_an_unknown_keyword_is_refused() -> None:
+def test_unknown_keyword_is_refused() -> None:
     with pytest.raises(TypeError, match="kernels"):
         ChannelwiseBlur(kernels=directional_kernels())
 
@@ -276,7 +278,7 @@ def test_an_unknown_keyword_is_refused() -> None:
         ([[1.0]], TypeError, "filter must be a tensor, got list"),
     ],
 )
-def test_a_bad_filter_is_refused_at_construction_and_at_update(
+def test_bad_filter_is_refused_by_constructor_and_update(
     kernels, error, message
 ) -> None:
     with pytest.raises(error, match=message):
@@ -297,13 +299,13 @@ def test_a_bad_filter_is_refused_at_construction_and_at_update(
         (torch.ones(2, 3, 32, 32) + 0j, TypeError, "floating-point.*complex64"),
     ],
 )
-def test_an_image_that_does_not_fit_is_refused(method, x, error, message) -> None:
+def test_image_of_wrong_shape_or_type_is_refused(method, x, error, message) -> None:
     physics = ChannelwiseBlur(directional_kernels().repeat(2, 1, 1, 1))
     with pytest.raises(error, match=message):
         getattr(physics, method)(x)
 
 
-def test_a_reflection_needs_more_pixels_than_the_kernel_reaches_over_the_border():
+def test_reflect_padding_refuses_image_smaller_than_its_margin():
     physics = ChannelwiseBlur(padding="reflect")
     assert physics.A(image(1, 3, 13, 13)).shape == (1, 3, 13, 13)
     with pytest.raises(ValueError, match=r"\(12, 13\) pixels.*\(13, 13\)"):
@@ -311,7 +313,7 @@ def test_a_reflection_needs_more_pixels_than_the_kernel_reaches_over_the_border(
 
 
 @pytest.mark.parametrize("padding", ["replicate", "constant"])
-def test_one_pixel_is_an_image(padding: str) -> None:
+def test_image_of_one_pixel(padding: str) -> None:
     x = image(1, 3, 1, 1)
     kept = 1.0 if padding == "replicate" else 1 / 25
     torch.testing.assert_close(
@@ -319,7 +321,7 @@ def test_one_pixel_is_an_image(padding: str) -> None:
     )
 
 
-def test_a_prox_at_an_image_of_the_wrong_shape_is_refused() -> None:
+def test_prox_l2_refuses_z_of_wrong_shape() -> None:
     with pytest.raises(ValueError, match="z has 1 channels"):
         blur().prox_l2(image(1, 1, 8, 8), image(1, 3, 8, 8), 1.0)
 
@@ -327,7 +329,7 @@ def test_a_prox_at_an_image_of_the_wrong_shape_is_refused() -> None:
 @pytest.mark.parametrize("padding", ALL_PADDINGS)
 @pytest.mark.parametrize("size", [(1, 5), (5, 1), (2, 2), (4, 3)])
 @pytest.mark.parametrize("signed", [False, True])
-def test_spectrum(padding, size, signed) -> None:
+def test_spectrum_bounds_dense_singular_values(padding, size, signed) -> None:
     kernels = image(2, *size) - (0.5 if signed else 0)
     physics = ChannelwiseBlur(kernels.float(), padding)
     shape = (2, 7, 6)

@@ -30,15 +30,15 @@ def test_each_channel_has_its_own_standard_deviation(dtype, spatial, sigma) -> N
         torch.testing.assert_close(y[:, c], expected, rtol=1e-14, atol=0)
 
 
-def test_the_empirical_deviations_are_those_asked_for() -> None:
+def test_empirical_deviations_are_sigma() -> None:
     sigma = torch.tensor([0.1, 0.25, 0.5], dtype=torch.float64)
     x = torch.ones(4, 3, 100, 100, dtype=torch.float64)
     noise = ChannelwiseGaussianNoise(sigma, rng=generator())(x) - x
-    # 40000 values a channel: the deviation's standard error is 0.35 %
+    # With 40000 values per channel the standard error of a deviation is 0.35 %.
     torch.testing.assert_close(noise.std((0, 2, 3)), sigma, rtol=0.015, atol=0)
 
 
-def test_one_value_serves_all_channels_and_rows_are_samples() -> None:
+def test_sigma_may_be_one_value_or_have_a_row_per_sample() -> None:
     x = torch.zeros(2, 3, 4, 4, dtype=torch.float64)
     unit = standard_normal(x, 0)
     shared = ChannelwiseGaussianNoise(0.5, rng=generator())(x)
@@ -48,7 +48,7 @@ def test_one_value_serves_all_channels_and_rows_are_samples() -> None:
     torch.testing.assert_close(y, rows[..., None, None] * unit, rtol=0, atol=0)
 
 
-def test_a_seed_repeats_and_reset_rewinds() -> None:
+def test_seed_and_reset_rng_repeat_the_noise() -> None:
     noise = ChannelwiseGaussianNoise((0.1, 0.2, 0.3), rng=generator(5))
     x = torch.zeros(1, 3, 4, 4)
     first, second = noise(x), noise(x)
@@ -58,7 +58,7 @@ def test_a_seed_repeats_and_reset_rewinds() -> None:
     assert torch.equal(noise(x, seed=8), noise(x, seed=8))
 
 
-def test_the_callers_generator_is_the_one_that_advances() -> None:
+def test_given_generator_is_used_and_not_copied() -> None:
     rng = generator()
     noise = ChannelwiseGaussianNoise((0.1, 0.2, 0.3), rng=rng)
     before = rng.get_state()
@@ -67,7 +67,7 @@ def test_the_callers_generator_is_the_one_that_advances() -> None:
 
 
 @pytest.mark.parametrize("sigma", [(0.0, 1.0, 2.0), torch.tensor([0.0, 1.0, 2.0])])
-def test_a_physics_call_updates_sigma_and_keeps_it(sigma) -> None:
+def test_call_of_physics_replaces_sigma(sigma) -> None:
     physics = Denoising(ChannelwiseGaussianNoise((9.0, 9.0, 9.0), rng=generator()))
     x = torch.zeros(1, 3, 4, 4)
     y = physics(x, sigma=sigma, seed=1)
@@ -88,14 +88,14 @@ def test_sigma_is_saved_copied_and_converted_with_the_module() -> None:
     assert noise.to(torch.float64).sigma.dtype == torch.float64
 
 
-def test_sigma_carries_a_gradient() -> None:
+def test_noise_is_differentiable_in_sigma() -> None:
     sigma = torch.tensor([0.1, 0.2], dtype=torch.float64, requires_grad=True)
     x = torch.zeros(2, 2, 3, 3, dtype=torch.float64)
     ChannelwiseGaussianNoise(sigma, rng=generator())(x).sum().backward()
     torch.testing.assert_close(sigma.grad, standard_normal(x, 0).sum((0, 2, 3)))
 
 
-def test_a_product_applies_both_noises() -> None:
+def test_product_applies_both_noises() -> None:
     offset = NoiseModel(lambda x: x + 1)
     noise = ChannelwiseGaussianNoise((1.0, 2.0), rng=generator())
     x = torch.zeros(1, 2, 3, 3)
@@ -118,9 +118,7 @@ def test_a_product_applies_both_noises() -> None:
         (torch.tensor([1j]), TypeError, "floating-point, got torch.complex64"),
     ],
 )
-def test_a_bad_sigma_is_refused_at_construction_and_at_update(
-    sigma, error, message
-) -> None:
+def test_bad_sigma_is_refused_by_constructor_and_update(sigma, error, message) -> None:
     with pytest.raises(error, match=message):
         ChannelwiseGaussianNoise(sigma)
     noise = ChannelwiseGaussianNoise(0.1)
@@ -138,6 +136,8 @@ def test_a_bad_sigma_is_refused_at_construction_and_at_update(
         (0.1, torch.ones(1, 1, 4, 4) + 0j, TypeError, "floating-point.*complex64"),
     ],
 )
-def test_a_measurement_that_does_not_fit_is_refused(sigma, x, error, message) -> None:
+def test_measurement_of_wrong_shape_or_type_is_refused(
+    sigma, x, error, message
+) -> None:
     with pytest.raises(error, match=message):
         ChannelwiseGaussianNoise(sigma)(x)

@@ -7,7 +7,7 @@ from deepinv_equilibrium.physics import directional_kernels
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 25])
-def test_each_kernel_averages_length_pixels_through_the_centre(length: int) -> None:
+def test_each_kernel_averages_length_pixels_through_its_centre(length: int) -> None:
     kernels = directional_kernels(length, dtype=torch.float64)
     assert kernels.shape == (1, 3, length, length)
     torch.testing.assert_close(
@@ -17,7 +17,7 @@ def test_each_kernel_averages_length_pixels_through_the_centre(length: int) -> N
     assert (kernels[..., length // 2, length // 2] == 1 / length).all()
 
 
-def test_red_is_a_row_green_a_column_and_blue_the_main_diagonal() -> None:
+def test_kernels_are_a_row_a_column_and_the_main_diagonal() -> None:
     red, green, blue = directional_kernels(3)[0]
     assert red.nonzero().tolist() == [[1, 0], [1, 1], [1, 2]]
     assert green.nonzero().tolist() == [[0, 1], [1, 1], [2, 1]]
@@ -25,12 +25,12 @@ def test_red_is_a_row_green_a_column_and_blue_the_main_diagonal() -> None:
 
 
 @pytest.mark.parametrize("length", [0, -3])
-def test_a_length_below_one_is_refused(length: int) -> None:
+def test_length_below_one_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match=f"length must be at least 1.*{length}"):
         directional_kernels(length)
 
 
 @pytest.mark.parametrize("length", [2.0, True, "25"])
-def test_a_length_that_is_no_integer_is_refused(length: object) -> None:
+def test_length_that_is_not_an_integer_is_refused(length: object) -> None:
     with pytest.raises(TypeError, match="length must be an int"):
         directional_kernels(length)

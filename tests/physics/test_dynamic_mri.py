@@ -7,7 +7,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.physics import birdcage_coil_maps, dynamic_mri
 
 
-def test_every_frame_samples_the_centre_and_columns_of_its_own() -> None:
+def test_every_frame_samples_the_centre_and_its_own_columns() -> None:
     mask = dynamic_mri((2, 12, 40, 64)).mask
     assert mask.shape == (1, 2, 12, 40, 64)
     columns = mask[0, 0, :, 0]
@@ -18,7 +18,7 @@ def test_every_frame_samples_the_centre_and_columns_of_its_own() -> None:
     assert len({tuple(row.tolist()) for row in columns}) == 12
 
 
-def test_it_puts_birdcage_maps_and_seeded_noise_together() -> None:
+def test_physics_has_birdcage_maps_and_seeded_mask_and_noise() -> None:
     size = (2, 3, 16, 24)
     physics = dynamic_mri(size, coils=4, acceleration=4, sigma=0.2, seed=5)
     assert torch.equal(physics.coil_maps[0, :, 0], birdcage_coil_maps(4, (16, 24)))
@@ -33,14 +33,14 @@ def test_it_puts_birdcage_maps_and_seeded_noise_together() -> None:
     assert not torch.equal(other.mask, physics.mask)
 
 
-def test_the_global_generator_is_left_alone() -> None:
+def test_global_generator_is_not_used() -> None:
     state = torch.get_rng_state()
     dynamic_mri()(torch.zeros(1, 2, 12, 64, 64))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("acceleration", [1, 6])
-def test_its_norm_is_certified_to_be_one(acceleration: int) -> None:
+def test_norm_is_certified_to_be_one(acceleration: int) -> None:
     physics = dynamic_mri(acceleration=acceleration)
     interval = deq.spectrum(physics, (2, 12, 64, 64))
     assert interval.kind is deq.certificates.Kind.CERTIFIED

@@ -37,7 +37,7 @@ MAPS = [(5, 7), (4, 5, 7), (1, 4, 5, 7), (2, 4, 5, 7), (1, 4, 3, 5, 7), (2, 4, 3
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("maps", MAPS)
-def test_the_adjoint_is_exact(mask, maps) -> None:
+def test_adjoint_is_exact(mask, maps) -> None:
     physics = DynamicMultiCoilMRI(random(*mask), complex_random(*maps, seed=1))
     x = random(2, 2, 3, 5, 7, seed=2)
     y = physics.A(x)
@@ -48,7 +48,7 @@ def test_the_adjoint_is_exact(mask, maps) -> None:
     assert abs(gap) < 1e-12 * y.norm() * v.norm()
 
 
-def test_each_frame_and_coil_is_a_masked_transform() -> None:
+def test_each_frame_equals_multicoil_mri() -> None:
     mask, maps = random(2, 2, 3, 4, 5), complex_random(2, 3, 3, 4, 5, seed=1)
     x = random(2, 2, 3, 4, 5, seed=2)
     y = DynamicMultiCoilMRI(mask, maps).A(x)
@@ -60,7 +60,7 @@ def test_each_frame_and_coil_is_a_masked_transform() -> None:
             )
 
 
-def test_one_uniform_coil_is_deepinvs_dynamic_mri() -> None:
+def test_one_uniform_coil_equals_dynamic_mri_of_deepinv() -> None:
     mask, x = binary(3, 5, 6), random(2, 2, 3, 5, 6, seed=1)
     physics, single = DynamicMultiCoilMRI(mask), DynamicMRI(mask=mask)
     y = single.A(x)
@@ -68,7 +68,7 @@ def test_one_uniform_coil_is_deepinvs_dynamic_mri() -> None:
     torch.testing.assert_close(physics.A_adjoint(y[:, :, None]), single.A_adjoint(y))
 
 
-def test_one_frame_is_deepinvs_multicoil_mri() -> None:
+def test_constant_mask_equals_multicoil_mri_of_deepinv() -> None:
     mask, maps = binary(5, 6), complex_random(3, 5, 6, seed=1)
     x = random(2, 2, 4, 5, 6)
     physics, static = DynamicMultiCoilMRI(mask, maps), MultiCoilMRI(mask, maps)
@@ -81,7 +81,7 @@ def test_one_frame_is_deepinvs_multicoil_mri() -> None:
         )
 
 
-def test_without_a_mask_everything_is_sampled() -> None:
+def test_without_mask_everything_is_sampled() -> None:
     physics = DynamicMultiCoilMRI(coil_maps=3, img_size=(2, 4, 6, 5))
     assert torch.equal(physics.mask, torch.ones(1, 2, 4, 6, 5))
     assert torch.equal(physics.coil_maps[0, :, 0], birdcage_coil_maps(3, (6, 5)))
@@ -89,7 +89,7 @@ def test_without_a_mask_everything_is_sampled() -> None:
     torch.testing.assert_close(physics.A_adjoint(physics.A(x)), x)
 
 
-def test_a_boolean_mask_counts_as_zeros_and_ones() -> None:
+def test_boolean_mask_becomes_zeros_and_ones() -> None:
     mask = binary(3, 5, 6).bool()
     physics = DynamicMultiCoilMRI(mask)
     assert torch.equal(physics.mask[0, 1], mask.float())
@@ -99,7 +99,7 @@ def test_a_boolean_mask_counts_as_zeros_and_ones() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("maps", [torch.complex64, torch.complex128])
-def test_results_have_the_type_of_the_image(dtype, maps) -> None:
+def test_results_have_dtype_of_image(dtype, maps) -> None:
     physics = DynamicMultiCoilMRI(
         binary(3, 5, 6), complex_random(2, 5, 6).to(maps), noise_model=GaussianNoise()
     )
@@ -109,7 +109,7 @@ def test_results_have_the_type_of_the_image(dtype, maps) -> None:
     assert physics.A_adjoint(y, rss=True).dtype == dtype
 
 
-def test_in_another_precision_the_maps_keep_their_phase() -> None:
+def test_maps_keep_their_phase_in_another_precision() -> None:
     maps = complex_random(3, 5, 6).to(torch.complex64)
     physics = DynamicMultiCoilMRI(torch.ones(2, 5, 6), maps).to(torch.float64)
     assert physics.coil_maps.dtype == torch.complex128
@@ -118,7 +118,7 @@ def test_in_another_precision_the_maps_keep_their_phase() -> None:
     assert torch.equal(physics.float().coil_maps[0, :, 0], maps)
 
 
-def test_a_dagger_and_prox_l2_meet_their_optimality_conditions() -> None:
+def test_a_dagger_and_prox_l2_satisfy_optimality_conditions() -> None:
     maps = complex_random(6, 8, 9, seed=1)
     physics = DynamicMultiCoilMRI(binary(3, 8, 9), maps, max_iter=500, tol=1e-10)
     y = random(2, 2, 6, 3, 8, 9)
@@ -131,7 +131,7 @@ def test_a_dagger_and_prox_l2_meet_their_optimality_conditions() -> None:
     assert gradient.norm() < 1e-6 * z.norm()
 
 
-def test_mask_and_maps_are_replaced_for_good_alone_or_together() -> None:
+def test_call_and_update_replace_mask_and_maps() -> None:
     physics = DynamicMultiCoilMRI(torch.ones(3, 5, 6), 2).to(torch.float64)
     x = random(1, 2, 3, 5, 6)
     mask, maps = binary(3, 5, 6), complex_random(4, 5, 6)
@@ -146,7 +146,7 @@ def test_mask_and_maps_are_replaced_for_good_alone_or_together() -> None:
     assert physics.A(random(1, 2, 3, 7, 8)).shape == (1, 2, 1, 3, 7, 8)
 
 
-def test_a_generator_of_masks_gives_each_sample_its_own() -> None:
+def test_each_sample_has_its_own_mask_from_generator() -> None:
     masks = dinv.physics.generator.RandomMaskGenerator(
         (2, 3, 8, 12), acceleration=3, rng=torch.Generator().manual_seed(0)
     )
@@ -159,7 +159,7 @@ def test_a_generator_of_masks_gives_each_sample_its_own() -> None:
         torch.testing.assert_close(y[b : b + 1], alone(x[b : b + 1]))
 
 
-def test_noise_is_added_to_what_was_sampled_whatever_its_weight() -> None:
+def test_noise_is_added_to_sampled_entries_and_not_weighted_by_mask() -> None:
     mask = 0.5 * binary(3, 16, 16)
     physics = DynamicMultiCoilMRI(mask, 2, noise_model=GaussianNoise(0.1))
     x = random(4, 2, 3, 16, 16)
@@ -169,7 +169,7 @@ def test_noise_is_added_to_what_was_sampled_whatever_its_weight() -> None:
     assert float(noise[sampled].std()) == pytest.approx(0.1, rel=0.02)
 
 
-def test_gradients_reach_image_mask_and_maps() -> None:
+def test_physics_is_differentiable_in_image_mask_and_maps() -> None:
     physics = DynamicMultiCoilMRI(torch.ones(2, 3, 2), 2).to(torch.float64)
 
     def normal(x, mask, maps):
@@ -182,7 +182,7 @@ def test_gradients_reach_image_mask_and_maps() -> None:
     )
 
 
-def test_it_is_copied_saved_and_loaded() -> None:
+def test_copied_and_loaded_physics_measures_the_same() -> None:
     physics = DynamicMultiCoilMRI(binary(3, 5, 6), 2)
     x = random(1, 2, 3, 5, 6)
     fresh = DynamicMultiCoilMRI(torch.zeros(3, 5, 6), 2)
@@ -191,7 +191,7 @@ def test_it_is_copied_saved_and_loaded() -> None:
         torch.testing.assert_close(other.A(x), physics.A(x))
 
 
-def test_its_static_mri_samples_what_any_frame_samples() -> None:
+def test_static_mri_has_maximum_of_masks_or_given_mask() -> None:
     mask, maps = binary(3, 5, 6), complex_random(2, 5, 6)
     static = DynamicMultiCoilMRI(mask, maps).to_static()
     x = random(1, 2, 5, 6)
@@ -204,7 +204,7 @@ def test_its_static_mri_samples_what_any_frame_samples() -> None:
 
 @pytest.mark.parametrize("maps", [(2, 3, 2), (2, 2, 3, 2), (2, 2, 2, 3, 2)])
 @pytest.mark.parametrize("sampled", [True, False])
-def test_spectrum(maps, sampled: bool) -> None:
+def test_spectrum_bounds_dense_singular_values(maps, sampled: bool) -> None:
     mask = torch.ones(2, 3, 2).double() if sampled else random(2, 3, 2)
     physics = DynamicMultiCoilMRI(mask, complex_random(*maps))
     interval = deq.spectrum(physics, (2, 2, 3, 2))
@@ -223,7 +223,7 @@ def test_spectrum(maps, sampled: bool) -> None:
         assert interval.lower.value >= (1 - 1e-11) * smallest
 
 
-def test_the_frames_with_large_maps_may_be_those_with_a_small_mask() -> None:
+def test_spectrum_combines_mask_and_maps_of_the_same_frame() -> None:
     weights = torch.tensor([0.5, 2.0]).double()[:, None, None]
     mask = weights.expand(2, 3, 2)
     maps = (1 / weights).expand(1, 1, 2, 3, 2) + 0j
@@ -256,12 +256,12 @@ def test_the_frames_with_large_maps_may_be_those_with_a_small_mask() -> None:
         ({"mask": torch.ones(3, 5, 6), "coil_maps": 0}, ValueError, "coils=0"),
     ],
 )
-def test_what_does_not_fit_is_refused(arguments, error, message) -> None:
+def test_bad_constructor_arguments_are_refused(arguments, error, message) -> None:
     with pytest.raises(error, match=message):
         DynamicMultiCoilMRI(**arguments)
 
 
-def test_a_replacement_that_does_not_fit_is_refused_and_nothing_changes() -> None:
+def test_bad_update_is_refused_and_changes_nothing() -> None:
     physics = DynamicMultiCoilMRI(torch.ones(3, 5, 6), 2)
     with pytest.raises(ValueError, match="in one call of update"):
         physics.update(mask=torch.ones(3, 6, 6))
@@ -281,7 +281,7 @@ def test_a_replacement_that_does_not_fit_is_refused_and_nothing_changes() -> Non
         (torch.ones(1, 2, 3, 5, 6).half(), TypeError, r"got torch\.float16"),
     ],
 )
-def test_an_image_that_does_not_fit_is_refused(x, error, message) -> None:
+def test_image_of_wrong_shape_or_type_is_refused(x, error, message) -> None:
     with pytest.raises(error, match=message):
         DynamicMultiCoilMRI(torch.ones(3, 5, 6), 2)(x)
 
@@ -289,7 +289,7 @@ def test_an_image_that_does_not_fit_is_refused(x, error, message) -> None:
 @pytest.mark.parametrize(
     "shape", [(1, 2, 3, 3, 5, 6), (1, 2, 3, 5, 6), (3, 2, 2, 3, 5, 6)]
 )
-def test_a_measurement_that_does_not_fit_is_refused(shape) -> None:
+def test_measurement_of_wrong_shape_is_refused(shape) -> None:
     physics = DynamicMultiCoilMRI(torch.ones(2, 2, 3, 5, 6), 2)
     with pytest.raises(ValueError, match=r"y must have.*\(2, 2, 2, 3, 5, 6\)"):
         physics.A_adjoint(torch.ones(shape))

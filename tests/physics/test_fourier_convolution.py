@@ -31,7 +31,7 @@ sizes = st.integers(1, 9)
     kernel_batch=st.sampled_from((1, 2)),
     kernel_channels=st.sampled_from((1, 3)),
 )
-def test_the_adjoint_is_exact_from_the_smallest_image_up(
+def test_adjoint_is_exact_for_smallest_image_and_larger(
     padding: str,
     kernel: tuple[int, int],
     excess: tuple[int, int],
@@ -49,15 +49,15 @@ def test_the_adjoint_is_exact_from_the_smallest_image_up(
     assert abs(gap) <= 1e-12 * y.norm() * v.norm()
 
 
-# deepinv's spatial convolution warns of kernels of one pixel, and cannot wrap an
-# image that is smaller than its border.
+# deepinv's spatial convolution warns of kernels of one pixel, and cannot pad an image
+# circularly by more than its size.
 @settings(max_examples=100, deadline=None)
 @given(
     padding=st.sampled_from(PADDINGS),
     kernel=st.tuples(st.integers(2, 7), st.integers(2, 7)),
     excess=st.tuples(st.integers(0, 6), st.integers(0, 6)),
 )
-def test_it_equals_deepinvs_spatial_convolution(
+def test_convolve_equals_spatial_convolution_of_deepinv(
     padding: str, kernel: tuple[int, int], excess: tuple[int, int]
 ) -> None:
     kernels = random(1, 3, *kernel)
@@ -72,12 +72,12 @@ def test_it_equals_deepinvs_spatial_convolution(
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_an_impulse_spreads_as_the_kernel_and_not_as_its_mirror(padding: str) -> None:
+def test_image_of_impulse_is_kernel_and_not_its_mirror(padding: str) -> None:
     kernels = random(1, 1, 3, 4)
     x = torch.zeros(1, 1, 11, 12, dtype=torch.float64)
     x[..., 5, 6] = 1
     expected = torch.zeros_like(x)
-    expected[..., 4:7, 4:8] = kernels  # the weight at (1, 2) falls on the impulse
+    expected[..., 4:7, 4:8] = kernels  # the centre (1, 2) is at the impulse
     if padding == "valid":
         expected = expected[..., 1:-1, 1:-2]
     torch.testing.assert_close(
@@ -87,14 +87,16 @@ def test_an_impulse_spreads_as_the_kernel_and_not_as_its_mirror(padding: str) ->
 
 @pytest.mark.parametrize("padding", ["replicate", "reflect"])
 @pytest.mark.parametrize("apply", [convolve, convolve_transpose])
-def test_image_and_kernels_carry_gradients(padding: str, apply) -> None:
+def test_convolutions_are_twice_differentiable_in_image_and_kernels(
+    padding: str, apply
+) -> None:
     x = random(2, 2, 5, 6).requires_grad_()
     kernels = random(1, 2, 3, 1, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, w: apply(x, w, padding), (x, kernels))
     assert torch.autograd.gradgradcheck(lambda x, w: apply(x, w, padding), (x, kernels))
 
 
-def test_the_power_has_a_gradient_where_it_vanishes() -> None:
+def test_power_is_differentiable_at_zero() -> None:
     transfer = torch.zeros(2, dtype=torch.complex128, requires_grad=True)
     power(transfer).sum().backward()
     assert transfer.grad is not None
