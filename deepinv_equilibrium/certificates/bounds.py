@@ -1,4 +1,4 @@
-"""A number, and what is known of it."""
+"""Bounds of quantities, each with its direction, its kind and its source."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from enum import Enum
 
 class Kind(str, Enum):
     r"""
-    What a number rests on, the strongest first.
+    How well a number is established, the strongest kind first.
 
-    - ``CERTIFIED``: proved; never on the wrong side of the truth.
-    - ``ESTIMATED``: a numerical estimate, such as a power iteration; a probabilistic
-      bound is one too, with its probability of failure and the point it holds at.
-    - ``OBSERVED``: measured along one run.
+    - ``CERTIFIED``: the bound is proved. It is never on the wrong side of the true
+      value.
+    - ``ESTIMATED``: the number is a numerical estimate, such as the result of a power
+      iteration. Probabilistic bounds are estimates; each carries its probability of
+      failure and the point where it holds.
+    - ``OBSERVED``: the number was measured along one run.
     """
 
     CERTIFIED = "certified"
@@ -28,7 +30,7 @@ class Kind(str, Enum):
 
     @staticmethod
     def weakest(kinds: Iterable[Kind]) -> Kind:
-        """The kind of what is computed from several: the weakest of theirs."""
+        """Return the weakest kind: the kind of a value computed from several values."""
         order = list(Kind)
         return max(kinds, key=order.index, default=Kind.CERTIFIED)
 
@@ -36,10 +38,10 @@ class Kind(str, Enum):
 @dataclass(frozen=True)
 class Bound:
     r"""
-    An upper bound of a nonnegative quantity, or a lower one, and what it rests on.
+    An upper or a lower bound of a nonnegative quantity.
 
-    An infinite upper bound (a lower one of 0) is always true: it says that nothing is
-    proved, and ``source`` says why.
+    An infinite upper bound and a lower bound of 0 hold for every quantity. They mean
+    that nothing is proved, and ``source`` gives the reason.
 
     >>> from deepinv_equilibrium.certificates import Bound, Kind
     >>> print(Bound(0.95, source="spectral norm on a 32 x 32 torus"))
@@ -47,15 +49,15 @@ class Bound:
     >>> print(Bound(0.8, Kind.ESTIMATED, "60 Lanczos steps", delta=0.01))
     <~ 0.8 (estimated with failure probability 0.01: 60 Lanczos steps)
 
-    :param float value: the bound, not NaN.
-    :param Kind kind: certified, estimated or observed.
-    :param str source: how it was obtained.
-    :param bool is_lower: whether it bounds from below.
-    :param float delta: the probability that a probabilistic bound is on the wrong side,
-        0 where none is known or needed.
-    :param str point: where a local bound holds; empty where it holds everywhere.
-    :raises ValueError: if the value is NaN or negative, or a certified bound has a
-        probability of failure.
+    :param float value: the bound, in :math:`[0, \infty]`.
+    :param Kind kind: certified, estimated or observed. Default: certified.
+    :param str source: how the bound was obtained.
+    :param bool is_lower: whether the bound is a lower bound. Default: ``False``.
+    :param float delta: probability that the true value violates the bound, in
+        :math:`[0, 1)`; 0 for bounds that are not probabilistic.
+    :param str point: point where a local bound holds; empty for a global bound.
+    :raises ValueError: if the value is negative or NaN, ``delta`` is out of range, or a
+        certified bound has a positive ``delta``.
     """
 
     value: float
@@ -69,23 +71,37 @@ class Bound:
         object.__setattr__(self, "value", float(self.value))
         object.__setattr__(self, "kind", Kind(self.kind))
         if not self.value >= 0:
-            raise ValueError(f"a bound must be nonnegative and no NaN: {self.value!r}.")
+            raise ValueError(f"value must be a nonnegative number, got {self.value!r}.")
         if not 0 <= self.delta < 1:
             raise ValueError(f"delta must be in [0, 1), got {self.delta!r}.")
         if self.delta and self.kind is Kind.CERTIFIED:
             raise ValueError(
-                f"a bound that fails with probability {self.delta} is not certified."
+                f"a bound that fails with probability delta={self.delta!r} is not "
+                "certified; set kind to Kind.ESTIMATED."
             )
 
     @property
     def is_certified(self) -> bool:
-        """Whether it is proved."""
+        """Whether the bound is proved."""
         return self.kind is Kind.CERTIFIED
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether it says nothing: infinite, or 0 from below."""
+        """Whether the bound holds for every quantity: infinity, or 0 from below."""
         return self.value == (0.0 if self.is_lower else math.inf)
+
+    @property
+    def relation(self) -> str:
+        """``<=`` or ``>=`` for a certified bound, ``<~`` or ``>~`` for another one."""
+        return (">" if self.is_lower else "<") + ("=" if self.is_certified else "~")
+
+    @property
+    def basis(self) -> str:
+        """The kind in words, with the failure probability and the point."""
+        text = str(self.kind)
+        if self.delta:
+            text += f" with failure probability {self.delta:g}"
+        return text + (f" at {self.point}" if self.point else "")
 
     def __float__(self) -> float:
         return self.value
@@ -93,41 +109,36 @@ class Bound:
     def __str__(self) -> str:
         if self.value == math.inf and not self.is_lower:
             return f"no bound ({self.source or 'none is known'})"
-        relation = ">" if self.is_lower else "<"
-        relation += "=" if self.is_certified else "~"
-        note = str(self.kind)
-        if self.delta:
-            note += f" with failure probability {self.delta:g}"
-        if self.point:
-            note += f" at {self.point}"
-        if self.source:
-            note += f": {self.source}"
-        return f"{relation} {_shown(self.value, self.is_lower)} ({note})"
+        source = f": {self.source}" if self.source else ""
+        return f"{self.relation} {self._digits()} ({self.basis}{source})"
 
+    def _digits(self) -> str:
+        """Return the value in six digits, rounded outward unless a six-digit number is
+        within 1e-9: :func:`outward` has moved such a value past its own rounding."""
+        text = f"{self.value:.6g}"
+        nearest = float(text)
+        holds = nearest <= self.value if self.is_lower else nearest >= self.value
+        if holds or abs(nearest - self.value) <= 1e-9 * abs(self.value):
+            return text
+        return self.rounded(6)
 
-def _shown(value: float, is_lower: bool) -> str:
-    """Six digits, and not on the wrong side: rounded outward, but for what is within
-    1e-9 of a shorter number, as bounds that were moved past their own rounding are."""
-    text = f"{value:.6g}"
-    nearest = float(text)
-    right = nearest <= value if is_lower else nearest >= value
-    if right or abs(nearest - value) <= 1e-9 * abs(value):
-        return text
-    rounding = ROUND_FLOOR if is_lower else ROUND_CEILING
-    context = Context(prec=6, rounding=rounding)
-    return f"{float(context.create_decimal_from_float(value)):.6g}"
+    def rounded(self, digits: int) -> str:
+        """Return the value in so many significant digits, rounded outward."""
+        rounding = ROUND_FLOOR if self.is_lower else ROUND_CEILING
+        context = Context(prec=digits, rounding=rounding)
+        return f"{float(context.create_decimal_from_float(self.value)):.{digits}g}"
 
 
 @dataclass(frozen=True)
 class Interval:
     r"""
-    A lower and an upper bound of one quantity, e.g. of the spectrum of
+    A lower and an upper bound of one quantity, such as the spectrum of
     :math:`A^\top A`.
 
-    :param Bound lower: from below.
-    :param Bound upper: from above.
-    :raises ValueError: if a bound is of the wrong side, or they are certified and
-        contradict each other.
+    :param Bound lower: the lower bound.
+    :param Bound upper: the upper bound.
+    :raises ValueError: if ``lower`` is not a lower bound, ``upper`` is not an upper
+        bound, or two certified bounds contradict each other.
     """
 
     lower: Bound
@@ -136,7 +147,8 @@ class Interval:
     def __post_init__(self) -> None:
         if not self.lower.is_lower or self.upper.is_lower:
             raise ValueError(
-                "an interval is a lower and an upper bound, in this order."
+                "an Interval takes a lower and an upper bound, in this order, got "
+                f"{self.lower} and {self.upper}."
             )
         if self.kind is Kind.CERTIFIED and self.lower.value > self.upper.value:
             raise ValueError(
@@ -146,7 +158,7 @@ class Interval:
 
     @property
     def kind(self) -> Kind:
-        """The weaker kind of the two ends."""
+        """The weaker kind of the two bounds."""
         return Kind.weakest((self.lower.kind, self.upper.kind))
 
     def __str__(self) -> str:
@@ -157,13 +169,14 @@ def derived(
     value: float, terms: Iterable[Bound], source: str, *, is_lower: bool = False
 ) -> Bound:
     r"""
-    A bound that was computed from others: of the weakest kind among them, and failing
-    at most with the sum of their probabilities.
+    Return a bound that was computed from other bounds. It has the weakest of their
+    kinds, and the sum of their probabilities of failure.
 
-    :param float value: its value; infinite or NaN where the terms prove nothing.
-    :param Iterable terms: the bounds it was computed from.
-    :param str source: how.
-    :param bool is_lower: whether it bounds from below.
+    :param float value: the computed value; NaN counts as a vacuous bound.
+    :param Iterable terms: the bounds that the value was computed from.
+    :param str source: how the value was computed.
+    :param bool is_lower: whether the result is a lower bound. Default: ``False``.
+    :return: the bound.
     """
     terms = list(terms)
     if math.isnan(value):
@@ -179,16 +192,18 @@ def derived(
 
 
 def unproved(reason: str) -> Bound:
-    """The bound that says nothing, and why."""
+    """Return an infinite upper bound whose source is the reason."""
     return Bound(math.inf, source=reason)
 
 
 def outward(value: float, *, is_lower: bool = False, relative: float = 1e-12) -> float:
     r"""
-    Move a value computed in float64 to its safe side, past the rounding it has met.
+    Move a value that was computed in float64 to the safe side of its rounding error.
 
     :param float value: a nonnegative value.
-    :param bool is_lower: whether it bounds from below.
-    :param float relative: bound of the relative rounding error.
+    :param bool is_lower: whether the value is a lower bound. Default: ``False``.
+    :param float relative: bound of the relative rounding error. Default: 1e-12.
+    :return: the value times ``1 + relative``, or times ``1 - relative`` for a lower
+        bound.
     """
     return value * (1 - relative) if is_lower else value * (1 + relative)

@@ -1,8 +1,7 @@
-"""What is known of the contraction of a model, and what follows."""
+"""The certificate of a model: its contraction rate and the consequences."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,33 +11,34 @@ from deepinv.physics import Physics
 from torch import Tensor, nn
 
 from ..fixed_points import Solution, State
-from .bounds import Bound, Kind, outward
-from .contraction_bounds import Contraction, Term
-from .fingerprints import differences, fingerprint
+from .bounds import Bound, Kind
+from .certificate_plot import plot_envelope
+from .certificate_report import rate_text, report
+from .contraction_bounds import Contraction, Term, steps_to
+from .fingerprints import changed_names, problem_fingerprint
+from .gradients.gradient_errors import GradientError, gradient_error
+from .gradients.planning import Plan, plan
 from .gradients.recorded_gradient import image_problem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .gradients.gradient_errors import GradientError
-    from .gradients.planning import Plan
-
 
 @dataclass(frozen=True, repr=False)
 class Certificate:
     r"""
-    What :func:`certify <deepinv_equilibrium.certify>` returns. ``print`` it for a
-    report.
+    What is known about the contraction of a model's step. It is the result of
+    :func:`certify <deepinv_equilibrium.certify>`; ``print`` it for a report.
 
-    It holds for the weights, step sizes, operator and image size that it was made for:
-    :meth:`check` says when one of the first three has changed, and so does every method
-    that takes the model; measurements and solutions of another size are refused. It
-    keeps digests, not the model.
+    The certificate holds for the weights, step sizes, operator and image size that it
+    was made for. It stores digests of them, not the model. :meth:`check` and every
+    method that takes the model raise if weights, step sizes or operator have changed;
+    measurements and solutions of another image size are refused.
 
-    :param Contraction contraction: what the model says of its contraction.
+    :param Contraction contraction: the contraction that the model states.
     :param str model: name of the model's class.
-    :param str physics: name of that of the physics.
-    :param tuple img_size: :math:`(C, H, W)`.
+    :param str physics: name of the physics' class.
+    :param tuple img_size: size :math:`(C, H, W)` of the images.
     :param dict fingerprint: digests of the model and the physics.
     :param str version: version of this package.
     """
@@ -52,72 +52,69 @@ class Certificate:
 
     @property
     def rate(self) -> Bound:
-        r"""Upper bound :math:`\rho` of the Lipschitz constant of the step, that is of
-        one block of layers, in :attr:`norm`. Infinite where nothing is proved: its
-        source then says which part cannot be certified, and why."""
+        r"""Upper bound :math:`\rho` of the Lipschitz constant of the step, one block of
+        layers, in :attr:`norm`. It is infinite if nothing is proved; its source then
+        names the part that cannot be certified and the reason."""
         return self.contraction.rate
 
     @property
     def norm(self) -> str:
-        """The norm that the rate holds in."""
+        """The norm in which the rate holds."""
         return self.contraction.norm
 
     @property
     def kind(self) -> Kind | None:
-        """The weakest kind among the terms of the rate; None where no rate is known,
-        and there is nothing to be certified."""
+        """The weakest kind among the terms of the rate; ``None`` if the rate is
+        infinite."""
         return None if self.rate.is_vacuous else self.rate.kind
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """What the rate rests on."""
+        """The quantities that the rate is computed from."""
         return self.contraction.terms
 
     @property
     def contracts(self) -> bool:
-        """Whether it is proved that the step contracts: a certified rate below 1."""
+        """Whether the step is proved to contract: the rate is certified and below 1."""
         return self.rate.is_certified and self.rate.value < 1
 
     @property
     def stability(self) -> Bound:
-        r"""How far the reconstruction moves with the measurement:
-        :math:`\|x^\star(y_1) - x^\star(y_2)\| \le \text{stability} \|y_1 - y_2\|` for
-        the exact fixed points. For one layer of PGD it is
-        :math:`L_D \tau \|A\| / (\sigma^2 (1 - \rho))`."""
+        r"""Lipschitz constant of the reconstruction :math:`x^\star`, the exact fixed
+        point, in the measurement:
+        :math:`\|x^\star(y_1) - x^\star(y_2)\| \le \text{stability} \|y_1 - y_2\|`. For
+        PGD with one layer it is :math:`L_D \tau \|A\| / (\sigma^2 (1 - \rho))`."""
         return self.contraction.stability
 
     def steps_to(self, factor: float) -> int:
         r"""
-        Steps after which the distance to the fixed point, in :attr:`norm`, has fallen
-        to ``factor`` times what it was: the least :math:`k` with
-        :math:`\rho^k \le` ``factor``, a step being a block. It is as sound as
-        :attr:`kind` says.
+        Return the number of steps after which the distance to the fixed point, in
+        :attr:`norm`, is at most ``factor`` times the initial distance: the least
+        :math:`k` with :math:`\rho^k \le` ``factor``. One step is one block. The number
+        is of the kind :attr:`kind`.
 
-        :param float factor: in :math:`(0, 1)`, e.g. ``1e-6``.
+        :param float factor: in :math:`(0, 1)`, such as ``1e-6``.
         :return: the number of steps.
-        :raises ValueError: if the factor is out of range, or the rate is not below 1.
+        :raises ValueError: if the factor is out of range or the rate is not below 1.
         """
         if not 0 < factor < 1:
             raise ValueError(f"factor must be in (0, 1), got {factor!r}.")
-        rate = self.rate.value
-        if not rate < 1:
+        if not self.rate.value < 1:
             raise ValueError(
-                f"no number of steps: the rate is not below 1 ({self._rate_text()})."
+                f"no number of steps: the rate is not below 1 ({rate_text(self.rate)})."
             )
-        if rate <= factor:
-            return 1
-        # The quotient is moved outwards: a step too many is sound, one too few is not.
-        return math.ceil(outward(math.log(factor) / math.log(rate)))
+        return steps_to(self.rate.value, factor)
 
     def check(self, model: nn.Module, physics: Physics) -> None:
         r"""
-        Refuse a model or a physics that it was not made for.
+        Raise if the certificate does not hold for a model and a physics.
 
         :param torch.nn.Module model: the model.
         :param deepinv.physics.Physics physics: the physics.
-        :raises ValueError: if something has changed; it names what.
+        :raises ValueError: if the model or the physics differs from the certified one;
+            the message names the differences.
         """
-        changed = differences(self.fingerprint, fingerprint_of(model, physics))
+        changed = self._changed(model, physics)
         if changed:
             shown = ", ".join(changed[:5])
             more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
@@ -128,18 +125,19 @@ class Certificate:
 
     def holds_for(self, model: nn.Module, physics: Physics) -> bool:
         r"""
-        Whether nothing that it rests on has changed.
+        Return whether the certificate holds for a model and a physics.
 
         :param torch.nn.Module model: the model.
         :param deepinv.physics.Physics physics: the physics.
+        :return: ``True`` if neither differs from the certified one.
         """
-        return not differences(self.fingerprint, fingerprint_of(model, physics))
+        return not self._changed(model, physics)
 
     def gradient_error(
         self, model: Any, y: Any, physics: Physics, loss: Any, **options: Any
     ) -> GradientError:
         r"""
-        Bounds of the error of the model's gradient; see
+        Bound the error of the model's gradient; see
         :func:`deepinv_equilibrium.certificates.gradient_error`.
 
         :param torch.nn.Module model: the model.
@@ -148,13 +146,11 @@ class Certificate:
         :param Callable loss: the loss of the reconstruction.
         :param options: further arguments of that function.
         :return: the bounds, each with its kind.
-        :raises TypeError: if ``physics`` is none.
+        :raises TypeError: if ``physics`` is not a deepinv Physics.
         :raises ValueError: if the certificate does not hold for the model or the size
-            of the image, its norm is not that of the solver's state, or that state is
-            not the image.
+            of the image, if its norm is not the norm of the solver's state, or if that
+            state is not the image.
         """
-        from .gradients.gradient_errors import gradient_error
-
         self._require_problem(model, y, physics)
         return gradient_error(self, model, y, physics, loss, **options)
 
@@ -168,47 +164,47 @@ class Certificate:
         **options: Any,
     ) -> Plan:
         r"""
-        The cheapest number of layers and restarts whose gradient is within a tolerance;
-        see :func:`deepinv_equilibrium.certificates.plan`.
+        Find the cheapest numbers of layers and restarts whose gradient is within a
+        tolerance; see :func:`deepinv_equilibrium.certificates.plan`.
 
         :param torch.nn.Module model: the model.
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
         :param Callable loss: the loss of the reconstruction.
-        :param float tol: the tolerance.
+        :param float tol: the relative tolerance.
         :param options: further arguments of that function.
         :return: the plan, ``layers, restarts = plan``.
-        :raises TypeError: if ``physics`` is none.
+        :raises TypeError: if ``physics`` is not a deepinv Physics.
         :raises ValueError: if the certificate does not hold for the model or the size
-            of the image, its norm is not that of the solver's state, or that state is
-            not the image.
+            of the image, if its norm is not the norm of the solver's state, or if that
+            state is not the image.
         """
-        from .gradients.planning import plan
-
         self._require_problem(model, y, physics)
         return plan(self, model, y, physics, loss, tol, **options)
 
     def plot(self, solution: Solution) -> Figure:
         r"""
-        Observed absolute residuals of a solve under the certified envelope
+        Plot the absolute residuals of a solve and the certified envelope
         :math:`\rho^k r_0` of the plain iteration.
 
         :param Solution solution: a solution, such as ``model.solution``.
         :return: the figure.
         :raises ImportError: if matplotlib is not installed.
-        :raises TypeError: if it is no solution.
-        :raises ValueError: if the rate is not below 1, or the images are of another
-            size than the certificate's.
+        :raises TypeError: if ``solution`` is not a Solution.
+        :raises ValueError: if the rate is not below 1, or the images differ in size
+            from those of the certificate.
         """
-        from .certificate_plot import plot_envelope
-
         if not isinstance(solution, Solution):
             raise TypeError(
                 "solution must be a Solution, such as model.solution, got "
                 f"{type(solution).__name__}."
             )
         self._require_size(solution.x if solution.output is None else solution.output)
-        return plot_envelope(self, solution)
+        title = f"{self.model} with {self.physics}"
+        return plot_envelope(title, self.contraction, solution.absolute_history)
+
+    def _changed(self, model: nn.Module, physics: Physics) -> list[str]:
+        return changed_names(self.fingerprint, problem_fingerprint(model, physics))
 
     def _require_size(self, state: State) -> None:
         image = state if isinstance(state, Tensor) else state[0]
@@ -227,30 +223,18 @@ class Certificate:
         self.check(model, physics)
         if not self.contraction.in_state:
             raise ValueError(
-                f"the rate holds in the {self.norm}, and not in the state of the "
-                "solver, in which errors of gradients are bounded; take PGD."
+                f"the rate holds in the {self.norm}, but errors of gradients are "
+                "bounded in the norm of the solver's state; use PGD, whose rate holds "
+                "in that norm."
             )
         with torch.no_grad():
             _, start = image_problem(model, y, physics)
         self._require_size(start)
 
-    def _rate_text(self) -> str:
-        from .certificate_report import rate_text
-
-        return rate_text(self)
-
     def __str__(self) -> str:
-        from .certificate_report import report
-
-        return report(self)
+        size = " x ".join(map(str, self.img_size))
+        title = f"Contraction of {self.model} with {self.physics}, images {size}"
+        return report(title, self.contraction, self.version)
 
     def __repr__(self) -> str:
-        return f"<Certificate of {self.model}: {self._rate_text()}>"
-
-
-def fingerprint_of(model: nn.Module, physics: Physics) -> dict[str, str]:
-    """Digests of a model and a physics, and of the model's number of layers."""
-    digests = {f"model.{k}": v for k, v in fingerprint(model).items()}
-    digests.update({f"physics.{k}": v for k, v in fingerprint(physics).items()})
-    layers = getattr(getattr(model, "equilibrium", None), "layers", None)
-    return {**digests, "model.equilibrium.layers": str(layers)}
+        return f"<Certificate of {self.model}: {rate_text(self.rate)}>"

@@ -1,30 +1,32 @@
-"""The plot of a solve under its certificate."""
+"""The plot of a solve and its envelope."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+
+from .contraction_bounds import Contraction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from ..fixed_points import Solution
-    from .certificate import Certificate
 
 
 OBSERVED, ENVELOPE = "#2a78d6", "#52514e"
 
 
-def plot_envelope(certificate: Certificate, solution: Solution) -> Figure:
+def plot_envelope(title: str, contraction: Contraction, residuals: Tensor) -> Figure:
     r"""
-    Absolute residuals of every sample, and the envelope :math:`c \rho^k r_0` of the
-    plain iteration from the largest first residual, with the ``residual_factor``
-    :math:`c` of the contraction. Residuals of an accelerated solver need not stay under
-    it.
+    Plot the absolute residuals of every sample and the envelope
+    :math:`c \rho^k r_0` of the plain iteration. Here :math:`r_0` is the largest first
+    residual and :math:`c` the ``residual_factor`` of the contraction. Residuals of an
+    accelerated solver may exceed the envelope.
 
-    :param Certificate certificate: has the rate.
-    :param Solution solution: has the residuals.
+    :param str title: the title of the figure.
+    :param Contraction contraction: the contraction, with the rate :math:`\rho`.
+    :param torch.Tensor residuals: absolute residuals of shape :math:`(K, B)`, for
+        :math:`K` iterations and :math:`B` samples.
     :return: the figure.
     :raises ImportError: if matplotlib is not installed.
     :raises ValueError: if the rate is not below 1.
@@ -35,14 +37,14 @@ def plot_envelope(certificate: Certificate, solution: Solution) -> Figure:
         raise ImportError(
             "plotting needs matplotlib: pip install 'deepinv_equilibrium[gallery]'."
         ) from error
-    rate = certificate.rate
+    rate = contraction.rate
     if not rate.value < 1:
         raise ValueError(
             f"there is no envelope to plot: the rate is not below 1, {rate}."
         )
-    history = solution.absolute_history.double().cpu()
+    history = residuals.double().cpu()
     steps = torch.arange(len(history), dtype=torch.float64)
-    factor = certificate.contraction.residual_factor.value
+    factor = contraction.residual_factor.value
     envelope = factor * history[0].max() * rate.value**steps
 
     figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
@@ -70,7 +72,7 @@ def plot_envelope(certificate: Certificate, solution: Solution) -> Figure:
     )
     axes.set_xlabel("step $k$")
     axes.set_ylabel(r"absolute residual $\Vert T(x_k) - x_k \Vert$")
-    axes.set_title(f"{certificate.model} with {certificate.physics}", loc="left")
+    axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="y", color="#e1e0d9", linewidth=0.8)
     axes.set_axisbelow(True)

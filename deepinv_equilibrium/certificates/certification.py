@@ -1,4 +1,4 @@
-"""The certificate of a model."""
+"""The function that certifies a model."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 import torch
 from deepinv.physics import Physics
 
-from .certificate import Certificate, fingerprint_of
+from .certificate import Certificate
 from .contraction_bounds import Contraction
+from .fingerprints import problem_fingerprint
 from .image_size import require_image_size
 
 
 @torch.no_grad()
 def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificate:
     r"""
-    Certify how the step of a model contracts, as the model stands.
+    Certify how the step of a model contracts with its current weights and parameters.
 
     The rate is computed from the spectrum of the operator, the Lipschitz constant of
-    the denoiser, and the step sizes, by the formulas of
+    the denoiser and the step sizes, by the formulas of
     ``deepinv_equilibrium.certificates.rates``. A part about which nothing can be
-    proved, such as a DRUNet, is no error: the certificate names it, and its rate is
-    infinite.
+    proved, such as a DRUNet, is not an error: the rate is then infinite, and the
+    certificate names the part.
 
     :Example:
 
@@ -43,16 +44,16 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
     10
 
     :param torch.nn.Module model: an optimiser of :mod:`deepinv_equilibrium.optim` with
-        ``DEQ``, or a model with a method ``contraction(physics, img_size)`` of its own
-        that returns a :class:`Contraction
+        ``DEQ``, or another model with a method ``contraction(physics, img_size)`` that
+        returns a :class:`Contraction
         <deepinv_equilibrium.certificates.Contraction>`.
     :param deepinv.physics.Physics physics: the physics.
     :param Sequence img_size: size :math:`(C, H, W)` of the images, without the batch.
     :return: the :class:`Certificate <deepinv_equilibrium.certificates.Certificate>`.
-    :raises TypeError: if ``img_size`` is no sequence, the model does not say how it
-        contracts, or ``physics`` is none.
-    :raises ValueError: if ``img_size`` is not positive integers, or the model was built
-        without ``DEQ``.
+    :raises TypeError: if ``img_size`` is not a sequence, ``physics`` is not a deepinv
+        Physics, or the model does not state its contraction.
+    :raises ValueError: if ``img_size`` does not consist of one to four positive
+        integers, or the model was built without ``DEQ``.
     """
     size = require_image_size(img_size)
     if not isinstance(physics, Physics):
@@ -61,8 +62,8 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
         )
     if not callable(getattr(model, "contraction", None)):
         raise TypeError(
-            f"{type(model).__name__} does not say how it contracts; certify an "
-            "optimiser of deepinv_equilibrium.optim with DEQ=Equilibrium(), or "
+            f"{type(model).__name__} does not state how its step contracts; certify "
+            "an optimiser of deepinv_equilibrium.optim with DEQ=Equilibrium(), or "
             "give the model a method contraction(physics, img_size) that returns a "
             "Contraction."
         )
@@ -77,6 +78,6 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
         type(model).__name__,
         type(physics).__name__,
         size,
-        fingerprint_of(model, physics),
+        problem_fingerprint(model, physics),
         metadata.version("deepinv_equilibrium"),
     )

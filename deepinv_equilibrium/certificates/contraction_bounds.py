@@ -1,4 +1,4 @@
-"""What a model says of its contraction, so that it can be certified."""
+"""How a model's step contracts: the data that a model returns to be certified."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Protocol
 
 from deepinv.physics import Physics
 
-from .bounds import Bound
+from .bounds import Bound, outward
 
 
 @dataclass(frozen=True)
 class Term:
     r"""
-    One quantity that a rate rests on.
+    One quantity that a rate is computed from.
 
-    :param str name: in words, e.g. ``"denoiser"``.
-    :param str symbol: in the formulas, e.g. ``"L_D"``.
-    :param Bound bound: its value, and what that rests on.
-    :param bool exact: whether it is the value itself, such as a step size.
+    :param str name: the quantity in words, such as ``"denoiser"``.
+    :param str symbol: its symbol in the formulas, such as ``"L_D"``.
+    :param Bound bound: its bound.
+    :param bool exact: whether ``bound.value`` is the quantity itself, such as a step
+        size. Default: ``False``.
     """
 
     name: str
@@ -32,11 +33,11 @@ class Term:
 @dataclass(frozen=True)
 class LayerRate:
     r"""
-    One layer of a block.
+    The Lipschitz constants of one layer of a block.
 
     :param Bound rate: Lipschitz constant of the layer in its state.
     :param Bound sensitivity: Lipschitz constant of the layer in the measurement.
-    :param tuple terms: the :class:`Term` s that they rest on.
+    :param tuple terms: each :class:`Term` that the two constants are computed from.
     """
 
     rate: Bound
@@ -51,24 +52,23 @@ _SAME_NORM = Bound(1.0, source="the solver's state is that of the norm")
 @dataclass(frozen=True)
 class Contraction:
     r"""
-    How a model's step contracts.
+    How a model's step contracts. The step is the whole block of layers.
 
-    :param Bound rate: upper bound of the Lipschitz constant of the step, which is the
-        whole block of layers; infinite where nothing is proved, with the reason as its
-        source.
-    :param str norm: the norm that the rate holds in.
-    :param tuple layers: the layers of the block, in their order, whose rates multiply
-        to that of the block.
-    :param Bound stability: upper bound of how far the reconstruction, the exact fixed
-        point, moves with the measurement:
+    :param Bound rate: upper bound :math:`\rho` of the Lipschitz constant of the step.
+        It is infinite if nothing is proved; its source is then the reason.
+    :param str norm: the norm in which the rate holds.
+    :param tuple layers: the :class:`LayerRate` of each layer, in the order of the
+        layers. Their rates multiply to the rate of the block.
+    :param Bound stability: Lipschitz constant of the reconstruction :math:`x^\star`,
+        the exact fixed point, in the measurement:
         :math:`\|x^\star(y_1) - x^\star(y_2)\| \le \text{stability} \|y_1 - y_2\|`.
-    :param Bound residual_factor: :math:`c` such that the residuals
+    :param Bound residual_factor: a constant :math:`c` such that the residuals
         :math:`r_k = \|T(s_k) - s_k\|` of the plain iteration :math:`s_{k+1} = T(s_k)`
         satisfy :math:`r_k \le c \rho^k r_0` in the :math:`\ell_2` norm of the
-        solver's state; 1 where that is the norm of the rate.
-    :param bool in_state: whether the norm is the :math:`\ell_2` norm of the solver's
-        state.
-    :param tuple notes: sentences about what is assumed.
+        solver's state. It is 1 if the rate holds in that norm, which is the default.
+    :param bool in_state: whether the rate holds in the :math:`\ell_2` norm of the
+        solver's state. Default: ``True``.
+    :param tuple notes: sentences about the assumptions, printed in the report.
     """
 
     rate: Bound
@@ -81,9 +81,10 @@ class Contraction:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """The terms of all layers: once where all layers share one, else with the
-        number of the layer in the symbol."""
-        shared = [t for t in self._first if all(t in la.terms for la in self.layers)]
+        """The terms of all layers. A term that all layers share is listed once; the
+        symbols of the others end in the number of their layer."""
+        first = self.layers[0].terms if self.layers else ()
+        shared = [t for t in first if all(t in layer.terms for layer in self.layers)]
         own = [
             Term(t.name, f"{t.symbol}_{k}", t.bound, t.exact)
             for k, layer in enumerate(self.layers, 1)
@@ -92,19 +93,30 @@ class Contraction:
         ]
         return (*shared, *own)
 
-    @property
-    def _first(self) -> tuple[Term, ...]:
-        return self.layers[0].terms if self.layers else ()
-
 
 class Contracting(Protocol):
-    """A model that says how it contracts; those of :mod:`deepinv_equilibrium.optim`
-    do."""
+    """A model that states how its step contracts, such as an optimiser of
+    :mod:`deepinv_equilibrium.optim` with ``DEQ``."""
 
     def contraction(self, physics: Physics, img_size: Sequence[int]) -> Contraction:
         r"""
+        Return how the step contracts with the current weights and parameters.
+
         :param deepinv.physics.Physics physics: the physics.
-        :param Sequence img_size: :math:`(C, H, W)` of the images.
-        :return: how its step contracts, as the model stands.
+        :param Sequence img_size: size :math:`(C, H, W)` of the images.
+        :return: the contraction.
         """
         ...
+
+
+def steps_to(rate: float, factor: float) -> int:
+    r"""
+    Return the least :math:`k \ge 1` with :math:`\rho^k \le` ``factor``.
+
+    :param float rate: :math:`\rho`, in :math:`[0, 1)`.
+    :param float factor: in :math:`(0, 1)`.
+    :return: the number of steps. Rounding may add one step; it never removes one.
+    """
+    if rate <= factor:
+        return 1
+    return math.ceil(outward(math.log(factor) / math.log(rate)))

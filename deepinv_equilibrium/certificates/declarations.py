@@ -1,6 +1,8 @@
-"""The refusal of a module about which nothing can be proved."""
+"""Constants that classes declare, and the refusal of parts that void a declaration."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -12,8 +14,9 @@ class UncertifiableModuleError(ValueError):
     No Lipschitz constant can be proved for a module.
 
     :param torch.nn.Module module: the module.
-    :param str reason: why, and what can be done about it.
-    :param torch.nn.Module root: the module that was asked about, which holds it.
+    :param str reason: the reason and the remedy.
+    :param torch.nn.Module root: the module that contains ``module`` and whose constant
+        the user asked for; ``None`` if the user asked for that of ``module`` itself.
     """
 
     def __init__(
@@ -21,7 +24,7 @@ class UncertifiableModuleError(ValueError):
     ) -> None:
         self.module = module
         self.reason = reason
-        #: The qualified name within the module that was asked about; empty for itself.
+        #: The qualified name of the module within ``root``; empty for ``root`` itself.
         self.name = ""
         modules = () if root is None else root.named_modules(remove_duplicate=False)
         for name, candidate in modules:
@@ -33,9 +36,9 @@ class UncertifiableModuleError(ValueError):
         super().__init__(f"{label} cannot be certified: {reason}")
 
 
-# What a subclass may define and still compute what its base computes.
+# A subclass may define these and still compute what its base computes.
 _HARMLESS = {"__init__", "reset_parameters", "extra_repr", "__repr__", "__constants__"}
-# What says something about the computation, and is no part of it.
+# These describe the computation and are not part of it.
 _DECLARATIONS = {
     *("lipschitz_bound", "residual_bound", "is_firmly_nonexpansive"),
     *("gradient_bounds", "prox_error", "error_bound"),
@@ -44,12 +47,16 @@ _DECLARATIONS = {
 
 def declares(part: object, name: str, *computed_by: str) -> bool:
     r"""
-    Whether an object declares a constant of what it computes: on the instance, or in a
-    class of which no method is overridden below it.
+    Return whether an object has a valid declaration of a constant.
+
+    It has one if the instance declares the constant, or if a class declares it and no
+    subclass below that class overrides any of its methods.
 
     :param object part: a denoiser or a prior.
     :param str name: the attribute or method that declares the constant.
-    :param str computed_by: the methods that it is about.
+    :param str computed_by: the methods that the constant describes. A class that
+        defines one of them without declaring the constant has no valid declaration.
+    :return: whether the declaration is valid.
     """
     if name in vars(part):
         return True
@@ -66,27 +73,46 @@ def declares(part: object, name: str, *computed_by: str) -> bool:
     return False
 
 
-def overrides(lower: type, base: type | None = None) -> bool:
-    """Whether a class defines a method, a property or the like that may change what
-    its base computes: one that the base has, or any if no base is given."""
-    harmless = _HARMLESS if base is None else _HARMLESS | _DECLARATIONS
+def overrides(
+    lower: type, base: type | None = None, *, harmless: Collection[str] = ()
+) -> bool:
+    r"""
+    Return whether a class defines a method, a property or another descriptor that may
+    change what its base computes.
+
+    :param type lower: the class.
+    :param type base: only names that this base has, too, count, and declarations of
+        constants do not. Default: ``None``, every name counts.
+    :param Collection harmless: further names that do not count.
+    :return: whether there is such a definition.
+    """
+    ignored = {*_HARMLESS, *harmless, "__dict__", "__weakref__"}
+    if base is not None:
+        ignored |= _DECLARATIONS
     return any(
         (callable(value) or hasattr(value, "__get__"))
-        and name not in harmless
+        and name not in ignored
         and (base is None or hasattr(base, name))
         for name, value in vars(lower).items()
-        if name not in ("__dict__", "__weakref__")
     )
+
+
+def replaced_methods(instance: object) -> list[str]:
+    """Return the names of the methods that are replaced on an instance."""
+    return [
+        name
+        for name, value in vars(instance).items()
+        if callable(value) and callable(getattr(type(instance), name, None))
+    ]
 
 
 def require_type(module: nn.Module, expected: type[nn.Module]) -> None:
     r"""
-    Refuse a layer that is none of a type, nor one of a subclass, whose output may be
-    another one.
+    Refuse a layer that is not exactly of a type. A subclass may compute another output.
 
     :param torch.nn.Module module: the layer.
     :param type expected: its type.
-    :raises UncertifiableModuleError: if it is of another.
+    :raises UncertifiableModuleError: if the layer is of another type.
     """
     if type_before_parametrizations(module) is not expected:
         raise UncertifiableModuleError(
@@ -98,11 +124,11 @@ def require_type(module: nn.Module, expected: type[nn.Module]) -> None:
 
 def refuse_changed(root: nn.Module) -> None:
     r"""
-    Refuse hooks, and methods that were replaced on an instance: they may change what a
-    module computes.
+    Refuse forward hooks and methods that are replaced on an instance. Both may change
+    what a module computes.
 
-    :param torch.nn.Module root: the module; those within are asked too.
-    :raises UncertifiableModuleError: if there are any.
+    :param torch.nn.Module root: the module; its submodules are examined, too.
+    :raises UncertifiableModuleError: if there is a hook or a replaced method.
     """
     if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
         raise UncertifiableModuleError(
@@ -115,8 +141,7 @@ def refuse_changed(root: nn.Module) -> None:
                 "it has forward hooks. Remove them; weight_norm and spectral_norm of "
                 "torch.nn.utils are hooks: use those of its parametrizations.",
             )
-        for name, value in vars(module).items():
-            if callable(value) and callable(getattr(type(module), name, None)):
-                raise UncertifiableModuleError(
-                    module, f"its {name} was replaced on the instance. Remove it."
-                )
+        for name in replaced_methods(module):
+            raise UncertifiableModuleError(
+                module, f"its {name} was replaced on the instance. Remove it."
+            )

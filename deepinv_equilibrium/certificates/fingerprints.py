@@ -1,4 +1,4 @@
-"""What a certificate was made for, so that it can tell when that has changed."""
+"""Digests of models and physics, by which a certificate notices changes."""
 
 from __future__ import annotations
 
@@ -8,42 +8,59 @@ from typing import Any
 
 import numpy as np
 import torch
+from deepinv.physics import Physics
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-# What a run leaves behind, and what it is solved with: neither changes the step.
-_NOT_OF_THE_STEP = {
+# Attributes that a run changes, and settings of solvers: the step does not depend on
+# them.
+_IRRELEVANT = {
     *("training", "has_converged", "max_iter", "solver", "tol", "verbose"),
     *("_auto_grad_adjoint_fn", "_compiled_call_impl"),
 }
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-# Layers of another map in train mode.
-_OF_TWO_MODES = (_NormBase, _DropoutNd, nn.RReLU)
-# Where an integer is a setting: elsewhere it is a counter more often than not.
+# Layers that compute different maps in train mode and in eval mode.
+_MODE_DEPENDENT = (_NormBase, _DropoutNd, nn.RReLU)
+# In modules of these packages integers are settings; elsewhere most are counters.
 _LIBRARIES = ("torch.nn.", "deepinv.")
 
 
 def fingerprint(module: nn.Module) -> dict[str, str]:
     r"""
-    Digests of what determines a module's map: types, parameters, buffers, and
-    attributes that are tensors, arrays, floats, booleans, strings, or sequences and
-    dictionaries of these, of integers and of modules; functions that are attributes
-    (their name and place, not what they close over) and forward hooks; the mode of
-    normalisation and dropout layers. Integers by themselves count in the modules of
-    torch and deepinv; elsewhere they are counters more often than not. The noise model
-    of a physics is left out, and so are attributes whose name begins with an underscore
-    unless they are functions. Moving a module to another device, or to a wider dtype,
-    changes nothing.
+    Return digests of what determines the map of a module.
+
+    The digests cover
+
+    - types, parameters, buffers and forward hooks;
+    - attributes that are tensors, arrays, floats, booleans or strings, and sequences
+      and dictionaries of these, of integers and of modules;
+    - attributes that are functions, by name and line of definition; variables in their
+      closures are not covered;
+    - single integers in modules of torch and deepinv; in other modules most of them are
+      counters;
+    - the mode (train or eval) of normalisation and dropout layers.
+
+    They do not cover the noise model of a physics, nor attributes whose names begin
+    with an underscore, unless they are functions. Moving the module to another device
+    or to a wider dtype changes no digest.
 
     :param torch.nn.Module module: a model or a physics.
-    :return: digests by qualified name.
+    :return: the digests by qualified name.
     """
     return dict(_entries("", module))
 
 
-def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Names whose digests differ, or that only one of them has."""
+def problem_fingerprint(model: nn.Module, physics: Physics) -> dict[str, str]:
+    """Return digests of a model, of its number of layers and of a physics."""
+    digests = {f"model.{k}": v for k, v in fingerprint(model).items()}
+    digests.update({f"physics.{k}": v for k, v in fingerprint(physics).items()})
+    layers = getattr(getattr(model, "equilibrium", None), "layers", None)
+    return {**digests, "model.equilibrium.layers": str(layers)}
+
+
+def changed_names(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Return the names whose digests differ or that only one fingerprint contains."""
     names = dict.fromkeys((*before, *after))
     return [name for name in names if before.get(name) != after.get(name)]
 
@@ -53,12 +70,12 @@ def _entries(root: str, module: nn.Module) -> Iterator[tuple[str, str]]:
         if "noise_model" in name.split("."):
             continue
         yield name or "(itself)", type(part).__qualname__
-        if isinstance(part, _OF_TWO_MODES):
+        if isinstance(part, _MODE_DEPENDENT):
             yield f"{name}.training".lstrip("."), repr(part.training)
         settings = type(part).__module__.startswith(_LIBRARIES)
         for key, value in (vars(part) | part._parameters | part._buffers).items():
             hidden = key.startswith("_") and not callable(value) and key not in _HOOKS
-            if not hidden and key not in _NOT_OF_THE_STEP:
+            if not hidden and key not in _IRRELEVANT:
                 yield from _digests(f"{name}.{key}".lstrip("."), value, settings)
 
 
@@ -85,7 +102,7 @@ def _digests(name: str, value: Any, integers: bool) -> Iterator[tuple[str, str]]
 
 
 def _place(function: Callable[..., Any]) -> str:
-    """Where a function was written; of another callable the type."""
+    """Return name and line of a function's definition, or the type of a callable."""
     inner = getattr(function, "__func__", function)
     place = getattr(inner, "__qualname__", type(inner).__qualname__)
     line = getattr(getattr(inner, "__code__", None), "co_firstlineno", "")

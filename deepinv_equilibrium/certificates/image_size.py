@@ -8,13 +8,14 @@ from typing import Any
 
 def require_image_size(img_size: Any) -> tuple[int, ...]:
     r"""
-    The size of an image, :math:`(C, H, W)`, as a tuple.
+    Return the size of an image as a tuple.
 
-    :param Sequence img_size: one to four positive integers: the channels, and up to
-        three dimensions.
+    :param Sequence img_size: one to four positive integers, such as :math:`(C, H, W)`:
+        the channels and up to three spatial dimensions.
     :return: the tuple.
-    :raises TypeError: if it is no sequence, e.g. a tensor.
-    :raises ValueError: if it does not hold one to four positive integers.
+    :raises TypeError: if ``img_size`` is not a sequence, for example a tensor.
+    :raises ValueError: if ``img_size`` does not consist of one to four positive
+        integers.
     """
     if not isinstance(img_size, Sequence):
         got = img_size if isinstance(img_size, int) else f"a {type(img_size).__name__}"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepinv_equilibrium.certificates.fingerprints import differences, fingerprint
+from deepinv_equilibrium.certificates.fingerprints import changed_names, fingerprint
 
 
 class Module(nn.Module):
@@ -56,24 +56,24 @@ def test_a_change_is_named(name: str) -> None:
     module = Module()
     before = fingerprint(module)
     CHANGES[name](module)
-    assert differences(before, fingerprint(module)) == [name]
+    assert changed_names(before, fingerprint(module)) == [name]
 
 
 def test_a_hook_is_named() -> None:
     module = Module()
     before = fingerprint(module)
     handle = module.layer.register_forward_hook(lambda *_: torch.zeros(1))
-    (changed,) = differences(before, fingerprint(module))
+    (changed,) = changed_names(before, fingerprint(module))
     assert changed.startswith("layer._forward_hooks.")
     handle.remove()
-    assert differences(before, fingerprint(module)) == []
+    assert changed_names(before, fingerprint(module)) == []
 
 
 def test_another_module_in_the_same_place_is_named() -> None:
     module = Module()
     before = fingerprint(module)
     module.norm = nn.Identity()
-    assert "norm" in differences(before, fingerprint(module))
+    assert "norm" in changed_names(before, fingerprint(module))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_leaves_the_map_as_it_is_changes_nothing(
     module.plain = module.plain.double()  # plain attributes do not follow .double()
     before = fingerprint(module)
     change(module)
-    assert differences(before, fingerprint(module)) == []
+    assert changed_names(before, fingerprint(module)) == []
 
 
 def test_the_operator_counts_and_its_noise_does_not() -> None:
@@ -105,9 +105,9 @@ def test_the_operator_counts_and_its_noise_does_not() -> None:
     )
     before = fingerprint(physics)
     physics.noise_model.update_parameters(sigma=0.5)
-    assert differences(before, fingerprint(physics)) == []
+    assert changed_names(before, fingerprint(physics)) == []
     physics.update_parameters(filter=torch.rand(1, 1, 3, 3))
-    changed = differences(before, fingerprint(physics))
+    changed = changed_names(before, fingerprint(physics))
     assert "filter" in changed
     assert "mask" in changed
 
@@ -118,7 +118,7 @@ def test_the_parts_of_a_stack_and_integers_of_deepinv_count() -> None:
     physics = dinv.physics.StackedLinearPhysics([blur, smaller])
     before = fingerprint(physics)
     smaller.factor = 4
-    assert differences(before, fingerprint(physics)) == ["physics_list.1.factor"]
+    assert changed_names(before, fingerprint(physics)) == ["physics_list.1.factor"]
     smaller.factor = 2
     blur.update_parameters(filter=torch.rand(1, 1, 3, 3))
-    assert differences(before, fingerprint(physics)) == ["physics_list.0.filter"]
+    assert changed_names(before, fingerprint(physics)) == ["physics_list.0.filter"]

@@ -1,9 +1,9 @@
 r"""
-How far approximate gradients of a fixed point can be from the exact one: the theorems.
+Theorems about the error of approximate gradients of a fixed point.
 
-Throughout, :math:`f(\cdot, \theta)` is a :math:`\delta`-contraction with fixed point
-:math:`\hat x`, :math:`\ell` the loss, and :math:`g` the gradient of
-:math:`\ell(\hat x(\theta))`.
+In this module :math:`f(\cdot, \theta)` is a :math:`\delta`-contraction with fixed point
+:math:`\hat x`, :math:`\ell` is the loss, and :math:`g` is the gradient of
+:math:`\ell(\hat x(\theta))` in :math:`\theta`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ def jacobian_free_error(
     rate: float, loss_gradient: float, parameter_jacobian: float, order: int = 0
 ) -> float:
     r"""
-    Lemma 1 of the ReTune paper :footcite:p:`davy2025restarted`, equation (29), and its
-    extension to a Neumann series of order :math:`P`: at the fixed point,
+    Bound the error of a truncated Neumann series at the fixed point. This is Lemma 1 of
+    the ReTune paper :footcite:p:`davy2025restarted`, equation (29), extended from order
+    0, which is Jacobian-free backpropagation, to order :math:`P`:
 
     .. math::
 
         \|g - g^{(P)}\| \leq \frac{\delta^{P + 1}}{1 - \delta}\,
         \|\nabla \ell(\hat x)\|\, \|\partial_\theta f(\hat x)\|.
 
-    Order 0 is Jacobian-free backpropagation, the paper's case.
-
     :param float rate: :math:`\delta`.
     :param float loss_gradient: bound of :math:`\|\nabla \ell(\hat x)\|`.
     :param float parameter_jacobian: bound of :math:`\|\partial_\theta f(\hat x)\|`.
     :param int order: :math:`P`, at least 0. Default: 0.
-    :return: the bound, infinite unless :math:`\delta < 1`.
+    :return: the bound; infinite unless :math:`\delta < 1`.
     """
     if not rate < 1:
         return math.inf
@@ -48,8 +47,9 @@ def retune_error(
     parameter_jacobian_lipschitz: float,
 ) -> float:
     r"""
-    Theorem 2 of the ReTune paper :footcite:p:`davy2025restarted`, equation (33),
-    corrected: with :math:`x_t = f^t(x_0)` and
+    Bound the error of ReTune's gradient. This is Theorem 2 of the ReTune paper
+    :footcite:p:`davy2025restarted`, equation (33), corrected: with
+    :math:`x_t = f^t(x_0)` and
     :math:`g^R = \partial_\theta f(x_{T-1})^\top \nabla \ell(x_T)`,
 
     .. math::
@@ -59,11 +59,12 @@ def retune_error(
         + \delta^{T - 1} L_\theta\, \|\hat x - x_0\|\, \|\nabla \ell(\hat x)\|
         + \delta^T \|\hat x - x_0\|\, L_\ell\, \|\partial_\theta f(x_{T-1})\|.
 
-    The paper has :math:`\delta^T` in the second term. But the Jacobian is taken at
-    :math:`x_{T-1}`, which is only :math:`\delta^{T-1} \|\hat x - x_0\|` from the fixed
-    point: its proof exchanges :math:`x_{K(T-1)}` for :math:`x_{KT}` before equation
-    (40). And where it has the Hessian of the loss and a remainder, here
-    :math:`L_\ell`, a Lipschitz constant of :math:`\nabla \ell`, leaves none.
+    There are two differences from the paper. The paper has :math:`\delta^T` in the
+    second term, but the Jacobian is evaluated at :math:`x_{T-1}`, whose distance from
+    the fixed point is only bounded by :math:`\delta^{T-1} \|\hat x - x_0\|`; the proof
+    replaces :math:`x_{K(T-1)}` by :math:`x_{KT}` before equation (40). The paper also
+    uses the Hessian of the loss and a remainder. Here a Lipschitz constant
+    :math:`L_\ell` of the gradient of the loss makes the remainder unnecessary.
 
     :param float rate: :math:`\delta`, of the block that is applied :math:`T` times.
     :param int restarts: :math:`T`, at least 1.
@@ -76,7 +77,7 @@ def retune_error(
     :param float parameter_jacobian_lipschitz: :math:`L_\theta`, with
         :math:`\|\partial_\theta f(x) - \partial_\theta f(\hat x)\| \leq L_\theta
         \|x - \hat x\|`.
-    :return: the bound, infinite unless :math:`\delta < 1`.
+    :return: the bound; infinite unless :math:`\delta < 1`.
     """
     if not rate < 1:
         return math.inf
@@ -100,10 +101,11 @@ def retune_squared_error(
     parameter_jacobian_lipschitz: float,
 ) -> float:
     r"""
-    Corollary 1 of the ReTune paper :footcite:p:`davy2025restarted`, equation (42),
-    corrected as :func:`retune_error
-    <deepinv_equilibrium.certificates.gradients.gradient_bounds.retune_error>`: the case
-    :math:`\ell(x) = \tfrac{1}{2} \|x - \bar x\|^2`,
+    Bound the error of ReTune's gradient for the loss
+    :math:`\ell(x) = \tfrac{1}{2} \|x - \bar x\|^2`. This is Corollary 1 of the ReTune
+    paper :footcite:p:`davy2025restarted`, equation (42), with the correction of
+    :func:`retune_error
+    <deepinv_equilibrium.certificates.gradients.retune_error>`:
 
     .. math::
 
@@ -119,8 +121,10 @@ def retune_squared_error(
     :param float parameter_jacobian: bound of :math:`\|\partial_\theta f(\hat x)\|`.
     :param float last_parameter_jacobian: bound of
         :math:`\|\partial_\theta f(x_{T-1})\|`.
-    :param float parameter_jacobian_lipschitz: :math:`L_\theta`, as there.
-    :return: the bound, infinite unless :math:`\delta < 1`.
+    :param float parameter_jacobian_lipschitz: :math:`L_\theta`, with
+        :math:`\|\partial_\theta f(x) - \partial_\theta f(\hat x)\| \leq L_\theta
+        \|x - \hat x\|`.
+    :return: the bound; infinite unless :math:`\delta < 1`.
     """
     return retune_error(
         rate,
@@ -144,10 +148,11 @@ def trajectory_error(
     parameter_jacobian_lipschitz: float,
 ) -> float:
     r"""
-    How far the gradient of ReTune with :math:`K` layers is from the Neumann series of
-    order :math:`K - 1` at a point :math:`x` near its trajectory. With :math:`B =
-    \partial_\theta f`, :math:`J = \partial_x f`, the iterates :math:`x_k`, of which
-    the last is :math:`x_N`, and :math:`u_p = (J(x)^\top)^p \nabla \ell(x)`,
+    Bound the distance between the gradient :math:`g^R` of ReTune with :math:`K` layers
+    and the Neumann series :math:`g^{(K-1)}` of order :math:`K - 1` at a point
+    :math:`x` near its trajectory. With :math:`B = \partial_\theta f`,
+    :math:`J = \partial_x f`, the iterates :math:`x_0, \dots, x_N`, and
+    :math:`u_p = (J(x)^\top)^p \nabla \ell(x)`,
 
     .. math::
 
@@ -155,7 +160,7 @@ def trajectory_error(
         w_p = J(x_{N-p})^\top w_{p-1}, \quad w_0 = \nabla \ell(x_N), \qquad
         g^{(K-1)} = \sum_{p=0}^{K-1} B(x)^\top u_p.
 
-    As :math:`w_p - u_p = J(x_{N-p})^\top (w_{p-1} - u_{p-1}) + (J(x_{N-p}) -
+    Since :math:`w_p - u_p = J(x_{N-p})^\top (w_{p-1} - u_{p-1}) + (J(x_{N-p}) -
     J(x))^\top u_{p-1}`, with :math:`d_k \geq \|x_k - x\|`
 
     .. math::
@@ -171,10 +176,13 @@ def trajectory_error(
     :param float rate: :math:`\rho`, a Lipschitz constant of one iteration.
     :param Sequence distances: :math:`d_N, d_{N-1}, \dots, d_{N-K}`.
     :param Sequence cotangents: :math:`\|u_0\|, \dots, \|u_{K-1}\|`.
-    :param float loss_smoothness: :math:`L_\ell`.
+    :param float loss_smoothness: :math:`L_\ell`, a Lipschitz constant of
+        :math:`\nabla \ell`.
     :param float parameter_jacobian: :math:`\|B(x)\|`.
-    :param float jacobian_lipschitz: :math:`L_J`.
-    :param float parameter_jacobian_lipschitz: :math:`L_B`.
+    :param float jacobian_lipschitz: :math:`L_J`, a Lipschitz constant of :math:`J` in
+        the state.
+    :param float parameter_jacobian_lipschitz: :math:`L_B`, a Lipschitz constant of
+        :math:`B` in the state.
     :return: the bound.
     """
     change = loss_smoothness * distances[0]

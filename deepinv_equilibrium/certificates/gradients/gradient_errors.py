@@ -1,4 +1,4 @@
-"""How far the gradient that a model computes is from the exact one."""
+"""Bounds of the error of the gradient that a model computes."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from ...fixed_points import JacobianFree, Neumann, Picard
 from ..bounds import Bound, Kind
 from .gradient_bounds import jacobian_free_error, retune_error, retune_squared_error
 from .gradient_terms import GradientTerms
-from .recorded_gradient import EquilibriumModel, RecordedGradient, record_gradient
+from .recorded_gradient import FixedPointModel, RecordedGradient, record_gradient
 from .smooth_loss import Loss, SquaredError, require_loss
 from .step_constants import StepConstants
 
 
 class HasRate(Protocol):
-    """What is known of the contraction of a model's step, e.g. a ``Certificate``."""
+    """An object with the rate of a model's step, such as a ``Certificate``."""
 
     @property
     def rate(self) -> Bound:
-        """Lipschitz constant of the step (a block of the model's layers) in the
+        """Lipschitz constant of the step, a block of the model's layers, in the
         Euclidean norm of the image."""
 
 
 @dataclass(frozen=True)
 class GradientError:
     r"""
-    What is known of the error of a gradient.
+    Bounds of the error :math:`\|g - \hat g\|` of a gradient.
 
-    :param Bound a_posteriori: bound of :math:`\|g - \hat g\|`, from the residuals of
-        the forward and the backward.
-    :param Bound from_adjoint: the part of it that a better adjoint (more layers, a
-        longer series, a finer tolerance) makes smaller.
-    :param Bound from_forward: the part that a better fixed point makes smaller.
-    :param dict a_priori: bounds from the theorems that apply to the adjoint, by name.
-    :param dict terms: what these were computed from, by name; of several samples the
-        largest.
-    :param tuple gradient: :math:`\hat g`, a tensor a trained parameter.
+    :param Bound a_posteriori: a bound computed from the residuals of the forward and
+        the backward pass.
+    :param Bound from_adjoint: the part of ``a_posteriori`` that a better adjoint makes
+        smaller: more layers, a longer series, a smaller tolerance.
+    :param Bound from_forward: the part of ``a_posteriori`` that a better fixed point
+        makes smaller.
+    :param dict a_priori: by name, the bounds of the theorems that apply to the adjoint.
+    :param dict terms: by name, the quantities from which the bounds were computed, each
+        for the sample with the largest value.
+    :param tuple gradient: :math:`\hat g`, one tensor for each trained parameter.
     """
 
     a_posteriori: Bound
@@ -53,12 +54,12 @@ class GradientError:
 
     @property
     def kind(self) -> Kind:
-        """The kind of the a-posteriori bound: the weakest of its terms'."""
+        """The kind of the a-posteriori bound, the weakest kind among its terms."""
         return self.a_posteriori.kind
 
     @property
     def gradient_norm(self) -> float:
-        r""":math:`\|\hat g\|`, as it was computed."""
+        r"""The computed norm :math:`\|\hat g\|`."""
         return float(torch.stack([g.double().norm() for g in self.gradient]).norm())
 
     def __str__(self) -> str:
@@ -78,21 +79,24 @@ class GradientError:
 
 def gradient_error(
     certificate: HasRate,
-    model: EquilibriumModel,
+    model: FixedPointModel,
     y: Any,
     physics: Physics,
     loss: Loss,
     constants: StepConstants | None = None,
 ) -> GradientError:
     r"""
-    Bound the error of the gradient that a model computes, with its solver and adjoint.
+    Bound the error of the gradient that a model computes with its solver and adjoint.
 
-    With :math:`J = \partial_x f`, :math:`B = \partial_\theta f` and the rate
-    :math:`\rho`, the gradient that was computed is :math:`\hat g = \sum_j B(x_j)^\top
-    c_j`; one term but for ``JacobianFree(steps)`` and ``Unrolled``. The exact one is
+    Let :math:`\rho` be the rate of the step :math:`f`, :math:`J = \partial_x f` and
+    :math:`B = \partial_\theta f`. The computed gradient is
+    :math:`\hat g = \sum_j B(x_j)^\top c_j`; the sum has several terms for
+    ``JacobianFree(steps)`` and ``Unrolled``, and one term for all other adjoints. The
+    exact gradient is
     :math:`g = B(\hat x)^\top (I - J(\hat x)^\top)^{-1} \nabla \ell(\hat x)`. With the
-    errors :math:`e_j = \|f(x_j) - x_j\| / (1 - \rho)`, :math:`\tilde e` likewise at the
-    :math:`\tilde x` that was returned, and the adjoint residual :math:`s =
+    distances :math:`e_j = \|f(x_j) - x_j\| / (1 - \rho)`, the distance
+    :math:`\tilde e = \|f(\tilde x) - \tilde x\| / (1 - \rho)` of the returned state
+    :math:`\tilde x`, and the adjoint residual :math:`s =
     \|\nabla \ell(\tilde x) - \sum_j (I - J(x_j)^\top) c_j\|`,
 
     .. math::
@@ -101,29 +105,33 @@ def gradient_error(
         + L_J \sum_j e_j \|c_j\| \Big) + L_B \sum_j e_j \|c_j\|, \qquad
         \beta = \|B(x_j)\| + L_B e_j \geq \|B(\hat x)\|.
 
-    It follows from :math:`g - \hat g = B(\hat x)^\top (w - \sum_j c_j) + \sum_j
-    (B(\hat x) - B(x_j))^\top c_j` where :math:`(I - J(\hat x)^\top) w = \nabla
+    The bound follows from :math:`g - \hat g = B(\hat x)^\top (w - \sum_j c_j) + \sum_j
+    (B(\hat x) - B(x_j))^\top c_j` with :math:`(I - J(\hat x)^\top) w = \nabla
     \ell(\hat x)`. For Jacobian-free gradients :math:`s = \|J_{\Phi_K}^\top \nabla
-    \ell(\tilde x)\|`, with :math:`\Phi_K` the recorded iterations.
+    \ell(\tilde x)\|`, where :math:`\Phi_K` denotes the recorded iterations.
 
-    The gradient is that of the loss of the batch, and the bound the sum over its
-    samples; the term of :math:`L_\ell` allows a loss that couples them. It is certified
-    where all of :math:`\rho, L_\ell, L_J, L_B` are, the computation is in float64 and
-    at most 32 parameters are trained, so that :math:`\|B\|` is computed, not estimated;
-    evaluations are taken to be right to :math:`10^{-12}` of their size.
+    The gradient is that of the loss of the batch, and the bound is the sum over its
+    samples. The term with :math:`L_\ell` also holds for a loss that couples the
+    samples. The bound is certified if :math:`\rho, L_\ell, L_J` and :math:`L_B` are,
+    the computation is in float64, and at most 32 parameters are trained, because norms
+    of :math:`B` in more parameters are estimated. Evaluations of the step are assumed
+    to be accurate to :math:`10^{-12}` of their size.
 
-    :param Certificate certificate: has the rate of the step.
-    :param EquilibriumModel model: the model, e.g. ``deq.optim.PGD(..., DEQ=...)``.
+    :param Certificate certificate: an object with the rate of the step.
+    :param FixedPointModel model: the model, such as ``deq.optim.PGD(..., DEQ=...)``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
-    :param Callable loss: from a batch of reconstructions to a scalar. The smoothness of
-        a :class:`SmoothLoss <deepinv_equilibrium.certificates.SmoothLoss>` is taken
-        from it, that of another is estimated.
-    :param StepConstants constants: :math:`L_J, L_B` of the model's step, a block of its
-        layers. Default: ``None``, they are estimated.
-    :return: the bounds and what they rest on.
-    :raises ValueError: if the model solves no fixed point or learns nothing, its state
-        is not the image, or the loss is no scalar.
+    :param Callable loss: a function from a batch of reconstructions to a scalar. The
+        smoothness of a :class:`SmoothLoss
+        <deepinv_equilibrium.certificates.SmoothLoss>` is used; that of another loss is
+        estimated.
+    :param StepConstants constants: :math:`L_J` and :math:`L_B` of the model's step, a
+        block of its layers. Default: ``None``, they are estimated.
+    :return: the bounds and the terms from which they were computed.
+    :raises TypeError: if the loss needs another argument than the reconstruction.
+    :raises ValueError: if the model does not solve a fixed-point problem, has no
+        trained parameters, or has another state than the image, or if the loss is not a
+        scalar.
     """
     require_loss(loss)
     record = record_gradient(model, y, physics, loss)
@@ -143,7 +151,7 @@ def gradient_error(
 def _a_priori(
     config: Any, loss: Loss, record: RecordedGradient, terms: GradientTerms
 ) -> dict[str, Bound]:
-    """The theorems that apply, to the batch as one vector."""
+    """Return the bounds of the theorems that apply, for the batch as one vector."""
     rate, beta = terms.rate.value, float(terms.parameter_jacobian.norm())
     adjoint, solver = config.adjoint, config.solver
     bounds = {}
@@ -158,7 +166,7 @@ def _a_priori(
             "for an exact fixed point",
         )
     if order == 0 and isinstance(solver, Picard) and solver.relaxation == 1:
-        # Samples that went on for longer are nearer.
+        # Samples with more iterations are nearer to the fixed point.
         restarts = int(record.solution.iterations.min())
         start = float(terms.start_distance.norm())
         last = float(terms.recorded_parameter_jacobian.norm())
@@ -178,7 +186,7 @@ def _a_priori(
             source,
         )
         if isinstance(loss, SquaredError):
-            # Of the loss w ||x - x^||^2, 2 w times the paper's.
+            # The loss w ||x - x^||^2 is 2 w times the loss of the paper.
             scale = terms.smoothness.value
             error = terms.slope / scale
             bounds["Corollary 1"] = terms.bound(

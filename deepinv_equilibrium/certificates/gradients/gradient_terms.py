@@ -1,4 +1,4 @@
-"""What bounds of the error of a gradient are made of."""
+"""The terms of the bounds of the error of a gradient."""
 
 from __future__ import annotations
 
@@ -22,23 +22,41 @@ ROUNDING = 1e-12
 @dataclass(frozen=True)
 class GradientTerms:
     r"""
-    What the bounds of :func:`gradient_error` are made of. Tensors have a number a
-    sample, in float64, and are bounds from above.
+    The terms of the bounds of :func:`gradient_error
+    <deepinv_equilibrium.certificates.gradient_error>`, in its notation. Each tensor has
+    one upper bound for each sample, in float64 and of shape :math:`(B,)`.
+
+    :param Bound rate: :math:`\rho`.
+    :param StepConstants constants: :math:`L_J` and :math:`L_B`.
+    :param Bound smoothness: :math:`L_\ell`.
+    :param Bound arithmetic: a bound of value 0 with the kind of computed numbers.
+    :param Bound norm_evidence: a bound of value 0 with the kind of norms of :math:`B`.
+    :param torch.Tensor start_distance: distance of :math:`x_0` from the fixed point.
+    :param torch.Tensor distance: :math:`\tilde e`, the distance of the solution from
+        the fixed point.
+    :param torch.Tensor loss_gradient: :math:`\|\nabla \ell(\tilde x)\|`.
+    :param torch.Tensor adjoint_residual: :math:`s`.
+    :param torch.Tensor recorded_parameter_jacobian: :math:`\|B\|` at the last recorded
+        state.
+    :param torch.Tensor parameter_jacobian: :math:`\beta`, a bound of :math:`\|B\|` at
+        the fixed point.
+    :param torch.Tensor moved: :math:`\sum_j e_j \|c_j\|`.
+    :param torch.Tensor cotangent: :math:`\sum_j \|c_j\|`.
     """
 
     rate: Bound
     constants: StepConstants
     smoothness: Bound
-    arithmetic: Bound  # what the kind of computed numbers is
-    products: Bound  # and of norms of B
-    start_distance: Tensor  # of x0 from the fixed point
-    distance: Tensor  # of what was returned from it
-    loss_gradient: Tensor  # where it was returned
+    arithmetic: Bound
+    norm_evidence: Bound
+    start_distance: Tensor
+    distance: Tensor
+    loss_gradient: Tensor
     adjoint_residual: Tensor
-    recorded_parameter_jacobian: Tensor  # ||B|| at the last recorded state
-    parameter_jacobian: Tensor  # and at the fixed point
-    moved: Tensor  # sum of e_j ||c_j||
-    cotangent: Tensor  # sum of ||c_j||
+    recorded_parameter_jacobian: Tensor
+    parameter_jacobian: Tensor
+    moved: Tensor
+    cotangent: Tensor
 
     @classmethod
     def of(
@@ -49,10 +67,14 @@ class GradientTerms:
         constants: StepConstants | None,
     ) -> GradientTerms:
         r"""
-        :param Bound rate: of the step.
-        :param RecordedGradient record: the gradient that was computed.
+        Compute the terms of a recorded gradient.
+
+        :param Bound rate: rate of the step.
+        :param RecordedGradient record: the gradient.
         :param Callable loss: the loss.
-        :param StepConstants constants: of the step, ``None`` to estimate them.
+        :param StepConstants constants: constants of the step; ``None`` to estimate
+            them.
+        :return: the terms.
         """
         jacobians = StepJacobians(record.step, record.parameters)
         gap = max(1 - rate.value, 0.0)
@@ -80,7 +102,7 @@ class GradientTerms:
             constants,
             estimate_smoothness(loss, record.x, distance, directions),
             arithmetic,
-            jacobians.norms_rest_on(len(record.x)),
+            jacobians.norm_evidence(len(record.x)),
             residual_norms(record.x0, first) / gap,
             distance,
             sample_norms(record.loss_gradient) * (1 + ROUNDING),
@@ -99,8 +121,9 @@ class GradientTerms:
 
     @property
     def forward(self) -> float:
-        """The part that comes from the forward residual, and rounding."""
-        # Cauchy-Schwarz over the samples: the loss may couple them.
+        """The part of the a-posteriori bound that comes from the forward residual, and
+        from rounding."""
+        # The loss may couple the samples: Cauchy-Schwarz over the samples.
         loss = self.parameter_jacobian.norm() * self.smoothness.value
         loss = loss * self.distance.norm()
         L_J = self.constants.jacobian_lipschitz.value
@@ -113,22 +136,24 @@ class GradientTerms:
 
     @property
     def slope(self) -> float:
-        """Bound of the gradient of the loss at the fixed point, of the batch."""
+        """A bound of the gradient of the loss at the fixed point, for the batch as one
+        vector."""
         moved = self.smoothness.value * self.distance.norm()
         return float(self.loss_gradient.norm() + moved)
 
     def bound(self, value: float, source: str) -> Bound:
-        """A bound that was computed from all of these."""
+        """Return a bound that was computed from all terms."""
         return self._derived(
             value,
             source,
             self.smoothness,
-            self.products,
+            self.norm_evidence,
             *vars(self.constants).values(),
         )
 
     def described(self) -> dict[str, Bound]:
-        """By name; of several samples the largest."""
+        """Return the printed terms by name, each for the sample with the largest
+        value."""
         L_B = self.constants.parameter_jacobian_lipschitz
         return {
             "rate": self.rate,
@@ -144,8 +169,8 @@ class GradientTerms:
             "smoothness of the loss": self.smoothness,
             "norm of the parameter Jacobian": self._derived(
                 float(self.parameter_jacobian.max()),
-                f"{self.products.source}, moved to the fixed point",
-                self.products,
+                f"{self.norm_evidence.source}, moved to the fixed point",
+                self.norm_evidence,
                 L_B,
             ),
             "Lipschitz constant of the Jacobian": self.constants.jacobian_lipschitz,
@@ -153,13 +178,13 @@ class GradientTerms:
         }
 
     def _derived(self, value: float, source: str, *terms: Bound) -> Bound:
-        # The sums over samples and evaluations round too.
+        # The sums over samples and evaluations are rounded, too.
         value = outward(value, relative=1e-10)
         return derived(value, [self.rate, self.arithmetic, *terms], source)
 
 
 def _adjoint_residual(record: RecordedGradient, jacobians: StepJacobians) -> Tensor:
-    """The residual of the adjoint system of each sample, and its rounding."""
+    """Return a bound of the residual of the adjoint system for each sample."""
     left = record.loss_gradient
     rounding = sample_norms(left)
     for evaluation in record.evaluations:
@@ -170,13 +195,20 @@ def _adjoint_residual(record: RecordedGradient, jacobians: StepJacobians) -> Ten
 
 
 def residual_norms(x: Tensor, value: Tensor) -> Tensor:
-    """How far a step has moved each sample, and its rounding, of shape (B,)."""
+    r"""
+    Return bounds of :math:`\|f(x) - x\|` that include rounding.
+
+    :param torch.Tensor x: a batch of states :math:`x`.
+    :param torch.Tensor value: :math:`f(x)`.
+    :return: one bound for each sample, of shape :math:`(B,)`.
+    """
     rounding = ROUNDING * (sample_norms(x) + sample_norms(value))
     return sample_norms(value - x) + rounding
 
 
 def arithmetic_of(x: Tensor, parameters: Iterable[Tensor]) -> Bound:
-    """What computed numbers rest on: in float64 their rounding is bounded."""
+    """Return a bound of value 0 with the kind of computed numbers. They are certified
+    in float64 only, because the rounding of other precisions is not bounded."""
     if all(t.dtype is torch.float64 for t in (x, *parameters)):
         return Bound(0.0, source="float64")
     return Bound(0.0, Kind.ESTIMATED, "computed in less than float64")

@@ -1,4 +1,4 @@
-"""The cheapest ReTune configuration whose gradient is accurate enough."""
+"""The cheapest ReTune configuration with a sufficiently accurate gradient."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from ...fixed_points.argument_checks import require_number
 from ..bounds import Bound, Kind, derived
 from .fixed_point_vicinity import LARGEST_BUDGET, FixedPointVicinity
 from .gradient_errors import HasRate
-from .recorded_gradient import EquilibriumModel, image_problem, trained_parameters
+from .recorded_gradient import FixedPointModel, image_problem, trained_parameters
 from .smooth_loss import Loss, require_loss
 from .step_constants import StepConstants
 from .step_jacobians import StepJacobians
 
 BACKWARD_COST = 2.0
-"""What recording and differentiating an evaluation costs, in evaluations."""
+"""Cost of recording and differentiating an evaluation, in evaluations."""
 
 
 @dataclass(frozen=True)
 class Plan:
     r"""
-    Layers and restarts, ``layers, restarts = plan(...)``, as ``ReTune`` takes them.
+    Numbers of layers and restarts for ``ReTune``. A plan unpacks:
+    ``layers, restarts = plan(...)``.
 
     :param int layers: iterations in a block.
     :param int restarts: applications of the block.
-    :param Bound error: of the gradient, absolute; certified or estimated.
-    :param float tolerance: what it was asked to be at most, absolute:
-        :math:`\varepsilon a`.
-    :param float scale: :math:`a`, to which :math:`\varepsilon` is relative.
-    :param float gradient_norm: of the gradient near the fixed point, as it was
-        computed; far below :math:`a` where the rate is near 1.
+    :param Bound error: absolute bound of the error of the gradient.
+    :param float tolerance: absolute tolerance :math:`\varepsilon a` of the error.
+    :param float scale: :math:`a`, to which the tolerance :math:`\varepsilon` is
+        relative.
+    :param float gradient_norm: computed norm of the gradient near the fixed point. It
+        is far below :math:`a` if the rate is near 1.
     """
 
     layers: int
@@ -50,7 +51,7 @@ class Plan:
 
     @property
     def kind(self) -> Kind:
-        """Whether the tolerance is met for certain."""
+        """The kind of the error bound: certified or estimated."""
         return self.error.kind
 
     def __str__(self) -> str:
@@ -67,7 +68,7 @@ class Plan:
 
 def plan(
     certificate: HasRate,
-    model: EquilibriumModel,
+    model: FixedPointModel,
     y: Any,
     physics: Physics,
     loss: Loss,
@@ -75,51 +76,55 @@ def plan(
     constants: StepConstants | None = None,
 ) -> Plan:
     r"""
-    The cheapest number of layers :math:`K` and of restarts :math:`T` with which the
-    gradient of :class:`ReTune <deepinv_equilibrium.ReTune>` is within a tolerance for
-    this measurement,
+    Find the cheapest number of layers :math:`K` and of restarts :math:`T` with which
+    the gradient :math:`g^R` of :class:`ReTune <deepinv_equilibrium.ReTune>` is within a
+    tolerance for a measurement,
 
     .. math::
 
         \|g - g^R\| \leq \varepsilon\, a, \qquad
         a = \frac{\|\partial_\theta f(x)\|\, \|\nabla \ell(x)\|}{1 - \rho},
 
-    where :math:`x` is the fixed point as it was found. The tolerance is relative to
-    :math:`a`, which bounds the gradient, as :math:`\|g\|` itself may vanish. The cost
-    is :math:`KT` evaluations, of which :math:`K` are recorded and cost twice as much
-    again.
+    where :math:`x` is the computed fixed point. The tolerance is relative to :math:`a`,
+    a bound of the gradient, because :math:`\|g\|` itself may vanish. The cost is
+    :math:`KT` evaluations, plus :math:`2K` for the :math:`K` evaluations that are
+    recorded and differentiated.
 
-    The error is that of the Neumann series of order :math:`K - 1` at :math:`x`,
-    bounded as :func:`gradient_error <deepinv_equilibrium.certificates.gradient_error>`
-    bounds it, and the distance of ReTune's gradient from that, by
-    :func:`trajectory_error
-    <deepinv_equilibrium.certificates.gradients.trajectory_error>`. Both take
-    products with the Jacobian at :math:`x` and the distances of the iterates from
-    :math:`x` as they are, for this measurement; only what is left is bounded with the
-    rate. The recorded block starts at :math:`x_{K (T - 1)}`, so that :math:`KT`
-    iterations, enough for the fixed point, may not be for the gradient. Every
-    :math:`K` that can be the cheapest (above 100, one in a hundred) is tried.
+    The error is the sum of two parts: the error of the Neumann series of order
+    :math:`K - 1` at :math:`x`, bounded as in :func:`gradient_error
+    <deepinv_equilibrium.certificates.gradient_error>`, and the distance of ReTune's
+    gradient from that series, bounded by :func:`trajectory_error
+    <deepinv_equilibrium.certificates.gradients.trajectory_error>`. Both use computed
+    products with the Jacobian at :math:`x` and computed distances of the iterates from
+    :math:`x`; the rate bounds only the remaining distance to the fixed point. The
+    recorded block starts at :math:`x_{K (T - 1)}`, so that a number of iterations
+    :math:`KT` that suffices for the fixed point may not suffice for the gradient. Every
+    :math:`K` that can be the cheapest is tried; above 100, about one in a hundred
+    values.
 
-    :param Certificate certificate: has the rate of the model's step.
-    :param EquilibriumModel model: the model, whatever its solver and adjoint. Its step
-        is a block of its layers: with :math:`K_0` of them, :math:`K` is a multiple of
+    :param Certificate certificate: an object with the rate of the model's step.
+    :param FixedPointModel model: the model. Its solver and adjoint do not matter. Its
+        step is a block of its :math:`K_0` layers, so that :math:`K` is a multiple of
         :math:`K_0`.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
-    :param Callable loss: from a batch of reconstructions to a scalar, best a
-        :class:`SmoothLoss <deepinv_equilibrium.certificates.SmoothLoss>`.
+    :param Callable loss: a function from a batch of reconstructions to a scalar,
+        preferably a :class:`SmoothLoss
+        <deepinv_equilibrium.certificates.SmoothLoss>`.
     :param float tol: :math:`\varepsilon`, in :math:`(0, 1)`.
-    :param StepConstants constants: of the model's step. Default: ``None``, estimated,
-        and then so is the plan.
+    :param StepConstants constants: constants of the model's step. Default: ``None``,
+        they are estimated, and the plan is an estimate, too.
     :return: the plan, which unpacks into ``(layers, restarts)``.
-    :raises ValueError: if no contraction is known, the tolerance is out of range or
+    :raises TypeError: if ``tol`` is not a number, or the loss needs another argument
+        than the reconstruction.
+    :raises ValueError: if the rate is not below 1, the tolerance is out of range or
         below the rounding of the model's precision, the gradient of the loss vanishes,
-        or no plan of a reasonable size meets the tolerance.
+        or no plan with at most 10 000 iterations meets the tolerance.
     """
     rate = certificate.rate
     if not rate.value < 1:
         raise ValueError(
-            f"a plan needs a rate below 1, and that of the certificate is {rate}."
+            f"a plan needs a rate below 1, but the certificate's rate is {rate}."
         )
     require_number("tol", tol)
     require_loss(loss)
@@ -135,9 +140,9 @@ def plan(
     around = FixedPointVicinity(jacobians, rate, x0.detach(), loss, constants)
     if not 0 < around.scale < math.inf:
         raise ValueError(
-            "the tolerance is relative to the norms of the gradient of the loss and of "
-            f"the parameter Jacobian, over 1 - rate: {around.scale}. Nothing can be "
-            "planned."
+            "the tolerance is relative to a = beta ||grad l|| / (1 - rho), which must "
+            f"be positive and finite, got {around.scale}. Nothing can be planned: "
+            "check the loss and the trained parameters."
         )
     layers, restarts = cheapest(around.error, tol * around.scale)
     return Plan(
@@ -152,12 +157,13 @@ def plan(
 
 def cheapest(error: Callable[[int, int], float], tolerance: float) -> tuple[int, int]:
     r"""
-    The cheapest layers and restarts whose error is within a tolerance.
+    Return the cheapest numbers of layers and restarts with an error within a tolerance.
 
-    :param Callable error: bound of the error for layers and restarts, which falls as
-        restarts are added.
-    :param float tolerance: what it may be at most.
-    :raises ValueError: if the cheapest is too large.
+    :param Callable error: a bound of the error as a function of layers and restarts;
+        it decreases with the restarts.
+    :param float tolerance: largest allowed error.
+    :return: layers and restarts.
+    :raises ValueError: if none within the largest budget meets the tolerance.
     """
     best, lowest, layers = None, math.inf, 1
     while layers * (1 + BACKWARD_COST) < min(lowest, LARGEST_BUDGET):
@@ -166,7 +172,7 @@ def cheapest(error: Callable[[int, int], float], tolerance: float) -> tuple[int,
             cost = layers * (restarts + BACKWARD_COST)
             if cost < lowest:
                 best, lowest = (layers, restarts), cost
-        # One by one where it matters, then by about a hundredth.
+        # In steps of one up to 100, then in steps of about one per cent.
         layers += 1 + layers // 100
     if best is None:
         raise ValueError(
@@ -179,7 +185,7 @@ def cheapest(error: Callable[[int, int], float], tolerance: float) -> tuple[int,
 def _least_restarts(
     error: Callable[[int, int], float], tolerance: float, layers: int
 ) -> int | None:
-    """The least number of restarts that meets the tolerance, if any does."""
+    """Return the least number of restarts that meets the tolerance, or ``None``."""
     enough = 1
     while error(layers, enough) > tolerance:
         if layers * enough > LARGEST_BUDGET:

@@ -1,4 +1,4 @@
-"""The gradient that a model computes, and what went into it."""
+"""The gradient that a model computes, and the evaluations that contribute to it."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from ...fixed_points import Solution, State, Step, fixed_point
 from .smooth_loss import Loss, loss_gradient
 
 
-class EquilibriumModel(Protocol):
+class FixedPointModel(Protocol):
     """A model that solves a fixed-point problem, such as ``deq.optim.PGD(...,
     DEQ=...)``."""
 
     equilibrium: Any
-    """Has the solver, the adjoint and the number of layers; ``None`` without one."""
+    """The configuration: solver, adjoint and number of layers. ``None`` for a model
+    that does not solve a fixed-point problem."""
 
     def fixed_point_problem(self, y: Any, physics: Any) -> tuple[Step, State]:
-        """The step and the initial state."""
+        """Return the step and the initial state."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters; those that require a gradient are differentiated."""
+        """Return the parameters of the model."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     r"""
-    An evaluation of the step that received a part of the gradient.
+    An evaluation of the step that contributes to the gradient.
 
-    :param torch.Tensor state: :math:`x_j`, where the step was evaluated.
+    :param torch.Tensor state: :math:`x_j`.
     :param torch.Tensor value: :math:`f(x_j)`.
-    :param torch.Tensor cotangent: :math:`c_j`, what the backward sent into it.
+    :param torch.Tensor cotangent: :math:`c_j`, the gradient that the backward pass
+        sends to the value.
     """
 
     state: Tensor
@@ -47,17 +49,18 @@ class Evaluation:
 @dataclass(frozen=True)
 class RecordedGradient:
     r"""
-    A gradient :math:`\hat g = \sum_j \partial_\theta f(x_j)^\top c_j`. Every adjoint
-    makes one of this form: with one evaluation (Implicit, Neumann, SHINE,
-    JacobianFree(1), ReTune, whose step is a block) or several (JacobianFree, Unrolled).
+    The gradient :math:`\hat g = \sum_j \partial_\theta f(x_j)^\top c_j` that an adjoint
+    computed. The sum has one term for Implicit, Neumann, SHINE, JacobianFree(1) and
+    ReTune, whose step is a block, and several terms for JacobianFree(steps) and
+    Unrolled.
 
     :param Callable step: :math:`f`.
     :param torch.Tensor x0: the initial state.
-    :param Solution solution: of the solve, detached.
+    :param Solution solution: the solution, without a graph.
     :param tuple parameters: the trained parameters :math:`\theta`.
-    :param tuple gradient: :math:`\hat g`, a tensor a parameter.
+    :param tuple gradient: :math:`\hat g`, one tensor for each parameter.
     :param torch.Tensor loss_gradient: :math:`\nabla \ell` at the solution.
-    :param tuple evaluations: the evaluations, in the order they were made.
+    :param tuple evaluations: the evaluations in their order in time.
     """
 
     step: Step
@@ -70,23 +73,26 @@ class RecordedGradient:
 
     @property
     def x(self) -> Tensor:
-        """The solution."""
+        """The state of the solution."""
         assert isinstance(self.solution.x, Tensor)
         return self.solution.x
 
 
 def record_gradient(
-    model: EquilibriumModel, y: Any, physics: Physics, loss: Loss
+    model: FixedPointModel, y: Any, physics: Physics, loss: Loss
 ) -> RecordedGradient:
     r"""
-    Run a model and its adjoint as in training, watching.
+    Compute the gradient of a model as in training, and record the evaluations that
+    contribute to it.
 
-    :param EquilibriumModel model: the model.
+    :param FixedPointModel model: the model.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :param Callable loss: the loss.
-    :raises ValueError: if the model solves no fixed point or learns nothing, or its
-        state is not the image.
+    :return: the gradient and the evaluations.
+    :raises ValueError: if the model does not solve a fixed-point problem, has no
+        trained parameters, or has another state than the image, or if the initial image
+        depends on the trained parameters.
     """
     parameters = trained_parameters(model)
     with torch.enable_grad():
@@ -99,12 +105,13 @@ def record_gradient(
             )
         ):
             raise ValueError(
-                "the initial image depends on the trained parameters, which the bounds "
-                "of a fixed point's gradient leave out; start elsewhere (custom_init)."
+                "the initial image depends on the trained parameters, but the bounds "
+                "of a fixed point's gradient do not include this dependence; choose "
+                "another initial image with custom_init."
             )
-        watched = _Watched(step)
+        recorder = _Recorder(step)
         solution = fixed_point(
-            watched, x0.detach(), config.solver, config.adjoint, "ignore"
+            recorder, x0.detach(), config.solver, config.adjoint, "ignore"
         )
         assert isinstance(solution.x, Tensor)
         value = loss(solution.x)
@@ -122,12 +129,12 @@ def record_gradient(
             for p, g in zip(parameters, gradients, strict=True)
         ),
         direct,
-        tuple(watched.evaluations),
+        tuple(recorder.evaluations),
     )
 
 
-def trained_parameters(model: EquilibriumModel) -> tuple[Tensor, ...]:
-    """The parameters that require a gradient."""
+def trained_parameters(model: FixedPointModel) -> tuple[Tensor, ...]:
+    """Return the parameters that require a gradient; raise if there are none."""
     parameters = tuple(p for p in model.parameters() if p.requires_grad)
     if not parameters:
         raise ValueError(
@@ -138,9 +145,18 @@ def trained_parameters(model: EquilibriumModel) -> tuple[Tensor, ...]:
 
 
 def image_problem(
-    model: EquilibriumModel, y: Any, physics: Physics
+    model: FixedPointModel, y: Any, physics: Physics
 ) -> tuple[Step, Tensor]:
-    """The fixed-point problem of a model whose state is the image."""
+    r"""
+    Return the fixed-point problem of a model whose state is the image.
+
+    :param FixedPointModel model: the model.
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.Physics physics: its physics.
+    :return: the step and the initial image.
+    :raises ValueError: if the model does not solve a fixed-point problem, or its state
+        is not the real image.
+    """
     if getattr(model, "equilibrium", None) is None:
         raise ValueError(
             f"this {type(model).__name__} solves no fixed point; build it with "
@@ -156,13 +172,14 @@ def image_problem(
     else:
         return step, x0
     raise ValueError(
-        "gradient errors are bounded for models whose state is the real image (PGD, "
-        f"GD, HQS), and this {type(model).__name__} is none: {reason}."
+        "gradient errors are bounded for models whose state is the real image, such "
+        f"as PGD, GD and HQS. This {type(model).__name__} is not such a model: "
+        f"{reason}."
     )
 
 
-class _Watched:
-    """A step that keeps its recorded evaluations and the cotangents they receive."""
+class _Recorder:
+    """A step that records its differentiable evaluations and their cotangents."""
 
     def __init__(self, step: Step):
         self.step = step
@@ -176,15 +193,17 @@ class _Watched:
         assert isinstance(state, Tensor)
         assert isinstance(value, Tensor)
         if torch.is_grad_enabled() and value.requires_grad:
-            # A node of its own: a step may return what it closes over.
+            # The hook needs a node of its own: a step may return a tensor that it
+            # closes over.
             value = value.view_as(value)
-            value.register_hook(partial(self._keep, len(self.evaluations)))
+            value.register_hook(partial(self._store, len(self.evaluations)))
             self.evaluations.append(
                 Evaluation(state.detach(), value.detach(), torch.zeros_like(value))
             )
         return value
 
-    def _keep(self, index: int, cotangent: Tensor) -> None:
-        # Products of an adjoint solve come by first; the last is the gradient's.
+    def _store(self, index: int, cotangent: Tensor) -> None:
+        # The products of an adjoint solve come first. The last cotangent belongs to the
+        # gradient and overwrites theirs.
         evaluation = self.evaluations[index]
         self.evaluations[index] = replace(evaluation, cotangent=cotangent.detach())

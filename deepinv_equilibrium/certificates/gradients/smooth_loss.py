@@ -1,4 +1,4 @@
-"""Losses of a reconstruction, with how fast their gradients change."""
+"""Losses of a reconstruction, and Lipschitz constants of their gradients."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from torch import Tensor, nn
 from ..bounds import Bound, outward
 
 Loss: TypeAlias = Callable[[Tensor], Tensor]
-"""From a batch of reconstructions to a scalar: what a training step differentiates. Its
-gradient is that of the whole batch, and it may couple the samples."""
+"""A function from a batch of reconstructions to a scalar, which a training step
+differentiates. It may couple the samples."""
 
 
 @dataclass(frozen=True)
 class SmoothLoss:
     r"""
-    A loss with a Lipschitz constant of its gradient,
+    A loss and a Lipschitz constant of its gradient,
 
     .. math::
 
-        \|\nabla \ell(x_1) - \nabla \ell(x_2)\| \leq L_\ell \|x_1 - x_2\|.
+        \|\nabla \ell(x_1) - \nabla \ell(x_2)\| \leq L_\ell \|x_1 - x_2\|,
 
-    The constant is that of the batch as one vector, and so of the loss as it is
-    averaged: a mean over :math:`N` entries divides it by :math:`N`.
+    where :math:`x_1, x_2` are whole batches. A mean over :math:`N` entries therefore
+    divides the constant by :math:`N`.
 
     :param Callable loss: :math:`\ell`, from a batch to a scalar.
-    :param Bound smoothness: :math:`L_\ell`; ``Bound(value, source="...")`` where it is
-        proved.
-    :raises TypeError: if the loss does not take the reconstruction only.
+    :param Bound smoothness: :math:`L_\ell`, such as ``Bound(value, source="...")`` for
+        a proved constant.
+    :raises TypeError: if the loss needs another argument than the reconstruction.
     :raises ValueError: if ``smoothness`` is a lower bound.
     """
 
@@ -43,22 +43,23 @@ class SmoothLoss:
         require_loss(self.loss)
         if self.smoothness.is_lower:
             raise ValueError(
-                f"smoothness must bound from above, got {self.smoothness}."
+                f"smoothness must be an upper bound, got {self.smoothness}."
             )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         return self.loss(x)
 
 
 class SquaredError(SmoothLoss):
     r"""
-    :math:`\ell(x) = w \|x - \bar x\|^2`, summed over samples and entries, for which
-    :math:`L_\ell = 2 w`.
+    The loss :math:`\ell(x) = w \|x - \bar x\|^2`, summed over samples and entries. Its
+    smoothness is :math:`L_\ell = 2 w`.
 
     :param torch.Tensor target: :math:`\bar x`, of the shape of the reconstructions.
-    :param float weight: :math:`w`, positive. Default: 0.5, the paper's loss;
-        ``1 / target.numel()`` makes it the mean squared error.
+    :param float weight: :math:`w`, positive. Default: 0.5, the weight in the ReTune
+        paper :footcite:p:`davy2025restarted`; ``1 / target.numel()`` gives the mean
+        squared error.
     :raises ValueError: if the weight is not positive.
     """
 
@@ -76,19 +77,19 @@ class SquaredError(SmoothLoss):
 
 def require_loss(loss: Any) -> None:
     r"""
-    Refuse what is not called with the reconstruction only.
+    Refuse a loss that cannot be called with the reconstruction alone.
 
-    :param Callable loss: what was given as a loss.
-    :raises TypeError: if it cannot be called with one argument, as deepinv's losses and
-        those of ``torch.nn``, which also take the target.
+    :param Callable loss: the loss.
+    :raises TypeError: if the loss is not callable or needs a second argument. The
+        losses of deepinv and ``torch.nn`` do: they take the target, too.
     """
     takes_one = callable(loss)
     try:
-        # Modules and their __call__ take anything; what forward takes is meant.
+        # __call__ of a module accepts everything; the signature of forward counts.
         called = loss.forward if isinstance(loss, nn.Module) else loss
         parameters = inspect.signature(called)
     except (TypeError, ValueError):
-        pass  # no callable, or one that does not tell its parameters
+        pass  # not callable, or a callable without a signature
     else:
         try:
             parameters.bind(None)
@@ -99,18 +100,20 @@ def require_loss(loss: Any) -> None:
         raise TypeError(
             "loss must take the reconstruction only and return a scalar, got "
             f"{name}. Use deepinv_equilibrium.certificates.SquaredError(x), whose "
-            "smoothness is known, or lambda x_hat: ... of a loss that takes the target."
+            "smoothness is known, or wrap a loss that takes the target: "
+            "lambda x_hat: loss(x_hat, x)."
         )
 
 
 def loss_gradient(loss: Loss, x: Tensor) -> Tensor:
     r"""
-    The gradient of a loss, detached.
+    Return the gradient of a loss, without a graph.
 
-    :param Callable loss: the loss.
-    :param torch.Tensor x: where.
+    :param Callable loss: :math:`\ell`.
+    :param torch.Tensor x: a batch of reconstructions.
     :return: :math:`\nabla \ell(x)`.
-    :raises ValueError: if the loss is no scalar, or does not depend on :math:`x`.
+    :raises ValueError: if the loss is not a scalar tensor, or does not depend on
+        :math:`x`.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -122,8 +125,8 @@ def loss_gradient(loss: Loss, x: Tensor) -> Tensor:
         )
     if not value.requires_grad:
         raise ValueError(
-            "loss must be a differentiable function of the reconstruction; what it "
-            "returns does not depend on its argument."
+            "loss must be a differentiable function of the reconstruction, but its "
+            "value does not depend on its argument."
         )
     (gradient,) = torch.autograd.grad(value, x, torch.ones_like(value))
     return gradient

@@ -1,4 +1,4 @@
-"""The Jacobian of a step in its state, at one point, by its products."""
+"""The Jacobian of a step in its state, at one state."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import torch
 from torch import Tensor
 
 from ...fixed_points import State, StateLayout, Step
+from .recorded_jacobian import RecordedJacobian
 
 MISMATCH = 1e-3
-"""Of two products that should be adjoint, relative: far above rounding in float32."""
+"""Largest relative mismatch of two products that are adjoint to each other; far above
+the rounding of float32."""
 
 
 class StateJacobian:
     r"""
-    :math:`J = \partial f(x)` of a step at one state, on packed states of shape
-    :math:`(B, n)`; samples do not mix, so that :math:`J` is block diagonal.
+    The Jacobian :math:`J = \partial f(x)` of a step at one state, on packed states of
+    shape :math:`(B, n)`. Samples do not mix, so that :math:`J` is block diagonal.
 
-    The step is evaluated and recorded once. :math:`J^\top w` is one backward pass, and
-    :math:`J v` the derivative of :math:`w \mapsto J^\top w`, which is another; where
-    the step cannot be differentiated twice, which a dot test finds, :math:`J v` is
-    taken in forward mode.
+    The step is evaluated and recorded once. Both :math:`J^\top w` and :math:`J v` are
+    backward passes, the latter through the former. If the step cannot be differentiated
+    twice, which a dot test detects, :math:`J v` is computed in forward mode.
 
     :param Callable step: :math:`f`.
-    :param torch.Tensor, tuple state: where.
+    :param torch.Tensor, tuple state: :math:`x`.
     """
 
     def __init__(self, step: Step, state: State):
@@ -33,85 +34,60 @@ class StateJacobian:
         self.x = self.layout.pack(state).detach().clone().requires_grad_()
         with torch.enable_grad():
             self.value = self._evaluate(self.x)
-        self._cotangent = torch.zeros_like(self.value, requires_grad=True)
-        self._pulled: Tensor | None = None
+        self._recorded = RecordedJacobian(self.value, (self.x,))
         self._uses_forward_mode: bool | None = None
 
     def adjoint(self, w: Tensor, create_graph: bool = False) -> Tensor:
         r"""
-        :math:`J^\top w`.
+        Return :math:`J^\top w`.
 
         :param torch.Tensor w: cotangents, of shape :math:`(B, n)`.
-        :param bool create_graph: whether it shall be differentiable in what the step
-            closes over, such as weights.
+        :param bool create_graph: whether the result is differentiable in the tensors
+            that the step closes over, such as weights. Default: ``False``.
+        :return: the product, of shape :math:`(B, n)`.
         """
-        if not self.value.requires_grad:
-            return torch.zeros_like(self.x)
-        (product,) = torch.autograd.grad(
-            self.value,
-            self.x,
-            w,
-            retain_graph=True,
-            create_graph=create_graph,
-            allow_unused=True,
-        )
-        return torch.zeros_like(self.x) if product is None else product
+        return self._recorded.adjoint(w, create_graph)[0]
 
     def product(self, v: Tensor) -> Tensor:
         r"""
-        :math:`J v`.
+        Return :math:`J v`.
 
         :param torch.Tensor v: tangents, of shape :math:`(B, n)`.
+        :return: the product, of shape :math:`(B, n)`.
         :raises ValueError: if the step can be differentiated neither twice nor in
             forward mode.
         """
-        if not self.value.requires_grad:
-            return torch.zeros_like(v)
         if self._uses_forward_mode is None:
             self._uses_forward_mode = not self._is_twice_differentiable()
-        return (
-            self._in_forward_mode(v)
-            if self._uses_forward_mode
-            else self._twice_backward(v)
-        )
+        if self._uses_forward_mode:
+            return self._in_forward_mode(v)
+        return self._recorded.product([v])
 
     def _evaluate(self, x: Tensor) -> Tensor:
         value = self.step(self.layout.unpack(x))
         self.layout.check(value)
         return self.layout.pack(value)
 
-    def _twice_backward(self, v: Tensor) -> Tensor:
-        if self._pulled is None:
-            with torch.enable_grad():
-                self._pulled = self.adjoint(self._cotangent, create_graph=True)
-        (product,) = torch.autograd.grad(
-            self._pulled, self._cotangent, v, retain_graph=True
-        )
-        return product
-
     def _is_twice_differentiable(self) -> bool:
-        """Whether products by two backward passes are right: a backward that cannot be
-        differentiated raises, or is left out without a word."""
+        """Return whether two backward passes give the right product. A backward pass
+        that cannot be differentiated raises, or its derivative is silently zero."""
         generator = torch.Generator().manual_seed(0)
-        v, w = (
-            torch.randn(self.x.shape, generator=generator, dtype=torch.float64).to(
-                self.x
-            )
-            for _ in range(2)
-        )
+        w = torch.randn(self.x.shape, generator=generator, dtype=torch.float64)
+        w = w.to(self.x)
         try:
-            product = self._twice_backward(v)
+            pulled = self.adjoint(w)
+            product = self._recorded.product([pulled])
         except RuntimeError:
             return False
-        pulled = self.adjoint(w)
-        scale = product.norm() * w.norm() + v.norm() * pulled.norm()
-        mismatch = (product * w).sum() - (v * pulled).sum()
-        return bool(mismatch.abs() <= MISMATCH * scale)
+        # Both sides of <J J^T w, w> = <J^T w, J^T w> are large unless J^T w vanishes.
+        square = pulled.square().sum()
+        mismatch = (product * w).sum() - square
+        return bool(mismatch.abs() <= MISMATCH * (product.norm() * w.norm() + square))
 
     def _in_forward_mode(self, v: Tensor) -> Tensor:
         try:
             with torch.no_grad(), warnings.catch_warnings():
-                # torch warns of itself when it loads its forward rules.
+                # torch itself warns when it loads its forward rules.
                 warnings.simplefilter("ignore", FutureWarning)
                 pair = torch.func.jvp(self._evaluate, (self.x.detach(),), (v,))
         except RuntimeError as error:

@@ -39,7 +39,7 @@ def test_gradient_of_a_loss_leaves_no_trace() -> None:
 def test_bad_losses_are_refused() -> None:
     with pytest.raises(ValueError, match="weight must be positive"):
         SquaredError(torch.zeros(1), weight=0.0)
-    with pytest.raises(ValueError, match="bound from above"):
+    with pytest.raises(ValueError, match="an upper bound"):
         SmoothLoss(torch.sum, Bound(1.0, is_lower=True))
     with pytest.raises(ValueError, match=r"scalar tensor.*\(2,\)"):
         loss_gradient(lambda z: z, torch.zeros(2))

@@ -54,7 +54,7 @@ def test_constants_of_a_block_are_of_the_weakest_kind() -> None:
 
 
 def test_lower_bounds_are_refused() -> None:
-    with pytest.raises(ValueError, match="jacobian_lipschitz must bound from above"):
+    with pytest.raises(ValueError, match="jacobian_lipschitz must be an upper bound"):
         StepConstants(Bound(1.0, is_lower=True), Bound(1.0))
 
 

@@ -61,7 +61,7 @@ def test_few_parameters_are_taken_column_by_column() -> None:
         torch.testing.assert_close(jacobians.columns(x), truth)
         norms = torch.linalg.matrix_norm(truth, 2)
         torch.testing.assert_close(jacobians.parameter_norms(x), norms)
-        assert jacobians.norms_rest_on(3).is_certified
+        assert jacobians.norm_evidence(3).is_certified
         other = torch.randn_like(x)
         change = torch.linalg.matrix_norm(truth - dense(step, other), 2)
         torch.testing.assert_close(jacobians.parameter_change(x, other, x), change)
@@ -76,7 +76,7 @@ def test_many_parameters_are_estimated() -> None:
     estimates = jacobians.parameter_norms(x)
     assert bool((norms <= estimates * (1 + 1e-10)).all())
     assert bool((estimates <= 1.2 * norms).all())
-    rest = jacobians.norms_rest_on(3)
+    rest = jacobians.norm_evidence(3)
     assert not rest.is_certified
     assert rest.delta == pytest.approx(3e-3)
     other, c = torch.randn_like(x), torch.randn_like(x)
