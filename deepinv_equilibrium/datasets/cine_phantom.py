@@ -1,4 +1,4 @@
-"""A synthetic scan of a beating heart."""
+"""Synthetic dynamic images of a beating heart."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from .seeded_images import SeededImages
 
 class CinePhantom(SeededImages):
     r"""
-    Synthetic cine of a short axis: a beating heart in a chest that stands still.
+    Synthetic cine images of a beating heart in the short-axis view, in a chest at rest.
 
     Each sample is a series of frames :math:`m_t e^{i \varphi}` with magnitudes
     :math:`m_t \in [0, 1]` and a smooth phase :math:`\varphi`:
 
-    - *still*: chest wall, lungs with vessels, spine, aorta and some organs, ellipses of
-      random place, size and intensity, all with a fine texture;
-    - *moving*: the ventricles, of one intensity each. The left one is a ring of muscle
-      whose area is kept while its cavity, which holds two papillary muscles, contracts
-      by 25 to 40 % of its radius and twists; over the frames it goes through about one
-      cycle, of which 40 % is contraction. The heart drifts, as with the breath.
+    - *at rest*: chest wall, lungs with vessels, spine, aorta and other organs. They are
+      ellipses of random position, size and intensity with a fine texture.
+    - *moving*: the ventricles, each of constant intensity. The left one is a ring of
+      muscle of constant area around a cavity with two papillary muscles. The cavity
+      contracts by 25 to 40 % of its radius and twists. The frames cover about one
+      cycle, of which 40 % is contraction. The heart drifts as it does with breathing.
 
-    So most of an image has detail in space and none in time, and its centre the
-    contrary: regularisation parameters that are good for one are poor for the other.
-    Edges are anti-aliased, and anatomy scales with the image: its height and width are
-    those of the chest.
+    Most of an image thus has detail in space and not in time, and its centre has detail
+    in time and not in space: regularisation parameters that are good for one part are
+    poor for the other. Edges are anti-aliased. The anatomy scales with the height and
+    the width of the image.
 
     A sample is ``{"x": x}`` with ``x`` of shape ``(2, T, H, W)``, the real and the
     imaginary part, in torch's default dtype. Sample ``i`` depends on ``seed`` and ``i``
-    only: use different seeds to train and to test.
+    only. Use different seeds for training and test.
 
-    :param int length: number of samples.
-    :param tuple img_size: ``(2, T, H, W)``.
-    :param int seed: seed of the anatomies.
-    :param Callable, None transform: applied to ``x``.
-    :raises ValueError: if ``length`` is less than 1 or ``img_size`` is not two channels
-        and three positive integers.
-    :raises IndexError: if a sample is out of range.
+    :param int length: number of samples, at least 1.
+    :param tuple img_size: ``(2, T, H, W)``. Default: ``(2, 12, 64, 64)``.
+    :param int seed: seed of the dataset. Default: 0.
+    :param Callable transform: function applied to ``x``. Default: ``None``.
+    :raises ValueError: if ``length`` is less than 1 or ``img_size`` is not
+        ``(2, T, H, W)`` with positive integers.
+    :raises IndexError: on access to a sample that does not exist.
 
     |sep|
 
@@ -83,11 +83,12 @@ class CinePhantom(SeededImages):
 
 
 def _paint(image: Tensor, coverage: Tensor, value: float) -> Tensor:
+    """Blend a value into an image where an ellipse covers it."""
     return image + coverage * (value - image)
 
 
 def _chest(rng: Random, size: tuple[int, int]) -> Tensor:
-    """What stands still, without texture."""
+    """Return the magnitude of the part at rest, without texture."""
     draw = rng.uniform
     height, width = draw(0.62, 0.74), draw(0.82, 0.92)
     rim = draw(0.05, 0.1)
@@ -103,7 +104,7 @@ def _chest(rng: Random, size: tuple[int, int]) -> Tensor:
             down, right, radius = draw(-0.7, 0.7), draw(-0.7, 0.7), draw(0.02, 0.045)
             place = (centre[0] + down * axes[0], centre[1] + right * axes[1])
             layers.append((place, (radius, radius), 0.0, draw(0.3, 0.6)))
-    layers.append(  # the tissue in which the heart lies
+    layers.append(  # the tissue around the heart
         ((draw(-0.12, -0.06), 0.0), (0.44, 0.4), draw(-0.2, 0.2), draw(0.3, 0.42))
     )
     spine = (height - rim - 0.14, draw(-0.04, 0.04))
@@ -126,7 +127,7 @@ def _chest(rng: Random, size: tuple[int, int]) -> Tensor:
 def _paint_heart(
     image: Tensor, rng: Random, frames: int, size: tuple[int, int]
 ) -> Tensor:
-    """Both ventricles in every frame, over ``image``, ``(1, H, W)``."""
+    """Paint both ventricles of every frame over an image of shape (1, H, W)."""
     draw = rng.uniform
     time = torch.arange(frames, dtype=torch.float64)[:, None, None] / frames
     contraction = _contraction(draw(0, 1) + draw(0.9, 1.1) * time)
@@ -138,10 +139,10 @@ def _paint_heart(
     cavity = draw(0.17, 0.21)
     outer = cavity + draw(0.08, 0.11)
     inside = cavity * (1 - draw(0.25, 0.4) * contraction)
-    outside = (inside.square() + outer**2 - cavity**2).sqrt()  # the area of the muscle
+    outside = (inside.square() + outer**2 - cavity**2).sqrt()  # constant area
     oval, turn = draw(0.9, 1.1), draw(0, math.pi) + draw(0.1, 0.3) * contraction
 
-    # The right ventricle lies to the left in the image, behind the left one.
+    # The right ventricle is on the left side of the image, behind the left ventricle.
     length, depth = outer * draw(0.95, 1.15), outer * draw(0.7, 0.85)
     shrink = 1 - draw(0.15, 0.3) * contraction
     side = (down, right - outside - 0.35 * depth * shrink)
@@ -165,26 +166,26 @@ def _paint_heart(
 
 
 def _contraction(cycles: Tensor) -> Tensor:
-    """From 0 (diastole) to 1 (systole, after 40 % of a cycle) and back."""
+    """Return the contraction: 0 at diastole, 1 at systole after 40 % of a cycle."""
     part = cycles % 1
     warped = torch.where(part < 0.4, part / 0.8, 0.5 + (part - 0.4) / 1.2)
     return (1 - torch.cos(math.tau * warped)) / 2
 
 
 def _texture(rng: Random, size: tuple[int, int]) -> Tensor:
-    """Mottles of 4 to 14 cycles over the image, around 1."""
+    """Return a texture around 1 of spots with 4 to 14 cycles over the image."""
     y, x = pixel_centres(size)
     field = torch.zeros(size, dtype=torch.float64)
     for _ in range(24):
         cycles, turn = rng.uniform(4, 14), rng.uniform(0, math.pi)
         wave = math.pi * cycles * (math.sin(turn) * y + math.cos(turn) * x)
         field += torch.cos(wave + rng.uniform(0, math.tau)) / math.sqrt(12)
-    # A steep slope at the zeros gives the mottles edges.
+    # The steep slope of tanh at 0 gives the spots edges.
     return 1 + rng.uniform(0.12, 0.22) * torch.tanh(3 * field)
 
 
 def _phase(rng: Random, size: tuple[int, int]) -> Tensor:
-    """A random quadratic polynomial, in radians."""
+    """Return a random quadratic polynomial, in radians."""
     y, x = pixel_centres(size)
     terms = (torch.ones(()), y, x, y.square(), x * y, x.square())
     spans = (math.pi, 1.5, 1.5, 0.8, 0.8, 0.8)

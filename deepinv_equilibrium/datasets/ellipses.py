@@ -1,4 +1,4 @@
-"""Ellipses with anti-aliased edges."""
+"""Anti-aliased ellipses, and a dataset of images made of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from .seeded_images import SeededImages
 
-# Of a distance in pixels; only the centre of an ellipse, where there is no edge, has
-# a smaller slope.
 SMALLEST_SLOPE = 1e-6
+"""Lower bound of :math:`q` and of its slope, which avoids divisions by 0. Values are
+smaller only at the centre of an ellipse, far from its edge."""
 
 
 def pixel_centres(img_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     r"""
-    Coordinates of the pixels: down and to the right, from -1 to 1 over the image.
+    Return the coordinates of the pixels' centres. They run down and to the right, and
+    the edges of the image are at -1 and 1.
 
     :param tuple[int, int] img_size: height and width in pixels.
     :return: tensors of shape ``(H, 1)`` and ``(W,)``, in float64.
@@ -36,20 +37,22 @@ def soft_ellipse(
     angle: float | Tensor = 0.0,
 ) -> Tensor:
     r"""
-    How much of each pixel an ellipse covers, to first order.
+    Return the fraction of each pixel that an ellipse covers, to first order.
 
-    With :math:`q` the distance to the centre in semi-axes, the boundary is at
-    :math:`d = (1 - q) / |\nabla q|` pixels, to first order, and the pixel is covered by
-    :math:`\frac{1}{2} + d`, clipped to :math:`[0, 1]`. The area is right to a percent
-    for semi-axes of three pixels; an ellipse of less than a pixel comes out too large.
+    With the distance :math:`q` to the centre in units of the semi-axes, the signed
+    distance of a pixel to the boundary is :math:`d = (1 - q) / |\nabla q|` pixels, to
+    first order. The fraction is :math:`\frac{1}{2} + d`, clipped to :math:`[0, 1]`. The
+    area is accurate to one percent for semi-axes of three pixels or more; an ellipse
+    smaller than a pixel becomes too large.
 
-    Lengths are in :func:`pixel_centres`; numbers, or tensors that broadcast with
-    ``(H, W)``, such as ``(T, 1, 1)`` for an ellipse that moves.
+    Lengths are in the units of :func:`pixel_centres`. They are numbers, or tensors that
+    broadcast with ``(H, W)``, such as ``(T, 1, 1)`` for an ellipse that moves.
 
     :param tuple[int, int] img_size: height and width in pixels.
-    :param tuple centre: of the ellipse: down, to the right.
-    :param tuple axes: its semi-axes: down and to the right, before the rotation.
-    :param float, torch.Tensor angle: of the rotation, in radians, clockwise.
+    :param tuple centre: coordinates of the centre, down and to the right.
+    :param tuple axes: semi-axes, down and to the right before the rotation.
+    :param float, torch.Tensor angle: clockwise angle of the rotation in radians.
+        Default: 0.
     :return: tensor of shape ``(..., H, W)`` with values in :math:`[0, 1]`, in float64.
     """
     down, right = pixel_centres(img_size)
@@ -72,30 +75,30 @@ _FIELD_OF_VIEW = 0.95
 
 class RandomEllipses(SeededImages):
     r"""
-    Grey images of fifty random ellipses each, on which learned reconstructions in
-    tomography are trained :footcite:p:`adler2018learned`.
+    Grey images of 50 random ellipses, as used to train learned reconstructions in
+    tomography :footcite:p:`adler2018learned`.
 
-    In lengths where the image goes from -1 to 1 in both axes, an ellipse has its centre
-    uniformly in the image, semi-axes that are exponential with mean 0.2, a uniform
-    angle, and adds :math:`(u - \tfrac12) c` to the image, with :math:`u` uniform in
-    :math:`[0, 1]` and :math:`c` exponential with mean 0.4. The sum is clipped to
-    :math:`[0, 1]` and cut to a disc of radius 0.95, which a scan covers.
+    The edges of the image are at -1 and 1 along both axes. Each ellipse has a centre
+    uniform in the image, exponential semi-axes of mean 0.2 and a uniform angle. It adds
+    :math:`(u - \tfrac12) c` to the image, with :math:`u` uniform in :math:`[0, 1]` and
+    :math:`c` exponential with mean 0.4. The sum is clipped to :math:`[0, 1]` and set to
+    0 outside a disc of radius 0.95, which a scan covers.
 
-    These are the ellipses of deepinv's ``RandomPhantomDataset``. It departs from there
-    in that sample ``i`` depends on ``seed`` and ``i`` only, where deepinv draws anew
-    from NumPy's global generator at each access, in the disc, in anti-aliased edges,
-    and in a number of ellipses that is not random.
+    The distribution is that of deepinv's ``RandomPhantomDataset``, with these
+    departures: sample ``i`` depends on ``seed`` and ``i`` only, whereas deepinv draws
+    new numbers from NumPy's global generator at each access; the images are cut to a
+    disc; edges are anti-aliased; the number of ellipses is fixed.
 
     A sample is ``{"x": x}`` with ``x`` of shape ``(1, H, W)``, in torch's default
-    dtype. Use different seeds to train and to test.
+    dtype. Use different seeds for training and test.
 
-    :param int length: number of samples.
-    :param tuple img_size: ``(H, W)``.
-    :param int seed: seed of the ellipses.
-    :param Callable, None transform: applied to ``x``.
+    :param int length: number of samples, at least 1.
+    :param tuple img_size: ``(H, W)``. Default: ``(64, 64)``.
+    :param int seed: seed of the dataset. Default: 0.
+    :param Callable transform: function applied to ``x``. Default: ``None``.
     :raises ValueError: if ``length`` is less than 1 or ``img_size`` is not two positive
         integers.
-    :raises IndexError: if a sample is out of range.
+    :raises IndexError: on access to a sample that does not exist.
 
     |sep|
 

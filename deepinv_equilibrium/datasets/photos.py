@@ -1,4 +1,4 @@
-"""Photos that need no download."""
+"""Photos that are installed with scikit-image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from deepinv.datasets import ImageDataset
 from torch import Tensor
 
-# By photo, so that no crop of a held-out photo was ever trained on.
+# The splits share no photo, so that no crop of a test photo is used in training.
 SPLITS: dict[str, tuple[str, ...]] = {
     "train": (
         "astronaut",
@@ -25,13 +25,13 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "test": ("chelsea", "retina", "coins", "moon", "page"),
 }
 
-# ITU-R BT.601, as PIL and OpenCV convert colour to grey.
+# Weights of red, green and blue in ITU-R BT.601, which PIL and OpenCV use.
 LUMA = (0.299, 0.587, 0.114)
 
 
 class Photos(ImageDataset):
     r"""
-    Photos in the wheel of scikit-image, split by photo; nothing is downloaded.
+    Photos of the scikit-image package, in three splits. Nothing is downloaded.
 
     =============== ==============================================================
     split           photos
@@ -44,28 +44,28 @@ class Photos(ImageDataset):
 
     A sample is ``{"x": x}`` with ``x`` of shape ``(3, H, W)``, or ``(1, H, W)`` with
     ``grey=True``, in torch's default dtype and with values in :math:`[0, 1]`. Grey
-    photos are repeated over the three colours, and colour photos become grey with
-    the BT.601 weights.
+    photos are repeated over the three colours; colour photos are converted to grey
+    with the BT.601 weights.
 
     ``img_size`` and ``crops`` choose the samples:
 
-    - neither: the whole photos, whose sizes differ (batches of one);
-    - ``img_size``: the centre of each photo;
-    - both: ``crops`` crops, each of a photo and at a corner that are drawn uniformly.
-      They are drawn once, here, so that a sample is the same in each epoch, whoever
-      asks for it and in whatever order.
+    - without both: the whole photos, whose sizes differ (use batches of one);
+    - with ``img_size``: the central crop of each photo;
+    - with both: ``crops`` random crops of uniform photo and position. The constructor
+      draws them, so a sample is the same in each epoch and in any order of access.
 
-    :param str split: ``"train"``, ``"validation"`` or ``"test"``.
-    :param bool grey: one channel instead of three.
-    :param int, tuple[int, int], None img_size: height and width of the samples in
-        pixels; a single number is a square. At most 191 x 384 in the test split
-        (page), 400 x 512 in ``train`` and 500 x 741 in ``validation``.
-    :param int, None crops: number of random crops, of ``img_size``.
-    :param int seed: seed of the random crops.
+    :param str split: ``"train"`` (default), ``"validation"`` or ``"test"``.
+    :param bool grey: return one channel instead of three. Default: ``False``.
+    :param int, tuple[int, int] img_size: height and width of the samples in pixels; one
+        number means a square. At most 191 x 384 in ``test`` (page), 400 x 512 in
+        ``train`` and 500 x 741 in ``validation``. Default: ``None``, whole photos.
+    :param int crops: number of random crops, at least 1. Default: ``None``, central
+        crops.
+    :param int seed: seed of the random crops. Default: 0.
     :raises ImportError: if scikit-image is not installed.
     :raises TypeError: if ``img_size`` is not one or two integers.
-    :raises ValueError: if the split is unknown, if a photo of the split is smaller than
-        ``img_size``, or if ``crops`` is less than one or without ``img_size``.
+    :raises ValueError: if the split is unknown, a photo of the split is smaller than
+        ``img_size``, or ``crops`` is less than 1 or given without ``img_size``.
 
     |sep|
 
@@ -91,7 +91,7 @@ class Photos(ImageDataset):
             raise ValueError(f"split must be one of {list(SPLITS)}, got {split!r}.")
         if crops is not None and (img_size is None or crops < 1):
             raise ValueError(
-                "crops must be at least 1 and come with img_size, the size of a crop, "
+                "crops must be at least 1 and needs img_size, the size of a crop, "
                 f"got crops={crops} and img_size={img_size}."
             )
         self.names = SPLITS[split]
@@ -123,7 +123,7 @@ class Photos(ImageDataset):
         for i, (down, across) in zip(
             photo_of.tolist(), fractions.tolist(), strict=True
         ):
-            # A fraction in [0, 1) chooses uniformly among all corners that fit.
+            # A uniform fraction in [0, 1) gives a uniform corner.
             top = int(down * (self.photos[i].shape[1] - height + 1))
             left = int(across * (self.photos[i].shape[2] - width + 1))
             windows.append((i, slice(top, top + height), slice(left, left + width)))
@@ -138,6 +138,7 @@ class Photos(ImageDataset):
 
 
 def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return height and width."""
     match img_size:
         case int(side):
             return side, side
@@ -149,7 +150,7 @@ def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
 def _read(name: str, grey: bool) -> Tensor:
     """Return a photo as a float32 tensor of shape (1 or 3, H, W) in [0, 1]."""
     loaded = getattr(_scikit_image_data(), name)()
-    # The stereo pair comes as (left, right, disparity).
+    # stereo_motorcycle returns (left view, right view, disparity).
     pixels = loaded[0] if isinstance(loaded, tuple) else loaded
     photo = torch.from_numpy(pixels).float() / 255
     if photo.ndim == 2:
@@ -167,7 +168,7 @@ def _scikit_image_data() -> ModuleType:
         import skimage.data
     except ImportError as error:
         raise ImportError(
-            "Photos needs scikit-image, whose wheel holds the photos. Install it: "
+            "Photos needs scikit-image, which contains the photos. Install it: "
             '`pip install "deepinv_equilibrium[gallery]"`.'
         ) from error
     data: ModuleType = skimage.data

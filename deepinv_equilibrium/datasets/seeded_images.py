@@ -1,4 +1,4 @@
-"""Synthetic images of which each has a seed of its own."""
+"""Base class of synthetic datasets with one seed per sample."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from torch import Tensor
 
 class SeededImages(ImageDataset, ABC):
     r"""
-    Base of the synthetic datasets: sample ``i`` depends on ``seed`` and ``i`` only.
+    Base class of the synthetic datasets. Sample ``i`` depends on ``seed`` and ``i``
+    only, so the order of the accesses and the length of the dataset do not matter. A
+    subclass implements :meth:`draw`.
 
-    :param int length: number of samples.
-    :param tuple img_size: size of the images, checked by the subclass.
-    :param int seed: seed of all samples.
-    :param Callable, None transform: applied to each image.
+    :param int length: number of samples, at least 1.
+    :param tuple img_size: size of an image; the subclass checks it.
+    :param int seed: seed of the dataset.
+    :param Callable transform: function applied to each image, or ``None``.
     :raises ValueError: if ``length`` is less than 1.
     """
 
@@ -39,8 +41,10 @@ class SeededImages(ImageDataset, ABC):
     @abstractmethod
     def draw(self, rng: Random) -> Tensor:
         r"""
-        :param rng: random numbers of this sample.
-        :return: (:class:`torch.Tensor`) its image, in torch's default dtype.
+        Draw one image.
+
+        :param random.Random rng: random number generator of this sample.
+        :return: (:class:`torch.Tensor`) the image, in torch's default dtype.
         """
 
     def __len__(self) -> int:
@@ -49,6 +53,6 @@ class SeededImages(ImageDataset, ABC):
     def __getitem__(self, idx: int) -> dict[str, Tensor]:
         if not -self.length <= idx < self.length:
             raise IndexError(f"sample {idx} of {self.length} is out of range.")
-        # Seeding by a string is the same on every platform, and mixes both numbers.
+        # A string seed gives the same numbers on every platform and uses both numbers.
         x = self.draw(Random(f"{self.seed} {idx % self.length}"))
         return {"x": x if self.transform is None else self.transform(x)}

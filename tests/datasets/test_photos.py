@@ -12,14 +12,16 @@ from deepinv_equilibrium.datasets import Photos
 from deepinv_equilibrium.datasets.photos import SPLITS
 
 
-def test_no_photo_is_in_two_splits():
+def test_splits_share_no_photo():
     names = [name for split in SPLITS.values() for name in split]
     assert len(names) == len(set(names)) == 15
 
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("grey", [False, True])
-def test_photos_are_what_deepinv_expects(split: str, grey: bool):
+def test_photos_have_channels_and_range_and_pass_check_of_deepinv(
+    split: str, grey: bool
+):
     dataset = Photos(split, grey=grey)
     check_dataset(dataset, allow_non_tensor=False)
     assert len(dataset) == len(SPLITS[split])
@@ -31,19 +33,19 @@ def test_photos_are_what_deepinv_expects(split: str, grey: bool):
         assert 0 <= x.min() < x.max() <= 1
 
 
-def test_whole_colour_photo_holds_the_pixels_of_the_file():
+def test_whole_colour_photo_has_pixels_of_file():
     x = Photos("test")[0]["x"]
     pixels = torch.from_numpy(skimage.data.chelsea())
     assert torch.equal((255 * x).round().to(torch.uint8), pixels.permute(2, 0, 1))
 
 
-def test_grey_photo_is_repeated_over_the_colours():
+def test_grey_photo_is_repeated_over_colours():
     x = Photos("test")[2]["x"]
     coins = torch.from_numpy(skimage.data.coins())
     assert torch.equal((255 * x).round().to(torch.uint8), coins.expand(3, -1, -1))
 
 
-def test_colour_becomes_grey_with_the_luma_weights():
+def test_colour_photo_becomes_grey_with_luma_weights():
     colour, grey = Photos("validation")[0]["x"], Photos("validation", grey=True)[0]["x"]
     luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
     torch.testing.assert_close(grey[0], luma, rtol=0, atol=1e-6)
@@ -52,13 +54,13 @@ def test_colour_becomes_grey_with_the_luma_weights():
 @pytest.mark.parametrize(
     ("img_size", "top", "left"), [(100, 100, 176), (101, 100, 175)]
 )
-def test_centre_of_a_photo(img_size: int, top: int, left: int):
+def test_img_size_crops_the_centre(img_size: int, top: int, left: int):
     x = Photos("test", img_size=img_size)[0]["x"]
     whole = Photos("test")[0]["x"]  # 300 x 451
     assert torch.equal(x, whole[:, top : top + img_size, left : left + img_size])
 
 
-def test_crops_are_windows_of_the_photos_and_reach_every_one():
+def test_crops_are_windows_of_all_photos():
     dataset = Photos("test", img_size=(20, 30), crops=60, seed=1)
     photos = Photos("test").photos
     assert len(dataset) == 60
@@ -68,12 +70,12 @@ def test_crops_are_windows_of_the_photos_and_reach_every_one():
         assert sample["x"].shape == (3, 20, 30)
 
 
-def test_crop_of_the_whole_photo_has_one_place():
+def test_crop_of_full_size_is_the_photo():
     dataset = Photos("validation", img_size=(500, 741), crops=3)
     assert all(torch.equal(s["x"], dataset.photos[0]) for s in dataset)
 
 
-def test_crops_repeat_with_the_seed_and_leave_the_global_generator_alone():
+def test_crops_depend_on_seed_and_not_on_global_generator():
     state = torch.get_rng_state()
     first, again, other = (
         Photos("validation", img_size=16, crops=8, seed=seed) for seed in (3, 3, 4)
@@ -84,7 +86,7 @@ def test_crops_repeat_with_the_seed_and_leave_the_global_generator_alone():
     assert not torch.equal(batches[0], batches[2])
 
 
-def test_samples_have_the_default_dtype():
+def test_samples_have_default_dtype():
     dataset = Photos("validation", img_size=8)
     torch.set_default_dtype(torch.float64)
     try:
@@ -99,7 +101,7 @@ def test_samples_have_the_default_dtype():
         ({"split": "held-out"}, "split must be one of .*'test'.*, got 'held-out'"),
         ({"img_size": (192, 100)}, "page, which has 191 x 384 pixels, got 192 x 100"),
         ({"img_size": 0}, "img_size must fit"),
-        ({"crops": 4}, "crops must be at least 1 and come with img_size"),
+        ({"crops": 4}, "crops must be at least 1 and needs img_size"),
         ({"crops": 0, "img_size": 8}, "got crops=0"),
     ],
 )
@@ -114,7 +116,7 @@ def test_bad_image_size_is_named(img_size: object):
         Photos(img_size=img_size)
 
 
-def test_absent_scikit_image_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_missing_scikit_image_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "skimage.data", None)
     with pytest.raises(ImportError, match=r"deepinv_equilibrium\[gallery\]"):
         Photos()

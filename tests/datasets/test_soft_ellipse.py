@@ -9,11 +9,11 @@ from deepinv_equilibrium.datasets.ellipses import pixel_centres, soft_ellipse
 
 
 def inside(size, centre, axes, angle):
-    """Whether a pixel's centre is in the ellipse, by a rotation matrix."""
+    """Return which pixel centres are in the ellipse, by a rotation matrix."""
     down, right = pixel_centres(size)
     points = torch.stack(torch.broadcast_tensors(down, right), -1)
     points = points - torch.tensor(centre, dtype=torch.float64)
-    # The first semi-axis points down; clockwise turns it to the left.
+    # The first semi-axis points down; a clockwise rotation turns it to the left.
     first = torch.tensor([math.cos(angle), -math.sin(angle)], dtype=torch.float64)
     second = torch.tensor([math.sin(angle), math.cos(angle)], dtype=torch.float64)
     return (points @ first / axes[0]) ** 2 + (points @ second / axes[1]) ** 2 < 1
@@ -29,7 +29,7 @@ def test_pixel_centres_are_symmetric_and_evenly_spaced() -> None:
 @pytest.mark.parametrize("centre", [(0.0, 0.0), (0.21, -0.13)])
 @pytest.mark.parametrize("axes", [(0.5, 0.5), (0.2, 0.6), (0.7, 0.15)])
 @pytest.mark.parametrize("angle", [0.0, 0.4, 2.0])
-def test_pixels_are_covered_inside_and_their_sum_is_the_area(size, centre, axes, angle):
+def test_coverage_is_half_at_boundary_and_sums_to_area(size, centre, axes, angle):
     coverage = soft_ellipse(size, centre, axes, angle)
     assert coverage.shape == size
     assert 0 <= coverage.min() < coverage.max() == 1
@@ -38,17 +38,17 @@ def test_pixels_are_covered_inside_and_their_sum_is_the_area(size, centre, axes,
     assert float(coverage.sum()) == pytest.approx(area, rel=0.01)
 
 
-def test_an_edge_is_one_pixel_wide() -> None:
+def test_edge_is_one_pixel_wide() -> None:
     row = soft_ellipse((1, 200), (0.0, 0.0), (1e6, 0.503))[0]
     assert ((row > 0) & (row < 1)).sum() == 2  # one at each end
     assert float(row.sum()) == pytest.approx(100 * 2 * 0.503)
 
 
-def test_the_centre_is_covered_where_a_pixel_is_there() -> None:
+def test_pixel_at_centre_is_covered() -> None:
     assert soft_ellipse((5, 5), (0.0, 0.0), (0.6, 0.6))[2, 2] == 1
 
 
-def test_an_ellipse_moves_with_tensors() -> None:
+def test_tensors_give_one_ellipse_per_frame() -> None:
     down = torch.tensor([-0.2, 0.3], dtype=torch.float64)[:, None, None]
     radius = torch.tensor([0.4, 0.5], dtype=torch.float64)[:, None, None]
     frames = soft_ellipse((16, 20), (down, 0.1), (radius, 2 * radius), radius)
