@@ -1,54 +1,65 @@
 r"""
-Registry of reconstructors, denoisers, priors, data fidelities and physics.
+Registry of the components that have a name, such as reconstructors and solvers.
 
-A distribution offers a component by an entry point of the group
-``deepinv_equilibrium.<kind>``, which names a class or a function that returns the
-component:
+A distribution offers a component by an entry point in the group
+``deepinv_equilibrium.<kind>``. The entry point names a class, or a function that
+returns the component:
 
 .. code-block:: toml
 
     [project.entry-points."deepinv_equilibrium.denoisers"]
     my-denoiser = "my_package.my_module:MyDenoiser"
 
-Listing the names reads metadata only; a component's module is imported when it is
-loaded, and no other component's. This package offers its own in the same way.
+This package offers its own components in the same way. To list the names, only the
+metadata of distributions is read; a module is imported when its component is loaded.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import Any
 
-#: The class that a component of each kind is an instance of.
-_BASE_CLASSES = {
-    "reconstructors": ("deepinv.models", "Reconstructor"),
-    "denoisers": ("deepinv.models", "Denoiser"),
-    "priors": ("deepinv.optim", "Prior"),
-    "data_fidelities": ("deepinv.optim", "DataFidelity"),
-    "physics": ("deepinv.physics", "Physics"),
+from deepinv.loss import Loss
+from deepinv.models import Denoiser, Reconstructor
+from deepinv.optim import DataFidelity, Prior
+from deepinv.physics import Physics
+
+from .fixed_points import Adjoint, FixedPointSolver, LinearSolver
+
+_BASE_CLASSES: dict[str, type] = {
+    "reconstructors": Reconstructor,
+    "denoisers": Denoiser,
+    "priors": Prior,
+    "data_fidelities": DataFidelity,
+    "physics": Physics,
+    "losses": Loss,
+    "solvers": FixedPointSolver,
+    "linear_solvers": LinearSolver,
+    "adjoints": Adjoint,
 }
 
-#: The kinds of components.
+#: The kinds of components. A component is an instance of the base class of its kind.
 KINDS = tuple(_BASE_CLASSES)
 
 _registered: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
 
 
 class PluginError(RuntimeError):
-    """A plugin cannot be imported, or does not give what its kind promises."""
+    """A plugin cannot be imported, or its component is not of its kind."""
 
 
 def names(kind: str) -> list[str]:
     r"""
-    Names of the components of a kind, installed or registered in this process.
+    List the names of the components of a kind, without importing them.
 
-    Nothing is imported. Each name can be given to :func:`load` and :func:`create`; one
-    that several distributions offer is listed for each, as ``distribution:name``.
+    The list has the components of installed distributions and those that
+    :func:`register` has added in this process. Each name can be passed to :func:`load`
+    and :func:`create`. If several distributions offer a name, it is listed once for
+    each of them, as ``distribution:name``.
 
     :param str kind: one of :data:`KINDS`.
     :return: (list) the names, sorted.
@@ -63,17 +74,18 @@ def names(kind: str) -> list[str]:
 
 def load(kind: str, name: str) -> Callable[..., Any]:
     r"""
-    Import one component, and nothing else.
+    Import the class or function that returns a component, and no other component.
 
-    What is registered in this process goes before what is installed under its name.
+    A component that :func:`register` has added in this process takes precedence over
+    an installed one of the same name.
 
     :param str kind: one of :data:`KINDS`.
-    :param str name: name of the component, or ``distribution:name`` where several
+    :param str name: name of the component, or ``distribution:name`` if several
         distributions offer the name.
     :return: (Callable) the class or function that returns the component.
     :raises ValueError: if the kind or the name is unknown, or if several distributions
         offer the name.
-    :raises PluginError: if the component cannot be imported; the error is chained.
+    :raises PluginError: if the import fails, with the error as its cause.
     """
     _check_kind(kind)
     _check_string("name", name)
@@ -101,17 +113,17 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 
 def create(kind: str, name: str, **kwargs: Any) -> Any:
     r"""
-    Load a component and create it.
+    Load and create a component.
 
     :param str kind: one of :data:`KINDS`.
     :param str name: name of the component, see :func:`load`.
     :param kwargs: keyword arguments of the component, see its own documentation.
-    :return: the component: a :class:`deepinv.models.Reconstructor`,
-        :class:`deepinv.models.Denoiser`, :class:`deepinv.optim.Prior`,
-        :class:`deepinv.optim.DataFidelity` or :class:`deepinv.physics.Physics`.
-    :raises ValueError: as :func:`load`.
+    :return: the component, an instance of the base class of its kind, see
+        :doc:`/user_guide/plugins`.
+    :raises ValueError: if the kind or the name is unknown, or if several distributions
+        offer the name.
     :raises TypeError: if a keyword argument is unknown or a required one is missing.
-    :raises PluginError: as :func:`load`, and if the component is not of its kind.
+    :raises PluginError: if the import fails, or the component is not of its kind.
 
     :Example:
 
@@ -124,7 +136,7 @@ def create(kind: str, name: str, **kwargs: Any) -> Any:
     factory = load(kind, name)
     signature = inspect.signature(factory)
     try:
-        signature.bind_partial(**kwargs)  # a misspelt argument before a missing one
+        signature.bind_partial(**kwargs)  # reports a misspelt argument first
         signature.bind(**kwargs)
     except TypeError as error:
         hints = [_hint(key, signature.parameters) for key in kwargs]
@@ -132,11 +144,11 @@ def create(kind: str, name: str, **kwargs: Any) -> Any:
             f"{name!r} ({kind}) {error}.{''.join(hints)} It takes {signature}."
         ) from None
     component = factory(**kwargs)
-    module, base = _BASE_CLASSES[kind]
-    if not isinstance(component, getattr(importlib.import_module(module), base)):
+    base = _BASE_CLASSES[kind]
+    if not isinstance(component, base):
         raise PluginError(
-            f"The plugin {name!r} ({kind}) must create a {module}.{base}, "
-            f"got {type(component).__name__}."
+            f"The plugin {name!r} ({kind}) must create an instance of "
+            f"{base.__module__}.{base.__name__}, got {type(component).__name__}."
         )
     return component
 
@@ -145,23 +157,24 @@ def register(
     kind: str, name: str, factory: Callable[..., Any], *, override: bool = False
 ) -> None:
     r"""
-    Offer a component under a name in this process, for a notebook or a script.
+    Give a component a name in this process, for a notebook or a script.
 
     :param str kind: one of :data:`KINDS`.
     :param str name: the name, without a colon.
     :param Callable factory: class or function that returns the component.
-    :param bool override: whether to go before what has this name already; what is
-        installed can still be had as ``distribution:name``. Default: ``False``.
+    :param bool override: whether the component may replace one that has the name
+        already. An installed component is then still available as
+        ``distribution:name``. Default: ``False``.
     :raises ValueError: if the kind is unknown, if the name is empty or has a colon, or
-        if it is taken and ``override`` is ``False``.
+        if the name is taken and ``override`` is ``False``.
     :raises TypeError: if the name is not a string or the factory is not callable.
     """
     _check_kind(kind)
     _check_string("name", name)
     if not name or ":" in name:
         raise ValueError(
-            "name must not be empty nor have a colon, which stands between a "
-            f"distribution and its name, got {name!r}."
+            "name must not be empty nor have a colon, which separates a "
+            f"distribution from its name, got {name!r}."
         )
     if not callable(factory):
         raise TypeError(
@@ -180,7 +193,7 @@ def register(
 
 
 def _installed(kind: str) -> dict[str, dict[str, metadata.EntryPoint]]:
-    """The entry points of a kind by name, then by distribution."""
+    """Return the entry points of a kind, by name and then by distribution."""
     installed: dict[str, dict[str, metadata.EntryPoint]] = {}
     for entry_point in metadata.entry_points(group=f"deepinv_equilibrium.{kind}"):
         if entry_point.dist is not None:
@@ -190,7 +203,7 @@ def _installed(kind: str) -> dict[str, dict[str, metadata.EntryPoint]]:
 
 
 def _find(kind: str, name: str) -> metadata.EntryPoint:
-    """The one entry point that a plain or qualified name stands for."""
+    """Return the entry point of a plain or qualified name."""
     installed = _installed(kind)
     distribution, _, plain = name.rpartition(":")
     providers = installed.get(plain, {})
@@ -219,12 +232,12 @@ def _qualified(name: str, distributions: Iterable[str]) -> list[str]:
 
 
 def _normalized(distribution: str) -> str:
-    """Distribution names are equal up to case and runs of ``-_.``, see PEP 503."""
+    """Return the normal form of the name of a distribution, see PEP 503."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _describe(entry_point: metadata.EntryPoint) -> str:
-    assert entry_point.dist is not None  # _installed keeps no other
+    assert entry_point.dist is not None  # see _installed
     return f"{entry_point.dist.name} {entry_point.dist.version}"
 
 

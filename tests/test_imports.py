@@ -26,8 +26,10 @@ LEVELS = (
     ("models",),
     ("presets",),
 )
-# The registry is a leaf that only the presets, which look names up, may import.
+# The registry, which only the presets may import, as they look names up. It imports the
+# base classes of the kinds of components, which deepinv and the lowest level define.
 REGISTRY = "plugins"
+REGISTRY_IMPORTS = {f"{NAME}.{LEVELS[0][0]}"}
 # The contract suites may import everything, and nothing imports them.
 SUITES = "testing"
 
@@ -82,6 +84,10 @@ def test_imports_run_down_the_levels(level: int) -> None:
         known = allowed | {own} | ({REGISTRY} if own == "presets" else set())
         for module in (name for name in FILES if folder(name) == own):
             assert {folder(name) for name in inside(module)} <= known, module
+
+
+def test_registry_imports_the_base_classes_only() -> None:
+    assert inside(f"{NAME}.{REGISTRY}") == REGISTRY_IMPORTS
 
 
 def test_every_folder_has_its_level() -> None:

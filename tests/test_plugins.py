@@ -1,7 +1,9 @@
-"""The registry: installed plugins, in-process ones, and every way they can fail."""
+"""The registry: components that are installed or registered, and errors."""
 
 from __future__ import annotations
 
+import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +16,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import deepinv_equilibrium as deq
 from deepinv_equilibrium import plugins
 from deepinv_equilibrium.models import pretrained_drunet
 
+ROOT = Path(__file__).parents[1]
 EXAMPLES = Path(__file__).parent / "plugin_example"
+
+_TABLES = re.findall(
+    r'^\[project\.entry-points\."deepinv_equilibrium\.(\w+)"\]\n((?:.+\n)*)',
+    (ROOT / "pyproject.toml").read_text("utf-8"),
+    re.MULTILINE,
+)
+# The kind, the name and the object of each entry point of the package.
+OWN = [
+    (kind, name, target)
+    for kind, lines in _TABLES
+    for name, target in re.findall(r'^([\w-]+) = "(.+)"$', lines, re.MULTILINE)
+]
 
 # Run in a fresh interpreter that finds the installed plugins on its path.
 USE = """
@@ -47,7 +63,7 @@ assert "deq_plugin_broken" not in sys.modules, "loading one plugin imported anot
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory into which pip has installed the three example distributions."""
+    """Return a directory into which pip installed the three example distributions."""
     sources = tmp_path_factory.mktemp("sources")
     shutil.copytree(EXAMPLES, sources, dirs_exist_ok=True)
     target = tmp_path_factory.mktemp("site")
@@ -60,7 +76,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The example distributions on the path of this process."""
+    """Put the example distributions on the path of this process."""
     before = set(sys.modules)
     monkeypatch.syspath_prepend(site)
     yield
@@ -71,11 +87,11 @@ def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An in-process registry of its own for each test."""
+    """Give each test an empty registry of this process."""
     monkeypatch.setattr(plugins, "_registered", {kind: {} for kind in plugins.KINDS})
 
 
-def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
+def test_plugin_of_another_distribution_is_found_and_used(site: Path) -> None:
     code = f"import sys; sys.path.append({str(site)!r}){USE}"
     finished = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
@@ -83,43 +99,68 @@ def test_an_out_of_tree_plugin_is_found_and_used(site: Path) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+def test_package_offers_components_of_every_kind() -> None:
+    assert {kind for kind, _, _ in OWN} == set(plugins.KINDS)
+
+
 @pytest.mark.parametrize(
-    ("kind", "own"),
-    [
-        (
-            "reconstructors",
-            "certified-deq-pgd de-admm de-grad de-prox deq-admm deq-drs deq-gd deq-hqs "
-            "deq-md deq-pdcp deq-pgd retune-pgd reuse-and-regularise tv-map "
-            "fbp-unet learned-gradient-descent learned-pdhg learned-primal-dual "
-            "projected-gradient "
-            "convolutional-lista ista lista unrolled-smoothed-tv tikhonov-inverse "
-            "wavelet",
-        ),
-        (
-            "denoisers",
-            "bounded-dncnn convex-potential drunet ridge-prox small-drunet weighted-tv",
-        ),
-        (
-            "priors",
-            "network-residual nonnegative-tikhonov nonnegativity red ridge-regulariser "
-            "scalar-network weighted-tv weighted-wavelet",
-        ),
-        ("data_fidelities", "kullback-leibler ridge-l2"),
-        ("physics", "channelwise-blur dynamic-mri"),
-    ],
+    ("kind", "name", "target"), OWN, ids=[f"{kind}:{name}" for kind, name, _ in OWN]
 )
-def test_the_package_offers_its_own_components(kind: str, own: str) -> None:
-    assert set(own.split()) <= set(plugins.names(kind))
-    for name in own.split():
-        assert callable(plugins.load(kind, f"deepinv_equilibrium:{name}"))
+def test_component_of_the_package_is_the_object_of_its_entry_point(
+    kind: str, name: str, target: str
+) -> None:
+    module, _, attribute = target.partition(":")
+    expected = getattr(importlib.import_module(module), attribute)
+    assert plugins.load(kind, f"deepinv_equilibrium:{name}") is expected
+    assert name in plugins.names(kind)
 
 
-def test_an_installed_component_is_the_object_that_its_entry_point_names() -> None:
-    assert plugins.load("denoisers", "drunet") is pretrained_drunet
+@pytest.mark.parametrize("kind", ["losses", "solvers", "linear_solvers", "adjoints"])
+def test_create_returns_solvers_adjoints_and_losses(kind: str) -> None:
+    required = {"safeguarded": {"proposal": deq.Anderson(), "rate": 0.9}}
+    for name in (name for own, name, _ in OWN if own == kind):
+        component = plugins.create(kind, name, **required.get(name, {}))
+        assert type(component) is plugins.load(kind, name)
+
+
+def test_create_refuses_a_linear_solver_as_a_solver() -> None:
+    plugins.register("solvers", "gmres", deq.GMRES)
+    with pytest.raises(plugins.PluginError, match=r"FixedPointSolver, got GMRES"):
+        plugins.create("solvers", "gmres")
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_collision_names_both_distributions_and_the_way_out() -> None:
+def test_solver_and_adjoint_of_another_distribution_are_used_and_listed() -> None:
+    """A solver or an adjoint takes one file, outside the package too."""
+    solver = plugins.create("solvers", "barzilai-borwein", rtol=1e-10)
+    adjoint = plugins.create("adjoints", "rate-corrected", rate=0.9)
+    y = torch.tensor([[1.0, 2.0], [3.0, -1.0]], dtype=torch.float64, requires_grad=True)
+    solution = deq.fixed_point(
+        lambda x: 0.9 * x + y, torch.zeros_like(y), solver, adjoint
+    )
+    torch.testing.assert_close(solution.x, 10 * y)
+    assert bool((solution.iterations <= 3).all())
+    solution.x.sum().backward()
+    torch.testing.assert_close(y.grad, torch.full_like(y, 10.0))
+
+    for refuse in (
+        lambda: deq.fixed_point(lambda x: x, torch.zeros(1, 1), solver=None),
+        lambda: deq.Equilibrium(solver=None),
+        lambda: deq.Implicit(solver=None),
+        lambda: deq.Safeguarded(None, rate=0.5),
+    ):
+        with pytest.raises(TypeError, match="BarzilaiBorwein"):
+            refuse()
+    for refuse in (
+        lambda: deq.fixed_point(lambda x: x, torch.zeros(1, 1), adjoint=None),
+        lambda: deq.Equilibrium(adjoint=None),
+    ):
+        with pytest.raises(TypeError, match="RateCorrected"):
+            refuse()
+
+
+@pytest.mark.usefixtures("installed")
+def test_load_raises_for_a_name_of_two_distributions_and_names_both() -> None:
     names = plugins.names("priors")
     assert [name for name in names if name.endswith("ridge")] == [
         "deq-plugin-colliding:ridge",
@@ -136,7 +177,7 @@ def test_a_collision_names_both_distributions_and_the_way_out() -> None:
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("spelling", ["deq-plugin-{}", "Deq_Plugin.{}"])
-def test_a_collision_is_resolved_by_the_distribution(spelling: str) -> None:
+def test_load_takes_the_distribution_before_the_name(spelling: str) -> None:
     for distribution, prior in [
         ("example", dinv.optim.Tikhonov),
         ("colliding", dinv.optim.L1Prior),
@@ -147,7 +188,7 @@ def test_a_collision_is_resolved_by_the_distribution(spelling: str) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_broken_plugin_is_named_and_its_error_chained() -> None:
+def test_load_names_a_broken_plugin_and_chains_its_error() -> None:
     assert "broken" in plugins.names("physics")
     with pytest.raises(plugins.PluginError) as caught:
         plugins.load("physics", "broken")
@@ -162,7 +203,7 @@ def test_a_broken_plugin_is_named_and_its_error_chained() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_an_unknown_name_gets_hints_and_the_known_names() -> None:
+def test_load_suggests_a_name_and_lists_the_known_names() -> None:
     with pytest.raises(
         ValueError, match=r"'weiner'.*Did you mean 'wiener'\?"
     ) as caught:
@@ -174,7 +215,7 @@ def test_an_unknown_name_gets_hints_and_the_known_names() -> None:
         plugins.load("denoisers", "deq-plugin-colliding:wiener")
 
 
-def test_an_unknown_name_of_an_empty_kind_says_that_none_is_known(
+def test_load_says_none_if_no_name_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(plugins, "_installed", lambda kind: {})
@@ -193,7 +234,7 @@ def test_an_unknown_name_of_an_empty_kind_says_that_none_is_known(
         lambda kind: plugins.register(kind, "mine", torch.nn.Identity),
     ],
 )
-def test_an_unknown_kind_is_named(call) -> None:
+def test_unknown_kind_raises(call) -> None:
     with pytest.raises(ValueError, match=r"'denoiser'.*Did you mean 'denoisers'\?"):
         call("denoiser")
     with pytest.raises(TypeError, match="kind must be a string, got 3"):
@@ -201,7 +242,7 @@ def test_an_unknown_kind_is_named(call) -> None:
 
 
 class Scale(dinv.models.Denoiser):
-    """Scale the image, whatever the noise level."""
+    """Scale the image and ignore the noise level."""
 
     def __init__(self, factor: float, offset: float = 0.0) -> None:
         super().__init__()
@@ -212,7 +253,7 @@ class Scale(dinv.models.Denoiser):
         return self.factor * x + self.offset
 
 
-def test_what_is_registered_is_created_with_its_arguments() -> None:
+def test_register_makes_a_component_available() -> None:
     plugins.register("denoisers", "scale", Scale)
     assert "scale" in plugins.names("denoisers")
     assert plugins.load("denoisers", "scale") is Scale
@@ -222,7 +263,7 @@ def test_what_is_registered_is_created_with_its_arguments() -> None:
     assert plugins.create("denoisers", "half").factor == 0.5
 
 
-def test_unknown_and_missing_arguments_are_named() -> None:
+def test_create_names_unknown_and_missing_arguments() -> None:
     plugins.register("denoisers", "scale", Scale)
     with pytest.raises(TypeError, match=r"'scale'.*'facto'.*Did you mean 'factor'\?"):
         plugins.create("denoisers", "scale", facto=3.0)
@@ -230,7 +271,7 @@ def test_unknown_and_missing_arguments_are_named() -> None:
         plugins.create("denoisers", "scale")
 
 
-def test_an_error_of_the_component_itself_passes_unchanged() -> None:
+def test_create_passes_an_error_of_the_component_unchanged() -> None:
     def fail() -> Scale:
         raise TypeError("the component's own complaint")
 
@@ -239,13 +280,15 @@ def test_an_error_of_the_component_itself_passes_unchanged() -> None:
         plugins.create("denoisers", "failing")
 
 
-def test_a_component_of_another_kind_is_refused() -> None:
+def test_create_refuses_a_component_of_another_kind() -> None:
     plugins.register("priors", "scale", Scale)
-    with pytest.raises(plugins.PluginError, match=r"deepinv\.optim\.Prior, got Scale"):
+    with pytest.raises(
+        plugins.PluginError, match=r"deepinv\.optim\.prior\.Prior, got Scale"
+    ):
         plugins.create("priors", "scale", factor=1.0)
 
 
-def test_a_taken_name_needs_override() -> None:
+def test_register_refuses_a_taken_name_without_override() -> None:
     with pytest.raises(ValueError, match=r"'drunet'.*deepinv_equilibrium \d.*override"):
         plugins.register("denoisers", "drunet", Scale)
     plugins.register("denoisers", "drunet", Scale, override=True)
@@ -257,19 +300,19 @@ def test_a_taken_name_needs_override() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_override_settles_a_collision() -> None:
+def test_register_overrides_a_name_of_two_distributions() -> None:
     plugins.register("priors", "ridge", dinv.optim.TVPrior, override=True)
     assert plugins.load("priors", "ridge") is dinv.optim.TVPrior
     assert plugins.load("priors", "deq-plugin-example:ridge") is dinv.optim.Tikhonov
 
 
 @pytest.mark.parametrize("name", ["", "a:b", ":"])
-def test_a_name_that_could_not_be_loaded_is_refused(name: str) -> None:
+def test_register_refuses_an_empty_name_and_a_colon(name: str) -> None:
     with pytest.raises(ValueError, match=r"name must not be empty nor have a colon"):
         plugins.register("denoisers", name, Scale)
 
 
-def test_arguments_of_the_wrong_type_are_named() -> None:
+def test_arguments_of_the_wrong_type_raise() -> None:
     with pytest.raises(TypeError, match="name must be a string, got 3"):
         plugins.register("denoisers", 3, Scale)
     with pytest.raises(TypeError, match="name must be a string, got None"):
@@ -279,7 +322,7 @@ def test_arguments_of_the_wrong_type_are_named() -> None:
 
 
 @given(st.text(min_size=1).filter(lambda name: ":" not in name))
-def test_every_listed_name_loads_and_every_other_is_refused_by_name(name: str) -> None:
+def test_load_finds_exactly_the_listed_names(name: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plugins, "_registered", {kind: {} for kind in plugins.KINDS})
         patch.setattr(plugins, "_installed", lambda kind: {})
