@@ -30,9 +30,9 @@ class Iterates:
 
     - For a model that solves a fixed-point problem, the step is one block of
       :attr:`layers` iterations.
-    - For an optimiser of deepinv, plain or unfolded, the step is one iteration. If its
-      :math:`K` iterations have their own parameters and priors, iteration :math:`k`
-      uses those of iteration :math:`\min(k, K)`.
+    - For an optimiser of deepinv, plain or unfolded, the step is one iteration. If each
+      of its :math:`K` iterations has its own parameters and prior, all iterations
+      beyond :math:`K` use the last ones.
 
     :param model: a model of this package, an optimiser of deepinv, or another model
         with ``fixed_point_problem(y, physics)`` and ``equilibrium``.
@@ -120,7 +120,7 @@ def iteration_curve(
     Observe the quality of a model's images while it iterates further than it was
     trained to.
 
-    The images are those of :class:`~deepinv_equilibrium.diagnostics.Iterates`.
+    :class:`~deepinv_equilibrium.diagnostics.Iterates` describes the images.
 
     :param model: a model of this package, an optimiser of deepinv, or another model
         with ``fixed_point_problem(y, physics)`` and ``equilibrium``.

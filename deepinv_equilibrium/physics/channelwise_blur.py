@@ -9,7 +9,7 @@ from deepinv.physics import Blur, NoiseModel, ZeroNoise
 from torch import Tensor
 
 from ..certificates import Interval
-from ..certificates.spectra.blur_rules import convolution
+from ..certificates.spectra.blur_rules import blur
 from .blur_kernels import directional_kernels
 from .fourier_convolution import (
     PADDINGS,
@@ -253,7 +253,7 @@ class ChannelwiseBlur(Blur):
         :param tuple img_size: size of an image, ``(C, H, W)``.
         :return: certified bounds; ``None`` if no rule applies.
         """
-        return convolution(self, img_size)
+        return blur(self, img_size)
 
     def _check(self, name: str, image: Tensor) -> None:
         if name == "y" and self.padding == "valid":
