@@ -36,7 +36,7 @@ import matplotlib.pyplot as plt
 import torch
 from deepinv.utils.phantoms import SheppLoganDataset
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import deepinv_equilibrium as deq
 

@@ -43,7 +43,7 @@ import deepinv as dinv
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import deepinv_equilibrium as deq
 

@@ -36,7 +36,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.presets import de_grad

@@ -36,7 +36,7 @@ import deepinv as dinv
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import (

@@ -49,7 +49,7 @@ from torch.utils.data import DataLoader
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim import PGD
-from deepinv_equilibrium.presets.unrolled_tv_preset import unrolled_smoothed_tv
+from deepinv_equilibrium.presets import unrolled_smoothed_tv
 
 parser = argparse.ArgumentParser(
     description="Unroll super-resolution with learned parameters.",
@@ -113,7 +113,7 @@ psnr, ssim = dinv.metric.PSNR(), dinv.metric.SSIM()
 # ----------
 # Total variation is
 # :func:`unrolled_smoothed_tv
-# <deepinv_equilibrium.presets.unrolled_tv_preset.unrolled_smoothed_tv>`.
+# <deepinv_equilibrium.presets.unrolled_smoothed_tv>`.
 # The network is :class:`SmallDRUNet
 # <deepinv_equilibrium.models.SmallDRUNet>`, which was trained as a
 # denoiser on the same photos: plug-and-play to start from. One block of

@@ -38,7 +38,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 import deepinv_equilibrium as deq
 
