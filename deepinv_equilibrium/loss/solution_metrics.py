@@ -98,8 +98,8 @@ class Converged(SolutionMetric):
     r"""
     1 for each sample whose last solve met the tolerance, 0 for the others; higher is
     better. The mean, which deepinv's ``Trainer`` prints, is the fraction of the samples
-    that converged. Samples whose solve spent a fixed budget (``ReTune``) count as 0. The
-    metric is NaN if the model has no solution.
+    that converged. Samples whose solve spent a fixed budget (``ReTune``) count as 0.
+    The metric is NaN if the model has no solution.
 
     :param str reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``None``, as for every
         metric of deepinv. Default: ``None``, one number for each sample.
