@@ -29,6 +29,7 @@ extensions = [
     "architecture",
     "plain_summaries",
     "public_names",
+    "subclasses",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]

@@ -333,3 +333,15 @@ def test_load_finds_exactly_the_listed_names(name: str) -> None:
         assert plugins.names("priors") == [name]
         assert plugins.load("priors", name) is Scale
         assert plugins.names("physics") == []
+
+
+def test_page_lists_every_kind_with_its_base_class_and_a_name() -> None:
+    page = (ROOT / "docs" / "user_guide" / "plugins.rst").read_text("utf-8")
+    rows = re.findall(
+        r"   \* - ``(\w+)``\n     - :class:`(?:(\w+) <)?.*?(\w+)>?`\n     - ``(.+)``\n",
+        page,
+    )
+    assert [kind for kind, *_ in rows] == list(plugins.KINDS)
+    for kind, short, name, component in rows:
+        assert (short or name) == plugins._BASE_CLASSES[kind].__name__
+        assert component in plugins.names(kind)
