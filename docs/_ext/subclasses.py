@@ -1,8 +1,8 @@
 """List the subclasses of a class that the package exports.
 
-``.. subclasses:: fixed_points.Adjoint`` becomes an ``autosummary`` with the same options
-and a row for each subclass. A new adjoint thus gets its row and its page by being
-exported.
+``.. subclasses:: fixed_points.Adjoint`` becomes an ``autosummary``, with the options of
+the directive and a row for each subclass. A new adjoint thus gets its row and its page
+by being exported.
 """
 
 from __future__ import annotations
