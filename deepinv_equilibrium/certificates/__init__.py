@@ -1,18 +1,19 @@
-"""What is proved of a model: norms, spectra, contraction rates, gradient errors."""
+"""Proved bounds: operator norms, spectra, contraction rates and gradient errors."""
 
 from . import rates
 from .bounds import Bound, Interval, Kind
 from .certificate import Certificate
 from .certification import certify
-from .contraction_bounds import Contraction, LayerRate, Term
+from .contraction_bounds import Contracting, Contraction, LayerRate, Term
 from .declarations import UncertifiableModuleError
 from .gradients.gradient_errors import GradientError, gradient_error
 from .gradients.planning import Plan, plan
+from .gradients.recorded_gradient import FixedPointModel
 from .gradients.smooth_loss import SmoothLoss, SquaredError
 from .gradients.step_constants import StepConstants
+from .lipschitz_bounds.composition_rules import Residual
 from .lipschitz_bounds.convolution_norms import convolution_norm
 from .lipschitz_bounds.lipschitz_constant import lipschitz, register_lipschitz_rule
-from .lipschitz_bounds.residual_block import Residual
 from .rates.monotone_equation import (
     monotone_stability,
     parameter_choice,
@@ -27,7 +28,9 @@ __all__ = [
     "AdjointMismatchError",
     "Bound",
     "Certificate",
+    "Contracting",
     "Contraction",
+    "FixedPointModel",
     "GradientError",
     "Interval",
     "Kind",

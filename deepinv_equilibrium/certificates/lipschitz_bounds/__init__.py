@@ -1,19 +1,17 @@
-"""Lipschitz constants of modules; importing this registers the rules of layers."""
+"""Lipschitz constants of modules. Importing this package registers the rules."""
 
-from . import (
-    activation_rules,
-    composition_rules,
-    linear_rules,
-    pooling_rules,
-    train_mode_rules,
-    upsampling_rules,
-)
+from . import linear_rules, pointwise_rules, pooling_rules, upsampling_rules
+from .composition_rules import Residual
+from .convolution_norms import convolution_norm
+from .lipschitz_constant import lipschitz, register_lipschitz_rule
 
 __all__ = [
-    "activation_rules",
-    "composition_rules",
+    "Residual",
+    "convolution_norm",
     "linear_rules",
+    "lipschitz",
+    "pointwise_rules",
     "pooling_rules",
-    "train_mode_rules",
+    "register_lipschitz_rule",
     "upsampling_rules",
 ]

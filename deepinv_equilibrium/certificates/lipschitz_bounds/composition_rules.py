@@ -1,4 +1,4 @@
-"""Sequential: the product of the layers."""
+"""Compositions of layers: products, skip connections and rearrangements."""
 
 from __future__ import annotations
 
@@ -6,34 +6,88 @@ import itertools
 
 import torch
 from deepinv.models import DnCNN
-from torch import nn
+from torch import Tensor, nn
 
 from ..bounds import Bound, derived, outward
 from ..declarations import UncertifiableModuleError
 from .lipschitz_constant import lipschitz, register_lipschitz_rule
 
 
+class Residual(nn.Module):
+    r"""
+    The residual block :math:`x \mapsto x + f(x)`. Its Lipschitz constant is at most
+    :math:`1 + L_f`, where :math:`L_f` is that of :math:`f`.
+
+    >>> import torch, deepinv_equilibrium as deq
+    >>> block = deq.certificates.Residual(torch.nn.Sigmoid())
+    >>> print(deq.lipschitz(block))
+    <= 1.25 (certified: 1 + block)
+
+    :param torch.nn.Module block: :math:`f`. Its output must have the shape of its
+        input.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        r"""
+        Return :math:`x + f(x)`.
+
+        :param torch.Tensor x: the input.
+        :return: the sum.
+        :raises ValueError: if :math:`f(x)` and :math:`x` differ in shape. Broadcasting
+            would change the Lipschitz constant.
+        """
+        out = self.block(x)
+        if out.shape != x.shape:
+            raise ValueError(
+                f"block must keep the shape of its input: {tuple(x.shape)} became "
+                f"{tuple(out.shape)}."
+            )
+        return x + out
+
+    def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
+        r"""
+        Return the bound :math:`1 + L_f`.
+
+        :param tuple img_size: size of the input without the batch. Default: ``None``,
+            any size.
+        :return: the bound.
+        """
+        block = lipschitz(self.block, img_size)
+        return derived(outward(1 + block.value), [block], "1 + block")
+
+
 @register_lipschitz_rule(nn.Sequential)
 def sequential(module: nn.Sequential, img_size: tuple[int, ...] | None) -> Bound:
-    """The product of the layers' bounds."""
-    bounds, product = [], 1.0
+    """Bound a sequence by the product of its layers' bounds."""
+    bounds = []
     for layer in module:
         bounds.append(lipschitz(layer, img_size))
-        product = outward(product * bounds[-1].value)
         img_size = output_size(layer, img_size)
     plural = "" if len(bounds) == 1 else "s"
-    return derived(product, bounds, f"product of {len(bounds)} layer{plural}")
+    return derived(_product(bounds), bounds, f"product of {len(bounds)} layer{plural}")
+
+
+def _product(bounds: list[Bound]) -> float:
+    product = 1.0
+    for bound in bounds:
+        product = outward(product * bound.value)
+    return product
 
 
 def output_size(
     module: nn.Module, img_size: tuple[int, ...] | None
 ) -> tuple[int, ...] | None:
     r"""
-    Size of a module's output without the batch, from a batch of no samples; None if the
-    size of the input is not known, or the module does not take such a batch.
+    Return the size of a module's output, computed with an empty batch.
 
     :param torch.nn.Module module: the module.
-    :param tuple img_size: size of its input without the batch.
+    :param tuple img_size: size of its input without the batch, ``None`` if unknown.
+    :return: the size without the batch; ``None`` if ``img_size`` is ``None`` or the
+        module fails on an empty batch.
     """
     if img_size is None:
         return None
@@ -54,13 +108,13 @@ def output_size(
     nn.ChannelShuffle,
 )
 def isometry(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
-    """The norm does not see where a number stands."""
+    """Bound a rearrangement of entries, which keeps the norm."""
     return Bound(1.0, source="isometry")
 
 
 @register_lipschitz_rule(DnCNN)
 def dncnn(module: DnCNN, img_size: tuple[int, ...] | None) -> Bound:
-    """The identity plus the product of its layers, as its forward composes them."""
+    """Bound a DnCNN by 1 plus the product of its layers in the order of ``forward``."""
     inputs, outputs = module.in_conv.in_channels, module.out_conv.out_channels
     if inputs != outputs:
         raise UncertifiableModuleError(
@@ -76,9 +130,5 @@ def dncnn(module: DnCNN, img_size: tuple[int, ...] | None) -> Bound:
         module.out_conv,
     ]
     bounds = [lipschitz(layer) for layer in layers]
-    product = 1.0
-    for bound in bounds:
-        product = outward(product * bound.value)
-    return derived(
-        outward(1 + product), bounds, f"1 + product of {module.depth} convolutions"
-    )
+    value = outward(1 + _product(bounds))
+    return derived(value, bounds, f"1 + product of {module.depth} convolutions")

@@ -1,4 +1,4 @@
-"""Operator norm of a convolution, for every image size."""
+"""Bounds of the operator norm of a convolution for every image size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .padding import padding_factor
 from .torus import torus_norm
 
 PADDING_MODES = ("zeros", "replicate", "reflect", "circular")
-# Past the rounding of float64: of the transform, of the decomposition, of the factors.
+# Covers the rounding of the transform, the decomposition and the factors in float64.
 ROUNDING = 1 + 1e-10
 
 
@@ -28,29 +28,32 @@ def convolution_norm(
     grid: int | None = None,
 ) -> Tensor:
     r"""
-    Upper bound of the :math:`\ell_2` operator norm of a convolution in one to three
-    dimensions, for every image size, proved and close.
+    Return a proved upper bound of the :math:`\ell_2` operator norm of a convolution in
+    one to three dimensions. It holds for every image size.
 
-    A zero-padded convolution is :math:`RCE`: the extension by zeros (an isometry), the
-    convolution on the infinite grid, a restriction. Its norm is thus at most that of
-    :math:`C`, the supremum over the torus of :math:`\|\hat k(\omega)\|_2`
-    :footcite:p:`sedghi2019singular`, which is the truth on large images; it is bounded
-    from its values on a grid (see :math:`\prod_d 1/\cos\frac{\pi(k_d-1)}{2N_d}` below).
+    A zero-padded convolution is a product :math:`RCE` of the extension :math:`E` by
+    zeros, which is an isometry, the convolution :math:`C` on the infinite grid, and a
+    restriction :math:`R`. Its norm is at most the norm of :math:`C`, the supremum of
+    :math:`\|\hat k(\omega)\|_2` over the torus :footcite:p:`sedghi2019singular`, which
+    it approaches on large images. The supremum is bounded by values on a grid.
 
-    - A stride :math:`s` makes the kernel polyphase: :math:`s` times the input channels,
-      :math:`\lceil k/s\rceil` taps.
-    - A dilation :math:`d` splits the grid into sub-grids that do not meet, and so does
-      not change the norm; with a stride it is the stride :math:`s/\gcd(s, d)`.
-    - A transposed convolution is an adjoint, and ``output_padding`` only keeps more of
-      its rows. Groups act on channels of their own: the largest counts.
-    - Replicate, reflect and circular padding extend the image with a norm of their own,
-      for the worst image size, the smallest ones included.
+    - A stride :math:`s` turns the kernel into its polyphase components, with :math:`s`
+      times as many input channels and :math:`\lceil k/s\rceil` taps.
+    - A dilation :math:`d` splits the grid into disjoint sub-grids and does not change
+      the norm. In combination with a dilation, the stride acts as the stride
+      :math:`s/\gcd(s, d)`.
+    - A transposed convolution is an adjoint; ``output_padding`` only adds rows. Groups
+      act on separate channels, so that the largest norm of a group counts.
+    - Replicate, reflect and circular padding multiply the bound by the norm of the
+      extension, for the worst image size, small sizes included.
 
-    The bound is at most :math:`\prod_d 1/\cos\frac{\pi(k_d-1)}{2N_d}` above the
-    supremum: 1.0097 for 3 x 3 at the default :math:`N_d = \max(32, 8(k_d-1))`, 1.039 at
-    ``grid=16``, which is faster and meant for training. It is computed in float64 and
-    moved past its rounding, and is differentiable with respect to the weight: its
-    gradient is that of the norm at the worst frequency.
+    The bound exceeds the supremum at most by the factor
+    :math:`\prod_d 1/\cos\frac{\pi(k_d-1)}{2N_d}` for :math:`N_d` grid points and
+    :math:`k_d` taps along axis :math:`d`. For 3 x 3 taps the factor is 1.0097 at the
+    default :math:`N_d = \max(32, 8(k_d-1))`, and 1.039 at ``grid=16``, which is faster
+    and recommended for training. The computation is in float64, and its rounding is
+    included. The bound is differentiable in the weight: its gradient is that of the
+    norm at the worst frequency.
 
     >>> import torch
     >>> from deepinv_equilibrium.certificates import convolution_norm
@@ -58,18 +61,21 @@ def convolution_norm(
     >>> print(f"{convolution_norm(mean):.3f}, {convolution_norm(mean, stride=3):.3f}")
     1.010, 0.333
 
-    :param torch.Tensor weight: as torch stores it, ``(C_out, C_in / groups, k_1, ..)``,
-        or ``(C_in, C_out / groups, k_1, ..)`` if transposed; real or complex, finite.
-    :param int, Sequence stride: stride, for all the axes or for each.
-    :param int, Sequence dilation: dilation, likewise.
-    :param int groups: groups of channels.
-    :param bool transposed: whether it is a transposed convolution.
+    :param torch.Tensor weight: the weight in torch's layout,
+        ``(C_out, C_in / groups, k_1, ..)``, or ``(C_in, C_out / groups, k_1, ..)`` if
+        transposed; real or complex, and finite.
+    :param int, Sequence stride: stride for all axes or for each axis. Default: 1.
+    :param int, Sequence dilation: dilation for all axes or for each axis. Default: 1.
+    :param int groups: number of groups of channels. Default: 1.
+    :param bool transposed: whether the convolution is transposed. Default: ``False``.
     :param str padding_mode: ``"zeros"``, ``"replicate"``, ``"reflect"`` or
-        ``"circular"``, as in :class:`torch.nn.Conv2d`.
-    :param int, str, Sequence padding: pixels added at both sides, for all the axes or
-        for each, or ``"same"`` or ``"valid"``. Zeros add nothing, however many.
-    :param int grid: points of the grid an axis.
-    :return: a 0-dim tensor, float64 on the weight's device. A float32 tensor divided by
+        ``"circular"``, as in :class:`torch.nn.Conv2d`. Default: ``"zeros"``.
+    :param int, str, Sequence padding: pixels added on both sides, for all axes or for
+        each axis, or ``"same"`` or ``"valid"``. The bound does not depend on the number
+        of zeros. Default: 0.
+    :param int grid: number :math:`N_d` of grid points along each axis. Default:
+        ``None``, :math:`\max(32, 8(k_d-1))`.
+    :return: a 0-dim float64 tensor on the weight's device. A float32 tensor divided by
         it remains float32.
     :raises ValueError: if an argument does not fit the weight, or the weight is not
         finite.
@@ -119,7 +125,8 @@ def convolution_norm(
 
 
 def _polyphase(kernel: Tensor, strides: tuple[int, ...]) -> Tensor:
-    """``(groups, rows, columns * prod(strides), ceil(k_1 / s_1), ...)``."""
+    """Return the polyphase components of a kernel, of shape ``(groups, rows, columns *
+    prod(strides), ceil(k_1 / s_1), ...)``."""
     for axis, stride in enumerate(strides, start=3):
         if stride == 1:
             continue
@@ -137,8 +144,8 @@ def _each_axis(
     values = (value,) * dim if isinstance(value, int) else tuple(value)
     if len(values) != dim or any(v < least for v in values):
         raise ValueError(
-            f"{name} must be at least {least}, for all of the {dim} axes or for each, "
-            f"got {value!r}."
+            f"{name} must be at least {least}, one number for all {dim} axes or one "
+            f"for each axis, got {value!r}."
         )
     return values
 
@@ -148,14 +155,14 @@ def _sides(
     taps: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> list[tuple[int, int]]:
-    """Pixels added before and behind each axis."""
+    """Return the pixels added before and behind each axis."""
     if padding == "same":
         totals = [d * (k - 1) for d, k in zip(dilations, taps, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
     if isinstance(padding, str):
         if padding != "valid":
             raise ValueError(
-                f"padding must be numbers, 'same' or 'valid': {padding!r}."
+                f"padding must be numbers, 'same' or 'valid', got {padding!r}."
             )
         padding = 0
     return [(p, p) for p in _each_axis("padding", padding, len(taps), least=0)]

@@ -1,4 +1,4 @@
-"""Linear layers: the spectral norm."""
+"""Linear layers, convolutions and padding, bounded by their operator norms."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from torch import nn
 from ..bounds import Bound, outward
 from ..declarations import UncertifiableModuleError
 from .convolution_norms import ROUNDING, convolution_norm
-from .effective_weights import effective_weight
-from .lipschitz_constant import register_lipschitz_rule
+from .lipschitz_constant import effective_weight, register_lipschitz_rule
 from .padding import padding_factor
 
 
 @register_lipschitz_rule(nn.Linear)
 def linear(module: nn.Linear, img_size: tuple[int, ...] | None) -> Bound:
-    """The largest singular value, in float64."""
+    """Bound a linear layer by its largest singular value, computed in float64."""
     weight = effective_weight(module)
     if weight.numel() == 0:
         return Bound(0.0, source="no features")
@@ -33,7 +32,7 @@ Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 @register_lipschitz_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def convolution(module: Convolution, img_size: tuple[int, ...] | None) -> Bound:
-    """The bound of its norm for every image size."""
+    """Bound a convolution by a bound of its norm for every image size."""
     norm = convolution_norm(
         effective_weight(module),
         stride=module.stride,
@@ -47,7 +46,7 @@ def convolution(module: Convolution, img_size: tuple[int, ...] | None) -> Bound:
 
 @register_lipschitz_rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 def transposed(module: Transposed, img_size: tuple[int, ...] | None) -> Bound:
-    """That of its adjoint."""
+    """Bound a transposed convolution by the bound of its adjoint."""
     norm = convolution_norm(
         effective_weight(module),
         stride=module.stride,
@@ -71,7 +70,7 @@ MODES: dict[str, tuple[type[nn.Module], ...]] = {
 
 @register_lipschitz_rule(*CONSTANT)
 def constant(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
-    """An isometry; cropping lessens the norm."""
+    """Bound constant padding, an isometry; cropping does not increase the norm."""
     return Bound(1.0, source="constant padding")
 
 
@@ -83,7 +82,7 @@ def _register(mode: str) -> None:
             raise UncertifiableModuleError(
                 module, f"it crops before it repeats: padding = {sides}. Crop apart."
             )
-        # Padding is the convolution with a single tap.
+        # Padding is a convolution with a single tap.
         factor = math.prod(
             padding_factor(
                 mode, pair, kernel_size=1, stride=1, dilation=1, every_row=True

@@ -1,4 +1,4 @@
-"""Which rule gives the Lipschitz constant of a module."""
+"""The Lipschitz constant of a module, and the rules that bound it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
-from torch.nn.utils.parametrize import type_before_parametrizations
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from ..bounds import Bound
 from ..declarations import UncertifiableModuleError, declares, overrides, refuse_changed
@@ -21,19 +21,19 @@ _RULES: dict[type[nn.Module], Rule] = {}
 
 def register_lipschitz_rule(*types: type[nn.Module]) -> Callable[[R], R]:
     r"""
-    Declare the Lipschitz constant of modules of a type, as a decorator.
+    Register a rule for the Lipschitz constant of modules of some types, as a decorator.
 
     The rule is a function ``rule(module, img_size) -> Bound`` of the module and of the
-    size of its input without the batch, a tuple or None where it is not known. It gives
-    an upper bound in the :math:`\ell_2` norm, and may call
-    :func:`deepinv_equilibrium.lipschitz` on the module's parts and raise
+    size of its input without the batch, a tuple, or ``None`` for any size. It returns
+    an upper bound in the :math:`\ell_2` norm. It may call
+    :func:`deepinv_equilibrium.lipschitz` on parts of the module, and raise
     :class:`~deepinv_equilibrium.certificates.UncertifiableModuleError`. The package
-    believes it: a bound of kind certified must be proved.
+    does not check the rule: a bound of kind certified must be proved.
 
-    Subclasses have the rule only if they override no method. A later rule for the same
-    type replaces the former. A module of one's own can define
-    ``lipschitz_bound(self, img_size) -> Bound`` instead, which subclasses inherit in
-    the same way.
+    A subclass inherits the rule only if it overrides no method. A later rule for a type
+    replaces an earlier one. A user-defined module can define the method
+    ``lipschitz_bound(self, img_size) -> Bound`` instead; a subclass inherits it under
+    the same condition.
 
     >>> import torch
     >>> from deepinv_equilibrium import certificates, lipschitz
@@ -47,7 +47,8 @@ def register_lipschitz_rule(*types: type[nn.Module]) -> Callable[[R], R]:
     <= 0.5 (certified: halving)
 
     :param type types: one or more subclasses of :class:`torch.nn.Module`.
-    :raises TypeError: if one is not.
+    :return: the decorator.
+    :raises TypeError: if one of them is not such a subclass.
     """
     for module_type in types:
         if not (isinstance(module_type, type) and issubclass(module_type, nn.Module)):
@@ -60,13 +61,15 @@ def register_lipschitz_rule(*types: type[nn.Module]) -> Callable[[R], R]:
     return register
 
 
-def find_rule(module: nn.Module) -> Rule:
+def lipschitz_rule_of(module: nn.Module) -> Rule:
     r"""
-    The rule for a module: that of its type, or its method ``lipschitz_bound``, or the
-    method or the rule of a base all of whose methods it keeps.
+    Return the rule for a module: the rule of its type, else its method
+    ``lipschitz_bound``, else the rule of a base class. The method and the rule of a
+    base class count only if no class below it overrides a method.
 
     :param torch.nn.Module module: the module, parametrised or not.
-    :raises UncertifiableModuleError: if there is none.
+    :return: the rule.
+    :raises UncertifiableModuleError: if there is no rule.
     """
     module_type: type[nn.Module] = type_before_parametrizations(module)
     if module_type in _RULES:
@@ -87,24 +90,62 @@ def find_rule(module: nn.Module) -> Rule:
     )
 
 
+def effective_weight(module: nn.Module, name: str = "weight") -> Tensor:
+    r"""
+    Return a copy of a parameter or buffer of a module, with its parametrisations
+    applied and without a graph.
+
+    :param torch.nn.Module module: the module; unchanged.
+    :param str name: name of the parameter or buffer. Default: ``"weight"``.
+    :return: the tensor.
+    :raises UncertifiableModuleError: if the tensor changes from one use to the next or
+        is not finite.
+    """
+    with torch.no_grad():
+        buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+        value = getattr(module, name).clone()
+        changes = is_parametrized(module, name) and not torch.equal(
+            value, getattr(module, name)
+        )
+        if changes:
+            for buffer, before in buffers:
+                buffer.copy_(before)
+    if not torch.isfinite(value).all():
+        raise UncertifiableModuleError(
+            module, f"its {name} holds an infinity or a NaN."
+        )
+    if changes:
+        raise UncertifiableModuleError(
+            module,
+            f"its {name} changes at every use: a parametrisation is random, or in "
+            "train mode. Call eval().",
+        )
+    return value
+
+
 @torch.no_grad()
 def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound:
     r"""
     Upper bound :math:`L` of the Lipschitz constant of a module in the :math:`\ell_2`
     norm: :math:`\|f(x) - f(y)\|_2 \leq L\|x - y\|_2` for all :math:`x, y`.
 
-    Each layer has a rule: convolutions by
-    :func:`~deepinv_equilibrium.certificates.convolution_norm`, linear layers by their
-    spectral norm, activations by their largest slope, batch normalisation in eval mode,
-    pooling, resampling and padding by their overlaps, ``Sequential`` by the product.
-    Skip connections must be declared, by
-    :class:`~deepinv_equilibrium.certificates.Residual`: nothing is inferred from the
-    code of a ``forward``. The weights are those that the module uses, parametrisations
-    applied, and the arithmetic is exact: rounding in the module itself is left out.
+    Each layer is bounded by a rule:
 
-    The bound is that of the module as it stands, weights and mode; it ends with any
-    change of them. A product of the norms of many layers is a poor bound: 1e9 is usual
-    for an ordinary network.
+    - convolutions by :func:`~deepinv_equilibrium.certificates.convolution_norm`;
+    - linear layers by their spectral norm;
+    - activations by their largest slope;
+    - batch normalisation in eval mode by its largest scale;
+    - pooling, resampling and padding by the overlaps of their windows;
+    - ``Sequential`` by the product of its layers.
+
+    Skip connections must be declared by
+    :class:`~deepinv_equilibrium.certificates.Residual`, because nothing is inferred
+    from the code of ``forward``. Parametrisations of weights are applied. The
+    arithmetic of the module is taken as exact.
+
+    The bound holds for the current weights and mode (train or eval) of the module. The
+    product of the norms of many layers is a poor bound: for a typical network it is
+    about 1e9.
 
     >>> import torch, deepinv_equilibrium as deq
     >>> network = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.AvgPool2d(2))
@@ -112,23 +153,24 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
     <= 0.5 (certified: product of 2 layers)
 
     :param torch.nn.Module module: the module.
-    :param Sequence img_size: size of its input without the batch, ``(C, H, W)``. By
-        default the bound holds for every size; pooling and upsampling to a given size
-        are tighter with it.
+    :param Sequence img_size: size of its input without the batch, ``(C, H, W)``. It
+        makes the bounds of pooling and upsampling tighter. Default: ``None``, the bound
+        holds for every size.
     :return: a :class:`~deepinv_equilibrium.certificates.Bound`, whose ``source`` says
         how it was obtained.
-    :raises UncertifiableModuleError: if a module within is unknown, random, in train
-        mode where that matters, or has forward hooks; the error names it.
-    :raises TypeError: if ``module`` is no module, ``img_size`` is no sequence, or the
-        module's rule returns no upper bound.
-    :raises ValueError: if ``img_size`` does not hold one to four positive integers.
+    :raises UncertifiableModuleError: if the module or a submodule has no rule, is
+        random, must be in eval mode, or has forward hooks; the error names it.
+    :raises TypeError: if ``module`` is not a module, ``img_size`` is not a sequence, or
+        the module's rule does not return an upper bound.
+    :raises ValueError: if ``img_size`` does not consist of one to four positive
+        integers.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {module!r}.")
     size = None if img_size is None else require_image_size(img_size)
     try:
         refuse_changed(module)
-        bound = find_rule(module)(module, size)
+        bound = lipschitz_rule_of(module)(module, size)
     except UncertifiableModuleError as error:
         raise UncertifiableModuleError(error.module, error.reason, module) from None
     if not isinstance(bound, Bound) or bound.is_lower:

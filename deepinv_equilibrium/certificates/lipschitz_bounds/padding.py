@@ -1,4 +1,4 @@
-"""How much the padding of a convolution adds to its norm."""
+"""The factor by which padding increases the norm of a convolution."""
 
 from __future__ import annotations
 
@@ -15,34 +15,38 @@ def padding_factor(
     every_row: bool,
 ) -> float:
     r"""
-    Factor of one axis between the norm of a padded convolution, for the worst image
-    size that torch accepts, and the supremum of its symbol.
+    Return a bound, along one axis, of the ratio between the norm of a padded
+    convolution and the supremum of its symbol. It holds for every image size that torch
+    accepts.
 
-    The padded convolution extends the image, convolves, and keeps some rows. Zero
-    padding extends isometrically. The others repeat pixels, and an extension in which
-    a pixel appears at most :math:`m` times has the norm :math:`\sqrt m`:
+    A padded convolution extends the image, convolves it, and selects some rows of the
+    result. Zero padding is an isometry. The other modes repeat pixels, and an extension
+    in which each pixel appears at most :math:`m` times has norm :math:`\sqrt m` or
+    less.
 
-    - replicate: an end appears :math:`1 + \max(p_l, p_r)` times, the only pixel of an
-      axis of one :math:`1 + p_l + p_r` times. That axis is constant once padded, its
-      :math:`r` rows are all :math:`\hat k(0)`, the sum over the phases of the stride
-      :math:`s`, so :math:`\sqrt{r\min(s, k)}` is a second bound there.
-    - circular: :math:`\lceil (n + p_l + p_r)/n\rceil` times, with :math:`n\geq p`.
-    - reflect: three times at most, a pixel between both borders.
+    - Replicate: a pixel at a border appears :math:`1 + \max(p_l, p_r)` times, the only
+      pixel of an axis of length one :math:`1 + p_l + p_r` times. In the latter case the
+      padded axis is constant, and its :math:`r` rows are all :math:`\hat k(0)`, the sum
+      over the phases of the stride :math:`s`; therefore :math:`\sqrt{r\min(s, k)}` is a
+      second bound.
+    - Circular: a pixel appears at most :math:`\lceil (n + p_l + p_r)/n\rceil` times,
+      with :math:`n\geq p`.
+    - Reflect: a pixel between both borders appears at most three times.
 
-    If every row of the stride-1 convolution is counted, circular and reflect padding
-    (of period :math:`2(n-1)`) also are convolutions on a cycle, whose symbol is sampled
-    from the same torus, preceded by an extension to one period (of norm 1,
-    :math:`\sqrt 2`) and followed by a window on the cycle, which is more than one
-    period only where more is padded than the kernel needs. With a stride this does not
-    hold: the rows of [1, 1] at stride 2 on a cycle of 3 overlap.
+    If every row of the convolution with stride 1 counts, circular and reflect padding
+    (of period :math:`2(n-1)`) have a further bound. They extend the image to one period
+    (with norm 1 or :math:`\sqrt 2`), convolve it on a cycle, whose symbol is a sample
+    of the symbol on the torus, and select a window on the cycle. The window is longer
+    than one period only if the padding is larger than the kernel needs. With a stride
+    this argument fails: the rows of [1, 1] at stride 2 on a cycle of length 3 overlap.
 
     :param str mode: ``"zeros"``, ``"replicate"``, ``"reflect"`` or ``"circular"``.
-    :param tuple padding: pixels added before and behind.
-    :param int kernel_size: taps of the kernel.
-    :param int stride: stride, as computed.
-    :param int dilation: dilation, as computed.
-    :param bool every_row: whether the symbol is that of the convolution of stride 1.
-    :return: a factor that is at least 1.
+    :param tuple padding: pixels added before and behind the axis, :math:`(p_l, p_r)`.
+    :param int kernel_size: number of taps :math:`k` of the kernel.
+    :param int stride: stride :math:`s` of the convolution.
+    :param int dilation: dilation of the convolution.
+    :param bool every_row: whether the symbol is that of the convolution with stride 1.
+    :return: the factor, at least 1.
     """
     before, behind = padding
     total, most = before + behind, max(padding)

@@ -1,4 +1,4 @@
-"""Pooling: how many windows share a pixel."""
+"""Pooling layers, bounded by the number of windows that share a pixel."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ DIMENSIONS: dict[type[nn.Module], int] = {
 
 
 def each_axis(module: Any, name: str) -> tuple[int, ...]:
-    """A module's setting for each of its axes."""
+    """Return a setting of a module for each of its spatial axes."""
     value = getattr(module, name)
     dim = next(DIMENSIONS[t] for t in type(module).__mro__ if t in DIMENSIONS)
     return (value,) * dim if isinstance(value, int) else tuple(value)
 
 
 def overlap(kernel: tuple[int, ...], stride: tuple[int, ...]) -> int:
-    """The most windows that share a pixel."""
+    """Return the largest number of windows that share a pixel."""
     return math.prod(-(-k // s) for k, s in zip(kernel, stride, strict=True))
 
 
 @register_lipschitz_rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 def max_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
-    r"""|max a - max b| <= ‖a - b‖, and each pixel is counted in its windows."""
+    r"""Bound maximum pooling. For each window :math:`|\max a - \max b| \le \|a - b\|`,
+    and a pixel counts in every window that contains it."""
     if module.return_indices:
         raise UncertifiableModuleError(module, "it returns indices too.")
     kernel, stride = each_axis(module, "kernel_size"), each_axis(module, "stride")
@@ -46,8 +47,8 @@ def max_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
 
 @register_lipschitz_rule(nn.LPPool1d, nn.LPPool2d)
 def lp_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
-    r"""A norm of the window, at most its Euclidean one."""
-    # torch takes powers without absolute values: no norm where they are odd.
+    r"""Bound power-average pooling by :math:`\|a\|_p \le \|a\|_2` for each window."""
+    # torch omits the absolute values, so that odd powers do not give a norm.
     if module.norm_type % 2 or module.norm_type < 2:
         raise UncertifiableModuleError(
             module, f"norm_type must be even, got {module.norm_type!r}."
@@ -64,8 +65,9 @@ def lp_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
 @register_lipschitz_rule(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 def avg_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
     r"""
-    A convolution with a constant kernel where every window is divided by the same
-    number. Otherwise Schur's bound: rows of sum 1, columns of at most the overlap.
+    Bound average pooling. If every window is divided by the same number, pooling is a
+    convolution with a constant kernel. Otherwise Schur's bound applies: rows sum to 1,
+    and columns sum to at most the overlap.
     """
     kernel, stride = each_axis(module, "kernel_size"), each_axis(module, "stride")
     divisor = getattr(module, "divisor_override", None)
@@ -76,7 +78,7 @@ def avg_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
         return Bound(outward(math.sqrt(overlap(kernel, stride))), source="overlap")
     ones = torch.ones((1, 1, *kernel), dtype=torch.float64)
     norm = float(convolution_norm(ones, stride=stride))
-    # Schur's: rows of sum prod(kernel), columns of at most the overlap.
+    # Schur's bound: rows sum to prod(kernel), columns to at most the overlap.
     schur = outward(math.sqrt(math.prod(kernel) * overlap(kernel, stride)))
     return Bound(
         outward(min(norm, schur) / abs(divisor)), source="norm of the mean filter"
@@ -97,19 +99,20 @@ MAXIMUM: dict[type[nn.Module], int] = {
 
 @register_lipschitz_rule(*AVERAGE)
 def adaptive_average(module: Any, img_size: tuple[int, ...] | None) -> Bound:
-    """Schur's bound, axis by axis: rows of sum 1, and the largest sum of a column."""
-    return _bound(module, AVERAGE, img_size)
+    """Bound adaptive average pooling by Schur's bound, axis by axis: rows sum to 1, and
+    the largest sum of a column is computed."""
+    return _adaptive_bound(module, AVERAGE, img_size)
 
 
 @register_lipschitz_rule(*MAXIMUM)
 def adaptive_maximum(module: Any, img_size: tuple[int, ...] | None) -> Bound:
-    """How many windows share a pixel."""
+    """Bound adaptive maximum pooling by the number of windows that share a pixel."""
     if module.return_indices:
         raise UncertifiableModuleError(module, "it returns indices too.")
-    return _bound(module, MAXIMUM, img_size)
+    return _adaptive_bound(module, MAXIMUM, img_size)
 
 
-def _bound(
+def _adaptive_bound(
     module: Any,
     dimensions: dict[type[nn.Module], int],
     img_size: tuple[int, ...] | None,
@@ -121,15 +124,15 @@ def _bound(
     square = 1.0
     for m, n in zip(outputs, inputs, strict=True):
         if m is None:
-            continue  # as many as there are pixels: the identity
-        # Of n pixels, at most m windows share one, and m do if n = 1.
-        square *= m if n is None else _column(m, n, dimensions is AVERAGE)
+            continue  # as many windows as pixels: the identity
+        # At most m windows share a pixel; all m do if n = 1.
+        square *= m if n is None else _largest_sum(m, n, dimensions is AVERAGE)
     where = "any size" if img_size is None else f"{tuple(img_size)}"
     return Bound(outward(math.sqrt(square)), source=f"overlap for {where}")
 
 
-def _column(m: int, n: int, average: bool) -> float:
-    """The largest sum of a column of the matrix from n pixels to m windows."""
+def _largest_sum(m: int, n: int, average: bool) -> float:
+    """Return the largest sum of a column of the matrix from n pixels to m windows."""
     columns = [0.0] * n
     for start, end in windows(m, n):
         for pixel in range(start, end):
@@ -138,5 +141,5 @@ def _column(m: int, n: int, average: bool) -> float:
 
 
 def windows(m: int, n: int) -> Iterator[tuple[int, int]]:
-    """First pixel and the one after the last of torch's m windows of n pixels."""
+    """Yield the bounds of torch's m windows of n pixels: first pixel, and last + 1."""
     return ((i * n // m, -(-(i + 1) * n // m)) for i in range(m))

@@ -1,4 +1,4 @@
-"""Supremum over the torus of the spectral norm of a matrix trigonometric polynomial."""
+"""Bounds of the spectral norm of a matrix trigonometric polynomial on the torus."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Complex numbers held at a time: 32 MiB.
+# Largest number of complex numbers in memory at a time: 32 MiB.
 CHUNK = 2**21
 
 
 def grid_sizes(taps: tuple[int, ...], grid: int | None) -> tuple[int, ...]:
     r"""
-    Points of the grid along each axis: 1 where the polynomial is constant.
+    Return the number of grid points along each axis; it is 1 along axes on which the
+    polynomial is constant.
 
-    :param tuple taps: taps of the kernel along each axis.
-    :param int grid: points an axis; by default :math:`\max(32, 8(k_d-1))`.
-    :raises ValueError: if ``grid`` is not larger than the degree.
+    :param tuple taps: number of taps :math:`k_d` of the kernel along each axis.
+    :param int grid: number of points along each other axis; ``None`` for
+        :math:`\max(32, 8(k_d-1))`.
+    :return: the numbers.
+    :raises ValueError: if ``grid`` is less than the number of taps.
     """
     if grid is not None and grid < max(taps):
         raise ValueError(
@@ -32,23 +35,25 @@ def grid_sizes(taps: tuple[int, ...], grid: int | None) -> tuple[int, ...]:
 
 def torus_norm(kernel: Tensor, grid: int | None = None) -> Tensor:
     r"""
-    Upper bound of :math:`\sup_\omega \|\hat k(\omega)\|_2`, where
+    Return an upper bound of :math:`\sup_\omega \|\hat k(\omega)\|_2`, where
     :math:`\hat k(\omega) = \sum_n k_n e^{-i\langle\omega, n\rangle}`.
 
-    The maximum over a grid of :math:`N_d` points an axis is multiplied by
-    :math:`\prod_d 1/\cos\frac{\pi(k_d-1)}{2N_d}`. For unit vectors :math:`u, v`,
-    :math:`p = |u^*\hat k v|^2` is, along an axis, a trigonometric polynomial of degree
-    :math:`n = k_d - 1` with values in :math:`[0, M]`. By M. Riesz's inequality for
-    :math:`p - M/2`, at a distance :math:`\delta\leq\pi/n` of its maximum
-    :math:`p \geq M(1+\cos n\delta)/2 = M\cos^2(n\delta/2)`, and a point of the grid is
-    nearer than :math:`\pi/N_d`. The axes are taken one after the other.
+    The bound is the maximum over a grid of :math:`N_d` points along axis :math:`d`,
+    times :math:`\prod_d 1/\cos\frac{\pi(k_d-1)}{2N_d}`. The proof treats one axis after
+    the other. For unit vectors :math:`u, v`, the function :math:`p = |u^*\hat k v|^2`
+    is a trigonometric polynomial of degree :math:`n = k_d - 1` along the axis, with
+    values in :math:`[0, M]`. By M. Riesz's inequality for :math:`p - M/2`, at a
+    distance :math:`\delta\leq\pi/n` from its maximum
+    :math:`p \geq M(1+\cos n\delta)/2 = M\cos^2(n\delta/2)`, and the distance of the
+    nearest grid point is at most :math:`\pi/N_d`.
 
     The gradient is that of the spectral norm at the worst frequency.
 
-    :param torch.Tensor kernel: ``(groups, rows, columns, k_1, ..., k_D)``, finite; the
-        supremum is also over the groups.
-    :param int grid: points an axis; by default :math:`\max(32, 8(k_d-1))`.
-    :return: a 0-dim tensor, float64.
+    :param torch.Tensor kernel: finite kernel of shape ``(groups, rows, columns, k_1,
+        ..., k_D)``. The supremum is also over the groups.
+    :param int grid: number of points along each axis. Default: ``None``,
+        :math:`\max(32, 8(k_d-1))`.
+    :return: a 0-dim float64 tensor.
     """
     kernel = kernel.to(torch.complex128 if kernel.is_complex() else torch.float64)
     taps = tuple(kernel.shape[3:])
@@ -56,7 +61,7 @@ def torus_norm(kernel: Tensor, grid: int | None = None) -> Tensor:
     scale = kernel.detach().abs().amax()
     if not scale > 0:
         return kernel.abs().sum()
-    kernel = kernel / scale  # neither the Gram matrices nor their squares overflow
+    kernel = kernel / scale  # so that no Gram matrix and no square overflows
     group, frequency = _worst(kernel.detach(), sizes)
     symbol = (kernel[group].flatten(2) + 0j) @ _phases(
         frequency, taps, sizes, kernel.device
@@ -74,7 +79,7 @@ def _phases(
     sizes: tuple[int, ...],
     device: torch.device,
 ) -> Tensor:
-    """Exponentials of a frequency of the grid at the taps, in row-major order."""
+    """Return the exponentials of a grid frequency at the taps, in row-major order."""
     turns = torch.zeros((), dtype=torch.float64)
     for f, k, size in zip(frequency, taps, sizes, strict=True):
         turns = turns[..., None] + torch.arange(k, dtype=torch.float64) * f / size
@@ -84,13 +89,13 @@ def _phases(
 
 @torch.no_grad()
 def _worst(kernel: Tensor, sizes: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """The group and the frequency of the grid with the largest spectral norm."""
+    """Return the group and the grid frequency with the largest spectral norm."""
     best, worst = -1.0, (0, (0,) * len(sizes))
     for start, symbols in _symbols(kernel, sizes):
         shape, symbols = symbols.shape[:-2], symbols.flatten(0, -3)
-        # The Frobenius norm is never below; most frequencies are ruled out by it.
+        # The Frobenius norm is an upper bound that rules out most frequencies.
         frobenius = torch.linalg.matrix_norm(symbols)
-        for count in (1, len(symbols)):  # the most promising one, then the rest
+        for count in (1, len(symbols)):  # the largest bound first, then the rest
             some = frobenius.topk(count).indices
             some = some[frobenius[some] > best]
             if some.numel() == 0:
@@ -104,7 +109,8 @@ def _worst(kernel: Tensor, sizes: tuple[int, ...]) -> tuple[int, tuple[int, ...]
 
 
 def _spectral_norms(matrices: Tensor) -> Tensor:
-    """Of a batch of matrices, by the Gram matrix of the smaller side."""
+    """Return the spectral norms of matrices from the Gram matrices of the smaller
+    size."""
     if matrices.shape[-2] > matrices.shape[-1]:
         matrices = matrices.mH
     gram = matrices @ matrices.mH
@@ -122,9 +128,10 @@ def _unravel(index: int, shape: torch.Size) -> tuple[int, ...]:
 
 
 def _symbols(kernel: Tensor, sizes: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
-    """The first index and the symbols ``(F_1, ..., F_D, groups, rows, columns)`` of
-    chunks of the first axis; the kernel is padded with zeros to the grid. That of a
-    real kernel at -omega is the conjugate of that at omega: half the axis will do."""
+    """Yield chunks of the first frequency axis: the first index and the symbols, of
+    shape ``(F_1, ..., F_D, groups, rows, columns)``. The kernel is padded with zeros to
+    the grid. The symbols of a real kernel at omega and -omega are conjugate to each
+    other, so that half the first axis suffices."""
     first = torch.fft.fft(kernel, n=sizes[0], dim=3)
     count = sizes[0] if kernel.is_complex() else sizes[0] // 2 + 1
     entries = math.prod(kernel.shape[:3]) * math.prod(sizes[1:])

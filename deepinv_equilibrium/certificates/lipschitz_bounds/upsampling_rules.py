@@ -1,4 +1,4 @@
-"""Upsampling: nonnegative weights that sum to 1 in each row, by Schur's bound."""
+"""Upsampling with nonnegative weights, bounded by Schur's bound."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ DIMENSIONS = {"linear": 1, "bilinear": 2, "trilinear": 3}
 @register_lipschitz_rule(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
 def upsample(module: nn.Upsample, img_size: tuple[int, ...] | None) -> Bound:
     r"""
-    The operator is separable, with nonnegative weights whose rows sum to 1; by Schur's
-    bound its norm is at most the root of the largest sum of a column, axis by axis.
+    Bound upsampling. The operator is separable, and its weights are nonnegative with
+    rows that sum to 1. By Schur's bound, its squared norm is at most the product, over
+    the axes, of the largest sum of a column.
 
-    With the image size the sums are counted. Without it they are known for linear
-    interpolation by an integer factor :math:`r` where corners are not aligned: with
-    the samples at distance :math:`t` and :math:`1 - t` of a pixel, which the hat
-    function weighs by a sum of 1, paired, and those past the border on the border, they
-    are :math:`r`.
+    With an image size the sums are computed. Without an image size they are known only
+    for linear interpolation by an integer factor :math:`r` without aligned corners:
+    they are :math:`r`. To see this, pair the samples at distances :math:`t` and
+    :math:`1 - t` from a pixel: the hat function gives each pair a total weight of 1.
+    Samples beyond the border are moved to the border.
     """
     if module.mode not in ("nearest", "nearest-exact", *DIMENSIONS):
         raise UncertifiableModuleError(
@@ -36,7 +37,7 @@ def upsample(module: nn.Upsample, img_size: tuple[int, ...] | None) -> Bound:
         square = math.prod(
             _largest_column(module, axis, n) for axis, n in enumerate(img_size[1:])
         )
-        # torch places the samples in single precision.
+        # torch computes the positions of the samples in single precision.
         return Bound(
             outward(math.sqrt(square), relative=1e-6),
             source=f"Schur's bound for {img_size}",
@@ -59,7 +60,8 @@ def upsample(module: nn.Upsample, img_size: tuple[int, ...] | None) -> Bound:
 
 
 def _largest_column(module: nn.Upsample, axis: int, n: int) -> float:
-    """Of the matrix of one axis, which torch applies to the identity."""
+    """Return the largest sum of a column of the matrix along one axis, which is the
+    interpolation of the identity matrix."""
 
     def of_axis(value: Any) -> Any:
         return value[axis] if isinstance(value, tuple) else value

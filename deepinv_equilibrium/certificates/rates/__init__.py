@@ -1,4 +1,4 @@
-"""Lipschitz constants of one iteration of each algorithm, computed from numbers."""
+"""Lipschitz constants of one iteration of each algorithm, as functions of numbers."""
 
 from .data_sensitivity import fixed_point_sensitivity, prox_sensitivity
 from .douglas_rachford_rates import (

@@ -1,4 +1,4 @@
-"""How far iterates and fixed points move with the measurement, from numbers."""
+"""Lipschitz constants of proximal operators and fixed points in the measurement."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ def prox_sensitivity(
     squared_norm: float, tau: float, precision: float = 1.0, kappa: float = 0.0
 ) -> float:
     r"""
-    Lipschitz constant in :math:`y` of :math:`\operatorname{prox}_{\tau f}(z)` for
+    Return the Lipschitz constant in :math:`y` of
+    :math:`\operatorname{prox}_{\tau f}(z)` for
     :math:`f(x) = \tfrac{1}{2 \sigma^2} \|Ax - y\|^2 + \tfrac{\kappa}{2} \|x\|^2`,
 
     .. math::
 
         \frac{\tau}{\sigma^2} \sup_{0 \le s \le \|A\|^2}
-        \frac{\sqrt{s}}{1 + \tau \kappa + \tau s / \sigma^2},
+        \frac{\sqrt{s}}{1 + \tau \kappa + \tau s / \sigma^2}.
 
-    whose supremum is at :math:`s = \sigma^2 (1 + \tau \kappa) / \tau`, or at
+    The supremum is attained at :math:`s = \sigma^2 (1 + \tau \kappa) / \tau`, or at
     :math:`\|A\|^2` if that is smaller.
 
     :param float squared_norm: upper bound of :math:`\|A\|^2`.
     :param float tau: step size :math:`\tau \ge 0`.
-    :param float precision: :math:`1 / \sigma^2`.
-    :param float kappa: :math:`\kappa \ge 0`.
+    :param float precision: :math:`1 / \sigma^2`. Default: 1.
+    :param float kappa: :math:`\kappa \ge 0`. Default: 0.
     :return: the Lipschitz constant.
     """
     a, b = 1 + tau * kappa, tau * precision
@@ -41,7 +42,7 @@ def fixed_point_sensitivity(
     rates: Sequence[float], sensitivities: Sequence[float]
 ) -> float:
     r"""
-    Lipschitz constant in :math:`y` of the fixed point of a block of layers
+    Return the Lipschitz constant in :math:`y` of the fixed point of a block of layers
     :math:`F_K(\cdot, y) \circ \dots \circ F_1(\cdot, y)`, where :math:`F_k` is
     :math:`\rho_k`-Lipschitz in its state and :math:`c_k`-Lipschitz in :math:`y`:
 

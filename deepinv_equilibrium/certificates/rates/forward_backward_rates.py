@@ -1,14 +1,17 @@
 r"""
-Lipschitz constants of iterations, from numbers.
+Lipschitz constants of gradient steps and proximal iterations.
 
-Throughout, :math:`f` is quadratic with :math:`\mu I \preceq \nabla^2 f \preceq L I`,
-e.g. :math:`\tfrac12 \|Ax - y\|^2` with the extreme eigenvalues of :math:`A^\top A`;
-:math:`\tau` is the step size, and :math:`D` a denoiser or proximal operator. Every
-function returns an upper bound of the Lipschitz constant of one iteration in the norm
-of its state, moved upwards past the rounding of its own arithmetic. The iteration
-contracts where that is below 1; a value of 1 or more is still a Lipschitz constant, and
-``inf`` says that none is known. A negative step size, :math:`\beta`, :math:`\lambda` or
-Lipschitz constant, a NaN, and :math:`\mu > L` raise a :class:`ValueError`.
+In this module :math:`f` is quadratic with :math:`\mu I \preceq \nabla^2 f \preceq L I`,
+such as :math:`\tfrac12 \|Ax - y\|^2` with the extreme eigenvalues of
+:math:`A^\top A`. The step size is :math:`\tau`, and :math:`D` is a denoiser or proximal
+operator.
+
+Each function returns an upper bound of the Lipschitz constant of one iteration in the
+norm of its state; the rounding of its arithmetic is included. The iteration contracts
+if the bound is below 1. A value of 1 or more is a Lipschitz constant, too; ``inf``
+means that none is known. "Tight" means that some :math:`f` and :math:`D` attain the
+bound. A :class:`ValueError` is raised for NaN, for a negative step size,
+:math:`\beta`, :math:`\lambda` or Lipschitz constant, and for :math:`\mu > L`.
 """
 
 from __future__ import annotations
@@ -16,45 +19,47 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-# Bounds the rounding of the few operations in each formula, relative to its operands.
+# Bound of the rounding error of each formula, relative to its operands.
 _ROUNDING = 2.0**-48
 
 
 def gradient_step(mu: float, L: float, tau: float) -> float:
     r"""
-    Of :math:`x \mapsto x - \tau \nabla f(x)`,
+    Return the Lipschitz constant of :math:`x \mapsto x - \tau \nabla f(x)`,
 
     .. math::
 
         q(\mu, L, \tau) = \max(|1 - \tau \mu|, |1 - \tau L|),
 
-    the largest modulus of an eigenvalue of :math:`I - \tau \nabla^2 f`. Smallest at
-    :math:`\tau = 2 / (\mu + L)`, where it is :math:`(L - \mu) / (L + \mu)`. Tight.
+    the largest modulus of an eigenvalue of :math:`I - \tau \nabla^2 f`. Its minimum
+    :math:`(L - \mu) / (L + \mu)` is attained at :math:`\tau = 2 / (\mu + L)`. Tight.
 
-    :param float mu: lower end :math:`\mu` of the spectrum; it may be negative.
+    :param float mu: lower end :math:`\mu` of the spectrum of :math:`\nabla^2 f`; it may
+        be negative.
     :param float L: upper end :math:`L`.
     :param float tau: step size :math:`\tau \ge 0`.
     :return: the Lipschitz constant.
     """
-    _require_nonnegative(tau=tau)
-    _require_ordered(mu, L)
+    require_nonnegative(tau=tau)
+    require_ordered(mu, L)
     if tau == 0:
         return 1.0
     value = max(abs(1 - tau * mu), abs(1 - tau * L))
-    return _upwards(value, 1 + tau * max(abs(mu), abs(L)))
+    return rounded_up(value, 1 + tau * max(abs(mu), abs(L)))
 
 
 def proximal_gradient(mu: float, L: float, tau: float, lipschitz: float) -> float:
     r"""
-    Of :math:`x \mapsto D(x - \tau \nabla f(x))` with an :math:`L_D`-Lipschitz
-    :math:`D`: :math:`L_D \, q(\mu, L, \tau)`.
+    Return the Lipschitz constant :math:`L_D \, q(\mu, L, \tau)` of
+    :math:`x \mapsto D(x - \tau \nabla f(x))` for an :math:`L_D`-Lipschitz :math:`D`,
+    with :math:`q` of :func:`gradient_step`. Tight.
 
-    With an :math:`\epsilon`-Lipschitz :math:`D - I`, as in Theorem 1 of
-    :footcite:t:`ryu2019plug`, :math:`L_D = 1 + \epsilon`. Tight.
+    If :math:`D - I` is :math:`\epsilon`-Lipschitz, as in Theorem 1 of
+    :footcite:t:`ryu2019plug`, then :math:`L_D = 1 + \epsilon`.
 
-    :param float mu: lower end of the spectrum.
-    :param float L: upper end.
-    :param float tau: step size.
+    :param float mu: lower end :math:`\mu` of the spectrum of :math:`\nabla^2 f`.
+    :param float L: upper end :math:`L`.
+    :param float tau: step size :math:`\tau`.
     :param float lipschitz: :math:`L_D`.
     :return: the Lipschitz constant.
     """
@@ -63,36 +68,36 @@ def proximal_gradient(mu: float, L: float, tau: float, lipschitz: float) -> floa
 
 def gradient_descent(mu: float, L: float, tau: float, lipschitz: float) -> float:
     r"""
-    Of :math:`x \mapsto x - \tau (\nabla f(x) + R(x))` with an
-    :math:`\epsilon`-Lipschitz :math:`R`, the gradient of something or not:
-    :math:`q(\mu, L, \tau) + \tau \epsilon`, by the triangle inequality.
+    Return the Lipschitz constant :math:`q(\mu, L, \tau) + \tau \epsilon` of
+    :math:`x \mapsto x - \tau (\nabla f(x) + R(x))` for an :math:`\epsilon`-Lipschitz
+    :math:`R`, which need not be a gradient. It follows from the triangle inequality. It
+    is below 1 only if :math:`\epsilon < \mu` and :math:`\tau < 2 / (L + \epsilon)`.
+    Tight.
 
-    Below 1 only if :math:`\epsilon < \mu` and :math:`\tau < 2 / (L + \epsilon)`. Tight.
-
-    :param float mu: lower end of the spectrum.
-    :param float L: upper end.
-    :param float tau: step size.
-    :param float lipschitz: :math:`\epsilon`, with the weight of :math:`R` in it.
+    :param float mu: lower end :math:`\mu` of the spectrum of :math:`\nabla^2 f`.
+    :param float L: upper end :math:`L`.
+    :param float tau: step size :math:`\tau`.
+    :param float lipschitz: :math:`\epsilon`, including the weight of :math:`R`.
     :return: the Lipschitz constant.
     """
-    _require_nonnegative(lipschitz=lipschitz)
-    return _upwards(gradient_step(mu, L, tau) + tau * lipschitz)
+    require_nonnegative(lipschitz=lipschitz)
+    return rounded_up(gradient_step(mu, L, tau) + tau * lipschitz)
 
 
 def convex_gradient_descent(
     mu: float, L: float, tau: float, m: float, L_R: float
 ) -> float:
     r"""
-    Of :math:`x \mapsto x - \tau (\nabla f(x) + R(x))` where :math:`R = \nabla g` has a
-    symmetric Jacobian with :math:`m I \preceq \partial R \preceq L_R I`:
-    :math:`q(\mu + m, L + L_R, \tau)`. Tight.
+    Return the Lipschitz constant :math:`q(\mu + m, L + L_R, \tau)` of
+    :math:`x \mapsto x - \tau (\nabla f(x) + R(x))`, where :math:`R = \nabla g` has a
+    symmetric Jacobian with :math:`m I \preceq \partial R \preceq L_R I`. Tight.
 
-    :param float mu: lower end of the spectrum of :math:`\nabla^2 f`.
-    :param float L: upper end.
-    :param float tau: step size.
-    :param float m: lower end of that of :math:`\partial R`; negative for a weakly
-        convex :math:`g`.
-    :param float L_R: upper end.
+    :param float mu: lower end :math:`\mu` of the spectrum of :math:`\nabla^2 f`.
+    :param float L: upper end :math:`L`.
+    :param float tau: step size :math:`\tau`.
+    :param float m: lower end :math:`m` of the spectrum of :math:`\partial R`, negative
+        for a weakly convex :math:`g`.
+    :param float L_R: upper end :math:`L_R`.
     :return: the Lipschitz constant.
     """
     lower, upper = mu + m, L + L_R
@@ -102,45 +107,47 @@ def convex_gradient_descent(
 
 def red(mu: float, L: float, tau: float, weight: float, lipschitz: float) -> float:
     r"""
-    Of regularisation by denoising,
-    :math:`x \mapsto x - \tau (\nabla f(x) + \lambda (x - D(x)))`, with an
+    Return the Lipschitz constant of an iteration of regularisation by denoising,
+    :math:`x \mapsto x - \tau (\nabla f(x) + \lambda (x - D(x)))`, for an
     :math:`L_D`-Lipschitz :math:`D`:
 
     .. math::
 
         q(\mu + \lambda, L + \lambda, \tau) + \tau \lambda L_D.
 
-    For :math:`L_D < 1` it contracts with :math:`\mu = 0`. Tight.
+    If :math:`L_D < 1`, the iteration contracts even for :math:`\mu = 0`. Tight.
 
-    :param float mu: lower end of the spectrum.
-    :param float L: upper end.
-    :param float tau: step size.
+    :param float mu: lower end :math:`\mu` of the spectrum of :math:`\nabla^2 f`.
+    :param float L: upper end :math:`L`.
+    :param float tau: step size :math:`\tau`.
     :param float weight: :math:`\lambda \ge 0`.
     :param float lipschitz: :math:`L_D`.
     :return: the Lipschitz constant.
     """
-    _require_nonnegative(weight=weight, lipschitz=lipschitz)
+    require_nonnegative(weight=weight, lipschitz=lipschitz)
     linear = convex_gradient_descent(mu, L, tau, weight, weight)
-    return _upwards(linear + tau * weight * lipschitz)
+    return rounded_up(linear + tau * weight * lipschitz)
 
 
 def red_firmly_nonexpansive(mu: float, L: float, tau: float, weight: float) -> float:
     r"""
-    The same with a firmly nonexpansive :math:`D = \tfrac12 (I + N)`, :math:`N`
-    nonexpansive. Then :math:`\lambda (I - D) = \tfrac{\lambda}{2} (I - N)`: that of
-    :func:`red` with :math:`\lambda / 2` and :math:`L_D = 1`,
+    Return the Lipschitz constant of an iteration of regularisation by denoising for a
+    firmly nonexpansive :math:`D = \tfrac12 (I + N)`, with a nonexpansive :math:`N`.
+    Since :math:`\lambda (I - D) = \tfrac{\lambda}{2} (I - N)`, it is the constant of
+    :func:`red` for the weight :math:`\lambda / 2` and :math:`L_D = 1`,
 
     .. math::
 
         q(\mu + \tfrac{\lambda}{2}, L + \tfrac{\lambda}{2}, \tau)
-        + \tau \tfrac{\lambda}{2},
+        + \tau \tfrac{\lambda}{2}.
 
-    never larger than that of :func:`red` with :math:`L_D = 1`, and below 1 for
-    :math:`\mu > 0` and :math:`\tau < 2 / (L + \lambda)`. Tight.
+    It never exceeds the constant of :func:`red` for the weight :math:`\lambda` and
+    :math:`L_D = 1`. It is below 1 for :math:`\mu > 0` and
+    :math:`\tau < 2 / (L + \lambda)`. Tight.
 
-    :param float mu: lower end of the spectrum.
-    :param float L: upper end.
-    :param float tau: step size.
+    :param float mu: lower end :math:`\mu` of the spectrum of :math:`\nabla^2 f`.
+    :param float L: upper end :math:`L`.
+    :param float tau: step size :math:`\tau`.
     :param float weight: :math:`\lambda \ge 0`.
     :return: the Lipschitz constant.
     """
@@ -149,16 +156,16 @@ def red_firmly_nonexpansive(mu: float, L: float, tau: float, weight: float) -> f
 
 def de_grad(mu: float, L: float, eta: float, residual: float) -> float:
     r"""
-    Of DE-GRAD, :math:`x \mapsto x - \eta (\nabla f(x) + S(x))`, with an
-    :math:`\epsilon`-Lipschitz :math:`S - I`:
-    :math:`q(1 + \mu, 1 + L, \eta) + \eta \epsilon`.
+    Return the Lipschitz constant :math:`q(1 + \mu, 1 + L, \eta) + \eta \epsilon` of an
+    iteration of DE-GRAD, :math:`x \mapsto x - \eta (\nabla f(x) + S(x))`, for an
+    :math:`\epsilon`-Lipschitz :math:`S - I`. Tight.
 
-    For :math:`\eta < 1 / (1 + L)` this is :math:`1 - \eta (1 + \mu) + \eta \epsilon`,
-    Theorem 1 of :footcite:t:`gilton2021deep`. It is :func:`red` with
-    :math:`S = I - D`. Tight.
+    For :math:`\eta < 1 / (1 + L)` it is :math:`1 - \eta (1 + \mu) + \eta \epsilon`,
+    Theorem 1 of :footcite:t:`gilton2021deep`. DE-GRAD is the iteration of :func:`red`
+    with :math:`\lambda = 1` and :math:`S = I - D`.
 
-    :param float mu: lower end of the spectrum.
-    :param float L: upper end.
+    :param float mu: lower end :math:`\mu` of the spectrum of :math:`\nabla^2 f`.
+    :param float L: upper end :math:`L`.
     :param float eta: step size :math:`\eta`.
     :param float residual: :math:`\epsilon`.
     :return: the Lipschitz constant.
@@ -168,41 +175,41 @@ def de_grad(mu: float, L: float, eta: float, residual: float) -> float:
 
 def half_quadratic_splitting(mu: float, tau: float, lipschitz: float) -> float:
     r"""
-    Of :math:`x \mapsto D(\operatorname{prox}_{\tau f}(x))` with an
-    :math:`L_D`-Lipschitz :math:`D`: :math:`L_D / (1 + \tau \mu)`, as
-    :math:`\operatorname{prox}_{\tau f}` is
-    :math:`(I + \tau \nabla^2 f)^{-1}` up to a constant. Tight.
+    Return the Lipschitz constant :math:`L_D / (1 + \tau \mu)` of
+    :math:`x \mapsto D(\operatorname{prox}_{\tau f}(x))` for an :math:`L_D`-Lipschitz
+    :math:`D`. The linear part of :math:`\operatorname{prox}_{\tau f}` is
+    :math:`(I + \tau \nabla^2 f)^{-1}`. Tight.
 
-    :param float mu: lower end of the spectrum, nonnegative.
-    :param float tau: step size.
+    :param float mu: lower end :math:`\mu \ge 0` of the spectrum of :math:`\nabla^2 f`.
+    :param float tau: step size :math:`\tau`.
     :param float lipschitz: :math:`L_D`.
     :return: the Lipschitz constant.
     """
-    _require_nonnegative(mu=mu, tau=tau)
+    require_nonnegative(mu=mu, tau=tau)
     return _product(lipschitz, 1 / (1 + tau * mu))
 
 
 def relaxed(rate: float, beta: float) -> float:
     r"""
-    Of :math:`x \mapsto (1 - \beta) x + \beta T(x)` with a :math:`\rho`-Lipschitz
-    :math:`T`: :math:`|1 - \beta| + \beta \rho`. Tight.
+    Return the Lipschitz constant :math:`|1 - \beta| + \beta \rho` of
+    :math:`x \mapsto (1 - \beta) x + \beta T(x)` for a :math:`\rho`-Lipschitz
+    :math:`T`. Tight.
 
     :param float rate: :math:`\rho`.
     :param float beta: :math:`\beta \ge 0`.
     :return: the Lipschitz constant.
     """
-    _require_nonnegative(rate=rate, beta=beta)
+    require_nonnegative(rate=rate, beta=beta)
     if beta == 1:
         return rate
-    return _upwards(abs(1 - beta) + beta * rate, 1 + beta)
+    return rounded_up(abs(1 - beta) + beta * rate, 1 + beta)
 
 
 def block(rates: Iterable[float]) -> float:
     r"""
-    Of a block of layers: the product of theirs.
+    Return the Lipschitz constant of a block of layers, the product of their constants.
 
-    :param Iterable rates: the Lipschitz constants of the layers, each with its own
-        parameters, in one norm.
+    :param Iterable rates: the Lipschitz constants of the layers, all in the same norm.
     :return: the Lipschitz constant.
     """
     value = 1.0
@@ -211,25 +218,33 @@ def block(rates: Iterable[float]) -> float:
     return value
 
 
-def _require_nonnegative(**values: float) -> None:
+def require_nonnegative(**values: float) -> None:
+    """Raise a ValueError for a keyword argument that is negative or NaN."""
     for name, value in values.items():
         if not value >= 0:
             raise ValueError(f"{name} must be a nonnegative number, got {value!r}.")
 
 
-def _require_ordered(mu: float, L: float) -> None:
+def require_ordered(mu: float, L: float) -> None:
+    """Raise a ValueError unless ``mu <= L``."""
     if not mu <= L:
         raise ValueError(f"mu must be at most L, got mu={mu!r} and L={L!r}.")
 
 
-def _upwards(value: float, magnitude: float = 0.0) -> float:
-    """Past the rounding of a value whose operands are at most itself or the magnitude;
-    infinite where it cannot be computed."""
+def rounded_up(value: float, magnitude: float = 0.0) -> float:
+    """
+    Return an upper bound of the exact value of a formula.
+
+    :param float value: the computed value; NaN counts as infinity.
+    :param float magnitude: bound of the operands, if they may exceed the value.
+        Default: 0.
+    :return: the bound.
+    """
     if math.isnan(value):
         return math.inf
     return math.nextafter(value + _ROUNDING * (value + magnitude), math.inf)
 
 
 def _product(lipschitz: float, rate: float) -> float:
-    _require_nonnegative(lipschitz=lipschitz)
-    return _upwards(lipschitz * rate)
+    require_nonnegative(lipschitz=lipschitz)
+    return rounded_up(lipschitz * rate)

@@ -1,4 +1,4 @@
-"""Blurs with any padding."""
+"""Spectra of blurs with any padding, and of downsampling."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from ..lipschitz_bounds.convolution_norms import convolution_norm
 from .decomposition_rules import FOURIER_ROUNDING, TRANSFER, exact
 from .double_precision import double_copy
 from .nonnegative_operators import SOURCE, nonnegative
-from .physics_operator import LinearOperator
+from .physics_operator import PhysicsOperator
 from .physics_spectrum import NOTHING, register_spectrum_rule
 
 
 @register_spectrum_rule(Blur)
-def convolution(physics: Blur, img_size: tuple[int, ...]) -> Interval | None:
+def blur(physics: Blur, img_size: tuple[int, ...]) -> Interval | None:
     r"""
-    Each channel of each image is convolved with a kernel after it was extended over
-    its border as ``padding`` says.
+    Bound a blur, which extends each channel as ``padding`` says and convolves it with a
+    kernel :math:`k`.
 
-    Circular: the Fourier transform of the response to an impulse holds the singular
-    values. Otherwise copies, sums and products with the kernel: nonnegative if it is,
-    and bounded entry by entry by the operator with :math:`|k|` if it is not.
+    With circular padding, the singular values are the moduli of the Fourier transform
+    of the response to an impulse. With another padding, the operator consists of
+    copies, sums and products with the entries of the kernel. It is nonnegative if the
+    kernel is; otherwise the operator with :math:`|k|` bounds it entry by entry.
     """
     kernel = physics.filter
     if kernel.is_complex():
@@ -37,7 +38,7 @@ def convolution(physics: Blur, img_size: tuple[int, ...]) -> Interval | None:
         values = torch.fft.fftn(response, dim=axes).abs()
         return exact(values.square(), TRANSFER, rounding=error * (2 * values + error))
     if kernel.ndim == 4 and not physics.use_fft:
-        # The same sums, which take long for the kernels of blurs.
+        # The Fourier transform computes the same operator faster.
         positive = Blur(
             filter=kernel.abs(),
             padding=physics.padding,
@@ -47,13 +48,14 @@ def convolution(physics: Blur, img_size: tuple[int, ...]) -> Interval | None:
     else:
         positive = double_copy(physics)
         positive.filter = kernel.abs()
-    # Channels are blurred apart: one is enough where they share the kernel.
+    # Channels are blurred separately: one is enough if they share the kernel.
     return dominated(physics, positive, (kernel.shape[1], *img_size[1:]))
 
 
 def impulse_response(physics: LinearPhysics, img_size: tuple[int, ...]) -> Tensor:
-    r""":math:`A\delta` of each channel, where :math:`A` is a circular convolution."""
-    operator = LinearOperator.of(physics, img_size)
+    r"""Return the impulse response :math:`A\delta` of a circular convolution for each
+    channel."""
+    operator = PhysicsOperator.of(physics, img_size)
     impulse = torch.zeros(operator.shape, dtype=torch.float64, device=operator.device)
     impulse.flatten(2)[..., 0] = 1
     return physics.A(impulse)
@@ -65,13 +67,15 @@ def dominated(
     img_size: tuple[int, ...],
 ) -> Interval:
     r"""
-    From 0 to the Collatz-Wielandt bound with :math:`|k|`, or for a signed kernel to
-    that from its transfer function if that is less.
+    Return the interval from 0 to the Collatz-Wielandt bound with the kernel
+    :math:`|k|`; for a signed kernel, the bound of the transfer function is used if it
+    is smaller.
 
     :param deepinv.physics.LinearPhysics physics: a convolution with ``filter`` and
-        ``padding``, followed or not by a selection of pixels.
-    :param deepinv.physics.LinearPhysics positive: the same with the absolute kernel.
-    :param tuple img_size: size of an image.
+        ``padding``, possibly followed by a selection of pixels.
+    :param deepinv.physics.LinearPhysics positive: the same operator with :math:`|k|`.
+    :param tuple img_size: size of an image without the batch.
+    :return: the interval.
     """
     kernel = physics.filter
     signed = bool((kernel < 0).any())
@@ -93,12 +97,17 @@ def dominated(
 
 def fourier_rounding(kernel: Tensor, img_size: tuple[int, ...]) -> float:
     r"""
-    Bound of the error of an entry of :math:`A^\top A v`, relative to the largest of
-    :math:`v`, where both are computed by Fourier transforms of the extended image.
+    Return a bound of the error of an entry of :math:`A^\top A v`, relative to the
+    largest entry of :math:`v`, if both products are computed by Fourier transforms of
+    the extended image.
 
-    The 2-norm of the error of a product is a multiple of the roundoff times
-    :math:`\|k\|_1` and the norm of the other factor; the transposed extension adds up
-    to :math:`1 + h/2` rows and :math:`1 + w/2` columns in one pixel.
+    The 2-norm of the error of a product is at most a multiple of the roundoff times
+    :math:`\|k\|_1` and the norm of the image. The transposed extension adds up to
+    :math:`1 + h/2` rows and :math:`1 + w/2` columns in one pixel.
+
+    :param torch.Tensor kernel: the kernel :math:`k`, of size :math:`h \times w`.
+    :param tuple img_size: size of an image without the batch.
+    :return: the bound.
     """
     extended = math.prod(
         n + k for n, k in zip(img_size[1:], kernel.shape[2:], strict=True)
@@ -110,8 +119,12 @@ def fourier_rounding(kernel: Tensor, img_size: tuple[int, ...]) -> float:
 
 def transfer_bound(kernel: Tensor, padding: str) -> Bound:
     r"""
-    :math:`\sup_\omega |\hat k(\omega)|^2`, times what the extension adds: the image is
-    extended no further than the kernel reaches from its middle, on either side.
+    Return the bound :math:`\sup_\omega |\hat k(\omega)|^2` times the squared norm of
+    the extension, which adds at most half the kernel on each side.
+
+    :param torch.Tensor kernel: the kernel :math:`k`.
+    :param str padding: padding of the blur.
+    :return: the bound of the spectrum.
     """
     sides = [0 if padding == "valid" else k // 2 for k in kernel.shape[2:]]
     stack = kernel.reshape(-1, 1, *kernel.shape[2:])
@@ -130,10 +143,11 @@ def transfer_bound(kernel: Tensor, padding: str) -> Bound:
 @register_spectrum_rule(Downsampling)
 def downsampling(physics: Downsampling, img_size: tuple[int, ...]) -> Interval | None:
     r"""
-    Without filter, a selection of pixels. With circular padding and a factor that
-    divides the image, :math:`A A^\top` is a circular convolution of the small image,
-    and has the nonzero spectrum of :math:`A^\top A`. Otherwise as for a blur, whose
-    pixels are then selected.
+    Bound downsampling. Without a filter it is a selection of pixels. With circular
+    padding and a factor that divides the size of the image, :math:`A A^\top` is a
+    circular convolution of the small image and has the nonzero spectrum of
+    :math:`A^\top A`. In all other cases it is bounded like the blur that precedes the
+    selection.
     """
     kernel, factor = physics.filter, int(physics.factor)
     if kernel is None:
@@ -148,7 +162,7 @@ def downsampling(physics: Downsampling, img_size: tuple[int, ...]) -> Interval |
         positive = double_copy(physics)
         positive.filter = kernel.abs()
         return dominated(physics, positive, img_size)
-    batch, channels, *_ = LinearOperator.of(physics, img_size).shape
+    batch, channels, *_ = PhysicsOperator.of(physics, img_size).shape
     small = [n // factor for n in img_size[-2:]]
     impulse = torch.zeros(batch, channels, *small, dtype=kernel.dtype).to(kernel.device)
     impulse[..., 0, 0] = 1

@@ -1,4 +1,4 @@
-"""Physics whose singular values are known."""
+"""Spectra of physics whose singular values are known."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from .physics_spectrum import register_spectrum_rule
 
 MASK = "squared entry of the mask"
 TRANSFER = "squared value of the transfer function"
-# Error of a value of a Fourier transform, relative to the sum of the moduli: a generous
-# multiple of the unit roundoff times the logarithm of the size.
+# Bound of the error of a value of a Fourier transform, relative to the sum of moduli: a
+# large multiple of the unit roundoff times the logarithm of the size.
 FOURIER_ROUNDING = 1e-13
 
 
 def exact(squares: Tensor, source: str, *, rounding: Tensor | float = 0.0) -> Interval:
     r"""
-    The interval between the smallest and the largest of the eigenvalues.
+    Return the interval from the smallest to the largest eigenvalue.
 
     :param torch.Tensor squares: all eigenvalues of :math:`A^\top A`, in float64.
-    :param str source: what they are.
-    :param torch.Tensor, float rounding: their absolute errors, beyond a relative one
-        of 1e-12.
+    :param str source: source of an eigenvalue, for the bounds.
+    :param torch.Tensor, float rounding: bounds of the absolute errors of the
+        eigenvalues, in addition to a relative error of 1e-12. Default: 0.
+    :return: the interval.
     """
     smallest = float((squares - rounding).min().clamp(min=0))
     largest = float((squares + rounding).max())
@@ -54,8 +55,9 @@ def diagonal(
     physics: DecomposablePhysics, img_size: tuple[int, ...]
 ) -> Interval | None:
     r"""
-    :math:`A = \operatorname{diag}(s)`: the extremes of :math:`s^2`, where :math:`U` and
-    :math:`V` are the identity. Transforms of the user's may not be orthogonal.
+    Bound :math:`A = U \operatorname{diag}(s) V^\top` by the extremes of :math:`s^2` if
+    :math:`U` and :math:`V` are the identity. Transforms of a user may not be
+    orthogonal.
     """
     transforms = (physics._U, physics._U_adjoint, physics._V, physics._V_adjoint)
     if not all(map(is_default, transforms)) or physics.mask.is_complex():
@@ -65,7 +67,8 @@ def diagonal(
 
 
 def is_default(transform: Callable[..., Tensor] | None) -> bool:
-    """Whether a transform is the identity that DecomposablePhysics sets by default."""
+    """Return whether a transform is the default of DecomposablePhysics, the
+    identity."""
     return (
         getattr(transform, "__module__", None) == DecomposablePhysics.__module__
         and getattr(transform, "__qualname__", None)
@@ -76,16 +79,16 @@ def is_default(transform: Callable[..., Tensor] | None) -> bool:
 @register_spectrum_rule(BlurFFT)
 def blur_fft(physics: BlurFFT, img_size: tuple[int, ...]) -> Interval | None:
     r"""
-    :math:`A` multiplies the Fourier transform by the mask times the phase, which were
-    computed in the precision of the physics: the interval holds both for these and
-    for the transform of the filter in float64.
+    Bound BlurFFT. :math:`A` multiplies the Fourier transform by a mask and a phase that
+    were computed in the precision of the physics. The interval holds for them and for
+    the transform of the filter in float64.
     """
     mask, phase = physics.mask[..., 0], physics.angle
     if not torch.equal(mask, physics.mask[..., 1]):
-        return None  # set by hand, it may multiply real and imaginary parts apart
+        return None  # a user's mask may treat real and imaginary parts differently
     stored = mask * phase
-    # The inverse real transform reads the columns that are their own mirror images
-    # only through the Hermitian part of their product.
+    # Some columns are mirror images of themselves. The inverse real transform reads
+    # only the Hermitian part of their product.
     columns = [0, stored.shape[-1] - 1] if img_size[-1] % 2 == 0 else [0]
     for column in columns:
         values = stored[..., column]
@@ -99,7 +102,8 @@ def blur_fft(physics: BlurFFT, img_size: tuple[int, ...]) -> Interval | None:
 
 @register_spectrum_rule(Decolorize)
 def decolorize(physics: Decolorize, img_size: tuple[int, ...]) -> Interval | None:
-    r""":math:`A^\top A = s s^\top` at each pixel, for a spectral response :math:`s`."""
+    r"""Bound :math:`A^\top A = s s^\top` at each pixel by :math:`\|s\|^2`, for the
+    spectral response :math:`s`."""
     if not (is_default(physics._U) and is_default(physics._U_adjoint)):
         return None
     squares = physics.srf.square().sum().reshape(1)
@@ -111,8 +115,9 @@ def decolorize(physics: Decolorize, img_size: tuple[int, ...]) -> Interval | Non
 @register_spectrum_rule(MRI, DynamicMRI)
 def single_coil(physics: MRI, img_size: tuple[int, ...]) -> Interval | None:
     r"""
-    :math:`A = MF` with the unitary Fourier transform of each image, on pairs of real
-    numbers, and a real mask: the extremes of the squared mask.
+    Bound :math:`A = MF` by the extremes of the squared mask, for the unitary Fourier
+    transform :math:`F` of each image, on pairs of real numbers, and a real mask
+    :math:`M`.
     """
     if not (is_default(physics._U) and is_default(physics._U_adjoint)):
         return None
@@ -124,13 +129,13 @@ def single_coil(physics: MRI, img_size: tuple[int, ...]) -> Interval | None:
 @register_spectrum_rule(MultiCoilMRI)
 def multi_coil(physics: MultiCoilMRI, img_size: tuple[int, ...]) -> Interval | None:
     r"""
-    Of each image that is transformed on its own (of a sample, and of a frame where
-    there are frames), :math:`A^\top A = \sum_n S_n^* F^* M^2 F S_n` lies between
-    :math:`\min m^2` and :math:`\max m^2` times :math:`\sum_n |s_n|^2`, which is
-    diagonal.
+    Bound MRI with coil maps :math:`s_n`. For each sample, and for each frame of a
+    dynamic image, :math:`A^\top A = \sum_n S_n^* F^* M^2 F S_n` lies between
+    :math:`\min m^2` and :math:`\max m^2` times the diagonal operator
+    :math:`\sum_n |s_n|^2`.
     """
     if physics.mask.is_complex() or physics.mask.dim() != physics.coil_maps.dim():
-        return None  # by broadcasting, the axis of coils may be another
+        return None  # broadcasting may align the coils with another axis
     axes = (-3, -2, -1) if physics.three_d else (-2, -1)
     mask = physics.mask.double().square()
     power = physics.coil_maps.abs().square().sum(dim=1)

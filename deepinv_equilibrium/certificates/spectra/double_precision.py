@@ -15,13 +15,14 @@ P = TypeVar("P", bound=Physics)
 
 def double_copy(physics: P) -> P:
     r"""
-    The same operator, its tensors in float64 or complex128 and without gradients.
+    Return a copy of a physics with tensors in float64 or complex128 and without graphs.
 
-    ``physics.to(torch.float64)`` would drop the phase of a BlurFFT, leaves out the
-    parts of a StackedPhysics, and ``deepcopy`` refuses random generators and tensors
-    that carry a gradient. Noise models come along unused.
+    ``physics.to(torch.float64)`` is no alternative: it drops the phase of a BlurFFT and
+    skips the parts of a StackedPhysics. Nor is ``deepcopy`` alone: it fails on random
+    generators and on tensors with a graph. The noise model is copied, too.
 
-    :param deepinv.physics.Physics physics: a physics; unchanged.
+    :param deepinv.physics.Physics physics: the physics; unchanged.
+    :return: the copy.
     """
     memo: dict[int, Any] = {}
     for module in _modules(physics):
@@ -34,7 +35,7 @@ def double_copy(physics: P) -> P:
     for module in _modules(duplicate):
         if vars(module).get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
             vars(module)["dtype"] = torch.float64
-        # Tomography keeps the adjoint of the operator that it was copied from.
+        # The copy of a Tomography refers to the adjoint of the original.
         if "_auto_grad_adjoint_fn" in vars(module):
             vars(module)["_auto_grad_adjoint_fn"] = None
         if isinstance(module, LinearPhysics) and module.A_adj is None:
@@ -43,7 +44,7 @@ def double_copy(physics: P) -> P:
 
 
 class _Transpose:
-    """The adjoint by differentiation, which deepinv takes in float32."""
+    """The adjoint by automatic differentiation in float64; deepinv's is in float32."""
 
     def __init__(self, physics: LinearPhysics):
         self.physics = physics
@@ -51,7 +52,7 @@ class _Transpose:
     def __call__(self, y: Tensor, **kwargs: Any) -> Tensor:
         if self.physics.img_size is None:
             raise ValueError(
-                "the adjoint by differentiation needs the img_size of the physics."
+                "the adjoint by differentiation needs img_size: set it on the physics."
             )
         shape = (y.shape[0], *self.physics.img_size)
         x = torch.ones(shape, dtype=torch.float64, device=y.device)
@@ -62,7 +63,7 @@ class _Transpose:
 def _modules(physics: nn.Module) -> Iterator[nn.Module]:
     for module in physics.modules():
         yield module
-        if isinstance(module, StackedPhysics):  # whose list is a plain one
+        if isinstance(module, StackedPhysics):  # its list is not a ModuleList
             for part in module.physics_list:
                 yield from _modules(part)
 

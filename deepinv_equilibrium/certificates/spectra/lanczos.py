@@ -1,4 +1,4 @@
-"""Largest eigenvalue of an operator known by its products, with a probability."""
+"""A probabilistic bound of the largest eigenvalue of an operator, by its products."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 from ..bounds import Bound, Kind, outward
 
-# Far above the rounding of products in float32, far below what another operator than a
-# symmetric positive semidefinite one would show.
+# Far above the rounding of products in float32, and far below the asymmetry of an
+# operator that is not symmetric positive semidefinite.
 ASYMMETRY = 1e-2
 BREAKDOWN = 1e-10
 
 
 def lanczos_factor(n: int, steps: int, delta: float) -> float:
     r"""
-    How far the largest eigenvalue may be above Lanczos' estimate of it.
+    Return the factor by which the largest eigenvalue may exceed Lanczos' estimate.
 
-    Let :math:`H` be symmetric positive semidefinite of order :math:`n`,
-    :math:`\lambda` its largest eigenvalue with unit eigenvector :math:`v`, and
-    :math:`\xi_k` the largest Ritz value on the Krylov space of :math:`b, Hb, \dots,
+    Let :math:`H` be symmetric positive semidefinite of order :math:`n`, let
+    :math:`\lambda` be its largest eigenvalue with unit eigenvector :math:`v`, and let
+    :math:`\xi_k` be the largest Ritz value on the Krylov space of :math:`b, Hb, \dots,
     H^{k-1}b`, with :math:`b` uniform on the sphere. Then, except with probability
     :math:`\delta`,
 
@@ -31,22 +31,25 @@ def lanczos_factor(n: int, steps: int, delta: float) -> float:
         \lambda \leq \xi_k \cosh^2\frac{\operatorname{arcosh}(1/u)}{2k-1}, \qquad
         u = \delta\sqrt{\frac{\pi}{2n}}.
 
-    Proof, with :math:`\lambda = 1` and :math:`1-\varepsilon` the reciprocal of that
-    factor. If :math:`\xi_k < 1-\varepsilon`, then
+    Proof. Let :math:`\lambda = 1`, and let :math:`1-\varepsilon` be the reciprocal of
+    the factor. If :math:`\xi_k < 1-\varepsilon`, then
     :math:`\langle p(H)b, (H-1+\varepsilon)\,p(H)b\rangle < 0` for every polynomial
-    :math:`p` of degree :math:`k-1`. Take the one with
-    :math:`(1-t)\,p((1-\varepsilon)t)^2 = T_{2k-1}(\sqrt{1-t})^2`, at most 1 for
-    :math:`t\in[0,1]`, and :math:`-\sinh^2((2k-1)\operatorname{artanh}\sqrt\varepsilon)`
-    at the eigenvalue 1. With :math:`c = \langle b, v\rangle` it follows that
-    :math:`c^2\sinh^2 < 1-c^2`, i.e.
-    :math:`|c| < 1/\cosh((2k-1)\operatorname{artanh}\sqrt\varepsilon) = u`; and
-    :math:`P(|c|<u)\leq u\sqrt{2n/\pi}`. This is theorem 4.2 of
-    :footcite:t:`kuczynski1992estimating`, who state
-    :math:`1.648\sqrt n\, e^{-\sqrt\varepsilon(2k-1)}`, before its last estimates.
+    :math:`p` of degree :math:`k-1`. Choose the polynomial with
+    :math:`(1-t)\,p((1-\varepsilon)t)^2 = T_{2k-1}(\sqrt{1-t})^2`. This is at most 1 for
+    :math:`t\in[0,1]`, and equal to
+    :math:`-\sinh^2((2k-1)\operatorname{artanh}\sqrt\varepsilon)` at the eigenvalue 1.
+    With :math:`c = \langle b, v\rangle` it follows that :math:`c^2\sinh^2 < 1-c^2`, and
+    so :math:`|c| < 1/\cosh((2k-1)\operatorname{artanh}\sqrt\varepsilon) = u`. Finally
+    :math:`P(|c|<u)\leq u\sqrt{2n/\pi}`.
 
-    :param int n: order of the operator.
-    :param int steps: :math:`k`.
-    :param float delta: :math:`\delta`.
+    This is Theorem 4.2 of :footcite:t:`kuczynski1992estimating` before its last
+    estimates; the theorem states the probability
+    :math:`1.648\sqrt n\, e^{-\sqrt\varepsilon(2k-1)}`.
+
+    :param int n: order :math:`n` of the operator.
+    :param int steps: number :math:`k` of steps.
+    :param float delta: probability :math:`\delta` of failure.
+    :return: the factor, at least 1.
     """
     inverse = math.sqrt(2 * n / math.pi) / delta
     return math.cosh(math.acosh(max(inverse, 1.0)) / (2 * steps - 1)) ** 2
@@ -63,14 +66,16 @@ def largest_eigenvalue(
     device: torch.device | str | None = None,
 ) -> Bound:
     r"""
-    Upper bound of the largest eigenvalue of a symmetric positive semidefinite operator,
-    which fails with probability :math:`\delta` at most.
+    Return an upper bound of the largest eigenvalue of a symmetric positive semidefinite
+    operator that fails with probability :math:`\delta` at most.
 
-    Lanczos with a start drawn uniformly on the sphere and full reorthogonalisation, in
-    float64, times :func:`lanczos_factor`: 1.008 for 1024 unknowns, 60 steps and
-    :math:`\delta = 10^{-3}`. The probability is that of the start, whatever the
-    operator; the theorem is for exact products, and what rounding adds is not bounded,
-    so that this is an estimate for two reasons. It keeps ``steps`` vectors.
+    The bound is the estimate of Lanczos' method, with a random start that is uniform on
+    the sphere and with full reorthogonalisation in float64, times
+    :func:`~deepinv_equilibrium.certificates.spectra.lanczos_factor`: 1.008 for 1024
+    unknowns, 60 steps and :math:`\delta = 10^{-3}`. The bound is an estimate for two
+    reasons: the random start may be bad, with probability :math:`\delta` for every
+    operator, and the theorem assumes exact products, so that rounding is not bounded.
+    The memory is ``steps`` vectors in float64.
 
     >>> import torch
     >>> from deepinv_equilibrium.certificates import largest_eigenvalue
@@ -79,14 +84,15 @@ def largest_eigenvalue(
     >>> largest_eigenvalue(lambda x: eigenvalues * x, (100,), generator=rng).kind
     <Kind.ESTIMATED: 'estimated'>
 
-    :param Callable apply: the operator, on float64 tensors of ``shape``; what it
-        returns may be of another precision.
-    :param Sequence shape: shape of its argument.
-    :param int steps: Lanczos steps, one product each; fewer where the Krylov space is
-        exhausted.
-    :param float delta: probability of failure, in (0, 1).
-    :param torch.Generator generator: draws the start. Default: torch's own.
-    :param torch.device device: where ``apply`` wants its argument. Default: cpu.
+    :param Callable apply: the operator on float64 tensors of shape ``shape``. It may
+        return another precision.
+    :param Sequence shape: shape of the argument.
+    :param int steps: number of Lanczos steps, with one product each. The method stops
+        earlier if the Krylov space is exhausted. Default: 60.
+    :param float delta: probability of failure, in (0, 1). Default: 1e-3.
+    :param torch.Generator generator: generator of the random start. Default: ``None``,
+        the global generator of torch.
+    :param torch.device device: device of the argument. Default: ``None``, the CPU.
     :return: an estimated bound with its ``delta``.
     :raises ValueError: if an argument is out of range, a product is not finite or of
         another shape, or the operator is not symmetric positive semidefinite.
@@ -99,7 +105,7 @@ def largest_eigenvalue(
     if n < 1:
         raise ValueError(f"shape must have positive sizes, got {tuple(shape)}.")
     projected = _projection(apply, tuple(shape), min(steps, n), generator, device)
-    # The lower triangle and the upper one come from different products.
+    # The lower and the upper triangle come from different products.
     scale = projected.abs().amax()
     asymmetry = (projected - projected.mT).abs().amax()
     ritz = torch.linalg.eigvalsh((projected + projected.mT) / 2)
@@ -126,7 +132,8 @@ def _projection(
     generator: torch.Generator | None,
     device: torch.device | str | None,
 ) -> Tensor:
-    """The operator on a Krylov space, upper Hessenberg before rounding."""
+    """Return the matrix of the operator on a Krylov space; in exact arithmetic it is
+    tridiagonal."""
     basis = torch.empty(steps, math.prod(shape), dtype=torch.float64, device=device)
     start = torch.randn(
         basis.shape[1],
@@ -148,7 +155,7 @@ def _projection(
         frame = basis[: k + 1]
         coefficients = frame @ image
         rest = image - coefficients @ frame
-        # Twice: once leaves what rounding has mixed in.
+        # Orthogonalise twice: the first pass leaves components due to rounding.
         rest = rest - (frame @ rest) @ frame
         projected[: k + 1, k] = coefficients
         if k + 1 == steps:

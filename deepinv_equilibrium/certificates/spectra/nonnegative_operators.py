@@ -1,4 +1,4 @@
-"""Upper bound of the spectrum of a nonnegative operator."""
+"""Upper bounds of the spectra of operators with nonnegative entries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deepinv.physics import LinearPhysics, Tomography
 from torch import Tensor
 
 from ..bounds import Bound, Interval, outward
-from .physics_operator import LinearOperator
+from .physics_operator import PhysicsOperator
 from .physics_spectrum import NOTHING, register_spectrum_rule
 
 MAX_PRODUCTS = 100
@@ -27,33 +27,36 @@ def collatz_wielandt(
     rounding: float = 0.0,
 ) -> float:
     r"""
-    Upper bound of the largest eigenvalue of a symmetric matrix :math:`G` with
-    nonnegative entries: for every :math:`v > 0`,
+    Return an upper bound of the largest eigenvalue of a symmetric matrix :math:`G` with
+    nonnegative entries. For every :math:`v > 0`
 
     .. math::
 
         \lambda_{\max}(G) \leq \max_i (Gv)_i / v_i
 
-    :footcite:p:`collatz1942einschliessungssatz,wielandt1950unzerlegbare`. For
+    :footcite:p:`collatz1942einschliessungssatz,wielandt1950unzerlegbare`, because
     :math:`D^{-1} G D` with :math:`D = \operatorname{diag}(v)` has the eigenvalues of
-    :math:`G`, and the right side is its norm for the maximum norm. The vector comes
-    from the power iteration :math:`v \leftarrow Gv + c 1` started at ones, so that it
-    stays positive where :math:`G` sees nothing; started at ones, the bound is never
-    above that of Schur, :math:`\|A\|_1\|A\|_\infty` for :math:`G = A^\top A`, and if
-    :math:`v` is a fixed direction of the iteration, :math:`Gv = \mu v - c1 < \mu v`.
-    It ends when the bound is within a thousandth of a Rayleigh quotient, or was
-    lowered by less than that in the last 20 products.
+    :math:`G`, and the right side is its norm in the maximum norm.
 
-    That :math:`G` has no negative entry must be known: it is not checked.
+    The vector is computed by the power iteration :math:`v \leftarrow Gv + c 1` from
+    :math:`v = 1`. The constant :math:`c` keeps it positive where :math:`G` vanishes.
+    Because of the start, the bound never exceeds Schur's bound
+    :math:`\|A\|_1\|A\|_\infty` for :math:`G = A^\top A`. A fixed direction of the
+    iteration satisfies :math:`Gv = \mu v - c1 < \mu v`. The iteration stops when the
+    bound is within a thousandth of a Rayleigh quotient, or when the last 20 products
+    lowered the bound by less than a thousandth.
+
+    The caller must know that :math:`G` has no negative entry; the function does not
+    check it.
 
     :param Callable gram: :math:`G`, on float64 tensors.
-    :param tuple shape: shape of its argument, ``(B, C, ...)``.
-    :param torch.device device: where it wants its argument.
+    :param tuple shape: shape of the argument, ``(B, C, ...)``.
+    :param torch.device device: device of the argument.
     :param float rounding: bound of the absolute error of an entry of :math:`Gv`,
-        relative to the largest entry of :math:`v` in its channel, beyond a relative
-        error of 1e-12 of the entry: 0 for sums of nonnegative terms, but not for
-        products by Fourier transform.
-    :return: the bound, moved outward by the rounding.
+        relative to the largest entry of :math:`v` in its channel, in addition to a
+        relative error of 1e-12. It is 0 for sums of nonnegative terms and positive for
+        products by Fourier transform. Default: 0.
+    :return: the bound, with rounding included.
     """
     spatial = tuple(range(2, len(shape)))
 
@@ -74,7 +77,7 @@ def collatz_wielandt(
             break
         v = image + FLOOR * peaks(image)
         v = v / v.max()
-        # What is not seen at all, and what a much larger channel has outgrown.
+        # Entries where G vanishes, or in channels far below the largest one.
         v = v.clamp(min=1e-200)
     return outward(best, relative=1e-11)
 
@@ -90,16 +93,17 @@ def nonnegative(
     rounding: float = 0.0,
 ) -> Interval:
     r"""
-    From 0 to the Collatz-Wielandt bound.
+    Return the interval from 0 to the Collatz-Wielandt bound.
 
-    :param deepinv.physics.LinearPhysics physics: the physics, in double precision, with
-        an operator that is known to be nonnegative, and its transpose.
-    :param tuple img_size: size of an image.
-    :param str source: what the bound is called.
-    :param float rounding: as in
-        :func:`~deepinv_equilibrium.certificates.spectra.nonnegative_operators.collatz_wielandt`.
+    :param deepinv.physics.LinearPhysics physics: a physics in double precision, with a
+        nonnegative operator and its transpose.
+    :param tuple img_size: size of an image without the batch.
+    :param str source: source of the bound.
+    :param float rounding: the argument ``rounding`` of ``collatz_wielandt``. Default:
+        0.
+    :return: the interval.
     """
-    operator = LinearOperator.of(physics, img_size)
+    operator = PhysicsOperator.of(physics, img_size)
     value = collatz_wielandt(
         operator.gram, operator.shape, operator.device, rounding=rounding
     )
@@ -108,7 +112,8 @@ def nonnegative(
 
 @register_spectrum_rule(Tomography)
 def tomography(physics: Tomography, img_size: tuple[int, ...]) -> Interval | None:
-    """Sums of bilinear interpolations, whose weights are nonnegative, over a norm."""
+    """Bound tomography with an exact adjoint: sums of bilinear interpolations with
+    nonnegative weights, divided by a norm."""
     if not (physics.adjoint_via_backprop or physics.fan_beam):
         return None
     if physics.normalize and not float(physics.operator_norm) > 0:

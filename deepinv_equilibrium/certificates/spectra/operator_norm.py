@@ -1,4 +1,4 @@
-"""The squared norm of a physics, computed once for as long as it stays the same."""
+"""The squared norm of a physics, computed again only when the physics changes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 
 from ..bounds import Bound
 from .lanczos import largest_eigenvalue
-from .physics_operator import LinearOperator, batch_size
+from .physics_operator import PhysicsOperator, batch_size
 from .physics_spectrum import spectrum
 
 
 class OperatorNorm:
     r"""
-    Upper bounds of :math:`\|A\|^2`, the last of which is remembered.
+    Upper bounds of :math:`\|A\|^2`. The last bound is stored.
 
-    For real images it is the upper end of :func:`deepinv_equilibrium.spectrum`:
-    certified for the physics that have a rule there, else an estimate that holds with a
-    stated probability. For complex images it is such an estimate, by the same method on
-    their real and imaginary parts: a bound for real images need not hold for them.
+    For real images the bound is the upper end of :func:`deepinv_equilibrium.spectrum`:
+    certified for physics with a rule, otherwise an estimate with a probability of
+    failure. For complex images the bound is always such an estimate, for the real and
+    imaginary parts, because a bound for real images may fail for complex ones.
 
-    Whether the physics is still the same is seen by what :math:`A^\top A` makes of one
-    fixed random image, wherever it keeps its parameters.
+    A change of the physics is detected by the product of :math:`A^\top A` with a fixed
+    random image, which does not depend on how the physics stores its parameters.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,14 @@ class OperatorNorm:
 
     def squared(self, physics: LinearPhysics, x: Tensor) -> Bound:
         r"""
+        Return an upper bound of :math:`\|A\|^2`.
+
         :param deepinv.physics.LinearPhysics physics: the physics.
-        :param torch.Tensor x: images that it acts on; only their layout matters.
-        :return: (Bound) an upper bound of :math:`\|A\|^2`.
+        :param torch.Tensor x: a batch of images. Their shape without the batch, dtype
+            and device matter, their values do not.
+        :return: (Bound) the bound.
         :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``.
-        :raises UncertifiablePhysicsError: if the operator fails on such images.
+        :raises UncertifiablePhysicsError: if the operator fails on images of that size.
         :raises ValueError: if the norm is 0 or infinite.
         """
         probe = _probe(physics, x)
@@ -46,7 +49,7 @@ class OperatorNorm:
             if not 0 < bound.value < math.inf:
                 raise ValueError(
                     f"the norm of {type(physics).__name__} must be positive and "
-                    f"finite for a step size, got squared {bound}."
+                    f"finite for a step size, but its square is {bound}."
                 )
             self._probe, self._bound = probe, bound
         return self._bound
@@ -54,16 +57,17 @@ class OperatorNorm:
 
 @torch.no_grad()
 def _probe(physics: LinearPhysics, x: Tensor) -> Tensor:
-    """What the operator makes of a random image, the same in every call."""
+    r"""Return :math:`A^\top A x` for a fixed random image :math:`x`."""
     shape = (batch_size(physics), *x.shape[1:])
-    # Drawn on the CPU, to be the same everywhere.
+    # Drawn on the CPU, so that the image does not depend on the device.
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(shape, generator=generator, dtype=x.dtype)
     return physics.A_adjoint_A(image.to(x.device))
 
 
 def _same(probe: Tensor, before: Tensor | None) -> bool:
-    """Up to rounding, which on an accelerator differs from call to call."""
+    """Return whether two products agree up to rounding, which on an accelerator differs
+    from call to call."""
     if before is None or before.shape != probe.shape or before.dtype != probe.dtype:
         return False
     before = before.to(probe.device)
@@ -78,7 +82,7 @@ def _real(physics: LinearPhysics, x: Tensor) -> Bound:
 @torch.no_grad()
 def _complex(physics: LinearPhysics, x: Tensor) -> Bound:
     shape = (batch_size(physics), *x.shape[1:], 2)
-    operator = LinearOperator(_on_parts(physics), shape, x.device, x.real.dtype)
+    operator = PhysicsOperator(_on_parts(physics), shape, x.device, x.real.dtype)
     operator.check_adjoint()
     return largest_eigenvalue(
         lambda parts: operator.gram(parts.to(operator.dtype)),
@@ -89,7 +93,7 @@ def _complex(physics: LinearPhysics, x: Tensor) -> Bound:
 
 
 def _on_parts(physics: LinearPhysics) -> LinearPhysics:
-    """A physics of complex images as one of their real and imaginary parts."""
+    """Return the physics as an operator on real and imaginary parts."""
     return LinearPhysics(
         A=lambda x, **_: physics.A(torch.view_as_complex(x)),
         A_adjoint=lambda y, **_: torch.view_as_real(physics.A_adjoint(y)),

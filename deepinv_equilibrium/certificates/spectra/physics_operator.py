@@ -1,4 +1,4 @@
-"""The refusal of a physics about whose spectrum nothing can be said."""
+"""The operator of a physics on images of one shape, and the check of its adjoint."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 class UncertifiablePhysicsError(ValueError):
     r"""
-    No bound of the spectrum of :math:`A^\top A` can be given.
+    The spectrum of :math:`A^\top A` cannot be bounded.
 
     :param deepinv.physics.Physics physics: the physics.
-    :param str reason: why, and what can be done about it.
+    :param str reason: the reason and the remedy.
     """
 
     def __init__(self, physics: Physics, reason: str) -> None:
@@ -27,13 +27,14 @@ class UncertifiablePhysicsError(ValueError):
 
 class AdjointMismatchError(UncertifiablePhysicsError):
     r"""
-    ``A_adjoint`` is not the transpose of ``A``, so that what an algorithm computes with
-    both is not about :math:`A^\top A`.
+    ``A_adjoint`` is not the transpose of ``A``, so that an algorithm that uses both
+    does not compute with :math:`A^\top A`.
 
     :param deepinv.physics.Physics physics: the physics.
     :param float mismatch: :math:`|\langle Au, w\rangle - \langle u, A^\top w\rangle|`
-        over :math:`\|Au\|\|w\| + \|u\|\|A^\top w\|`, the largest of those tried.
-    :param float tolerance: what rounding could explain.
+        divided by :math:`\|Au\|\|w\| + \|u\|\|A^\top w\|`, the maximum over a few
+        random pairs :math:`u, w`.
+    :param float tolerance: largest mismatch that rounding explains.
     """
 
     def __init__(self, physics: Physics, mismatch: float, tolerance: float) -> None:
@@ -50,20 +51,21 @@ class AdjointMismatchError(UncertifiablePhysicsError):
         )
 
 
-# What a parameter of deepinv's operators is called whose first axis is the batch.
+# Names of parameters of deepinv's operators whose first axis is the batch.
 BATCHED = ("filter", "mask", "filters", "multipliers", "coil_maps")
 PAIRS = 3
+"""Number of random pairs in the check of an adjoint."""
 
 
 @dataclass(frozen=True)
-class LinearOperator:
+class PhysicsOperator:
     r"""
-    :math:`A` and :math:`A^\top` of a physics on tensors of one shape.
+    The operator :math:`A` of a physics and its adjoint on images of one shape.
 
     :param deepinv.physics.LinearPhysics physics: the physics.
-    :param tuple shape: shape of the image, with the batch.
-    :param torch.device device: where its parameters are.
-    :param torch.dtype dtype: precision of the images.
+    :param tuple shape: shape of the images, with the batch.
+    :param torch.device device: device of the images.
+    :param torch.dtype dtype: dtype of the images. Default: ``torch.float64``.
     """
 
     physics: LinearPhysics
@@ -77,31 +79,39 @@ class LinearOperator:
         physics: LinearPhysics,
         img_size: tuple[int, ...],
         dtype: torch.dtype = torch.float64,
-    ) -> LinearOperator:
-        """On as many images as the physics has parameters for."""
+    ) -> PhysicsOperator:
+        r"""
+        Return the operator on a batch of the size that the parameters of the physics
+        have.
+
+        :param deepinv.physics.LinearPhysics physics: the physics.
+        :param tuple img_size: size of an image without the batch.
+        :param torch.dtype dtype: dtype of the images. Default: ``torch.float64``.
+        :return: the operator, on the device of the physics.
+        """
         return cls(physics, (batch_size(physics), *img_size), device_of(physics), dtype)
 
     def gram(self, x: Tensor) -> Tensor:
-        r""":math:`A^\top A x`."""
+        r"""Return :math:`A^\top A x`."""
         return self.physics.A_adjoint(self.physics.A(x))
 
     def random_image(self, generator: torch.Generator) -> Tensor:
-        """Standard normal entries."""
+        """Return an image with standard normal entries."""
         x = torch.randn(self.shape, generator=generator, dtype=torch.float64)
         return x.to(self.device, self.dtype)
 
     def check_adjoint(self) -> None:
         r"""
-        Refuse an adjoint that is none, by dot products of random pairs.
+        Check the adjoint by inner products of random pairs :math:`u, w`.
 
-        The tolerance is :math:`100\,u\sqrt{N}`, with the unit roundoff :math:`u` and as
-        many terms :math:`N` as the larger of both inner products: the rounding errors
-        of a sum grow like :math:`\sqrt N` with overwhelming probability.
+        The tolerance is :math:`100\,u\sqrt{N}` for the unit roundoff :math:`u` and the
+        number :math:`N` of terms of the longer inner product: the rounding error of a
+        sum grows like :math:`\sqrt N` with overwhelming probability.
 
-        :raises AdjointMismatchError: if it is not the transpose, or ``A`` is not
-            linear.
-        :raises UncertifiablePhysicsError: if a product is not real and finite or has
-            another shape than the image.
+        :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``, or
+            ``A`` is not linear.
+        :raises UncertifiablePhysicsError: if the image of ``A_adjoint`` is not real and
+            finite or does not have the shape of the images.
         """
         generator = torch.Generator().manual_seed(0)
         worst, tolerance = 0.0, math.inf
@@ -134,7 +144,7 @@ class LinearOperator:
 
 
 def batch_size(physics: LinearPhysics) -> int:
-    """How many images the parameters of a physics are for; 1 where they are shared."""
+    """Return the batch size of the parameters of a physics, 1 for shared parameters."""
     sizes = [
         tensor.shape[0]
         for module in physics.modules()
@@ -148,7 +158,7 @@ def batch_size(physics: LinearPhysics) -> int:
 
 
 def device_of(physics: LinearPhysics) -> torch.device:
-    """Where the parameters of a physics are."""
+    """Return the device of the parameters of a physics."""
     if isinstance(physics, StackedPhysics):
         return device_of(physics.physics_list[0])
     for tensor in (*physics.parameters(), *physics.buffers()):
@@ -157,7 +167,7 @@ def device_of(physics: LinearPhysics) -> torch.device:
 
 
 def _parts(y: Tensor | list[Tensor]) -> list[Tensor]:
-    """The tensors of a measurement, which is a TensorList for stacked physics."""
+    """Return the tensors of a measurement, a TensorList for stacked physics."""
     if isinstance(y, Tensor):
         return [y]
     return [part for item in y for part in _parts(item)]
@@ -172,7 +182,7 @@ def _randn_like(y: Tensor | list[Tensor], generator: torch.Generator) -> Tensor:
 
 
 def _inner(x: Tensor, y: Tensor) -> float:
-    r"""Real inner product: :math:`\mathbb C` is the plane."""
+    r"""Return the real inner product, in which :math:`\mathbb C = \mathbb R^2`."""
     return sum(
         float((a.conj() * b).real.double().sum())
         for a, b in zip(_parts(x), _parts(y), strict=True)

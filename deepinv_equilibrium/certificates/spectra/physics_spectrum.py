@@ -1,4 +1,4 @@
-"""Which rule bounds the spectrum of a physics."""
+"""The spectrum of a physics, and the rules that bound it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,22 @@ import torch
 from deepinv.physics import LinearPhysics
 
 from ..bounds import Bound, Interval
+from ..declarations import overrides, replaced_methods
 from ..image_size import require_image_size
 from .double_precision import double_copy
 from .lanczos import largest_eigenvalue
-from .physics_operator import LinearOperator, UncertifiablePhysicsError
+from .physics_operator import PhysicsOperator, UncertifiablePhysicsError
 
 Rule = Callable[[Any, "tuple[int, ...]"], "Interval | None"]
 R = TypeVar("R", bound=Rule)
 
 _RULES: dict[type[LinearPhysics], Rule] = {}
-# What a subclass may define and still have the A and the A_adjoint of its base.
+# A subclass may define these and still have the A and the A_adjoint of its base.
 _HARMLESS = {
     "A_dagger",
-    "__init__",
     "__mul__",
-    "__repr__",
     "__str__",
     "compute_norm",
-    "extra_repr",
     "forward",
     "noise",
     "prox_l2",
@@ -40,16 +38,17 @@ _HARMLESS = {
 
 def register_spectrum_rule(*types: type[LinearPhysics]) -> Callable[[R], R]:
     r"""
-    Declare the spectrum of :math:`A^\top A` for physics of a type, as a decorator.
+    Register a rule for the spectrum of :math:`A^\top A` for physics of some types, as a
+    decorator.
 
     The rule is a function ``rule(physics, img_size) -> Interval`` of the physics, in
-    double precision, and of the size of an image without the batch; it returns None
-    where it does not know. The package believes it: a bound of kind certified must be
-    proved, for the parameters that the physics has at the time of the call.
+    double precision, and of the size of an image without the batch. It returns ``None``
+    if it cannot bound the spectrum. The package does not check the rule: a bound of
+    kind certified must be proved for the current parameters of the physics.
 
-    Subclasses have the rule only if they override nothing that it may rest on. A later
-    rule for the same type replaces the former. A physics of one's own can define
-    ``spectrum(self, img_size) -> Interval`` instead.
+    A subclass inherits the rule only if it overrides nothing that may change the
+    operator. A later rule for a type replaces an earlier one. A user-defined physics
+    can define the method ``spectrum(self, img_size) -> Interval`` instead.
 
     >>> from deepinv.physics import LinearPhysics
     >>> from deepinv_equilibrium import certificates, spectrum
@@ -68,7 +67,8 @@ def register_spectrum_rule(*types: type[LinearPhysics]) -> Callable[[R], R]:
     [>= 0.25 (certified: halving), <= 0.25 (certified: halving)]
 
     :param type types: one or more subclasses of :class:`deepinv.physics.LinearPhysics`.
-    :raises TypeError: if one is not.
+    :return: the decorator.
+    :raises TypeError: if one of them is not such a subclass.
     """
     for physics_type in types:
         if not (
@@ -85,18 +85,17 @@ def register_spectrum_rule(*types: type[LinearPhysics]) -> Callable[[R], R]:
     return register
 
 
-def find_rule(physics: LinearPhysics) -> Rule | None:
+def spectrum_rule_of(physics: LinearPhysics) -> Rule | None:
     r"""
-    The rule for a physics: that of its type, or its method ``spectrum``, or that of a
-    base whose operator it keeps; None if there is none.
+    Return the rule for a physics: the rule of its type, else its method ``spectrum``,
+    else the rule of a base class whose operator no subclass changes.
 
     :param deepinv.physics.LinearPhysics physics: the physics.
+    :return: the rule; ``None`` if there is none, or a method was replaced on the
+        instance.
     """
-    if any(
-        callable(value) and callable(getattr(type(physics), name, None))
-        for name, value in vars(physics).items()
-    ):
-        return None  # a method was replaced on the instance
+    if replaced_methods(physics):
+        return None
     physics_type = type(physics)
     if physics_type in _RULES:
         return _RULES[physics_type]
@@ -105,50 +104,41 @@ def find_rule(physics: LinearPhysics) -> Rule | None:
             return lambda asked, img_size: asked.spectrum(img_size)
         if base in _RULES:
             return _RULES[base]
-        if _overrides(base):
+        if overrides(base, harmless=_HARMLESS):
             break
     return None
 
 
-def _overrides(physics_type: type) -> bool:
-    """Whether a class defines a method, a property or the like that may change the
-    operator of its base."""
-    return any(
-        (callable(value) or hasattr(value, "__get__")) and name not in _HARMLESS
-        for name, value in vars(physics_type).items()
-        if name not in ("__dict__", "__weakref__")
-    )
-
-
 NOTHING = Bound(0.0, source="squares are nonnegative", is_lower=True)
-"""The lower bound of a spectrum of which nothing is known."""
+"""The trivial lower bound of a spectrum."""
 
 
 @torch.no_grad()
 def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
     r"""
-    The interval :math:`[\mu, L]` with :math:`\mu I \leq A^\top A \leq L I`, each end
-    with what it rests on.
+    Return an interval :math:`[\mu, L]` with :math:`\mu I \preceq A^\top A \preceq L I`.
+    Each end has its own kind and source.
 
     - *Exact*, from a decomposition: BlurFFT, Inpainting, Demosaicing, MRI, DynamicMRI,
-      Denoising, Decolorize; Blur and ChannelwiseBlur with circular padding, whatever
-      the sign of the kernel; Downsampling without filter, or with a circular one whose
-      factor divides the image.
-    - *Proved from above*: Blur, ChannelwiseBlur and Downsampling otherwise, and
-      Tomography with an exact adjoint, by :math:`\lambda_{\max}(A^\top A) \leq \max_i
-      (A^\top A v)_i / v_i` for nonnegative :math:`A`. A signed kernel is bounded by its
-      absolute value and by its transfer function. MultiCoilMRI and
-      DynamicMultiCoilMRI by their maps; stacked and composed physics from their parts.
+      Denoising and Decolorize; Blur and ChannelwiseBlur with circular padding and a
+      kernel of any sign; Downsampling without a filter, or with a circular filter and a
+      factor that divides the size of the image.
+    - *Proved upper bound*: all other cases of Blur, ChannelwiseBlur and Downsampling,
+      and Tomography with an exact adjoint, by :math:`\lambda_{\max}(A^\top A) \leq
+      \max_i (A^\top A v)_i / v_i` for nonnegative :math:`A`. A signed kernel is bounded
+      by its absolute value and by its transfer function. MultiCoilMRI and
+      DynamicMultiCoilMRI are bounded by their coil maps, stacked and composed physics
+      by their parts.
     - *Estimated*: every other physics, by
       :func:`~deepinv_equilibrium.certificates.largest_eigenvalue` with
-      :math:`\delta = 10^{-3}`. Declare a rule with
+      :math:`\delta = 10^{-3}`. Register a rule for it with
       :func:`~deepinv_equilibrium.certificates.register_spectrum_rule`.
 
-    The lower end is 0 where no exact spectrum is known. Exact ends are those of exact
-    arithmetic with the parameters of the physics (filter, mask) at the time of the
-    call, moved outward by the rounding of their computation in float64; the rounding of
-    an operator in float32 is left out. The noise model plays no part. Where the
-    parameters are a batch, the interval holds for each of them.
+    The lower end is 0 unless the spectrum is known exactly. The interval holds for
+    exact arithmetic and the current parameters of the physics, such as its filter or
+    mask. The rounding of its computation in float64 is included, the rounding of an
+    operator in float32 is not. The noise model has no influence. If the parameters are
+    a batch, the interval holds for each of them.
 
     >>> import torch, deepinv as dinv, deepinv_equilibrium as deq
     >>> mask = torch.tensor([[[1.0, 0.0], [0.5, 1.0]]])
@@ -160,12 +150,13 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
     :param Sequence img_size: size of an image without the batch: ``(C, H, W)``, or
         ``(C, D, H, W)`` for volumes.
     :return: an :class:`~deepinv_equilibrium.certificates.Interval`.
-    :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``, found
-        by dot products of random pairs.
-    :raises UncertifiablePhysicsError: if the operator fails on such an image.
-    :raises TypeError: if the physics is not linear, ``img_size`` is no sequence, or the
-        rule of the physics returns no Interval.
-    :raises ValueError: if ``img_size`` does not hold one to four positive integers.
+    :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``, which
+        inner products of random pairs reveal.
+    :raises UncertifiablePhysicsError: if the operator fails on an image of that size.
+    :raises TypeError: if the physics is not linear, ``img_size`` is not a sequence, or
+        the rule of the physics does not return an Interval.
+    :raises ValueError: if ``img_size`` does not consist of one to four positive
+        integers.
     """
     if not isinstance(physics, LinearPhysics):
         raise TypeError(
@@ -174,7 +165,7 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
         )
     size = require_image_size(img_size)
     operator = _checked_operator(physics, size)
-    rule = find_rule(physics)
+    rule = spectrum_rule_of(physics)
     interval = None if rule is None else rule(operator.physics, size)
     if interval is None:
         return Interval(NOTHING, _estimate(operator))
@@ -188,8 +179,9 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
 
 def _checked_operator(
     physics: LinearPhysics, img_size: tuple[int, ...]
-) -> LinearOperator:
-    """In float64, or in the precision that a physics of closures insists on."""
+) -> PhysicsOperator:
+    """Return the operator in float64 if it runs in float64, else in float32: closures
+    may contain tensors of one precision."""
     try:
         duplicate = double_copy(physics)
     except TypeError as error:
@@ -198,7 +190,7 @@ def _checked_operator(
         ) from error
     failures = []
     for candidate, dtype in ((duplicate, torch.float64), (physics, torch.float32)):
-        operator = LinearOperator.of(candidate, img_size, dtype)
+        operator = PhysicsOperator.of(candidate, img_size, dtype)
         try:
             operator.check_adjoint()
             return operator
@@ -213,8 +205,8 @@ def _checked_operator(
     ) from failures[0]
 
 
-def _estimate(operator: LinearOperator) -> Bound:
-    # A start of its own makes the value the same in every call.
+def _estimate(operator: PhysicsOperator) -> Bound:
+    # A fixed seed makes the value the same in every call.
     bound = largest_eigenvalue(
         lambda x: operator.gram(x.to(operator.dtype)),
         operator.shape,

@@ -1,20 +1,22 @@
-"""Activations: the largest slope."""
+"""Activations, and batch normalisation and dropout in eval mode."""
 
 from __future__ import annotations
 
+import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..bounds import Bound, outward
 from ..declarations import UncertifiableModuleError
-from .effective_weights import effective_weight
-from .lipschitz_constant import register_lipschitz_rule
+from .lipschitz_constant import effective_weight, register_lipschitz_rule
 
 # The constants of torch.nn.SELU.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
-# Largest slopes. GELU: at sqrt(2), its distribution function plus sqrt(2) times its
-# density. Its tanh form, SiLU and Mish: the largest on a grid of spacing 1e-5
-# plus half of that times their largest curvature (below 1), rounded up. torch rounds
-# the sixths of Hardsigmoid and Hardswish to single precision.
+# Largest slopes. The slope of GELU is largest at sqrt(2): the distribution function
+# plus sqrt(2) times the density. For its tanh form, SiLU and Mish the value is the
+# largest slope on a grid of spacing 1e-5, plus half the spacing times the largest
+# curvature (below 1), rounded up. torch rounds the sixths in Hardsigmoid and Hardswish
+# to single precision.
 SLOPES: dict[type[nn.Module], float] = {
     nn.ReLU: 1.0,
     nn.ReLU6: 1.0,
@@ -35,22 +37,22 @@ GELU_SLOPE, GELU_TANH_SLOPE = 1.12891, 1.129
 
 
 def largest_slope(value: float) -> Bound:
-    """The bound of an activation."""
+    """Return the bound of an activation from its largest slope."""
     return Bound(value, source="largest slope")
 
 
 @register_lipschitz_rule(*SLOPES)
 def fixed_slope(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
-    """Of activations whose parameters do not change their largest slope."""
+    """Bound activations whose largest slope does not depend on their parameters."""
     for base in type(module).__mro__:
         if base in SLOPES:
             return largest_slope(SLOPES[base])
-    raise AssertionError(f"registered for {type(module)!r}, which it is not.")
+    raise AssertionError(f"no slope is known for a {type(module).__name__}.")
 
 
 @register_lipschitz_rule(nn.GELU)
 def gelu(module: nn.GELU, img_size: tuple[int, ...] | None) -> Bound:
-    """At the square root of 2."""
+    r"""Bound GELU by its slope at :math:`\sqrt 2`."""
     return largest_slope(
         GELU_SLOPE if module.approximate == "none" else GELU_TANH_SLOPE
     )
@@ -58,20 +60,20 @@ def gelu(module: nn.GELU, img_size: tuple[int, ...] | None) -> Bound:
 
 @register_lipschitz_rule(nn.LeakyReLU)
 def leaky_relu(module: nn.LeakyReLU, img_size: tuple[int, ...] | None) -> Bound:
-    """Either slope."""
+    """Bound LeakyReLU by the larger of its two slopes."""
     return largest_slope(max(1.0, abs(module.negative_slope)))
 
 
 @register_lipschitz_rule(nn.PReLU)
 def prelu(module: nn.PReLU, img_size: tuple[int, ...] | None) -> Bound:
-    """Either slope, of any channel."""
+    """Bound PReLU by the largest slope of its channels."""
     weight = effective_weight(module)
     return largest_slope(max(1.0, float(weight.abs().max())))
 
 
 @register_lipschitz_rule(nn.RReLU)
 def rrelu(module: nn.RReLU, img_size: tuple[int, ...] | None) -> Bound:
-    """In eval mode, a LeakyReLU of the mean slope."""
+    """Bound RReLU in eval mode, a LeakyReLU with the mean slope."""
     if module.training:
         raise UncertifiableModuleError(module, "its slope is random. Call eval().")
     return largest_slope(max(1.0, outward(abs(module.lower + module.upper) / 2)))
@@ -79,13 +81,13 @@ def rrelu(module: nn.RReLU, img_size: tuple[int, ...] | None) -> Bound:
 
 @register_lipschitz_rule(nn.ELU)
 def elu(module: nn.ELU, img_size: tuple[int, ...] | None) -> Bound:
-    """alpha exp(x) below 0."""
+    r"""Bound ELU, whose slope is :math:`\alpha e^x` for :math:`x < 0`."""
     return largest_slope(max(1.0, abs(module.alpha)))
 
 
 @register_lipschitz_rule(nn.CELU)
 def celu(module: nn.CELU, img_size: tuple[int, ...] | None) -> Bound:
-    """exp(x / alpha) below 0."""
+    r"""Bound CELU, whose slope is :math:`e^{x / \alpha}` for :math:`x < 0`."""
     if not module.alpha > 0:
         raise UncertifiableModuleError(
             module, f"its slope grows without bound: alpha = {module.alpha!r} < 0."
@@ -95,8 +97,9 @@ def celu(module: nn.CELU, img_size: tuple[int, ...] | None) -> Bound:
 
 @register_lipschitz_rule(nn.Softplus)
 def softplus(module: nn.Softplus, img_size: tuple[int, ...] | None) -> Bound:
-    """A sigmoid of slope beta; torch's own line above the threshold must join it."""
-    # At the default threshold of 20 the gap is 2e-9 / beta: an error of its evaluation.
+    """Bound Softplus, whose slope is a sigmoid. Above the threshold torch replaces it
+    by the identity, so that it jumps there unless the threshold is large."""
+    # At the default threshold of 20 the jump of 2e-9 / beta is below rounding.
     if not module.beta > 0 or module.threshold < 20:
         raise UncertifiableModuleError(
             module,
@@ -109,5 +112,46 @@ def softplus(module: nn.Softplus, img_size: tuple[int, ...] | None) -> Bound:
 
 @register_lipschitz_rule(nn.Softmax, nn.Softmax2d)
 def softmax(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
-    """diag(p) - p p' has rows of absolute sum 2 p (1 - p) <= 1/2."""
+    r"""Bound softmax. Its Jacobian :math:`\operatorname{diag}(p) - p p^\top` has rows
+    whose moduli sum to :math:`2 p_i (1 - p_i) \le 1/2`."""
     return Bound(0.5, source="Gershgorin's bound of the Jacobian")
+
+
+@register_lipschitz_rule(
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
+)
+def batch_norm(module: _BatchNorm, img_size: tuple[int, ...] | None) -> Bound:
+    """Bound batch normalisation in eval mode by the largest ratio of a weight to its
+    standard deviation."""
+    if module.training or module.running_var is None:
+        raise UncertifiableModuleError(
+            module,
+            "it normalises by the statistics of the batch. Call eval(), with "
+            "track_running_stats=True.",
+        )
+    variance = effective_weight(module, "running_var").double() + module.eps
+    if not (variance > 0).all():
+        raise UncertifiableModuleError(
+            module, "a running variance plus eps is not positive."
+        )
+    scale = torch.rsqrt(variance)
+    if module.affine:
+        scale = scale * effective_weight(module).double().abs()
+    return Bound(outward(float(scale.max())), source="largest scale of a channel")
+
+
+@register_lipschitz_rule(
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
+def dropout(module: nn.Dropout, img_size: tuple[int, ...] | None) -> Bound:
+    """Bound dropout in eval mode, which is the identity."""
+    if module.training and module.p > 0:
+        raise UncertifiableModuleError(
+            module, "it is random in train mode. Call eval()."
+        )
+    return Bound(1.0, source="dropout in eval mode")

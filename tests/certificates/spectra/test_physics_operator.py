@@ -7,7 +7,7 @@ from deepinv_equilibrium.certificates import (
     UncertifiablePhysicsError,
 )
 from deepinv_equilibrium.certificates.spectra.physics_operator import (
-    LinearOperator,
+    PhysicsOperator,
     batch_size,
 )
 
@@ -19,7 +19,7 @@ def physics(A, adjoint):
 
 
 def check(A, adjoint, dtype=torch.float64):
-    LinearOperator.of(physics(A, adjoint), SIZE, dtype).check_adjoint()
+    PhysicsOperator.of(physics(A, adjoint), SIZE, dtype).check_adjoint()
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
@@ -34,7 +34,7 @@ def test_complex_and_stacked_measurements():
         lambda x: torch.fft.fft2(x, norm="ortho"),
         lambda y: torch.fft.ifft2(y, norm="ortho").real,
     )
-    LinearOperator.of(stack(Denoising(), Denoising()), SIZE).check_adjoint()
+    PhysicsOperator.of(stack(Denoising(), Denoising()), SIZE).check_adjoint()
 
 
 @pytest.mark.parametrize(
