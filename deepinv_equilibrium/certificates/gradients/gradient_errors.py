@@ -64,10 +64,10 @@ class GradientError:
 
     def __str__(self) -> str:
         error, norm = self.a_posteriori, self.gradient_norm
-        vain = error.value > norm and not error.is_vacuous
+        exceeds = error.value > norm and not error.is_vacuous
         lines = [
             f"gradient of norm {norm:.3e}",
-            f"its error {error}" + ", larger than the gradient itself" * vain,
+            f"its error {error}" + ", larger than the gradient itself" * exceeds,
             f"  from the adjoint {self.from_adjoint}",
             f"  from the fixed point {self.from_forward}",
         ]

@@ -55,10 +55,10 @@ class Plan:
         return self.error.kind
 
     def __str__(self) -> str:
-        vain = self.error.value > self.gradient_norm
+        exceeds = self.error.value > self.gradient_norm
         return (
             f"layers={self.layers}, restarts={self.restarts}: error of the gradient "
-            f"{self.error}{', larger than the gradient itself' * vain}\n"
+            f"{self.error}{', larger than the gradient itself' * exceeds}\n"
             f"  asked for at most {self.tolerance:.3e} = "
             f"{self.tolerance / self.scale:.3g} a\n"
             f"  a = beta ||grad l|| / (1 - rho) = {self.scale:.3e}\n"

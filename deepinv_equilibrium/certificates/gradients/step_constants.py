@@ -118,7 +118,7 @@ def estimate_constants(
         L_J = max(L_J, float((change / scale / distance).max()))
         change = jacobians.parameter_change(x, other, cotangent)
         L_B = max(L_B, float((change / distance).max()))
-    return StepConstants(_estimate(L_J), _estimate(L_B))
+    return StepConstants(_estimated_bound(L_J), _estimate(L_B))
 
 
 def estimate_smoothness(
@@ -144,7 +144,7 @@ def estimate_smoothness(
         / max(float((other - x).double().norm()), 1e-300)
         for other in probes(x, radius, directions)
     ]
-    return _estimate(max(ratios))
+    return _estimated_bound(max(ratios))
 
 
 def probes(x: Tensor, radius: Tensor, directions: Iterable[Tensor]) -> list[Tensor]:
@@ -176,7 +176,7 @@ def probes(x: Tensor, radius: Tensor, directions: Iterable[Tensor]) -> list[Tens
     return states
 
 
-def _estimate(value: float) -> Bound:
+def _estimated_bound(value: float) -> Bound:
     return derived(
         value,
         [Bound(0.0, Kind.ESTIMATED, point="the last iterate")],

@@ -68,10 +68,12 @@ def sequential(module: nn.Sequential, img_size: tuple[int, ...] | None) -> Bound
         bounds.append(lipschitz(layer, img_size))
         img_size = output_size(layer, img_size)
     plural = "" if len(bounds) == 1 else "s"
-    return derived(_product(bounds), bounds, f"product of {len(bounds)} layer{plural}")
+    return derived(
+        _product_of_bounds(bounds), bounds, f"product of {len(bounds)} layer{plural}"
+    )
 
 
-def _product(bounds: list[Bound]) -> float:
+def _product_of_bounds(bounds: list[Bound]) -> float:
     product = 1.0
     for bound in bounds:
         product = outward(product * bound.value)
@@ -130,5 +132,5 @@ def dncnn(module: DnCNN, img_size: tuple[int, ...] | None) -> Bound:
         module.out_conv,
     ]
     bounds = [lipschitz(layer) for layer in layers]
-    value = outward(1 + _product(bounds))
+    value = outward(1 + _product_of_bounds(bounds))
     return derived(value, bounds, f"1 + product of {module.depth} convolutions")

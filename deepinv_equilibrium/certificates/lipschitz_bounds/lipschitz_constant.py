@@ -76,7 +76,7 @@ def lipschitz_rule_of(module: nn.Module) -> Rule:
         return _RULES[module_type]
     declared = "lipschitz_bound"
     if declared not in vars(module) and declares(module, declared, "forward"):
-        return lambda asked, img_size: asked.lipschitz_bound(img_size)
+        return lambda part, img_size: part.lipschitz_bound(img_size)
     for base in module_type.__mro__:
         if base in _RULES:
             return _RULES[base]

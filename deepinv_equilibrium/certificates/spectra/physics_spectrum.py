@@ -101,7 +101,7 @@ def spectrum_rule_of(physics: LinearPhysics) -> Rule | None:
         return _RULES[physics_type]
     for base in physics_type.__mro__:
         if "spectrum" in vars(base):
-            return lambda asked, img_size: asked.spectrum(img_size)
+            return lambda part, img_size: part.spectrum(img_size)
         if base in _RULES:
             return _RULES[base]
         if overrides(base, harmless=_HARMLESS):
