@@ -1,4 +1,4 @@
-"""Denoisers with certified constants, and small or pretrained ones."""
+"""Denoisers with certified Lipschitz constants, and small or pretrained ones."""
 
 from .bounded_convolution import BoundedConvolution
 from .bounded_dncnn import BoundedDnCNN

@@ -1,4 +1,4 @@
-"""A convolution that is nonexpansive whatever its weights."""
+"""A convolution that is nonexpansive for all weights."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ from torch.autograd.function import FunctionCtx
 from torch.nn.functional import conv2d
 
 from ...certificates import convolution_norm
+from ...fixed_points.argument_checks import require_count
 
-# Points an axis on which the norm is taken: fast enough for every step of a training,
-# and at most 1.039 times the norm for filters of 3 x 3.
+# Grid points of each axis for the bound of the norm. The bound is fast enough to be
+# computed in every training step, and at most 1.039 times the norm for 3 x 3 filters.
 GRID = 16
 
 
 class BoundedConvolution(nn.Module):
     r"""
-    A convolution with zeros at the border, divided by a certified bound of its norm,
+    A zero-padded convolution divided by a certified bound of its norm,
 
     .. math::
 
         x \mapsto \frac{W}{B} * x + b, \qquad B \geq \|W\|,
 
-    with :math:`B` from :func:`deepinv_equilibrium.certificates.convolution_norm`: the
-    layer is nonexpansive for every image size, at every step of a training. The norm of
-    the reshaped kernel, by which :func:`torch.nn.utils.parametrizations.spectral_norm`
-    divides, is no such bound. Derivatives of every order pass through :math:`B`; the
-    second raises where a multiple singular value attains the norm.
+    where :func:`deepinv_equilibrium.certificates.convolution_norm` computes :math:`B`.
+    The layer is nonexpansive for every image size and for all weights, and so in every
+    training step. :func:`torch.nn.utils.parametrizations.spectral_norm` divides by the
+    norm of the reshaped kernel, which does not bound :math:`\|W\|`. Derivatives of
+    every order pass through :math:`B`. The second derivative raises an error if the
+    largest singular value is multiple.
 
-    :math:`B` and its gradient are computed once for each state of the weights, however
-    many iterations of an algorithm apply the layer; a second derivative of :math:`B`
-    where it is asked for. Change the weights by an optimiser, ``load_state_dict`` or in
-    ``torch.no_grad()``: what is written through ``weight.data`` is hidden from torch,
-    the filters are then divided by the former :math:`B` and may expand. :meth:`norm`,
-    and what is certified by it, is that of the filters that are applied in any case.
+    :math:`B` and its gradient are cached: they are computed once for each state of the
+    weights, and not for every application of the layer. Change the weights with an
+    optimiser, ``load_state_dict`` or in ``torch.no_grad()``. Do not change them through
+    ``weight.data``: torch does not record such changes, the filters would be divided by
+    the old :math:`B`, and the layer could expand. :meth:`norm` bounds the filters that
+    are applied in that case too.
 
-    :param int in_channels: channels of its input.
-    :param int out_channels: channels of its output.
-    :param int kernel_size: side of the filters, odd.
+    :param int in_channels: channels of the input.
+    :param int out_channels: channels of the output.
+    :param int kernel_size: side of the filters in pixels, odd.
     :raises ValueError: if an argument is out of its range.
     """
 
@@ -47,11 +49,8 @@ class BoundedConvolution(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: int = 3
     ) -> None:
         super().__init__()
-        if min(in_channels, out_channels) < 1:
-            raise ValueError(
-                "in_channels and out_channels must be at least 1, got "
-                f"{in_channels} and {out_channels}."
-            )
+        require_count("in_channels", in_channels, 1)
+        require_count("out_channels", out_channels, 1)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(
                 f"kernel_size must be odd and positive, got {kernel_size}."
@@ -61,33 +60,34 @@ class BoundedConvolution(nn.Module):
         )
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.kaiming_normal_(self.weight)
-        self._kept: tuple[WeightVersion, Tensor, Tensor] | None = None
+        # The weights, and the bound and its gradient for these weights.
+        self._cache: tuple[WeightVersion, Tensor, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copied or pickled norm would outlive the weights that it belongs to.
-        return self.__dict__ | {"_kept": None}
+        # A copy has other weights, to which the cache does not belong.
+        return self.__dict__ | {"_cache": None}
 
     def normalised_weight(self) -> Tensor:
         r"""
-        The filters that are applied, :math:`W / B`.
+        Return the filters :math:`W / B` that are applied.
 
-        :return: (:class:`torch.Tensor`) of shape ``(out_channels, in_channels,
-            kernel_size, kernel_size)`` and the dtype of the weights.
+        :return: (:class:`torch.Tensor`) filters of shape ``(out_channels, in_channels,
+            kernel_size, kernel_size)``, in the dtype of the weights.
         """
         weight = self.weight
-        if not has_version(weight):
+        if not is_cacheable(weight):
             return weight / self._bound(weight)
-        if self._kept is None or not self._kept[0].is_that_of(weight):
-            self._kept = WeightVersion(weight), *self._bound_and_gradient()
-        _, bound, gradient = self._kept
+        if self._cache is None or not self._cache[0].matches(weight):
+            self._cache = WeightVersion(weight), *self._bound_and_gradient()
+        _, bound, gradient = self._cache
         if torch.is_grad_enabled() and weight.requires_grad:
-            bound = _KeptBound.apply(weight, bound, gradient)
+            bound = _CachedBound.apply(weight, bound, gradient)
         return weight / bound
 
     @staticmethod
     def _bound(weight: Tensor) -> Tensor:
-        # Rounding moves each entry of W / B by a relative eps at most, and the norm by
-        # that of the absolute values of the filters.
+        # Rounding changes each entry of W / B by a relative eps at most, and the norm
+        # by at most eps times the norm of the absolute values of the filters.
         limits = torch.finfo(weight.dtype)
         channels = min(weight.shape[:2])
         rounding = channels * weight.shape[-1] * limits.eps
@@ -95,7 +95,7 @@ class BoundedConvolution(nn.Module):
         return (bound * (1 + 2 * rounding)).clamp_min(limits.tiny).to(weight.dtype)
 
     def _bound_and_gradient(self) -> tuple[Tensor, Tensor]:
-        # They outlive the modes in which the layer is first applied.
+        # The cache is used later, in other modes than that of the first application.
         with torch.inference_mode(False), torch.enable_grad():
             weight = self.weight.detach().requires_grad_()
             bound = self._bound(weight)
@@ -106,30 +106,32 @@ class BoundedConvolution(nn.Module):
         r"""
         Apply the layer.
 
-        :param torch.Tensor x: of shape :math:`(B, C, H, W)`.
-        :return: (:class:`torch.Tensor`) of the same size.
+        :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
+        :return: (:class:`torch.Tensor`) images of the same size, with ``out_channels``
+            channels.
         """
         weight = self.normalised_weight().to(x.dtype)
         return conv2d(x, weight, self.bias.to(x.dtype), padding="same")
 
     def norm(self) -> float:
         r"""
-        Certified upper bound of :math:`\|W / B\|`, from the filters that are applied.
+        Return a certified upper bound of the norm :math:`\|W / B\|` of the filters that
+        are applied.
 
-        :return: (float) it is at most 1, unless the weights were changed through
-            ``weight.data``.
+        :return: (float) the bound, which is at most 1 unless the weights were changed
+            through ``weight.data``.
         """
         with torch.no_grad():
             return float(convolution_norm(self.normalised_weight().double()))
 
     def extra_repr(self) -> str:
-        """Show the sizes."""
+        """Return the numbers of channels and the size of the filters."""
         outputs, inputs, kernel_size, _ = self.weight.shape
         return f"{inputs}, {outputs}, kernel_size={kernel_size}"
 
 
-class _KeptBound(torch.autograd.Function):
-    """A bound that is known already, with the gradient that is known of it."""
+class _CachedBound(torch.autograd.Function):
+    """The bound as a function of the weights, with cached value and gradient."""
 
     @staticmethod
     def forward(weight: Tensor, bound: Tensor, gradient: Tensor) -> Tensor:
@@ -146,12 +148,13 @@ class _KeptBound(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
         weight, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():
-            gradient = _KeptGradient.apply(weight, gradient)
+            gradient = _CachedGradient.apply(weight, gradient)
         return cotangent * gradient, None, None
 
 
-class _KeptGradient(torch.autograd.Function):
-    """The gradient of the bound, whose own derivative is computed if asked for."""
+class _CachedGradient(torch.autograd.Function):
+    """The gradient of the bound as a function of the weights, with a cached value. Its
+    own derivative is computed on demand."""
 
     @staticmethod
     def forward(weight: Tensor, gradient: Tensor) -> Tensor:
@@ -177,29 +180,34 @@ class _KeptGradient(torch.autograd.Function):
             )
         if torch.isfinite(cotangent).all() and not torch.isfinite(second).all():
             raise RuntimeError(
-                "the norm of weight has no second derivative: its largest singular "
-                "value is multiple, as with torch.nn.init.dirac_. Perturb the weights, "
-                "or do not differentiate twice in them."
+                "the norm of weight has no second derivative, because its largest "
+                "singular value is multiple, as with torch.nn.init.dirac_. Perturb the "
+                "weights, or do not differentiate twice with respect to them."
             )
         return second, None
 
 
 class WeightVersion:
     r"""
-    The state of a weight, to be asked later whether it has changed.
+    The current state of a weight, which tells later whether the weight has changed.
 
-    :param torch.nn.Parameter weight: the weight as it is now.
+    :param torch.nn.Parameter weight: the weight.
     """
 
     def __init__(self, weight: nn.Parameter) -> None:
         self._weight = weight
-        # Keeps the memory, so that no other weights can have the same address.
+        # This reference keeps the address from being used for other values.
         self._values = weight.detach()
         self._version = weight._version
 
-    def is_that_of(self, weight: nn.Parameter) -> bool:
-        """Whether the weights are still the same. Changes in place through ``.data``
-        are hidden from torch, and so from this."""
+    def matches(self, weight: nn.Parameter) -> bool:
+        r"""
+        Tell whether a weight is still in this state.
+
+        :param torch.nn.Parameter weight: the weight.
+        :return: (bool) whether it is the same parameter with the same values. In-place
+            changes through ``.data`` are not recorded by torch, and are not detected.
+        """
         return (
             weight is self._weight
             and weight._version == self._version
@@ -208,10 +216,15 @@ class WeightVersion:
         )
 
 
-def has_version(weight: Tensor) -> bool:
-    """Whether what is computed from a weight may be kept: not where another tensor
-    stands in for the parameter (``functional_call``, replicas), in inference mode, in
-    a compiled graph, or in a transform of ``torch.func``, whose tensors end with it."""
+def is_cacheable(weight: Tensor) -> bool:
+    r"""
+    Tell whether values that are computed from a weight may be cached.
+
+    :param torch.Tensor weight: the weight.
+    :return: (bool) ``False`` if another tensor replaces the parameter
+        (``functional_call``, replicas), and in inference mode, compiled graphs and
+        transforms of ``torch.func``, whose tensors must not be used outside them.
+    """
     return (
         isinstance(weight, nn.Parameter)
         and not weight.is_inference()

@@ -1,8 +1,7 @@
-"""A DnCNN whose layers are really bounded."""
+"""A DnCNN with a certified Lipschitz constant of its residual."""
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -16,14 +15,15 @@ from ...certificates import Bound
 from ...certificates.bounds import outward
 from ...certificates.declarations import require_type
 from ...equilibrium.input_checks import check_images
-from ...fixed_points.argument_checks import require_count, require_number
+from ...fixed_points.argument_checks import require_count, require_in_range
 from .bounded_convolution import BoundedConvolution
+from .bundled_weights import load_pretrained
 
 
 class BoundedDnCNN(Denoiser):
     r"""
-    DnCNN with nonexpansive layers: its residual is :math:`\epsilon`-Lipschitz, whatever
-    its weights.
+    DnCNN with nonexpansive layers, whose residual is :math:`\epsilon`-Lipschitz for all
+    weights,
 
     .. math::
 
@@ -31,38 +31,39 @@ class BoundedDnCNN(Denoiser):
         N = C_d \circ \operatorname{ReLU} \circ C_{d-1} \circ \dots \circ
         \operatorname{ReLU} \circ C_1,
 
-    with :math:`C_k` a :class:`~deepinv_equilibrium.models.BoundedConvolution`, so that
-    :math:`N` is nonexpansive for every image size and at every step of a training. The
+    where each :math:`C_k` is a :class:`~deepinv_equilibrium.models.BoundedConvolution`.
+    :math:`N` is nonexpansive for every image size and in every training step. The
     default sizes are those of :footcite:t:`zhang2017beyond`: 17 convolutions of
-    :math:`3 \times 3` with 64 filters. As in :class:`deepinv.models.DnCNN` there is no
-    batch normalisation, which no constant bounds.
+    :math:`3 \times 3` pixels with 64 filters. As in :class:`deepinv.models.DnCNN`,
+    there is no batch normalisation, because its Lipschitz constant is not bounded.
 
-    Plug-and-play asks for a bound of :math:`\operatorname{D} - I`
-    :footcite:p:`ryu2019plug`. Spectral normalisation as it is mostly used gives none:
-    it is that of the reshaped kernels, not of the convolutions, and of the layers of
-    :math:`\operatorname{D}`, not of :math:`\operatorname{D} - I`.
+    Convergence of plug-and-play needs a bound of :math:`\operatorname{D} - I`
+    :footcite:p:`ryu2019plug`. The usual spectral normalisation does not give one: it
+    normalises the reshaped kernels instead of the convolutions, and the layers of
+    :math:`\operatorname{D}` instead of those of :math:`\operatorname{D} - I`.
 
-    With ``residual=False`` it is :math:`\epsilon`-Lipschitz itself, a contraction for
-    :math:`\epsilon < 1`,
+    With ``residual=False``, the denoiser itself is :math:`\epsilon`-Lipschitz, and a
+    contraction if :math:`\epsilon < 1`,
 
     .. math::
 
         \operatorname{D}(x) = \tfrac{\epsilon}{2} \left( x + N(x) \right),
 
-    as DE-GRAD asks for (see :data:`deepinv_equilibrium.presets.gilton_2021.de_grad`):
-    :math:`S = I - \operatorname{D}`, so that :math:`S - I = -\operatorname{D}` is
-    :math:`\epsilon`-Lipschitz. The last bias of :math:`N` says about which image it
-    contracts.
+    as DE-GRAD needs (see :data:`deepinv_equilibrium.presets.de_grad`): with
+    :math:`S = I - \operatorname{D}`, :math:`S - I = -\operatorname{D}` is
+    :math:`\epsilon`-Lipschitz. The last bias of :math:`N` determines the image towards
+    which :math:`\operatorname{D}` contracts.
 
     :param int in_channels: channels of the images.
     :param float epsilon: :math:`\epsilon > 0`.
-    :param bool residual: which of the two forms.
-    :param int depth: convolutions :math:`d`, at least 2.
-    :param int filters: channels between them.
+    :param bool residual: whether the first form is used, which adds the network to the
+        identity. Default: ``True``.
+    :param int depth: number of convolutions :math:`d`, at least 2.
+    :param int filters: channels of the hidden layers.
     :param str, pathlib.Path, None pretrained: path of a ``state_dict``, or ``None`` for
         random weights.
     :param torch.device, str device: device of the network.
-    :raises TypeError: if ``epsilon`` is no number.
+    :raises TypeError: if ``epsilon`` is not a number.
     :raises ValueError: if an argument is out of its range.
 
     |sep|
@@ -87,9 +88,7 @@ class BoundedDnCNN(Denoiser):
         device: torch.device | str | None = None,
     ) -> None:
         require_count("in_channels", in_channels, 1)
-        require_number("epsilon", epsilon)
-        if not 0 < epsilon < math.inf:
-            raise ValueError(f"epsilon must be positive and finite, got {epsilon!r}.")
+        require_in_range("epsilon", epsilon)
         require_count("depth", depth, 2)
         require_count("filters", filters, 1)
         super().__init__(device="cpu")
@@ -101,13 +100,11 @@ class BoundedDnCNN(Denoiser):
             BoundedConvolution(inputs, outputs) for inputs, outputs in pairwise(widths)
         )
         for layer in self._convolutions[2:-2]:
-            # Features pass a ReLU unchanged: a deep network starts as a shallow one.
-            # Of random layers of norm 1, each keeps a third, and 17 nothing.
+            # The inner layers start as the identity, because features are positive and
+            # pass a ReLU unchanged. Each random layer of norm 1 would reduce the
+            # features to a third, and 17 such layers to nothing.
             nn.init.dirac_(layer.weight)
-        if pretrained is not None:
-            weights = torch.load(pretrained, map_location="cpu", weights_only=True)
-            self.load_state_dict(weights)
-            self.eval()
+        load_pretrained(self, pretrained, None, in_channels)
         self.to(device)
 
     def forward(self, x: Tensor, sigma: Tensor | float | None = None) -> Tensor:
@@ -115,10 +112,10 @@ class BoundedDnCNN(Denoiser):
         Denoise a batch of images.
 
         :param torch.Tensor x: noisy images of shape :math:`(B, C, H, W)`, of any size.
-        :param torch.Tensor, float sigma: not used: the noise level is that of the
-            training, as in :class:`deepinv.models.DnCNN`.
+        :param torch.Tensor, float sigma: not used, because the network is trained for
+            one noise level, as in :class:`deepinv.models.DnCNN`.
         :return: (:class:`torch.Tensor`) denoised images, of the shape of ``x``.
-        :raises ValueError: if ``x`` is no batch of real images with the right number of
+        :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
             channels.
         """
         check_images(x, self.in_channels)
@@ -137,9 +134,9 @@ class BoundedDnCNN(Denoiser):
         return cast("list[BoundedConvolution]", list(self.layers))
 
     def _network_bound(self) -> Bound:
-        """Of N: the product of the norms of its layers, computed in float64 from the
-        filters that are applied. It is often well below 1, as the layers leave room
-        for a norm that is fast enough for a training."""
+        """Return the product of the norms of the layers of N, computed in float64 from
+        the filters that are applied. It is often well below 1, because the fast bound
+        by which the layers divide is larger than their norm."""
         product = 1.0
         for layer in self._convolutions:
             require_type(layer, BoundedConvolution)
@@ -148,12 +145,13 @@ class BoundedDnCNN(Denoiser):
 
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
-        Lipschitz constant of :math:`\operatorname{D}` in the :math:`\ell_2` norm.
+        Return a Lipschitz constant of :math:`\operatorname{D}` in the :math:`\ell_2`
+        norm.
 
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) a certified bound, at most :math:`1 + \epsilon`, or
             :math:`\epsilon` without ``residual``, up to rounding.
-        :raises UncertifiableModuleError: if a layer is no BoundedConvolution.
+        :raises UncertifiableModuleError: if a layer is not a BoundedConvolution.
         """
         network = self._network_bound()
         if self.residual:
@@ -167,12 +165,13 @@ class BoundedDnCNN(Denoiser):
 
     def residual_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
-        Lipschitz constant of :math:`\operatorname{D} - I` in the :math:`\ell_2` norm.
+        Return a Lipschitz constant of :math:`\operatorname{D} - I` in the
+        :math:`\ell_2` norm.
 
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) a certified bound, at most :math:`\epsilon` up to rounding;
             at least 1 without ``residual``.
-        :raises UncertifiableModuleError: if a layer is no BoundedConvolution.
+        :raises UncertifiableModuleError: if a layer is not a BoundedConvolution.
         """
         network = self._network_bound()
         if self.residual:

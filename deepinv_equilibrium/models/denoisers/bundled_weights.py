@@ -1,53 +1,79 @@
-"""Weights that come with the package, and those of a file."""
+"""Pretrained weights of denoisers, and values that are given for each image."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+StateDict = dict[str, Tensor]
 
 
-def check_bundled(pretrained: str | Path | None, in_channels: int) -> None:
+def load_pretrained(
+    model: nn.Module,
+    pretrained: str | Path | None,
+    bundled: str | None,
+    in_channels: int,
+    adapt_bundled: Callable[[StateDict], StateDict] | None = None,
+) -> None:
     r"""
-    :param str, pathlib.Path, None pretrained: ``"bundled"``, or anything else.
-    :param int in_channels: channels of the images.
-    :raises ValueError: if weights are to be bundled for other channels than 1 or 3.
+    Load the weights of a model and put it in eval mode.
+
+    Files are read with ``weights_only=True``. Weights in half precision are converted
+    to the precision of the model.
+
+    :param torch.nn.Module model: the model, which is changed in place.
+    :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
+        ``state_dict``, or ``None``, which changes nothing.
+    :param str, None bundled: name of the file that comes with the package, e.g.
+        ``"ridge_grey.pt"``, or ``None`` if there is no such file.
+    :param int in_channels: channels of the images. The bundled weights are for 1 or 3.
+    :param Callable adapt_bundled: applied to the bundled ``state_dict``. Default:
+        ``None``.
+    :raises ValueError: if no weights are bundled for the model or ``in_channels``.
     """
-    if pretrained == "bundled" and in_channels not in (1, 3):
-        raise ValueError(
-            "in_channels must be 1 (grey) or 3 (colour) for the bundled weights, "
-            f"got {in_channels}. With pretrained=None it can be any number."
-        )
-
-
-def read_weights(pretrained: str | Path, bundled: str) -> dict[str, Tensor]:
-    r"""
-    Read a ``state_dict`` to the CPU, and nothing but tensors.
-
-    :param str, pathlib.Path pretrained: ``"bundled"``, or a path.
-    :param str bundled: name of the bundled file, e.g. ``"small_drunet.pt"``.
-    """
+    if pretrained is None:
+        return
     if pretrained != "bundled":
-        return torch.load(pretrained, map_location="cpu", weights_only=True)
-    with resources.as_file(resources.files(__package__) / "weights" / bundled) as path:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(pretrained, map_location="cpu", weights_only=True)
+    elif bundled is None:
+        raise ValueError(
+            "pretrained must be a path or None, got 'bundled': no weights are bundled "
+            f"for {type(model).__name__}."
+        )
+    else:
+        if in_channels not in (1, 3):
+            raise ValueError(
+                "in_channels must be 1 (grey) or 3 (colour) for the bundled weights, "
+                f"got {in_channels}. With pretrained=None it can be any number."
+            )
+        folder = resources.files(__package__) / "weights"
+        with resources.as_file(folder / bundled) as path:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+        if adapt_bundled is not None:
+            weights = adapt_bundled(weights)
+    model.load_state_dict(weights)
+    model.eval()
 
 
 def colours(in_channels: int) -> str:
-    """What the names of the bundled files call 1 and 3 channels."""
+    """Return the word for 1 or 3 channels in the names of the bundled files."""
     return "grey" if in_channels == 1 else "colour"
 
 
 def each_image(name: str, value: Tensor | float, x: Tensor) -> Tensor:
     r"""
-    :param str name: what the number is called in an error.
+    Return a value for each image of a batch.
+
+    :param str name: name of the argument, for the message.
     :param torch.Tensor, float value: one number for all images, or one for each, of
         shape :math:`(B,)` or :math:`(B, 1, 1, 1)`.
     :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
-    :return: (:class:`torch.Tensor`) of shape :math:`(1, 1, 1, 1)` or
-        :math:`(B, 1, 1, 1)`, and the dtype of ``x``.
+    :return: (:class:`torch.Tensor`) the values in the dtype of ``x``, of shape
+        :math:`(1, 1, 1, 1)` for one number and :math:`(B, 1, 1, 1)` otherwise.
     :raises ValueError: if ``value`` has another shape.
     """
     values = torch.as_tensor(value, dtype=x.dtype, device=x.device)

@@ -1,4 +1,4 @@
-"""A denoiser whose Lipschitz constant is proved, at every step of its training."""
+"""A denoiser of convex potential layers with a certified Lipschitz constant."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from ...certificates.bounds import outward
 from ...certificates.declarations import require_type
 from ...equilibrium.input_checks import check_images
 from ...fixed_points.argument_checks import require_count, require_number
-from .bundled_weights import check_bundled, colours, each_image, read_weights
+from .bundled_weights import colours, each_image, load_pretrained
 from .convex_potential_layer import ConvexPotentialLayer
 
 
 class ConvexPotentialDenoiser(Denoiser):
     r"""
-    A network of convex potential layers: averaged, firmly nonexpansive or strictly
-    contractive, whatever its weights.
+    A network of convex potential layers that is averaged, firmly nonexpansive or
+    strictly contractive for all weights,
 
     .. math::
 
         \operatorname{D}(x, \sigma) = c + L \left((1 - w) x + w\, T_K \circ \dots \circ
         T_1(x) - c\right), \qquad c = \tfrac12,
 
-    for images in :math:`[0, 1]`, with :math:`T_k` a
+    for images in :math:`[0, 1]`. Each :math:`T_k` is a
     :class:`~deepinv_equilibrium.models.ConvexPotentialLayer` at the noise level
-    :math:`\sigma`. For every :math:`\sigma`, image size and weights, and thus at every
-    step of a training:
+    :math:`\sigma`. The following holds for every :math:`\sigma`, every image size and
+    all weights, and so in every training step:
 
-    - ``contraction`` :math:`L < 1`: :math:`\operatorname{D}` is :math:`L`-Lipschitz. It
-      is contracted about mid-grey, where that moves images least.
-    - By default the layers are firmly nonexpansive and :math:`w = 1`: without
-      contraction, :math:`\operatorname{D}` is :math:`K/(K+1)`-averaged
+    - With ``contraction`` :math:`L < 1`, :math:`\operatorname{D}` is
+      :math:`L`-Lipschitz. It contracts towards mid-grey, which changes images least.
+    - By default, the layers are firmly nonexpansive and :math:`w = 1`. Then, with
+      :math:`L = 1`, :math:`\operatorname{D}` is :math:`K/(K+1)`-averaged
       :footcite:p:`bauschke2017convex`.
-    - ``firmly_nonexpansive=True``: the layers are reflections and :math:`w =
+    - With ``firmly_nonexpansive=True``, the layers are reflections and :math:`w =
       \tfrac12`, so that :math:`\operatorname{D} = \tfrac12 (I + Q)` with a nonexpansive
-      :math:`Q`, as Douglas-Rachford and ADMM ask for. It has weights of its own.
+      :math:`Q`, as Douglas-Rachford and ADMM need. Its bundled weights are different.
 
-    :math:`\operatorname{D}` is in general not the proximal operator of a function: the
-    Jacobian of each layer is symmetric, that of the composition is not.
+    In general, :math:`\operatorname{D}` is not the proximal operator of a function: the
+    Jacobian of each layer is symmetric, but the Jacobian of the composition is not.
 
     The bundled weights were trained by
     ``python gallery/training/convex_potential_denoiser.py`` on the training photos of
-    :class:`deepinv_equilibrium.datasets.Photos` alone. PSNR in dB on whole photos of
-    the test split, borders included, in grey, beside :class:`deepinv.models.TVDenoiser`
-    with the strength that is best on the validation photo:
+    :class:`deepinv_equilibrium.datasets.Photos` only. PSNR in dB on whole grey photos
+    of the test split, including the borders, compared with
+    :class:`deepinv.models.TVDenoiser` at the strength that is best on the validation
+    photo:
 
     ============ ========================= ======= ====== ===== ===== =====
     noise        denoiser                  chelsea retina coins moon  page
@@ -66,8 +67,8 @@ class ConvexPotentialDenoiser(Denoiser):
     25/255       firmly nonexpansive       29.20   31.74  26.83 30.89 24.87
     ============ ========================= ======= ====== ===== ===== =====
 
-    The firmly nonexpansive weights, which were trained for a third of the steps, remain
-    below total variation. The results in colour are in the training script.
+    The firmly nonexpansive weights, which were trained for a third of the steps, mostly
+    remain below total variation. The training script has the results in colour.
 
     :param int in_channels: channels of the images. The bundled weights are for 3
         (colour) and for 1 (grey).
@@ -75,9 +76,9 @@ class ConvexPotentialDenoiser(Denoiser):
     :param float contraction: :math:`L`, in (0, 1].
     :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
         ``state_dict``, or ``None`` for random weights.
-    :param int layers: :math:`K`.
+    :param int layers: number of layers :math:`K`.
     :param int generators: filters of a layer up to rotation and reflection.
-    :param int kernel_size: side of the filters, odd.
+    :param int kernel_size: side of the filters in pixels, odd.
     :param torch.device, str device: device of the network.
     :raises ValueError: if an argument is out of its range, or no weights are bundled
         for ``in_channels``.
@@ -107,7 +108,6 @@ class ConvexPotentialDenoiser(Denoiser):
         kernel_size: int = 5,
         device: torch.device | str | None = None,
     ) -> None:
-        check_bundled(pretrained, in_channels)
         require_number("contraction", contraction)
         if not 0 < contraction <= 1:
             raise ValueError(f"contraction must be in (0, 1], got {contraction!r}.")
@@ -125,11 +125,9 @@ class ConvexPotentialDenoiser(Denoiser):
             )
             for _ in range(layers)
         )
-        if pretrained is not None:
-            kind = "firmly_nonexpansive" if firmly_nonexpansive else "averaged"
-            name = f"convex_potential_{kind}_{colours(in_channels)}.pt"
-            self.load_state_dict(read_weights(pretrained, name))
-            self.eval()
+        kind = "firmly_nonexpansive" if firmly_nonexpansive else "averaged"
+        bundled = f"convex_potential_{kind}_{colours(in_channels)}.pt"
+        load_pretrained(self, pretrained, bundled, in_channels)
         self.to(device)
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -141,7 +139,7 @@ class ConvexPotentialDenoiser(Denoiser):
             all images, or one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`.
             At 0 the images are only contracted.
         :return: (:class:`torch.Tensor`) denoised images, of the shape of ``x``.
-        :raises ValueError: if ``x`` is no batch of real images with the right number of
+        :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
             channels, or ``sigma`` has another shape.
         """
         check_images(x, self.in_channels)
@@ -157,8 +155,8 @@ class ConvexPotentialDenoiser(Denoiser):
 
     @property
     def is_firmly_nonexpansive(self) -> bool:
-        r"""Whether it is proved to be firmly nonexpansive: as :math:`\tfrac12 (I + Q)`,
-        or for being a single firmly nonexpansive layer."""
+        r"""Whether the denoiser is proved to be firmly nonexpansive, either as
+        :math:`\tfrac12 (I + Q)`, or as a single firmly nonexpansive layer."""
         if any(type(layer) is not ConvexPotentialLayer for layer in self.layers):
             return False
         relaxations = [layer.relaxation for layer in self._layers]
@@ -172,16 +170,16 @@ class ConvexPotentialDenoiser(Denoiser):
 
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
-        Lipschitz constant of :math:`x \mapsto \operatorname{D}(x, \sigma)` in the
-        :math:`\ell_2` norm, for every noise level.
+        Return a Lipschitz constant of :math:`x \mapsto \operatorname{D}(x, \sigma)` in
+        the :math:`\ell_2` norm, which holds for every noise level.
 
-        It is computed in float64 from the filters that the network applies, of which
-        the Jacobian of a layer is between :math:`(1 - \lambda \|V\|^2) I` and
-        :math:`I`.
+        The Jacobian of a layer is between :math:`(1 - \lambda \|V\|^2) I` and
+        :math:`I`. The norm is computed in float64 from the filters :math:`V` that are
+        applied.
 
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) a certified bound, :math:`L` up to rounding.
-        :raises UncertifiableModuleError: if a layer is no ConvexPotentialLayer.
+        :raises UncertifiableModuleError: if a layer is not a ConvexPotentialLayer.
         """
         constant = 1.0
         for layer in self._layers:

@@ -1,4 +1,4 @@
-"""A layer that is one step down the gradient of a convex potential."""
+"""A layer that makes one gradient step on a convex potential."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from ...certificates import convolution_norm
-from .bounded_convolution import WeightVersion, has_version
+from ...fixed_points.argument_checks import require_count
+from .bounded_convolution import WeightVersion, is_cacheable
 from .oriented_filters import extend_by_reflection, normalised_orbit, random_generators
 
 
 class ConvexPotentialLayer(nn.Module):
     r"""
-    One step down the gradient of a convex potential, nonexpansive whatever its weights.
+    One gradient step on a convex potential, nonexpansive for all weights,
 
     .. math::
 
@@ -25,35 +26,35 @@ class ConvexPotentialLayer(nn.Module):
         s_\sigma(v) = v \min\left(1, \frac{\theta_\sigma}{\|v\|_2}\right), \quad
         \theta_\sigma = \theta \sigma^{p}.
 
-    At each pixel :math:`s_\sigma` projects the vector of all filter responses onto a
-    ball: it is the gradient of a Huber function of their norm. Its Jacobian is
-    symmetric, between 0 and :math:`I`, so that of the layer is symmetric, between
-    :math:`(1 - \lambda) I` and :math:`I`, at every image. With :math:`\lambda = 1` the
-    layer is firmly nonexpansive, with :math:`\lambda = 2` it is the reflection
-    :math:`2 T - I` of such a layer. These are the convex potential layers of
-    :footcite:t:`meunier2022dynamical`, which have :math:`\lambda = 2`, rectified units
-    for :math:`s` and a power iteration for :math:`\|W\|`, which is no bound.
+    At each pixel, :math:`s_\sigma` projects the vector of all filter responses onto a
+    ball. It is the gradient of a Huber function of the norm of the responses, and its
+    Jacobian is symmetric, between 0 and :math:`I`. Hence the Jacobian of the layer is
+    symmetric, between :math:`(1 - \lambda) I` and :math:`I`, at every image. With
+    :math:`\lambda = 1` the layer is firmly nonexpansive; with :math:`\lambda = 2` it is
+    the reflection :math:`2 T - I` of such a layer. The convex potential layers of
+    :footcite:t:`meunier2022dynamical` have :math:`\lambda = 2`, rectified units for
+    :math:`s`, and a power iteration for :math:`\|W\|`, which does not bound the norm.
 
-    :math:`B` is :func:`deepinv_equilibrium.certificates.convolution_norm`, computed
-    from the weights as they are: the constraint is a parametrisation, which no step of
-    an optimiser can leave.
+    :func:`deepinv_equilibrium.certificates.convolution_norm` computes :math:`B` from
+    the current weights. The constraint is a parametrisation, and holds after every step
+    of an optimiser.
 
-    **Borders.** The image is extended by reflection, edges repeated, to the image
-    :math:`E x` of period :math:`2H \times 2W`, and the layer is applied to that. For
-    each filter of :math:`W` its mirror images are filters too, and the norm of the
-    responses does not depend on their order; so the layer on periodic images commutes
-    with reflections, and its output is :math:`E` of an image. As :math:`\frac12 E` is
-    an isometry :math:`U`, the Jacobian at :math:`x` is :math:`U^\top J U`, with
-    :math:`J` the one at :math:`E x` of the layer on periodic images: the same bounds
-    hold, and every pixel sees every filter, at every image size.
+    **Borders.** The layer is applied to the image :math:`E x` of period :math:`2H
+    \times 2W`, which extends :math:`x` by reflection with repeated edges. The mirror
+    images of each filter of :math:`W` are filters of :math:`W` too, and the norm of the
+    responses does not depend on their order. So the layer on periodic images commutes
+    with reflections, and its output is :math:`E` of an image. Since :math:`\frac12 E`
+    is an isometry :math:`U`, the Jacobian at :math:`x` is :math:`U^\top J U`, where
+    :math:`J` is the Jacobian at :math:`E x` of the layer on periodic images. Therefore
+    the bounds hold for every image size, and every filter acts on every pixel.
 
-    The filters are the eight rotations and reflections of ``generators``, without their
-    means over each channel: adding a constant to a channel of the image adds it to that
-    of the output.
+    The filters are the eight rotations and reflections of ``generators``, from which
+    the mean over each channel is subtracted. If a constant is added to a channel of the
+    image, it is added to that channel of the output.
 
     :param int channels: channels of the images.
     :param int generators: number of filters up to rotation and reflection.
-    :param int kernel_size: side of the filters, odd.
+    :param int kernel_size: side of the filters in pixels, odd.
     :param float relaxation: :math:`\lambda`, in (0, 2].
     :raises ValueError: if an argument is out of its range.
     """
@@ -66,47 +67,48 @@ class ConvexPotentialLayer(nn.Module):
         relaxation: float = 1.0,
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}.")
+        require_count("channels", channels, 1)
         if not 0 < relaxation <= 2:
             raise ValueError(f"relaxation must be in (0, 2], got {relaxation}.")
         self.relaxation = float(relaxation)
         self.generators = random_generators(generators, channels, kernel_size)
-        # A quarter of the largest response to unit noise, at the exponent 1.
+        # A quarter of the largest response to noise of variance 1, for the exponent 1.
         start = math.log(0.25 * math.sqrt(channels))
         self.log_threshold = nn.Parameter(torch.tensor(start))
         self.log_exponent = nn.Parameter(torch.tensor(0.0))
-        self._kept: tuple[WeightVersion, Tensor] | None = None
+        # The weights, and the normalised filters for these weights.
+        self._cache: tuple[WeightVersion, Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copied or pickled filters would outlive the weights that they belong to.
-        return self.__dict__ | {"_kept": None}
+        # A copy has other weights, to which the cache does not belong.
+        return self.__dict__ | {"_cache": None}
 
     def filters(self) -> Tensor:
         r"""
-        The normalised filters :math:`V`.
+        Return the normalised filters :math:`V`.
 
-        They are computed anew when a gradient may pass through them, and otherwise
-        whenever the weights have changed.
+        They are computed in every call if a gradient may pass through them, and
+        otherwise once for each state of the weights.
 
-        :return: (:class:`torch.Tensor`) of shape ``(8 * generators, channels,
-            kernel_size, kernel_size)`` and the dtype of the weights.
+        :return: (:class:`torch.Tensor`) filters of shape ``(8 * generators, channels,
+            kernel_size, kernel_size)``, in the dtype of the weights.
         """
         weight = self.generators
-        if not has_version(weight) or (
+        if not is_cacheable(weight) or (
             torch.is_grad_enabled() and weight.requires_grad
         ):
             return self._normalised_filters()
-        if self._kept is None or not self._kept[0].is_that_of(weight):
-            # They outlive the mode in which the layer is first applied.
+        if self._cache is None or not self._cache[0].matches(weight):
+            # The cache is used later, in other modes than that of this call.
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = WeightVersion(weight), self._normalised_filters()
-        return self._kept[1]
+                self._cache = WeightVersion(weight), self._normalised_filters()
+        return self._cache[1]
 
     def _normalised_filters(self) -> Tensor:
         weight = self.generators
-        # Rounding moves each entry of W / B by a relative eps at most, and the norm by
-        # that of the filters' absolute values, at most kernel_size * channels.
+        # Rounding changes each entry of W / B by a relative eps at most, and the norm
+        # by at most eps times the norm of the absolute values of the filters, which is
+        # at most kernel_size * channels.
         taps = weight.shape[-1] * weight.shape[1]
         return normalised_orbit(weight, taps * torch.finfo(weight.dtype).eps)
 
@@ -116,7 +118,7 @@ class ConvexPotentialLayer(nn.Module):
 
         :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
         :param torch.Tensor sigma: noise levels of shape :math:`(B, 1, 1, 1)`.
-        :return: (:class:`torch.Tensor`) of the shape of ``x``.
+        :return: (:class:`torch.Tensor`) images of the shape of ``x``.
         """
         filters = self.filters().to(x.dtype)
         extended = extend_by_reflection(x, filters.shape[-1] - 1)
@@ -127,21 +129,22 @@ class ConvexPotentialLayer(nn.Module):
         threshold = (self.log_threshold + self.log_exponent.exp() * log_level).exp()
         threshold = threshold.to(x.dtype).clamp(limits.tiny, limits.max)
         projected = responses * (threshold / torch.maximum(norm, threshold))
-        # V^T on the extended image: correlation with the filters turned about.
+        # V^T on the extended image is the correlation with the flipped filters.
         adjoint = filters.flip(-2, -1).transpose(0, 1)
         return x - self.relaxation * conv2d(projected, adjoint)
 
     def norm(self) -> float:
         r"""
-        Certified upper bound of :math:`\|V\|`, from the filters that are applied.
+        Return a certified upper bound of the norm :math:`\|V\|` of the filters that are
+        applied.
 
-        :return: (float) it is at most 1.
+        :return: (float) the bound, which is at most 1.
         """
         with torch.no_grad():
             return float(convolution_norm(self.filters().double()))
 
     def extra_repr(self) -> str:
-        """Show the sizes."""
+        """Return the sizes of the filters and the relaxation."""
         generators, channels, kernel_size, _ = self.generators.shape
         return (
             f"channels={channels}, generators={generators}, "

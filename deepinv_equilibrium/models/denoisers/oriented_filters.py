@@ -1,4 +1,4 @@
-"""Learned filters in all their orientations, without mean and of norm at most 1."""
+"""Learned filters in eight orientations, with mean 0 and norm at most 1."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from torch import Tensor, nn
 from torch.nn.functional import fold, unfold
 
 from ...certificates import convolution_norm
+from ...fixed_points.argument_checks import require_count
 
 
 def random_generators(generators: int, channels: int, kernel_size: int) -> nn.Parameter:
     r"""
+    Draw filters from the standard normal distribution.
+
     :param int generators: number of filters up to rotation and reflection.
     :param int channels: channels of a filter.
-    :param int kernel_size: side of the filters, odd.
-    :return: (:class:`torch.nn.Parameter`) standard normal, of shape ``(generators,
-        channels, kernel_size, kernel_size)``.
+    :param int kernel_size: side of the filters in pixels, odd.
+    :return: (:class:`torch.nn.Parameter`) filters of shape ``(generators, channels,
+        kernel_size, kernel_size)``.
     :raises ValueError: if an argument is out of its range.
     """
-    if generators < 1:
-        raise ValueError(f"generators must be at least 1, got {generators}.")
+    require_count("generators", generators, 1)
     if kernel_size < 3 or kernel_size % 2 == 0:
         raise ValueError(
             f"kernel_size must be an odd number, at least 3, got {kernel_size}."
@@ -31,13 +33,14 @@ def random_generators(generators: int, channels: int, kernel_size: int) -> nn.Pa
 
 def normalised_orbit(generators: Tensor, rounding: float) -> Tensor:
     r"""
-    The filters :math:`V = W / B`, where :math:`W` is the orbit of the generators
-    without their means over each channel, and :math:`B \geq \|W\|`, differentiably.
+    Return the filters :math:`V = W / B`, where :math:`W` is the orbit of the generators
+    minus their means over each channel, and :math:`B \geq \|W\|`. The result is
+    differentiable.
 
-    :param torch.Tensor generators: of shape :math:`(G, C, k, k)`.
-    :param float rounding: by how much, relative to 1, rounding may move the norm of
-        what is applied; :math:`B` leaves room for twice that.
-    :return: (:class:`torch.Tensor`) of shape :math:`(8 G, C, k, k)`.
+    :param torch.Tensor generators: filters of shape :math:`(G, C, k, k)`.
+    :param float rounding: relative rounding error of the norm of the filters that are
+        applied. :math:`B` is enlarged by twice this value.
+    :return: (:class:`torch.Tensor`) filters of shape :math:`(8 G, C, k, k)`.
     """
     bank = orbit(generators - generators.mean(dim=(-2, -1), keepdim=True))
     norm = convolution_norm(bank) * (1 + 2 * rounding)
@@ -45,14 +48,14 @@ def normalised_orbit(generators: Tensor, rounding: float) -> Tensor:
 
 
 def orbit(filters: Tensor) -> Tensor:
-    """The eight rotations and reflections of each filter."""
+    """Return the eight rotations and reflections of each filter."""
     mirrored = torch.cat((filters, filters.flip(-1)))
     mirrored = torch.cat((mirrored, mirrored.flip(-2)))
     return torch.cat((mirrored, mirrored.transpose(-2, -1)))
 
 
 def extend_by_reflection(x: Tensor, pixels: int) -> Tensor:
-    """Extend images on all sides, edges repeated: ... b a | a b c | c b a a b ..."""
+    """Extend images by reflection: ... b a | a b c | c b a a b ..."""
     for axis in (-2, -1):
         size = x.shape[axis]
         index = torch.arange(-pixels, size + pixels, device=x.device) % (2 * size)
@@ -62,17 +65,18 @@ def extend_by_reflection(x: Tensor, pixels: int) -> Tensor:
 
 def oriented_responses(x: Tensor, filters: Tensor, border: int) -> Tensor:
     r"""
-    Responses of each channel of an image, extended by reflection, to filters.
+    Return the responses to filters of the channels of images, which are extended by
+    reflection.
 
     :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
     :param torch.Tensor filters: the eight orientations of :math:`G` filters, of shape
         :math:`(8 G, 1, k, k)`.
-    :param int border: pixels that the images are extended by.
-    :return: (:class:`torch.Tensor`) of shape :math:`(B C, 8, G, P)`, at the :math:`P`
-        positions of a filter within the extended images.
+    :param int border: number of pixels by which each side of the images is extended.
+    :return: (:class:`torch.Tensor`) responses of shape :math:`(B C, 8, G, P)`, at the
+        :math:`P` positions of a filter within the extended images.
     """
-    # Matrix products with patches: on a CPU, two to five times as fast as convolutions
-    # from or to a single channel, and so are their gradients.
+    # On a CPU, matrix products with patches and their gradients are two to five times
+    # as fast as convolutions from or to a single channel.
     planes = channel_transform(x).flatten(0, 1)[:, None]
     patches = unfold(extend_by_reflection(planes, border), filters.shape[-1])
     return (filters.flatten(1) @ patches).unflatten(1, (8, -1))
@@ -82,13 +86,13 @@ def oriented_adjoint(
     responses: Tensor, filters: Tensor, shape: tuple[int, ...]
 ) -> Tensor:
     r"""
-    Sum of the filters by responses, at the pixels of the image.
+    Return the sum of filters weighted by responses, at the pixels of the image.
 
-    :param torch.Tensor responses: with ``border`` :math:`k - 1`, as of
-        :func:`oriented_responses`.
-    :param torch.Tensor filters: as there.
-    :param tuple shape: of the images.
-    :return: (:class:`torch.Tensor`) of this shape.
+    :param torch.Tensor responses: responses of shape :math:`(B C, 8, G, P)`, as
+        :func:`oriented_responses` returns with a ``border`` of :math:`k - 1`.
+    :param torch.Tensor filters: filters of shape :math:`(8 G, 1, k, k)`.
+    :param tuple shape: shape :math:`(B, C, H, W)` of the images.
+    :return: (:class:`torch.Tensor`) images of this shape.
     """
     size = filters.shape[-1]
     extended = tuple(n + 2 * (size - 1) for n in shape[-2:])
@@ -98,15 +102,16 @@ def oriented_adjoint(
 
 
 def orientation_norm(responses: Tensor) -> Tensor:
-    """Norms over the orientations, of shape :math:`(B C, 1, G, P)`."""
+    """Return the norms over the orientations, of shape :math:`(B C, 1, G, P)`."""
     square = responses.square().sum(dim=1, keepdim=True)
-    # torch's vector_norm takes as long as all the rest; at 0 the gradient is 0.
+    # torch's vector_norm takes as long as all other operations of a layer together.
+    # At 0 the gradient is 0.
     return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()
 
 
 def channel_transform(x: Tensor, adjoint: bool = False) -> Tensor:
-    """The orthonormal discrete cosine transform (II) of the channels, or its adjoint:
-    of colour it makes the sum and two opponent colours."""
+    """Apply the orthonormal discrete cosine transform (II) to the channels, or its
+    adjoint. It maps colours to their sum and two opponent colours."""
     channels = x.shape[1]
     index = torch.arange(channels, dtype=torch.float64, device=x.device)
     matrix = torch.cos(math.pi / channels * index[:, None] * (index + 0.5))

@@ -1,4 +1,4 @@
-"""The denoiser that minimises a learned convex regulariser."""
+"""The proximal operator of a learned convex regulariser as a denoiser."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .ridge_regulariser import RidgeRegulariser
 
 class RidgeProxDenoiser(Denoiser):
     r"""
-    The converged proximal operator of a learned convex regulariser: firmly nonexpansive
-    or strictly contractive, whatever its weights,
+    The converged proximal operator of a learned convex regulariser, which is firmly
+    nonexpansive or strictly contractive for all weights,
 
     .. math::
 
@@ -26,24 +26,26 @@ class RidgeProxDenoiser(Denoiser):
         \operatorname{prox}_{\operatorname{R}_\sigma}(x) = \operatorname*{arg\,min}_z
         \tfrac12 \|z - x\|^2 + \operatorname{R}_\sigma(z),
 
-    for images in :math:`[0, 1]`, with :math:`\operatorname{R}_\sigma` a
-    :class:`~deepinv_equilibrium.models.RidgeRegulariser` of smoothness :math:`L`. Its
-    Jacobian is symmetric, between :math:`\frac{c}{1 + L} I` and :math:`c I`, for every
-    image, image size, noise level and weights; with ``contraction`` :math:`c < 1` it is
-    contracted about mid-grey, where that moves images least.
+    for images in :math:`[0, 1]`. The regulariser :math:`\operatorname{R}_\sigma` is a
+    :class:`~deepinv_equilibrium.models.RidgeRegulariser` of smoothness :math:`L`. The
+    Jacobian of :math:`\operatorname{D}` is symmetric, between :math:`\frac{c}{1 + L} I`
+    and :math:`c I`, for every image, image size, noise level and all weights. With
+    ``contraction`` :math:`c < 1` the denoiser contracts towards mid-grey, which changes
+    images least.
 
-    **This is proved of the exact proximal operator**, and only of it: a truncated solve
-    need not be nonexpansive. Each image is solved for until the relative residual is
-    near the rounding of its dtype, :meth:`error_bound` certifies how far the result is
-    from the exact one, and a solve that fails warns. The gradient is the implicit one,
-    at the same tolerance. ``rtol`` trades the error for time, e.g. in training; the
-    denoiser then declares its bounds as estimated, and no rate is certified from them.
+    **These bounds are proved for the exact proximal operator only.** A truncated solve
+    need not be nonexpansive. Each image is solved until its relative residual is near
+    the rounding error of its dtype; :meth:`error_bound` certifies the distance of the
+    result from the exact proximal operator, and a solve that does not converge warns.
+    The gradient is the implicit one, to the same tolerance. A larger ``rtol`` saves
+    time, e.g. in training; the denoiser then declares its bounds as estimated, and no
+    rate is certified from them.
 
     The bundled weights were trained by ``python
     gallery/training/ridge_prox_denoiser.py`` on the training photos of
-    :class:`deepinv_equilibrium.datasets.Photos`. PSNR in dB on held-out photos, in grey
-    (the centres of 256 x 256, borders included; of total variation, at
-    :math:`0.65 \sigma`):
+    :class:`deepinv_equilibrium.datasets.Photos`. PSNR in dB on held-out grey photos
+    (256 x 256 pixels in the centre, including the borders; total variation at the
+    strength :math:`0.65 \sigma`):
 
     ======================= ======= ====== ===== ===== =====
     :math:`255 \sigma`      chelsea retina coins moon  page
@@ -54,19 +56,19 @@ class RidgeProxDenoiser(Denoiser):
     25, total variation     27.97   33.67  27.05 32.87 25.26
     ======================= ======= ====== ===== ===== =====
 
-    ``gallery/training/compare_denoisers.py`` compares more.
+    ``gallery/training/compare_denoisers.py`` compares more denoisers.
 
     :param int in_channels: channels of the images. The bundled weights are for 1
         (grey) and for 3 (colour).
     :param float contraction: :math:`c`, in (0, 1].
     :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
         ``state_dict``, or ``None`` for random weights.
-    :param float smoothness: :math:`L > 0`; the bundled weights were trained with the
-        default.
+    :param float smoothness: :math:`L > 0`. The bundled weights were trained with the
+        default value.
     :param float rtol: tolerance of the solve, see
         :class:`~deepinv_equilibrium.models.RidgeRegulariser`.
     :param int generators: number of filters up to rotation and reflection.
-    :param int kernel_size: side of the filters, odd.
+    :param int kernel_size: side of the filters in pixels, odd.
     :param torch.device, str device: device of the weights.
     :raises ValueError: if an argument is out of its range, or no weights are bundled
         for ``in_channels``.
@@ -124,7 +126,7 @@ class RidgeProxDenoiser(Denoiser):
             all images, or one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`.
             At 0 the images are only contracted.
         :return: (:class:`torch.Tensor`) denoised images, of the shape of ``x``.
-        :raises ValueError: if ``x`` is no batch of real images with the right number of
+        :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
             channels, or ``sigma`` has another shape.
         """
         prox = self.regulariser.prox(x, sigma)
@@ -134,11 +136,11 @@ class RidgeProxDenoiser(Denoiser):
 
     def error_bound(self, denoised: Tensor, x: Tensor, sigma: Tensor | float) -> Tensor:
         r"""
-        Certified bound of how far a result is from the exact denoiser. For any two,
-        :math:`\|\operatorname{D}(x_1) - \operatorname{D}(x_2)\| \leq c \|x_1 - x_2\| +
-        e_1 + e_2`.
+        Return a certified bound :math:`e` of the distance of a result from the exact
+        denoiser. Two computed results satisfy :math:`\|\operatorname{D}(x_1) -
+        \operatorname{D}(x_2)\| \leq c \|x_1 - x_2\| + e_1 + e_2`.
 
-        :param torch.Tensor denoised: the value of the denoiser, or any other guess.
+        :param torch.Tensor denoised: the result of the denoiser, or any other images.
         :param torch.Tensor x: noisy images.
         :param torch.Tensor, float sigma: noise level, as for :meth:`forward`.
         :return: (:class:`torch.Tensor`) a bound of the :math:`\ell_2` distance for each
@@ -149,18 +151,19 @@ class RidgeProxDenoiser(Denoiser):
 
     @property
     def is_firmly_nonexpansive(self) -> bool:
-        """Whether it is proved: of the exact proximal operator, but not of one that is
-        solved for to a tolerance of the user's."""
+        """Whether the denoiser is proved to be firmly nonexpansive. The proof is for
+        the exact proximal operator, and not for a user-defined tolerance ``rtol``."""
         return self.regulariser.rtol is None
 
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
-        Lipschitz constant of the exact :math:`x \mapsto \operatorname{D}(x, \sigma)` in
-        the :math:`\ell_2` norm, for every noise level. The computed one is within
-        :meth:`error_bound` of it.
+        Return a Lipschitz constant of the exact :math:`x \mapsto \operatorname{D}(x,
+        \sigma)` in the :math:`\ell_2` norm, which holds for every noise level.
+        :meth:`error_bound` bounds the distance of the computed denoiser from the exact
+        one.
 
         :param tuple img_size: size of the images; the bound holds for every size.
-        :return: (Bound) :math:`c`, certified, or estimated where ``rtol`` is given.
+        :return: (Bound) :math:`c`, certified, or estimated if ``rtol`` is given.
         """
         source = "exact proximal operator of a convex function"
         if self.contraction == 1:
@@ -170,18 +173,22 @@ class RidgeProxDenoiser(Denoiser):
 
     def residual_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
-        Lipschitz constant of the exact :math:`\operatorname{D} - I`, whose Jacobian is
-        between :math:`(\frac{c}{1 + L} - 1) I` and :math:`(c - 1) I`, likewise.
+        Return a Lipschitz constant of the exact :math:`\operatorname{D} - I` in the
+        :math:`\ell_2` norm, which holds for every noise level. The Jacobian of
+        :math:`\operatorname{D} - I` is between :math:`(\frac{c}{1 + L} - 1) I` and
+        :math:`(c - 1) I`.
 
         :param tuple img_size: size of the images; the bound holds for every size.
-        :return: (Bound) :math:`1 - \frac{c}{1 + L}`, certified or estimated likewise.
+        :return: (Bound) :math:`1 - \frac{c}{1 + L}`, certified, or estimated if
+            ``rtol`` is given.
         """
         smoothness = self.regulariser.gradient_bounds(img_size).upper.value
         source = f"proximal operator of a function of smoothness {smoothness:.4g}"
         return self._bound(outward(1 - self.contraction / (1 + smoothness)), source)
 
     def _bound(self, value: float, source: str) -> Bound:
-        """Of the exact map, from which a loose tolerance leads away."""
+        """Return a bound for the exact map; it is estimated if a tolerance is given,
+        because the computed map is then another one."""
         rtol = self.regulariser.rtol
         if rtol is None:
             return Bound(value, source=source)

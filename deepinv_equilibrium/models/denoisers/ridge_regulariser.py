@@ -1,8 +1,7 @@
-"""A convex regulariser made of learned filters."""
+"""A convex regulariser with learned filters."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 from ...certificates import Bound, Interval, convolution_norm
 from ...certificates.bounds import outward
 from ...equilibrium.input_checks import check_images
+from ...fixed_points.argument_checks import require_count, require_in_range
 from ...optim.priors.smooth_proximal import smooth_prox, smooth_prox_error
-from .bundled_weights import check_bundled, colours, each_image, read_weights
+from .bundled_weights import colours, each_image, load_pretrained
 from .oriented_filters import (
     normalised_orbit,
     orientation_norm,
@@ -39,46 +39,49 @@ class RidgeRegulariser(Prior):
         t_{ci}(\sigma) = \theta_{ci} \left(\frac{\sigma}{0.1}\right)^q,
 
     summed over channels :math:`c`, filters :math:`i` and pixels :math:`p`, for images
-    in :math:`[0, 1]`. :math:`V_i` is the responses to the eight rotations and
-    reflections of a filter, whose norm does not depend on the orientation of the image.
-    :math:`T` is the orthonormal discrete cosine transform of the channels: for colour,
-    their sum and two opponent colours. It is the convex ridge regulariser of
-    :footcite:t:`goujon2023neural` with groups of filters for single ones, Huber
-    functions of learned thresholds for splines, and a proved norm for a power
-    iteration. The gradient
+    in :math:`[0, 1]`. :math:`V_i` computes the responses to the eight rotations and
+    reflections of a filter; their norm does not depend on the orientation of the image.
+    :math:`T` is the orthonormal discrete cosine transform of the channels, which maps
+    colours to their sum and two opponent colours. We depart from the convex ridge
+    regulariser of :footcite:t:`goujon2023neural` in three points: groups of filters
+    replace single filters, Huber functions with learned thresholds replace splines, and
+    a proved bound of the norm replaces a power iteration. The gradient
 
     .. math::
 
         \nabla \operatorname{R}_\sigma(x) = L\, T^\top V^\top s_\sigma(V T x), \qquad
         s_\sigma(r)_i = r_i \min\left(1, \frac{t_i(\sigma)}{\|r_i\|_2}\right),
 
-    has a symmetric Jacobian between 0 and :math:`L I`, for every image, image size,
-    noise level and weights: :math:`V = W / B`, where :math:`B \geq \|W\|` is
-    :func:`deepinv_equilibrium.certificates.convolution_norm` of the weights, and
-    :math:`s_\sigma` projects onto balls. The constraint is a parametrisation, which no
-    step of an optimiser can leave. It can be the prior of
-    :class:`deepinv_equilibrium.optim.GD`, or of any algorithm by its proximal operator.
+    has a symmetric Jacobian between 0 and :math:`L I` for every image, image size,
+    noise level and all weights, because :math:`V = W / B` with the bound :math:`B \geq
+    \|W\|` of :func:`deepinv_equilibrium.certificates.convolution_norm`, and
+    :math:`s_\sigma` projects onto balls. The constraint is a parametrisation, and holds
+    after every step of an optimiser. The regulariser can be the prior of
+    :class:`deepinv_equilibrium.optim.GD` and, through its proximal operator, of the
+    other algorithms.
 
-    **Borders.** The image is extended by reflection, edges repeated, to the periodic
+    **Borders.** The image is extended by reflection with repeated edges to the periodic
     image :math:`E x` of period :math:`2H \times 2W`, where :math:`\frac12 E` is an
-    isometry :math:`U`. The penalty does not change when that image is reflected: its
-    four quadrants contribute the same, the sum over the image is a quarter of that over
-    the period, and the Jacobian of the gradient is :math:`U^\top \tilde J U` with
-    :math:`0 \preceq \tilde J \preceq L I` that on periodic images. Every pixel sees
-    every filter, also in images smaller than it.
+    isometry :math:`U`. The penalty of a periodic image does not change under
+    reflection. Hence the four quadrants of :math:`E x` contribute equally, and the sum
+    over the image is a quarter of the sum over the period. The Jacobian of the gradient
+    is :math:`U^\top \tilde J U`, where :math:`0 \preceq \tilde J \preceq L I` is the
+    Jacobian on periodic images. Every filter acts on every pixel, in images smaller
+    than the filter too.
 
-    The filters have no mean: constants are not penalised.
+    The filters have mean 0, so that constant images are not penalised.
 
     :param int in_channels: channels of the images. The bundled weights are for 1
         (grey) and for 3 (colour).
     :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
         ``state_dict``, or ``None`` for random weights.
-    :param float smoothness: :math:`L > 0`. The regulariser is proportional to it.
-    :param float rtol: tolerance of :meth:`prox`, on the relative residual of its solve.
-        Default: ``1e-6``, and ``1e-10`` for images in float64, which is near the
-        rounding.
+    :param float smoothness: :math:`L > 0`. The regulariser is proportional to
+        :math:`L`.
+    :param float rtol: tolerance on the relative residual of the solve in :meth:`prox`.
+        Default: ``None``, which means ``1e-6``, and ``1e-10`` for images in float64.
+        These values are near the rounding error.
     :param int generators: number of filters up to rotation and reflection.
-    :param int kernel_size: side of the filters, odd.
+    :param int kernel_size: side of the filters in pixels, odd.
     :param torch.device, str device: device of the weights.
     :raises ValueError: if an argument is out of its range, or no weights are bundled
         for ``in_channels``.
@@ -106,13 +109,8 @@ class RidgeRegulariser(Prior):
         kernel_size: int = 7,
         device: torch.device | str | None = None,
     ) -> None:
-        check_bundled(pretrained, in_channels)
-        if in_channels < 1:
-            raise ValueError(f"in_channels must be at least 1, got {in_channels}.")
-        if not 0 < smoothness < math.inf:
-            raise ValueError(
-                f"smoothness must be positive and finite, got {smoothness!r}."
-            )
+        require_count("in_channels", in_channels, 1)
+        require_in_range("smoothness", smoothness)
         super().__init__()
         self.explicit_prior = True
         self.in_channels = in_channels
@@ -122,20 +120,21 @@ class RidgeRegulariser(Prior):
         thresholds = torch.full((in_channels, generators), 0.1 / smoothness)
         self.log_threshold = nn.Parameter(thresholds.log())
         self.log_exponent = nn.Parameter(torch.tensor(2.0).log())
-        if pretrained is not None:
-            name = f"ridge_{colours(in_channels)}.pt"
-            self.load_state_dict(read_weights(pretrained, name))
-            self.eval()
+        bundled = f"ridge_{colours(in_channels)}.pt"
+        load_pretrained(self, pretrained, bundled, in_channels)
         self.to(device)
 
     def filters(self) -> Tensor:
         r"""
-        The normalised filters :math:`V`, of shape ``(8 * generators, 1, kernel_size,
-        kernel_size)`` and the dtype of the weights.
+        Return the normalised filters :math:`V`.
+
+        :return: (:class:`torch.Tensor`) filters of shape ``(8 * generators, 1,
+            kernel_size, kernel_size)``, in the dtype of the weights.
         """
         weight = self.generators
-        # Rounding moves each entry of W / B by a relative eps at most, and the norm by
-        # that of the filters' absolute values, at most kernel_size; T likewise.
+        # Rounding changes each entry of W / B by a relative eps at most, and the norm
+        # by at most eps times the norm of the absolute values of the filters, which is
+        # at most kernel_size. The channel transform T adds a similar error.
         eps = max(torch.finfo(dtype).eps for dtype in (weight.dtype, torch.float32))
         taps = weight.shape[-1] + self.in_channels
         return normalised_orbit(weight, taps * eps)
@@ -144,13 +143,15 @@ class RidgeRegulariser(Prior):
         self, x: Tensor, sigma_denoiser: Tensor | float, *args: Any, **kwargs: Any
     ) -> Tensor:
         r"""
+        Return the value of the regulariser.
+
         :param torch.Tensor x: images of shape :math:`(B, C, H, W)`, of any size.
         :param torch.Tensor, float sigma_denoiser: noise level :math:`\sigma \geq 0`, in
             the units of ``x``: one for all images, or one for each, of shape
             :math:`(B,)` or :math:`(B, 1, 1, 1)`.
         :return: (:class:`torch.Tensor`) :math:`\operatorname{R}_\sigma(x)`, of shape
             :math:`(B,)`.
-        :raises ValueError: if ``x`` is no batch of real images with the right number of
+        :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
             channels, or ``sigma_denoiser`` has another shape.
         """
         check_images(x, self.in_channels)
@@ -164,11 +165,13 @@ class RidgeRegulariser(Prior):
         self, x: Tensor, sigma_denoiser: Tensor | float, *args: Any, **kwargs: Any
     ) -> Tensor:
         r"""
+        Return the gradient of the regulariser.
+
         :param torch.Tensor x: images, as for :meth:`fn`.
         :param torch.Tensor, float sigma_denoiser: noise level, as for :meth:`fn`.
         :return: (:class:`torch.Tensor`) :math:`\nabla \operatorname{R}_\sigma(x)`, of
             the shape of ``x``.
-        :raises ValueError: as :meth:`fn`.
+        :raises ValueError: for the same arguments as :meth:`fn`.
         """
         check_images(x, self.in_channels)
         filters = self.filters().to(x.dtype)
@@ -183,16 +186,18 @@ class RidgeRegulariser(Prior):
         **kwargs: Any,
     ) -> Tensor:
         r"""
-        The proximal operator, converged, with its exact gradient: see
+        Return the converged proximal operator, with its exact gradient; see
         :func:`deepinv_equilibrium.optim.priors.smooth_proximal`.
 
         :param torch.Tensor x: images, as for :meth:`fn`.
         :param torch.Tensor, float sigma_denoiser: noise level, as for :meth:`fn`.
-        :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, one or one an image.
-        :return: (:class:`torch.Tensor`) the proximal operator, up to
-            :meth:`prox_error`; where ``rtol`` is not met, with a
-            :class:`~deepinv_equilibrium.ConvergenceWarning`.
-        :raises ValueError: as :meth:`fn`, or if ``gamma`` is negative or not finite.
+        :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, one number for all
+            images or one for each. Default: 1.
+        :return: (:class:`torch.Tensor`) the proximal operator up to :meth:`prox_error`.
+            A :class:`~deepinv_equilibrium.ConvergenceWarning` is issued if ``rtol`` is
+            not met.
+        :raises ValueError: for the same arguments as :meth:`fn`, or if ``gamma`` is
+            negative or not finite.
         """
         check_images(x, self.in_channels)
         filters = self.filters().to(x.dtype)
@@ -214,8 +219,8 @@ class RidgeRegulariser(Prior):
         gamma: Tensor | float = 1.0,
     ) -> Tensor:
         r"""
-        How far a computed proximal operator is from the exact one: see
-        :func:`deepinv_equilibrium.optim.smooth_prox_error`.
+        Return a bound of the distance of a computed proximal operator from the exact
+        one; see :func:`deepinv_equilibrium.optim.smooth_prox_error`.
 
         :param torch.Tensor prox: :math:`z`, e.g. the value of :meth:`prox`.
         :param torch.Tensor x: images, as for :meth:`prox`.
@@ -225,7 +230,7 @@ class RidgeRegulariser(Prior):
             \operatorname{prox}_{\gamma \operatorname{R}_\sigma}(x)\|_2` in float64, of
             shape :math:`(B,)`.
         """
-        # What was applied: weights and noise levels rounded to the dtype of x.
+        # The weights and noise levels that were applied are rounded to the dtype of x.
         filters = self.filters().to(x.dtype).double()
         thresholds = self._thresholds(sigma_denoiser, x).double()
         return smooth_prox_error(
@@ -239,8 +244,8 @@ class RidgeRegulariser(Prior):
     @torch.no_grad()
     def gradient_bounds(self, img_size: tuple[int, ...] | None = None) -> Interval:
         r"""
-        Bounds of the Jacobian of :meth:`grad`, which is symmetric, for all images and
-        noise levels.
+        Return bounds of the symmetric Jacobian of :meth:`grad` for all images and noise
+        levels.
 
         They are computed in float64 from the filters that are applied.
 
@@ -261,18 +266,18 @@ class RidgeRegulariser(Prior):
         return self.smoothness * pull
 
     def _thresholds(self, sigma: Tensor | float, x: Tensor) -> Tensor:
-        """Of shape (B * C, 1, generators, 1)."""
+        """Return the thresholds, of shape (B * C, 1, generators, 1)."""
         tiny = torch.finfo(x.dtype).tiny
         level = each_image("sigma_denoiser", sigma, x).expand(len(x), 1, 1, 1)
         level = (level / SIGMA_0).clamp_min(tiny)
         log_threshold = self.log_threshold.to(x.dtype)[None, :, :, None]
         exponent = self.log_exponent.exp().to(x.dtype)
         thresholds = (log_threshold + exponent * level.log()).exp()
-        # Not 0, by which the projection would divide, nor less than can be squared.
+        # The projection divides by the thresholds, and their squares must not be 0.
         return thresholds.clamp_min(tiny**0.5).flatten(0, 1)[:, None]
 
     def extra_repr(self) -> str:
-        """Show the sizes."""
+        """Return the sizes and the smoothness."""
         generators, _, size, _ = self.generators.shape
         return (
             f"in_channels={self.in_channels}, smoothness={self.smoothness:g}, "

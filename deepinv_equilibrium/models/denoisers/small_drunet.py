@@ -1,4 +1,4 @@
-"""A small DRUNet whose weights come with the package."""
+"""A small DRUNet with weights that come with the package."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...equilibrium.input_checks import check_images
-from .bundled_weights import check_bundled, read_weights
+from .bundled_weights import load_pretrained
 
 
 class SmallDRUNet(DRUNet):
     r"""
-    DRUNet of 0.58 million parameters whose weights come with the package.
+    DRUNet with 0.58 million parameters and weights that come with the package,
 
     .. math::
 
@@ -23,23 +23,22 @@ class SmallDRUNet(DRUNet):
         y = x + \sigma n, \quad n \sim \mathcal{N}(0, I),
 
     for images in :math:`[0, 1]` and :math:`\sigma` up to 0.2. It is the network of
-    Zhang et al., "Plug-and-play image restoration with deep denoiser prior" (2021),
-    that :class:`deepinv.models.DRUNet` implements, with (16, 32, 64, 128) channels
-    instead of (64, 128, 256, 512) and one block at each scale instead of four. It has
-    the same ``state_dict`` keys.
+    Zhang et al., "Plug-and-play image restoration with deep denoiser prior" (2021), as
+    implemented by :class:`deepinv.models.DRUNet`, with (16, 32, 64, 128) channels
+    instead of (64, 128, 256, 512) and one block at each scale instead of four. The
+    ``state_dict`` has the same keys.
 
-    It departs from :class:`deepinv.models.DRUNet` in one way. There, images whose sizes
-    are not multiples of 8 are padded in train mode and cut into four overlapping parts
-    in eval mode, which gives two different maps, and so do small images. Here every
-    image is extended to the next multiple of 8 by repeating its last row and column, in
-    both modes, so that an equilibrium model is tested with the map that it was trained
-    with.
+    We depart from :class:`deepinv.models.DRUNet` in one point. There, small images and
+    images whose sizes are not multiples of 8 are padded in train mode and cut into four
+    overlapping parts in eval mode, so that the two modes are different maps. Here, the
+    last row and column are repeated up to the next multiple of 8 in both modes, so that
+    an equilibrium model is tested with the map with which it was trained.
 
     The bundled weights were trained by ``python gallery/training/small_drunet.py`` on
-    the training photos of :class:`deepinv_equilibrium.datasets.Photos` alone, with a
-    penalty on estimates of the norm of the Jacobian, so that iterations with it settle.
-    That is observed, not proved. Their PSNR in dB on whole photos of the test split, in
-    colour:
+    the training photos of :class:`deepinv_equilibrium.datasets.Photos` only. A penalty
+    on estimates of the norm of the Jacobian makes iterations with the denoiser
+    converge; this is observed, not proved. PSNR in dB on whole photos of the test
+    split, in colour:
 
     ============== ======= ====== ===== ===== =====
     :math:`\sigma` chelsea retina coins moon  page
@@ -50,8 +49,9 @@ class SmallDRUNet(DRUNet):
     ============== ======= ====== ===== ===== =====
 
     :param int in_channels: channels of the images. The bundled weights are for 3
-        (colour) and for 1 (grey): the latter are the former, folded so that a grey
-        image gives the mean of what its three copies would give.
+        (colour) and for 1 (grey). The grey weights are derived from the colour ones: a
+        grey image is denoised as the mean over the channels of the colour image with
+        three equal channels.
     :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
         ``state_dict``, or ``None`` for random weights.
     :param torch.device, str device: device of the network.
@@ -76,7 +76,6 @@ class SmallDRUNet(DRUNet):
         pretrained: str | Path | None = "bundled",
         device: torch.device | str | None = None,
     ) -> None:
-        check_bundled(pretrained, in_channels)
         super().__init__(
             in_channels=in_channels,
             out_channels=in_channels,
@@ -85,13 +84,13 @@ class SmallDRUNet(DRUNet):
             pretrained=None,
         )
         self.in_channels = in_channels
-        if pretrained is not None:
-            weights = read_weights(pretrained, "small_drunet.pt")
-            if pretrained == "bundled" and in_channels == 1:
-                weights = _fold_colours(weights)
-            # Half precision in the file becomes the default dtype here.
-            self.load_state_dict(weights)
-            self.eval()
+        load_pretrained(
+            self,
+            pretrained,
+            "small_drunet.pt",
+            in_channels,
+            _fold_colours if in_channels == 1 else None,
+        )
         self.to(device)
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -103,7 +102,7 @@ class SmallDRUNet(DRUNet):
             all images, one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`, or
             a map of shape :math:`(B, 1, H, W)`.
         :return: (:class:`torch.Tensor`) denoised images, of the shape of ``x``.
-        :raises ValueError: if ``x`` is no batch of real images with the right number of
+        :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
             channels, or ``sigma`` has another shape.
         """
         check_images(x, self.in_channels)
@@ -134,7 +133,8 @@ def _noise_level_map(sigma: Tensor | float, x: Tensor) -> Tensor:
 
 
 def _fold_colours(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Let the first layer repeat a grey image, and the last one take the mean."""
+    """Return weights whose first layer repeats a grey image and whose last layer
+    returns the mean of the colours."""
     image, noise_level = weights["m_head.weight"].float().split([3, 1], dim=1)
     head = torch.cat((image.sum(1, keepdim=True), noise_level), dim=1)
     tail = weights["m_tail.weight"].float().mean(0, keepdim=True)

@@ -1,4 +1,4 @@
-"""Denoising by weighted total variation."""
+"""Denoising with weighted total variation."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ class WeightedTVDenoiser(Denoiser):
         \tfrac12 \|x - v\|^2 + \|\Lambda D x\|_{2, 1},
 
     or with :math:`\|\Lambda D x\|_1`; see
-    :class:`~deepinv_equilibrium.optim.WeightedTVPrior`. Where
-    :class:`deepinv.models.TVDenoiser` keeps its last result to start from, and lets
-    the gradient of that call be cut off there, this denoiser has no memory: the same
-    input gives the same output, a start is an argument of :meth:`solve`, and the
-    gradient in the image and the weight is the implicit one, whatever the start. Each
-    sample is solved to its own duality gap.
+    :class:`~deepinv_equilibrium.optim.WeightedTVPrior`. Each sample is solved until its
+    own duality gap meets the tolerance.
+
+    :class:`deepinv.models.TVDenoiser` starts from its last result, so that its output
+    depends on earlier calls, and its gradient is cut off at this start. The denoiser
+    here has no memory: equal inputs give equal outputs, and the initial dual variable
+    is an argument of :meth:`solve`. The gradient in the image and the weight is the
+    implicit one, which does not depend on the start.
 
     :param str norm: ``"isotropic"`` (default) or ``"componentwise"``.
-    :param float tol: tolerance on the duality gap, relative to the energy; the image
-        is then within :math:`\sqrt{2 \, \text{tol} \, P}` of the exact one, with the
-        energy :math:`P` of the minimum.
-    :param int max_iter: the most iterations.
-    :param str on_failure: what to do where the tolerance is not met, forward or
-        backward: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
+    :param float tol: tolerance on the duality gap relative to the energy. The distance
+        to the exact image is at most :math:`\sqrt{2 \, \text{tol} \, P}`, where
+        :math:`P` is the energy of the minimum.
+    :param int max_iter: largest number of iterations.
+    :param str on_failure: what to do if the tolerance is not met in the forward or
+        backward pass: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
     :raises ValueError: if an argument is out of its range.
 
     |sep|
@@ -73,13 +75,14 @@ class WeightedTVDenoiser(Denoiser):
 
         :param torch.Tensor x: images of shape :math:`(B, C, H, W)`,
             :math:`(B, C, D, H, W)` or :math:`(B, C, T, H, W)`, real or complex.
-        :param torch.Tensor, float sigma: the weight :math:`\Lambda \geq 0`, in the
-            units of ``x``, in deepinv's place for a noise level: a number, or a tensor
-            of shape :math:`(B,)`, with the axes of ``x``, or with one more for the
-            directions, see
+        :param torch.Tensor, float sigma: the weight :math:`\Lambda \geq 0` in the units
+            of ``x``, at the position of deepinv's noise level: a number, or a tensor of
+            shape :math:`(B,)`, with the axes of ``x``, or with one more axis for the
+            directions; see
             :func:`~deepinv_equilibrium.optim.total_variation.as_weight`.
         :return: (:class:`torch.Tensor`) denoised images, of the shape of ``x``.
-        :raises ValueError: if ``x`` is no batch of images, or the weight does not fit.
+        :raises ValueError: if ``x`` is not a batch of images, or the weight is negative
+            or has another shape.
         """
         return self.solve(x, sigma).x
 
@@ -87,13 +90,16 @@ class WeightedTVDenoiser(Denoiser):
         self, x: Tensor, weight: Tensor | float, dual: Tensor | None = None
     ) -> TVDenoising:
         r"""
-        Denoise, and report on each sample.
+        Denoise a batch of images, and report on each sample.
 
         :param torch.Tensor x: images, as for :meth:`forward`.
-        :param torch.Tensor, float weight: :math:`\Lambda`, likewise.
-        :param torch.Tensor dual: where to start: the ``dual`` of an earlier result.
-        :return: (TVDenoising) images, dual, duality gaps and iterations.
-        :raises ValueError: as :meth:`forward`, or if ``dual`` has another shape.
+        :param torch.Tensor, float weight: :math:`\Lambda`, as for ``sigma`` of
+            :meth:`forward`.
+        :param torch.Tensor dual: initial dual variable, e.g. the ``dual`` of an earlier
+            result. Default: ``None``, zero.
+        :return: (TVDenoising) images, dual variable, duality gaps and iterations.
+        :raises ValueError: for the same arguments as :meth:`forward`, or if ``dual``
+            has another shape.
         """
         return weighted_tv_prox(
             x, weight, self.norm, self.tol, self.max_iter, dual, self.on_failure
@@ -101,13 +107,14 @@ class WeightedTVDenoiser(Denoiser):
 
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
-        Lipschitz constant in the :math:`\ell_2` norm, for every weight. The exact
-        proximal operator is firmly nonexpansive. What is computed is within
-        ``solve(...).error_bound`` of it, which is proved; that it does not expand is
-        not.
+        Return a Lipschitz constant in the :math:`\ell_2` norm, for every weight.
 
-        :param tuple img_size: size of the images; it does not matter.
-        :return: (Bound) estimated, 1.
+        The exact proximal operator is firmly nonexpansive. The distance of the computed
+        image from the exact one is proved to be at most ``solve(...).error_bound``, but
+        the computed map is not proved to be nonexpansive.
+
+        :param tuple img_size: size of the images; the bound holds for every size.
+        :return: (Bound) 1, estimated.
         """
         return Bound(
             1.0,

@@ -228,8 +228,8 @@ def test_saved_and_pickled_layers_are_the_same(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 1), "in_channels and out_channels must be at least 1, got 0 and 1"),
-        ((1, 0), "in_channels and out_channels must be at least 1, got 1 and 0"),
+        ((0, 1), "in_channels must be an integer >= 1, got 0"),
+        ((1, 0), "out_channels must be an integer >= 1, got 0"),
         ((1, 1, 4), "kernel_size must be odd and positive, got 4"),
         ((1, 1, -1), "kernel_size must be odd and positive, got -1"),
     ],

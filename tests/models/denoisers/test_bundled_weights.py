@@ -5,39 +5,91 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from deepinv_equilibrium.models import BoundedDnCNN
 from deepinv_equilibrium.models.denoisers.bundled_weights import (
-    check_bundled,
     colours,
-    read_weights,
+    load_pretrained,
 )
 
 
-def test_weights_are_bundled_for_grey_and_for_colour():
-    check_bundled("bundled", 1)
-    check_bundled("bundled", 3)
-    for in_channels in (0, 2, 4):
-        with pytest.raises(
-            ValueError, match=rf"in_channels must be 1 .* got {in_channels}\. With pre"
-        ):
-            check_bundled("bundled", in_channels)
-        check_bundled(None, in_channels)
-        check_bundled(Path("weights.pt"), in_channels)
+class Thresholds(nn.Module):
+    """A module with the weights of a regulariser, and a convolution of its own size."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.generators = nn.Parameter(torch.zeros(6, 1, 7, 7))
+        self.log_threshold = nn.Parameter(torch.zeros(in_channels, 6))
+        self.log_exponent = nn.Parameter(torch.zeros(()))
+
+
+def line() -> nn.Linear:
+    return nn.Linear(3, 1, bias=False)
+
+
+@pytest.mark.parametrize("in_channels", [0, 2, 4])
+def test_load_pretrained_raises_for_channels_without_bundled_weights(
+    in_channels: int, tmp_path: Path
+) -> None:
+    torch.save(line().state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(
+        ValueError, match=rf"in_channels must be 1 .* got {in_channels}\. With pre"
+    ):
+        load_pretrained(line(), "bundled", "ridge_grey.pt", in_channels)
+    load_pretrained(line(), None, "ridge_grey.pt", in_channels)
+    load_pretrained(line(), tmp_path / "weights.pt", "ridge_grey.pt", in_channels)
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
-def test_reads_what_is_bundled(in_channels: int):
-    weights = read_weights("bundled", f"ridge_{colours(in_channels)}.pt")
-    assert weights["log_threshold"].shape[0] == in_channels
+def test_load_pretrained_reads_bundled_weights(in_channels: int) -> None:
+    model = Thresholds(in_channels)
+    bundled = f"ridge_{colours(in_channels)}.pt"
+    load_pretrained(model, "bundled", bundled, in_channels)
+    assert bool(model.log_threshold.all())
+    assert model.log_threshold.dtype == torch.float32
+    assert not model.training
 
 
-def test_reads_a_file_in_the_place_of_what_is_bundled(tmp_path: Path):
-    torch.save({"weight": torch.arange(3)}, tmp_path / "weights.pt")
+def test_load_pretrained_adapts_bundled_weights_only(tmp_path: Path) -> None:
+    def double(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: 2 * value for name, value in weights.items()}
+
+    plain, doubled = Thresholds(1), Thresholds(1)
+    load_pretrained(plain, "bundled", "ridge_grey.pt", 1)
+    load_pretrained(doubled, "bundled", "ridge_grey.pt", 1, double)
+    torch.testing.assert_close(doubled.generators, 2 * plain.generators)
+    torch.save(plain.state_dict(), tmp_path / "weights.pt")
+    load_pretrained(doubled, tmp_path / "weights.pt", "ridge_grey.pt", 1, double)
+    assert doubled.generators.equal(plain.generators)
+
+
+def test_load_pretrained_reads_a_file_instead_of_bundled_weights(
+    tmp_path: Path,
+) -> None:
+    torch.save({"weight": torch.arange(3.0)[None]}, tmp_path / "weights.pt")
     for path in (tmp_path / "weights.pt", str(tmp_path / "weights.pt")):
-        assert read_weights(path, "ridge_grey.pt")["weight"].tolist() == [0, 1, 2]
+        model = line()
+        load_pretrained(model, path, "ridge_grey.pt", 1)
+        assert model.weight.flatten().tolist() == [0, 1, 2]
 
 
-def test_a_file_of_more_than_tensors_is_refused(tmp_path: Path):
+def test_load_pretrained_without_weights_changes_nothing() -> None:
+    model, before = line(), line()
+    before.load_state_dict(model.state_dict())
+    load_pretrained(model, None, "ridge_grey.pt", 1)
+    assert model.weight.equal(before.weight)
+    assert model.training
+
+
+def test_load_pretrained_raises_for_a_model_without_bundled_weights() -> None:
+    with pytest.raises(ValueError, match=r"got 'bundled': no weights .* BoundedDnCNN"):
+        BoundedDnCNN(1, depth=2, filters=2, pretrained="bundled")
+
+
+def test_load_pretrained_refuses_a_file_that_holds_other_objects(
+    tmp_path: Path,
+) -> None:
     torch.save({"weight": Path("anything")}, tmp_path / "weights.pt")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        read_weights(tmp_path / "weights.pt", "ridge_grey.pt")
+        load_pretrained(line(), tmp_path / "weights.pt", "ridge_grey.pt", 1)

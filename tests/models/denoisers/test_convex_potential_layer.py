@@ -297,8 +297,8 @@ def test_forward_mode_reaches_the_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"channels": 0}, "channels must be at least 1, got 0"),
-        ({"channels": 1, "generators": 0}, "generators must be at least 1, got 0"),
+        ({"channels": 0}, "channels must be an integer >= 1, got 0"),
+        ({"channels": 1, "generators": 0}, "generators must be an integer >= 1, got 0"),
         ({"channels": 1, "kernel_size": 4}, r"kernel_size must be .* got 4"),
         ({"channels": 1, "relaxation": 0.0}, r"relaxation must be .* got 0.0"),
         ({"channels": 1, "relaxation": 2.1}, r"relaxation must be .* got 2.1"),

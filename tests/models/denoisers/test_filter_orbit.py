@@ -71,7 +71,7 @@ def test_random_generators_are_parameters_of_unit_variance():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 1, 3), "generators must be at least 1, got 0"),
+        ((0, 1, 3), "generators must be an integer >= 1, got 0"),
         ((1, 1, 4), "kernel_size must be an odd .* got 4"),
         ((1, 1, 1), "kernel_size must be .* got 1"),
     ],

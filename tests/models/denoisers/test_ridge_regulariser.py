@@ -200,10 +200,10 @@ def test_weights_from_a_file(tmp_path: Path):
     ("arguments", "message"),
     [
         ({"in_channels": 2}, "in_channels must be 1 .* got 2"),
-        ({"in_channels": 0, "pretrained": None}, "in_channels must be at least 1"),
-        ({"generators": 0, "pretrained": None}, "generators must be at least 1"),
+        ({"in_channels": 0, "pretrained": None}, "in_channels must be an integer >= 1"),
+        ({"generators": 0, "pretrained": None}, "generators must be an integer >= 1"),
         ({"kernel_size": 4, "pretrained": None}, "kernel_size must be an odd .* got 4"),
-        ({"smoothness": 0.0, "pretrained": None}, "smoothness must be positive"),
+        ({"smoothness": 0.0, "pretrained": None}, r"smoothness must be in \(0, inf\)"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str):

@@ -6,7 +6,7 @@ from torch import nn
 
 from deepinv_equilibrium.models.denoisers.bounded_convolution import (
     WeightVersion,
-    has_version,
+    is_cacheable,
 )
 
 
@@ -19,34 +19,34 @@ def changes() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", changes())
-def test_every_change_is_seen(name: str):
+def test_weight_version_detects_changes(name: str) -> None:
     weight = nn.Parameter(torch.ones(3))
     version = WeightVersion(weight)
-    assert version.is_that_of(weight)
+    assert version.matches(weight)
     with torch.no_grad():
         changes()[name](weight)
-    assert not version.is_that_of(weight)
-    assert WeightVersion(weight).is_that_of(weight)
-    assert not version.is_that_of(nn.Parameter(torch.ones(3)))
+    assert not version.matches(weight)
+    assert WeightVersion(weight).matches(weight)
+    assert not version.matches(nn.Parameter(torch.ones(3)))
 
 
-def test_reading_is_no_change():
+def test_weight_version_still_matches_after_a_backward_pass() -> None:
     weight = nn.Parameter(torch.ones(3))
     version = WeightVersion(weight)
     (2 * weight).sum().backward()
-    assert version.is_that_of(weight)
+    assert version.matches(weight)
 
 
-def test_nothing_is_kept_of_stand_ins_or_within_transforms():
+def test_is_cacheable_is_false_for_other_tensors_and_within_transforms() -> None:
     weight = nn.Parameter(torch.ones(3))
-    assert has_version(weight)
-    assert not has_version(2 * weight)
+    assert is_cacheable(weight)
+    assert not is_cacheable(2 * weight)
     with torch.inference_mode():
-        assert not has_version(nn.Parameter(torch.ones(3)))
+        assert not is_cacheable(nn.Parameter(torch.ones(3)))
     seen = []
 
     def function(x):
-        seen.append(has_version(weight))
+        seen.append(is_cacheable(weight))
         return x.sum()
 
     torch.func.grad(function)(torch.ones(2))
