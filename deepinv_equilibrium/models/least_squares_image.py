@@ -1,4 +1,4 @@
-"""The image from which a TV map is estimated."""
+"""Least-squares images of measurements by conjugate gradients."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from torch import Tensor
 
 from ..equilibrium.input_checks import check_image, measured_image
 
-# Of a residual, in units of that of one number: sums of many, as in a transform.
+# Relative rounding error of a residual in units of the machine precision: a transform
+# sums many numbers.
 ROUNDING = 64
 
 
 def map_input(y: Tensor, physics: LinearPhysics, iterations: int) -> Tensor:
     r"""
-    :func:`conjugate_gradient_image` of a measurement that is checked.
+    Check a measurement and return its :func:`conjugate_gradient_image`.
 
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.LinearPhysics physics: its physics.
-    :param int iterations: of conjugate gradients.
+    :param int iterations: number of iterations of conjugate gradients.
     :return: (:class:`torch.Tensor`) an image, a volume or a time series.
     :raises TypeError: if the physics is not linear.
-    :raises ValueError: if the measurement is none of this physics, or its images have
-        not two or three spatial axes.
+    :raises ValueError: if ``y`` is not a finite measurement of ``physics``, or its
+        images do not have two or three spatial axes.
     """
     z = measured_image(
         y,
@@ -45,18 +46,19 @@ def conjugate_gradient_image(
     physics: LinearPhysics, y: Tensor, iterations: int, rtol: float = 0.0
 ) -> Tensor:
     r"""
-    A few iterations of conjugate gradients for :math:`A^\top A z = A^\top y` from
-    :math:`z = 0`, as in :footcite:t:`kofler2023learning`: stopped early, they
-    regularise. A sample that is solved stays as it is.
+    Make a few iterations of conjugate gradients for :math:`A^\top A z = A^\top y` from
+    :math:`z = 0`, as in :footcite:t:`kofler2023learning`. Early stopping regularises
+    the image. A sample that has converged is not changed any more.
 
-    In contrast to :class:`deepinv_equilibrium.CG` the iterations are recorded, where
-    gradients reach ``y`` or the physics.
+    Unlike :class:`deepinv_equilibrium.CG`, the iterations are recorded for gradients in
+    ``y`` and in the parameters of the physics.
 
     :param deepinv.physics.LinearPhysics physics: the physics.
     :param torch.Tensor y: the measurement.
-    :param int iterations: how many; with 0 the result is :math:`A^\top y`.
-    :param float rtol: a sample is solved where its residual is this fraction of
-        :math:`A^\top y`. Default: 0, to the rounding of the operator.
+    :param int iterations: number of iterations; with 0 the result is :math:`A^\top y`.
+    :param float rtol: a sample has converged if the norm of its residual is at most
+        this fraction of :math:`\|A^\top y\|`. Default: 0, the rounding error of the
+        operator.
     :return: (:class:`torch.Tensor`) the image :math:`z`.
     """
     r = physics.A_adjoint(y)
@@ -65,8 +67,8 @@ def conjugate_gradient_image(
     z, p = torch.zeros_like(r), r
     square = _square(r)
     start = square.detach()
-    # Below the rounding of the operator nothing is left to divide by: what remains may
-    # lie in its null space.
+    # A residual below the rounding error of the operator may lie in the null space of
+    # A, and dividing by its curvature is not meaningful.
     floor = start * max(rtol, ROUNDING * torch.finfo(start.dtype).eps) ** 2
     for _ in range(iterations):
         if rtol > 0 and bool((square <= floor).all()):
