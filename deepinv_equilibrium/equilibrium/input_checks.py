@@ -1,50 +1,229 @@
-"""An image of a measurement that is checked against its physics."""
+"""Checks of what a model is given, each with its remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
-from deepinv.physics import LinearPhysics
+from deepinv.models import Denoiser
+from deepinv.physics import LinearPhysics, Physics
+from deepinv.utils import TensorList
 from torch import Tensor, nn
 
-_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+from ..certificates import lipschitz
+
+_IMAGE_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 _COUPLING = nn.modules.batchnorm._BatchNorm
 _RANDOM = nn.modules.dropout._DropoutNd
+# What an operator raises for an input of another size, or without an adjoint.
+_FAILURES = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
-def check_samples_apart(model: nn.Module) -> None:
+def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
     r"""
-    Refuse modules that couple the samples of a batch or draw at random.
+    Refuse unknown names of arguments, and suggest the closest known one.
 
-    :param torch.nn.Module model: the model about to run.
-    :raises ValueError: if it has BatchNorm that uses batch statistics, or dropout that
-        is on: such a step has no fixed point of its own.
+    :param str what: the callable, for the message.
+    :param Iterable given: names of the arguments that were given.
+    :param Iterable known: names of the arguments that the callable takes.
+    :raises TypeError: if a name is unknown.
     """
-    for name, module in model.named_modules():
-        if not isinstance(module, (_COUPLING, _RANDOM)):
-            continue
-        if isinstance(module, _COUPLING):
-            if module.training or module.running_mean is None:
-                raise ValueError(
-                    f"{name} ({type(module).__name__}) uses batch statistics, which "
-                    "couple the samples, so that no sample has an equilibrium of its "
-                    "own; put it in eval mode or use another normalisation (LayerNorm, "
-                    "GroupNorm)."
-                )
-        elif module.training and module.p > 0:
-            raise ValueError(
-                f"{name} ({type(module).__name__}) is random in train mode: a step "
-                "that changes at every evaluation has no fixed point; set p=0 or put "
-                "it in eval mode."
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"{what} takes no argument {name!r}{closest_names(name, known)}"
             )
+
+
+def closest_names(name: str, known: Sequence[str]) -> str:
+    r"""
+    Return the end of a message about an unknown name.
+
+    :param str name: the unknown name.
+    :param Sequence known: the known names.
+    :return: (str) the closest known name if there is one, and all known names.
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} It has: {', '.join(known)}."
+
+
+def require_physics(physics: Any, y: Any = None) -> None:
+    r"""
+    Refuse anything but a physics.
+
+    :param deepinv.physics.Physics physics: the physics.
+    :param y: the measurement given beside it, to see whether both were swapped.
+    :raises TypeError: if ``physics`` is not a :class:`deepinv.physics.Physics`.
+    """
+    if isinstance(physics, Physics):
+        return
+    if isinstance(y, Physics):
+        raise TypeError(
+            f"y is a {type(y).__name__} and physics a {type(physics).__name__}: the "
+            "arguments are swapped; call model(y, physics)."
+        )
+    raise TypeError(
+        "physics must be a deepinv Physics, as in model(y, physics), got "
+        f"{type(physics).__name__}."
+    )
+
+
+def require_linear(physics: Any, reason: str = "") -> None:
+    r"""
+    Refuse anything but a linear physics.
+
+    :param deepinv.physics.LinearPhysics physics: the physics.
+    :param str reason: why the model needs a linear physics, for the message.
+    :raises TypeError: if ``physics`` is not linear.
+    """
+    if not isinstance(physics, LinearPhysics):
+        why = f": {reason}" if reason else ""
+        raise TypeError(
+            f"physics must be a deepinv LinearPhysics, as in model(y, physics){why}, "
+            f"got {type(physics).__name__}."
+        )
+
+
+def require_denoiser(denoiser: Any) -> None:
+    r"""
+    Refuse anything but a denoiser.
+
+    :param deepinv.models.Denoiser denoiser: the denoiser.
+    :raises TypeError: if ``denoiser`` is not a :class:`deepinv.models.Denoiser`.
+    """
+    if isinstance(denoiser, str):
+        raise TypeError(
+            "denoiser must be an instance of deepinv.models.Denoiser, got the name "
+            f"{denoiser!r}; create it with "
+            f"deq.plugins.create('denoisers', {denoiser!r})."
+        )
+    if not isinstance(denoiser, Denoiser):
+        raise TypeError(
+            "denoiser must be an instance of deepinv.models.Denoiser, got "
+            f"{type(denoiser).__name__}."
+        )
+
+
+def require_contractive(denoiser: Denoiser) -> None:
+    r"""
+    Refuse a denoiser that is not proved to be strictly contractive.
+
+    :param deepinv.models.Denoiser denoiser: the denoiser :math:`D`.
+    :raises UncertifiableModuleError: if nothing can be proved of the denoiser.
+    :raises ValueError: if its Lipschitz constant is not certified, or not below 1.
+    """
+    bound = lipschitz(denoiser)
+    if not (bound.is_certified and bound.value < 1):
+        raise ValueError(
+            "denoiser must be proved to be strictly contractive, but its Lipschitz "
+            f"constant is {bound}. Give a contraction below 1: by name, "
+            "contraction=0.99; for a module, e.g. "
+            "ConvexPotentialDenoiser(contraction=0.99)."
+        )
+
+
+def require_measurement(y: Any) -> None:
+    r"""
+    Refuse anything but a floating-point or complex tensor.
+
+    :param torch.Tensor y: the measurement, or a
+        :class:`deepinv.utils.TensorList` of measurements.
+    :raises TypeError: if ``y`` is not a tensor, or has an integer dtype.
+    """
+    parts = list(y) if isinstance(y, TensorList) else [y]
+    for part in parts:
+        if not isinstance(part, Tensor):
+            remedy = ""
+            if hasattr(part, "__array__"):
+                remedy = "; convert it with torch.from_numpy(y).float()"
+            got = "None" if part is None else type(part).__name__
+            raise TypeError(
+                f"y must be a torch.Tensor, as in model(y, physics), got {got}{remedy}."
+            )
+        if not (part.is_floating_point() or part.is_complex()):
+            raise TypeError(
+                f"y must have a floating-point dtype, got {part.dtype}; convert it: "
+                "y.float() / 255 for images between 0 and 255."
+            )
+
+
+def measured_image(
+    y: Tensor,
+    physics: LinearPhysics,
+    reason: str = "",
+    image_of: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    r"""
+    Compute an image from a measurement, and check the measurement against its physics.
+
+    :param torch.Tensor y: the measurement :math:`y`.
+    :param deepinv.physics.LinearPhysics physics: its physics.
+    :param str reason: why the model needs a linear physics, for the message.
+    :param Callable image_of: computes the image from ``y``. Default: ``None``, the
+        adjoint :math:`A^\top y`.
+    :return: (:class:`torch.Tensor`) the image :math:`x`.
+    :raises TypeError: if the physics is not linear.
+    :raises ValueError: if :math:`A x` has another shape than ``y``. A measurement that
+        could be broadcast to the shape of :math:`A x` is refused as well.
+    """
+    require_linear(physics, reason)
+    got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+    name = type(physics).__name__
+    refusal = f"y of shape {got} is not a measurement of this {name}"
+    try:
+        image = physics.A_adjoint(y) if image_of is None else image_of(y)
+        with torch.no_grad():
+            expected = physics.A(image)
+    except torch.OutOfMemoryError:
+        raise
+    except _FAILURES as error:
+        raise ValueError(
+            f"{refusal}, or its A_adjoint fails: {error} Give y the shape that "
+            "physics.A(x) returns."
+        ) from error
+    if _shapes(expected) != _shapes(y):
+        raise ValueError(
+            f"{refusal}: for images of shape {tuple(image.shape)} physics.A returns "
+            f"{_shapes(expected)}. Give the physics of this measurement."
+        )
+    return image
+
+
+def require_image_axes(image: Tensor, axes: tuple[int, ...] = (2, 3)) -> None:
+    r"""
+    Refuse images without a batch axis.
+
+    :param torch.Tensor image: an image :math:`x` with the axes that the model's state
+        will have.
+    :param tuple axes: numbers of spatial axes that the model accepts.
+    :raises ValueError: if the image has another number of axes, or no pixel.
+    """
+    if image.ndim - 2 not in axes or image.numel() == 0:
+        raise ValueError(
+            "y must be the measurement of a batch of images of shape (B, C, H, W) or "
+            f"(B, C, D, H, W), but its images have the shape {tuple(image.shape)}; add "
+            "the missing axes, e.g. with y[None] for one image without a batch axis."
+        )
 
 
 def check_images(x: Tensor, in_channels: int) -> None:
     r"""
+    Refuse anything but a batch of real images with a given number of channels.
+
     :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
     :param int in_channels: :math:`C`.
-    :raises ValueError: if ``x`` is no batch of real images with so many channels.
+    :raises ValueError: if ``x`` has another shape, or is not real.
     """
     if x.ndim != 4 or x.shape[1] != in_channels or not x.is_floating_point():
         raise ValueError(
@@ -55,16 +234,18 @@ def check_images(x: Tensor, in_channels: int) -> None:
 
 def check_image(x: Tensor, name: str = "x") -> None:
     r"""
-    Refuse what is no batch of images, volumes or time series.
+    Refuse anything but a batch of images, volumes or time series.
 
-    :param torch.Tensor x: what should be one.
-    :param str name: what to call it in the error.
-    :raises TypeError: if it is no real or complex tensor in single or double precision.
-    :raises ValueError: if it has not two or three spatial axes, or is empty.
+    :param torch.Tensor x: images of shape :math:`(B, C, H, W)`, :math:`(B, C, D, H, W)`
+        or :math:`(B, C, T, H, W)`.
+    :param str name: name of the argument, for the message.
+    :raises TypeError: if ``x`` is not a real or complex tensor in single or double
+        precision.
+    :raises ValueError: if ``x`` does not have two or three spatial axes, or is empty.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(x).__name__}.")
-    if x.dtype not in _DTYPES:
+    if x.dtype not in _IMAGE_DTYPES:
         raise TypeError(
             f"{name} must be of a floating-point or complex dtype, in single or double "
             f"precision, got {x.dtype}; convert it, e.g. with .float()."
@@ -76,63 +257,32 @@ def check_image(x: Tensor, name: str = "x") -> None:
         )
 
 
-# What an operator raises that is given something else, or that has no adjoint.
-_FAILURES = (
-    RuntimeError,
-    ValueError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)
-
-
-def require_linear(physics: LinearPhysics, reason: str = "") -> None:
+def check_samples_apart(model: nn.Module) -> None:
     r"""
-    :param deepinv.physics.LinearPhysics physics: the physics.
-    :param str reason: why it must be linear, for the message.
-    :raises TypeError: if it is not linear.
+    Refuse modules that couple the samples of a batch or draw random numbers.
+
+    :param torch.nn.Module model: the model that is about to run.
+    :raises ValueError: if the model has a BatchNorm that uses batch statistics, or an
+        active dropout: the step of such a model has no fixed point for each sample.
     """
-    if not isinstance(physics, LinearPhysics):
-        why = f": {reason}" if reason else ""
-        raise TypeError(
-            f"physics must be a deepinv LinearPhysics, as in model(y, physics){why}, "
-            f"got {type(physics).__name__}."
-        )
+    for name, module in model.named_modules():
+        if isinstance(module, _COUPLING):
+            if module.training or module.running_mean is None:
+                raise ValueError(
+                    f"{name} ({type(module).__name__}) uses batch statistics, which "
+                    "couple the samples, so that no sample has an equilibrium of its "
+                    "own; put it in eval mode or use another normalisation (LayerNorm, "
+                    "GroupNorm)."
+                )
+        elif isinstance(module, _RANDOM) and module.training and module.p > 0:
+            raise ValueError(
+                f"{name} ({type(module).__name__}) is random in train mode: a step "
+                "that changes at every evaluation has no fixed point; set p=0 or put "
+                "it in eval mode."
+            )
 
 
-def measured_image(
-    y: Tensor,
-    physics: LinearPhysics,
-    reason: str = "",
-    image_of: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    r"""
-    :math:`A^\top y`, or another image that is computed from a measurement, if it is one
-    of the physics: also a measurement that merely broadcasts is none.
-
-    :param torch.Tensor y: the measurement.
-    :param deepinv.physics.LinearPhysics physics: its physics.
-    :param str reason: why it must be linear, for the message.
-    :param image_of: computes the image. Default: ``None``, :math:`A^\top`.
-    :return: (:class:`torch.Tensor`) the image.
-    :raises TypeError: if the physics is not linear.
-    :raises ValueError: if ``y`` is no measurement of this physics.
-    """
-    require_linear(physics, reason)
-    got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-    refusal = f"y of shape {got} is no measurement of this {type(physics).__name__}"
-    try:
-        image = physics.A_adjoint(y) if image_of is None else image_of(y)
-        with torch.no_grad():
-            expected = physics.A(image).shape
-    except torch.OutOfMemoryError:
-        raise
-    except _FAILURES as error:
-        raise ValueError(f"{refusal}, or its A_adjoint fails: {error}") from error
-    # What broadcasts would be fitted to something else, silently.
-    if expected != y.shape:
-        raise ValueError(
-            f"{refusal}: of images {tuple(image.shape)} it measures {tuple(expected)}."
-        )
-    return image
+def _shapes(y: Any) -> Any:
+    if isinstance(y, TensorList):
+        return [tuple(part.shape) for part in y]
+    return tuple(y.shape)

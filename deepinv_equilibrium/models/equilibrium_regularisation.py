@@ -1,16 +1,14 @@
-"""The step of equilibrium regularisation."""
+"""Regularisation by an equilibrium equation with a monotone network."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from deepinv.models import Denoiser, Reconstructor
+from deepinv.models import Denoiser
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ..certificates import (
     Bound,
@@ -26,13 +24,16 @@ from ..certificates import (
 from ..certificates.bounds import derived
 from ..certificates.declarations import refuse_changed
 from ..certificates.rates.data_sensitivity import prox_sensitivity
-from ..equilibrium import Equilibrium
-from ..equilibrium.input_checks import measured_image
+from ..equilibrium import Equilibrium, EquilibriumModel
+from ..equilibrium.input_checks import (
+    require_contractive,
+    require_denoiser,
+    require_linear,
+)
 from ..equilibrium.measured_physics import MeasuredPhysics
-from ..fixed_points import Solution, State, fixed_point
+from ..fixed_points import State
 from ..fixed_points.argument_checks import require_number
 from ..optim.contraction.model_contraction import as_if_exact, has_closed_prox
-from ..optim.named_denoisers import contractive_denoiser
 
 
 class ResolventStep:
@@ -79,7 +80,7 @@ class ResolventStep:
         return x
 
 
-class EquilibriumRegularisation(Reconstructor):
+class EquilibriumRegularisation(EquilibriumModel):
     r"""
     The solution of an equation, which need not be that of a minimisation,
 
@@ -108,12 +109,10 @@ class EquilibriumRegularisation(Reconstructor):
     :math:`\alpha` is learned as its logarithm, with the weights of the network unless
     they are frozen.
 
-    :param deepinv.models.Denoiser, str denoiser: :math:`N`, proved to be a strict
-        contraction; or the name of one in :mod:`deepinv_equilibrium.plugins` that takes
-        ``contraction``.
+    :param deepinv.models.Denoiser denoiser: :math:`N`, proved to be a strict
+        contraction, such as ``ConvexPotentialDenoiser(contraction=0.9)``; the registry
+        creates the model from the name of a denoiser.
     :param float alpha: :math:`\alpha > 0`, to start from.
-    :param float contraction: :math:`q`, in (0, 1), of a denoiser that is given by its
-        name; one that is given as a module has its own.
     :param float sigma_denoiser: :math:`\sigma \ge 0`.
     :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: how the
         equation is solved and differentiated. Default: ``None``, ``Equilibrium()``.
@@ -127,7 +126,12 @@ class EquilibriumRegularisation(Reconstructor):
     :Example:
 
     >>> import torch, deepinv as dinv, deepinv_equilibrium as deq
-    >>> model = deq.models.EquilibriumRegularisation("ridge-prox", alpha=0.1)
+    >>> model = deq.plugins.create(
+    ...     "reconstructors",
+    ...     "equilibrium-regularisation",
+    ...     denoiser="ridge-prox",
+    ...     alpha=0.1,
+    ... )
     >>> physics = dinv.physics.Denoising()
     >>> y = torch.rand(2, 1, 16, 16)
     >>> with torch.no_grad():
@@ -137,36 +141,26 @@ class EquilibriumRegularisation(Reconstructor):
     0.08 0.99
     """
 
-    solution: Solution | None
-    """Report and state of the last solve, without gradient; ``None`` before."""
-
     def __init__(
         self,
-        denoiser: Denoiser | str = "convex-potential",
+        denoiser: Denoiser,
         alpha: float = 0.1,
-        contraction: float = 0.9,
         sigma_denoiser: float = 0.03,
         DEQ: Equilibrium | None = None,
         show_progress_bar: bool = False,
     ) -> None:
-        super().__init__()
-        if DEQ is not None and not isinstance(DEQ, Equilibrium):
-            raise TypeError(
-                "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts), "
-                f"got {DEQ!r}."
-            )
+        super().__init__(DEQ, show_progress_bar)
+        require_denoiser(denoiser)
+        require_contractive(denoiser)
         require_number("sigma_denoiser", sigma_denoiser)
         if not 0 <= sigma_denoiser < math.inf:
             raise ValueError(
                 f"sigma_denoiser must be in [0, inf), got {sigma_denoiser!r}."
             )
-        self.denoiser = contractive_denoiser(denoiser, contraction)
+        self.denoiser = denoiser
         self.sigma_denoiser = float(sigma_denoiser)
-        self.equilibrium = Equilibrium() if DEQ is None else DEQ
-        self.show_progress_bar = show_progress_bar
         self.log_alpha = nn.Parameter(torch.zeros(()))
         self.alpha = alpha
-        self.solution = None
 
     @property
     def alpha(self) -> float:
@@ -245,7 +239,7 @@ class EquilibriumRegularisation(Reconstructor):
                 "It is that of the step with the exact inverse of A^T A + alpha I, and "
                 "so estimated; the stability is that of the equation."
             )
-        layers = self.equilibrium.layers
+        layers = self.DEQ.layers
         value = rates.block([layer.rate.value] * layers)
         return Contraction(
             derived(value, (layer.rate,), layer.rate.source),
@@ -267,46 +261,17 @@ class EquilibriumRegularisation(Reconstructor):
         :raises TypeError: if the physics is not linear.
         :raises ValueError: if the measurement is none of this physics.
         """
-        with torch.no_grad():
-            start = measured_image(y, physics)
+        require_linear(physics)
         step = ResolventStep(
             self.denoiser,
             self.sigma_denoiser,
             self.log_alpha,
             y,
             physics,
-            self.equilibrium,
+            self.DEQ,
         )
-        return step, start
+        return step, step.physics.A_adjoint(y).detach()
 
-    def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
-        r"""
-        Reconstruct.
-
-        :param torch.Tensor y: the measurement.
-        :param deepinv.physics.LinearPhysics physics: its physics, linear.
-        :return: (:class:`torch.Tensor`) the solution, of shape :math:`(B, C, H, W)`.
-        :raises TypeError: if the physics is not linear, or an argument is unknown.
-        :raises ValueError: if the measurement is none of this physics.
-        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
-        """
-        if kwargs:
-            raise TypeError(
-                f"EquilibriumRegularisation takes no argument {next(iter(kwargs))!r}."
-            )
-        step, start = self.fixed_point_problem(y, physics)
-        config, hidden = self.equilibrium, not self.show_progress_bar
-        total = config.solver.max_iter
-        with tqdm(total=total, desc=type(self).__name__, disable=hidden) as bar:
-            solution = fixed_point(
-                step,
-                start,
-                config.solver,
-                config.adjoint,
-                config.on_failure,
-                lambda state, value: bar.update(),
-            )
-        self.solution = solution.detach()
-        step.measured.report_unfinished()
-        assert isinstance(solution.x, Tensor)
-        return solution.x
+    def noise_levels(self) -> list[float]:
+        """Return the noise level that the denoiser receives."""
+        return [self.sigma_denoiser]

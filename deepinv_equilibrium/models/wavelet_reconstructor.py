@@ -1,12 +1,11 @@
-"""What is known of the contraction of iterations on wavelet coefficients."""
+"""Reconstruction with a weighted wavelet norm."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from deepinv.models import Reconstructor
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
@@ -14,8 +13,9 @@ from ..certificates import Bound, Contraction, LayerRate, Term, rates, spectrum
 from ..certificates.bounds import derived, outward
 from ..certificates.declarations import refuse_changed
 from ..certificates.spectra.operator_norm import OperatorNorm
-from ..equilibrium import Equilibrium
-from ..fixed_points import Solution, State, fixed_point
+from ..equilibrium import Equilibrium, EquilibriumModel
+from ..equilibrium.input_checks import require_linear
+from ..fixed_points import State
 from ..optim.wavelets.coefficient_scaling import CoefficientScaling
 from ..optim.wavelets.forward_backward_step import WaveletForwardBackwardStep
 from ..optim.wavelets.wavelet_prior import WeightedWaveletPrior
@@ -86,7 +86,7 @@ def wavelet_contraction(
     )
 
 
-class WaveletReconstructor(Reconstructor):
+class WaveletReconstructor(EquilibriumModel):
     r"""
     The image with a weighted wavelet norm, for any linear physics and real images,
 
@@ -114,10 +114,12 @@ class WaveletReconstructor(Reconstructor):
 
     :param WeightedWaveletPrior prior: the prior, with :math:`\theta`.
     :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the solver
-        and its gradient; ``ReTune(K, 1)`` is :math:`K` unrolled iterations.
+        and its gradient; ``ReTune(K, 1)`` is :math:`K` unrolled iterations. Default:
+        ``None``, ``Equilibrium()``.
     :param float, str stepsize: :math:`\tau L` in (0, 2), or ``"optimal"`` for
         :math:`\tau = 2/(\mu + L)`, which takes :math:`\mu > 0`.
     :param bool normalised: whether the weights of each scale are normalised.
+    :param bool show_progress_bar: whether to show a progress bar during the iterations.
     :raises TypeError: if ``prior`` or ``DEQ`` is none.
     :raises ValueError: if ``stepsize`` is out of its range.
 
@@ -135,26 +137,19 @@ class WaveletReconstructor(Reconstructor):
     torch.Size([2, 3, 32, 33])
     """
 
-    solution: Solution | None
-    """Report and state of the last solve, without gradient; ``None`` before."""
-
     def __init__(
         self,
         prior: WeightedWaveletPrior,
-        DEQ: Equilibrium,
+        DEQ: Equilibrium | None = None,
         stepsize: float | Literal["optimal"] = 1.95,
         normalised: bool = False,
+        show_progress_bar: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(DEQ, show_progress_bar)
         if not isinstance(prior, WeightedWaveletPrior):
             raise TypeError(
                 "prior must be a WeightedWaveletPrior, such as "
                 f"WeightedWaveletPrior(channels=3), got {type(prior).__name__}."
-            )
-        if not isinstance(DEQ, Equilibrium):
-            raise TypeError(
-                "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts), "
-                f"got {DEQ!r}."
             )
         is_number = isinstance(stepsize, int | float) and 0 < stepsize < 2
         if not (is_number or stepsize == "optimal"):
@@ -162,16 +157,9 @@ class WaveletReconstructor(Reconstructor):
                 "stepsize is tau times the Lipschitz constant of the data fidelity, "
                 f"and must be between 0 and 2, or 'optimal', got {stepsize!r}."
             )
-        self.prior, self.DEQ = prior, DEQ
+        self.prior = prior
         self.stepsize, self.normalised = stepsize, normalised
-        self.solution = None
         self._norm = OperatorNorm()
-
-    @property
-    def equilibrium(self) -> Equilibrium:
-        """``DEQ``, by the name that the optimisers of :mod:`deepinv_equilibrium.optim`
-        keep theirs under."""
-        return self.DEQ
 
     def extra_repr(self) -> str:
         """Return what the representation shows first."""
@@ -221,11 +209,7 @@ class WaveletReconstructor(Reconstructor):
         :raises ValueError: if the measurement is none of this physics, its images do
             not fit the prior, or no step size is optimal.
         """
-        if not isinstance(physics, LinearPhysics):
-            raise TypeError(
-                "physics must be a deepinv LinearPhysics, as in model(y, physics), got "
-                f"{type(physics).__name__}."
-            )
+        require_linear(physics)
         image = map_input(y, physics, 0)
         self.prior.check_channels(image)
         scaling = self.scaling(image)
@@ -237,27 +221,3 @@ class WaveletReconstructor(Reconstructor):
             image, physics, self.prior, scaling, tau, self.DEQ.layers
         )
         return step, step.start
-
-    def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
-        r"""
-        Reconstruct.
-
-        :param torch.Tensor y: the measurement.
-        :param deepinv.physics.LinearPhysics physics: its physics, linear.
-        :return: (:class:`torch.Tensor`) real images of shape :math:`(B, C, H, W)`.
-        :raises TypeError: if the physics is not linear, or an argument is unknown.
-        :raises ValueError: if the measurement is none of this physics.
-        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
-        """
-        if kwargs:
-            raise TypeError(
-                f"WaveletReconstructor takes no argument {next(iter(kwargs))!r}."
-            )
-        step, start = self.fixed_point_problem(y, physics)
-        config = self.DEQ
-        solution = fixed_point(
-            step, start, config.solver, config.adjoint, config.on_failure
-        )
-        self.solution = solution.detach()
-        assert solution.output is not None
-        return solution.output

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
+from deepinv.models import Denoiser
 from deepinv.optim import BaseOptim, DEQConfig
 from deepinv.physics import Physics
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ..certificates import Contraction
-from ..equilibrium import Equilibrium
-from ..equilibrium.input_checks import check_samples_apart
+from ..equilibrium import Equilibrium, EquilibriumModel
+from ..equilibrium.equilibrium_model import Observer
+from ..equilibrium.input_checks import refuse_unknown
 from ..equilibrium.measured_physics import adjoint_image
-from ..fixed_points import Solution, State, Unrolled, fixed_point
+from ..fixed_points import Solution, State, Step, Unrolled
 from .algorithm_state import PRIMAL, AlgorithmState, Estimate, starting_estimate
-from .contraction.model_contraction import read_contraction
-from .contraction.rate_scheme import RateScheme
+from .contraction.model_contraction import OptimiserParts, read_contraction
+from .contraction.rate_scheme import LayerParts, RateScheme
 from .deepinv_options import to_equilibrium
-from .iteration_step import (
-    IterationMetrics,
-    IterationStep,
-    IterationStepWithOutput,
-    relax,
-)
+from .iteration_step import IterationMetrics, IterationStep, IterationStepWithOutput
 from .optimiser_arguments import (
     bind,
     check_layers,
+    check_kinds_of_parts,
+    check_parts_are_given,
     check_prior_gradients,
     check_trainable,
     check_values,
@@ -40,76 +37,77 @@ from .optimiser_arguments import (
 from .trained_parameters import TrainedParameters
 
 
-class EquilibriumOptim(BaseOptim):
+class EquilibriumOptim(EquilibriumModel, BaseOptim):
     r"""
     Mixin that gives an optimiser of deepinv the ``DEQ`` configurations of this package.
 
-    Without ``DEQ`` the optimiser is deepinv's own. With it, ``forward`` finds the fixed
-    point of a block of the optimiser's iterations in the state that the algorithm's
-    theory is about, and leaves the report in :attr:`solution`.
+    Without ``DEQ`` the optimiser is deepinv's own. With ``DEQ``, ``forward`` finds the
+    fixed point of a block of the optimiser's iterations in the smallest state of the
+    algorithm, and keeps the report in :attr:`solution`.
+
+    A user's own optimiser is a subclass of this class and of a
+    :class:`deepinv.optim.BaseOptim`, or of this class alone with an ``iterator``.
     """
 
     algorithm_state: ClassVar[AlgorithmState] = PRIMAL
     prior_gradient: ClassVar[bool] = False
     """Whether every iteration takes a gradient step on the prior."""
     prior_gradient_if_g_first: ClassVar[bool] = False
-    """Whether it does with ``g_first=True``."""
+    """Whether every iteration takes one with ``g_first=True``."""
     rate_scheme: ClassVar[RateScheme | None] = None
-    """How it contracts; ``None`` where no rate is proved."""
+    """How the algorithm contracts; ``None`` where no rate is proved."""
 
     params_algo: Any
-    solution: Solution | None
-    """Report and state of the last equilibrium, without gradient; ``None`` before."""
+    _optimiser_signature: ClassVar[inspect.Signature]
+    _plain_max_iter: int
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
         optimiser = next(
-            (c for c in cls.__mro__ if c.__module__.startswith("deepinv.")), BaseOptim
+            base
+            for base in cls.__mro__
+            if issubclass(base, BaseOptim) and not issubclass(base, EquilibriumOptim)
         )
-        if optimiser is not BaseOptim:
-            cls.__signature__ = signature_of(optimiser)
+        cls._optimiser_signature = signature_of(optimiser)
+        super().__init_subclass__(**kwargs)
+        if cls.__init__ is EquilibriumOptim.__init__:
+            cls.__signature__ = cls._optimiser_signature
 
     def __init__(self, *args: Any, **kwargs: Any):
-        signature = type(self).__signature__
+        signature = self._optimiser_signature
         given = bind(signature, self, args, kwargs)
         deq = given.get("DEQ")
         if deq is None or deq is False:
-            super().__init__(**given)
+            super(EquilibriumModel, self).__init__(**given)
             check_trainable(given.get("trainable_params") or (), self.init_params_algo)
-            self.equilibrium: Equilibrium | None = None
         else:
             self._init_equilibrium(deq, given, signature)
         self._has_custom_output = "get_output" in given
         self._register_linear_map(given.get("K"))
-        self.solution = None
 
     def _init_equilibrium(
         self, deq: DEQConfig | bool, given: dict[str, Any], signature: Any
     ) -> None:
-        if deq is True:
-            deq = DEQConfig()
-        if not isinstance(deq, DEQConfig):
-            raise TypeError(
-                "DEQ must be Equilibrium(...), ReTune(...), a deepinv DEQConfig or a "
-                f"bool, got {deq!r}."
-            )
+        deq = _deq_config(deq)
+        check_kinds_of_parts(given)
         defaults = {
             name: p.default for name, p in signature.parameters.items() if name != "DEQ"
         }
-        config = to_equilibrium(deq, given, {**defaults, **given})
+        # What the numbers of a deepinv DEQConfig that is set later are.
+        options = {**defaults, **given}
+        config = to_equilibrium(deq, given, options)
         trainable = given.pop("trainable_params", None)
         for name in ("DEQ", "max_iter", "anderson_acceleration", "unfold"):
             given.pop(name, None)
         # deepinv learns natural values; what is to be trained is set up below.
-        super().__init__(**given, max_iter=config.layers, DEQ=True, trainable_params=[])
+        # unfold=True registers priors and data fidelities as modules.
+        super(EquilibriumModel, self).__init__(
+            **given, max_iter=config.layers, unfold=True, trainable_params=[]
+        )
+        self.unfold = False
         self.DEQ_config = deq
-        self.equilibrium = config
         self.fixed_point.iterator.has_cost = False
-        self.fixed_point.iterator.relaxation_step = relax
+        self.fixed_point.iterator.relaxation_step = _relax
         parameters = dict(self.params_algo)
-        check_layers(parameters, config.layers)
-        check_layers({"prior": self.prior}, config.layers)
-        check_layers({"data_fidelity": self.data_fidelity}, config.layers)
         if self.prior_gradient or (
             self.prior_gradient_if_g_first and self.fixed_point.iterator.g_first
         ):
@@ -131,6 +129,57 @@ class EquilibriumOptim(BaseOptim):
         check_values(fixed)
         self.params_algo = nn.ParameterDict(parameters)
         self.init_params_algo = self.params_algo.copy()
+        self._given_options = options
+        super()._set_equilibrium(self._with_layers(config))
+        check_parts_are_given(type(self).__name__, options)
+
+    def _set_equilibrium(self, config: Any) -> None:
+        if "fixed_point" not in self._modules:
+            return  # deepinv's constructor sets a flag of this name
+        if self._equilibrium is None:
+            raise ValueError(
+                f"this {type(self).__name__} was built without DEQ, as deepinv's own "
+                "optimiser; build it with DEQ=Equilibrium(...) or DEQ=ReTune(...)."
+            )
+        if config is None or config is False:
+            raise ValueError(
+                f"DEQ={config!r} cannot be set: this {type(self).__name__} was built "
+                "with DEQ; build deepinv's own optimiser without it."
+            )
+        deq = _deq_config(config)
+        options = self._given_options
+        super()._set_equilibrium(self._with_layers(to_equilibrium(deq, {}, options)))
+        self.DEQ_config = deq
+
+    def _with_layers(self, config: Equilibrium) -> Equilibrium:
+        """The configuration, whose number of layers fits the lists of the model."""
+        check_layers(dict(self.params_algo), config.layers)
+        check_layers({"prior": self.prior}, config.layers)
+        check_layers({"data_fidelity": self.data_fidelity}, config.layers)
+        return config
+
+    @property
+    def max_iter(self) -> int | None:
+        """Largest number of iterations, of the solver with ``DEQ`` and of deepinv's
+        loop without."""
+        if self._equilibrium is None:
+            return self._plain_max_iter
+        return self._equilibrium.solver.max_iter
+
+    @max_iter.setter
+    def max_iter(self, iterations: int) -> None:
+        if self._equilibrium is not None:
+            self._set_max_iter(iterations)
+            return
+        if "fixed_point" in self._modules:
+            for name, values in self.params_algo.items():
+                if 1 < len(values) < iterations:
+                    raise ValueError(
+                        f"max_iter={iterations} needs as many values of {name}, which "
+                        f"has {len(values)}; build the optimiser with a longer list."
+                    )
+            self.fixed_point.max_iter = iterations
+        self._plain_max_iter = iterations
 
     def _register_linear_map(self, K: list[Any] | None) -> None:
         """Make a K that is a module one of the model's, as deepinv does not."""
@@ -144,6 +193,7 @@ class EquilibriumOptim(BaseOptim):
         init: Any = None,
         x_gt: Tensor | None = None,
         compute_metrics: bool = False,
+        observer: Observer | None = None,
         **kwargs: Any,
     ) -> Any:
         r"""
@@ -156,114 +206,123 @@ class EquilibriumOptim(BaseOptim):
             :math:`A^\top y`.
         :param torch.Tensor x_gt: ground truth, for the metrics.
         :param bool compute_metrics: whether to return the metrics of every iteration.
+        :param Callable observer: called after every evaluation of the step with the
+            iterate and its value; only with ``DEQ``. Default: ``None``.
         :return: the image; with ``compute_metrics`` also a dictionary of metrics, each
             a list a sample.
-        :raises ValueError: if modules couple the samples or are random.
+        :raises TypeError: if ``y`` or ``physics`` is of another type, or an argument is
+            unknown.
+        :raises ValueError: if ``y`` is not a measurement of ``physics``, or modules
+            couple the samples or are random.
         :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
         """
-        if self.equilibrium is None:
-            return super().forward(
+        if self._equilibrium is None:
+            return super(EquilibriumModel, self).forward(
                 y, physics, init, x_gt, compute_metrics=compute_metrics, **kwargs
             )
-        if kwargs:
-            raise TypeError(
-                f"{type(self).__name__} takes no argument {next(iter(kwargs))!r} with "
-                "DEQ; known are init, x_gt and compute_metrics."
-            )
-        config = self.equilibrium
-        step, estimate = self._problem(y, physics, init)
-        metrics = self._metrics(step, estimate, x_gt) if compute_metrics else None
-        progress = (
-            tqdm(total=config.solver.max_iter, desc=type(self).__name__)
-            if self.show_progress_bar
-            else nullcontext()
+        refuse_unknown(
+            f"{type(self).__name__} with DEQ",
+            kwargs,
+            ("init", "x_gt", "compute_metrics", "observer"),
         )
-        with progress as bar:
+        metrics: IterationMetrics | None = None
+
+        def watch(step: IterationStep, start: State) -> Observer | None:
+            nonlocal metrics
+            if not compute_metrics:
+                return observer
+            step.trace = []
+            first = {"est": self.algorithm_state.expand(start), "cost": None}
+            metrics = measures = IterationMetrics(self, first, x_gt)
 
             def observe(state: State, value: State) -> None:
-                if bar is not None:
-                    bar.update()
-                if metrics is not None:
-                    metrics.extend(step.take_trace())
+                measures.extend(step.take_trace())
+                if observer is not None:
+                    observer(state, value)
 
-            solution = fixed_point(
-                step,
-                self.algorithm_state.select(estimate),
-                config.solver,
-                config.adjoint,
-                config.on_failure,
-                None if bar is None and metrics is None else observe,
-            )
-        self._report(step, solution)
-        if solution.output is not None:
-            x = solution.output
-        else:
-            x = solution.x if isinstance(solution.x, Tensor) else solution.x[0]
+            return observe
+
+        x = self._reconstruct(y, physics, watch, init=init)
         return x if metrics is None else (x, metrics.values)
 
     def fixed_point_problem(
         self, y: Tensor, physics: Physics, init: Any = None
     ) -> tuple[IterationStep, State]:
         r"""
-        The fixed-point problem that the model solves for a measurement.
+        Return the fixed-point problem that the model solves for a measurement.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
         :param Callable, torch.Tensor, tuple, dict init: where to start, as in the call.
         :return: the step, a block of the model's layers, and the initial state.
-        :raises ValueError: if the model was built without ``DEQ``, or modules couple
-            the samples or are random.
-        """
-        self._require_equilibrium()
-        step, estimate = self._problem(y, physics, init)
-        return step, self.algorithm_state.select(estimate)
-
-    def contraction(self, physics: Physics, img_size: Sequence[int]) -> Contraction:
-        r"""
-        How the model's step contracts, as it stands; what
-        :func:`certify <deepinv_equilibrium.certify>` reports.
-
-        :param deepinv.physics.Physics physics: the physics.
-        :param Sequence img_size: :math:`(C, H, W)` of the images.
-        :return: the rate of the block of layers, its norm, and what it rests on.
         :raises ValueError: if the model was built without ``DEQ``.
         """
-        self._require_equilibrium()
-        return read_contraction(self, physics, img_size)
-
-    def _require_equilibrium(self) -> None:
-        if self.equilibrium is None:
-            raise ValueError(
-                f"this {type(self).__name__} is deepinv's own and solves no fixed "
-                "point; build it with DEQ=Equilibrium(...) or DEQ=ReTune(...)."
-            )
-
-    def _problem(
-        self, y: Tensor, physics: Physics, init: Any
-    ) -> tuple[IterationStep, Estimate]:
-        """The step, and the complete estimate to start from."""
-        if not isinstance(physics, Physics):
-            raise TypeError(
-                "physics must be a deepinv Physics, as in model(y, physics), got "
-                f"{type(physics).__name__}."
-            )
-        check_samples_apart(self)
-        assert self.equilibrium is not None
+        config = self._require_equilibrium()
         image_in_state = 0 in self.algorithm_state.components
         kind = (
             IterationStep
             if image_in_state and not self._has_custom_output
             else IterationStepWithOutput
         )
-        step = kind(self, y, physics, self.equilibrium)
-        return step, self._starting_estimate(y, step.physics, init)
+        step = kind(self, self.algorithm_state, y, physics, config)
+        estimate = self._starting_estimate(y, step.physics, init)
+        return step, self.algorithm_state.select(estimate)
+
+    def contraction(self, physics: Physics, img_size: Sequence[int]) -> Contraction:
+        r"""
+        Return how the model's step contracts, as :func:`certify
+        <deepinv_equilibrium.certify>` reports it.
+
+        :param deepinv.physics.Physics physics: the physics.
+        :param Sequence img_size: :math:`(C, H, W)` of the images.
+        :return: the rate of the block of layers, its norm, and what it rests on.
+        :raises ValueError: if the model was built without ``DEQ``.
+        """
+        layers = tuple(
+            LayerParts(
+                self.update_data_fidelity_fn(layer),
+                self.update_prior_fn(layer),
+                self.update_params_fn(layer),
+            )
+            for layer in range(self._require_equilibrium().layers)
+        )
+        parts = OptimiserParts(
+            type(self).__name__,
+            self.rate_scheme,
+            self.fixed_point.iterator,
+            layers,
+            self._has_custom_output,
+        )
+        return read_contraction(parts, physics, img_size)
+
+    def noise_levels(self) -> Iterable[Any]:
+        """Return the ``g_param`` of each layer whose prior has a denoiser."""
+        if self._equilibrium is None:
+            return ()
+        return [
+            self.update_params_fn(layer).get("g_param")
+            for layer in range(self._equilibrium.layers)
+            if any(
+                isinstance(module, Denoiser)
+                for module in self.update_prior_fn(layer).modules()
+            )
+        ]
+
+    def _require_equilibrium(self) -> Equilibrium:
+        if self._equilibrium is None:
+            raise ValueError(
+                f"this {type(self).__name__} is deepinv's own and solves no fixed "
+                "point; build it with DEQ=Equilibrium(...) or DEQ=ReTune(...)."
+            )
+        return self._equilibrium
 
     def _starting_estimate(self, y: Tensor, physics: Physics, init: Any) -> Estimate:
-        """The estimate to start from, complete; with gradient only where the whole
-        run is recorded."""
-        assert self.equilibrium is not None
-        unrolled = isinstance(self.equilibrium.adjoint, Unrolled)
-        K = self.params_algo["K"][0] if "K" in self.params_algo else (lambda x: x)
+        """The complete estimate to start from; with gradient only where the whole run
+        is recorded."""
+        unrolled = isinstance(self._require_equilibrium().adjoint, Unrolled)
+        K: Callable[[Tensor], Tensor] = (
+            self.params_algo["K"][0] if "K" in self.params_algo else (lambda x: x)
+        )
         with torch.set_grad_enabled(unrolled and torch.is_grad_enabled()):
             init = self.custom_init if init is None else init
             if callable(init):
@@ -273,18 +332,26 @@ class EquilibriumOptim(BaseOptim):
                 init = (image, image)
             return self.algorithm_state.complete(starting_estimate(init), K)
 
-    def _metrics(
-        self, step: IterationStep, estimate: Estimate, x_gt: Tensor | None
-    ) -> IterationMetrics:
-        step.trace = []
-        return IterationMetrics(self, {"est": estimate, "cost": None}, x_gt)
-
-    def _report(self, step: IterationStep, solution: Solution) -> None:
-        """Keep the report, and tell of inner solves that were cut off."""
-        assert self.equilibrium is not None
-        # Broyden's memory is that of many images: it served the backward.
-        self.solution = replace(solution.detach(), inverse_jacobian=None)
+    def _report(self, step: Step, solution: Solution) -> None:
+        super()._report(step, solution)
         if self.verbose:
             print(self.solution)
-        if step.measured is not None:
-            step.measured.report_unfinished()
+
+
+def _deq_config(deq: Any) -> DEQConfig:
+    if deq is True:
+        return DEQConfig()
+    if not isinstance(deq, DEQConfig):
+        raise TypeError(
+            "DEQ must be Equilibrium(...), ReTune(...), a deepinv DEQConfig or a "
+            f"bool, got {deq!r}."
+        )
+    return deq
+
+
+def _relax(u: Tensor, v: Tensor, beta: float | Tensor) -> Tensor:
+    r""":math:`\beta u + (1 - \beta) v`, which deepinv computes also where
+    :math:`\beta` is the number 1 and the result is :math:`u`."""
+    if not isinstance(beta, Tensor) and beta == 1:
+        return u
+    return beta * u + (1 - beta) * v

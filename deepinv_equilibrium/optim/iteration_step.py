@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from deepinv.optim import BurgEntropy, NegEntropy
+from deepinv.optim import BaseOptim, BurgEntropy, NegEntropy
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
+from ..equilibrium import Equilibrium
 from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import State
-
-if TYPE_CHECKING:
-    from ..equilibrium import Equilibrium
-    from .equilibrium_optim import EquilibriumOptim
+from .algorithm_state import AlgorithmState
 
 
 class IterationStep:
     r"""
     A block of :math:`K` iterations of a deepinv optimiser as a step on its state.
 
-    :param EquilibriumOptim optimiser: has the iterator, parameters, priors and data
-        fidelities; those of index :math:`k` are the layer :math:`k`.
+    :param deepinv.optim.BaseOptim optimiser: has the iterator, and for each layer
+        :math:`k` parameters, a prior and a data fidelity.
+    :param AlgorithmState algorithm_state: which of deepinv's iterates are the state.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: the physics.
     :param Equilibrium config: has :math:`K`, and what to do on failure.
@@ -30,12 +29,14 @@ class IterationStep:
 
     def __init__(
         self,
-        optimiser: EquilibriumOptim,
+        optimiser: BaseOptim,
+        algorithm_state: AlgorithmState,
         y: Tensor,
         physics: Physics,
         config: Equilibrium,
     ):
         self.optimiser = optimiser
+        self.algorithm_state = algorithm_state
         self.y = y
         self.measured = (
             MeasuredPhysics(physics, y, config.on_failure)
@@ -56,7 +57,7 @@ class IterationStep:
 
     def __call__(self, state: State) -> State:
         """The state after the block."""
-        return self.optimiser.algorithm_state.select(self.run(state)["est"])
+        return self.algorithm_state.select(self.run(state)["est"])
 
     def run(self, state: State) -> dict[str, Any]:
         r"""
@@ -70,7 +71,7 @@ class IterationStep:
             self.measured.start_recording()
         optimiser = self.optimiser
         X: dict[str, Any] = {
-            "est": optimiser.algorithm_state.expand(state),
+            "est": self.algorithm_state.expand(state),
             "cost": None,
         }
         for layer in range(self.layers):
@@ -125,14 +126,6 @@ class IterationStep:
         return X
 
 
-def relax(u: Tensor, v: Tensor, beta: float | Tensor) -> Tensor:
-    r""":math:`\beta u + (1 - \beta) v`, which deepinv computes also where
-    :math:`\beta` is the number 1 and it is :math:`u`."""
-    if not isinstance(beta, Tensor) and beta == 1:
-        return u
-    return beta * u + (1 - beta) * v
-
-
 def _positive(state: State) -> Tensor:
     """Where an entropic mirror map is defined: on positive images."""
     x = state if isinstance(state, Tensor) else state[0]
@@ -147,7 +140,7 @@ class IterationStepWithOutput(IterationStep):
         """The state after the block, and the image that ``get_output`` makes."""
         X = self.run(state)
         return (
-            self.optimiser.algorithm_state.select(X["est"]),
+            self.algorithm_state.select(X["est"]),
             self.optimiser.get_output(X),
         )
 
@@ -156,7 +149,7 @@ class IterationMetrics:
     """deepinv's metrics, iteration by iteration."""
 
     def __init__(
-        self, optimiser: EquilibriumOptim, start: dict[str, Any], x_gt: Tensor | None
+        self, optimiser: BaseOptim, start: dict[str, Any], x_gt: Tensor | None
     ):
         self.optimiser = optimiser
         self.x_gt = x_gt

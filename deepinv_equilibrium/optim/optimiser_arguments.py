@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from deepinv.optim import BaseOptim, PnP
+from deepinv.models import Denoiser
+from deepinv.optim import BaseOptim, DataFidelity, PnP, Prior
 from torch import Tensor, nn
+
+from ..equilibrium.input_checks import closest_names, refuse_unknown
 
 _NOISE_LEVEL = "sigma_denoiser"
 _ALIASES = {"lambda_reg": "lambda", _NOISE_LEVEL: "g_param"}
@@ -72,21 +74,6 @@ def bind(
     return given
 
 
-def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    r"""
-    Refuse arguments that are not taken.
-
-    :param str what: what takes them, for the message.
-    :param list given: names of the arguments.
-    :param list known: names that are taken.
-    :raises TypeError: if a name is unknown.
-    """
-    known = list(known)
-    for name in given:
-        if name not in known:
-            raise TypeError(f"{what} takes no argument {name!r}{_hint(name, known)}")
-
-
 def check_layers(what: Mapping[str, Any], layers: int) -> None:
     r"""
     Refuse lists that are neither one value nor one a layer.
@@ -121,7 +108,7 @@ def check_trainable(names: Iterable[str], known: Iterable[str]) -> None:
         if name not in known:
             raise ValueError(
                 f"trainable_params has {name!r}, which is no parameter of this "
-                f"algorithm{_hint(name, known)}"
+                f"algorithm{closest_names(name, known)}"
             )
 
 
@@ -151,6 +138,51 @@ def check_values(parameters: Mapping[str, Any]) -> None:
                 raise ValueError(f"{name} must be finite{domain}, got {value!r}.")
 
 
+_PARTS: dict[str, tuple[type[Any], str, str]] = {
+    "data_fidelity": (DataFidelity, "deepinv.optim.L2()", "ZeroFidelity"),
+    "prior": (Prior, "deepinv.optim.PnP(denoiser)", "ZeroPrior"),
+}
+
+
+def check_kinds_of_parts(given: Mapping[str, Any]) -> None:
+    r"""
+    Refuse data fidelities and priors of another type, such as a denoiser as prior.
+
+    :param dict given: the arguments that were given, by name.
+    :raises TypeError: if a part is not a deepinv data fidelity or prior.
+    """
+    for name, (kind, example, _) in _PARTS.items():
+        value = given.get(name)
+        parts = value if isinstance(value, list | tuple | nn.ModuleList) else [value]
+        for part in parts:
+            if isinstance(part, Denoiser):
+                raise TypeError(
+                    f"{name} is the denoiser {type(part).__name__}: wrap it in a "
+                    "prior, e.g. prior=deepinv.optim.PnP(denoiser)."
+                )
+            if not (part is None or isinstance(part, kind)):
+                raise TypeError(
+                    f"{name} must be a deepinv.optim.{kind.__name__}, such as "
+                    f"{example}, got {type(part).__name__}."
+                )
+
+
+def check_parts_are_given(optimiser: str, given: Mapping[str, Any]) -> None:
+    r"""
+    Refuse an optimiser without data fidelity or prior, which deepinv sets to zero.
+
+    :param str optimiser: name of the optimiser, for the message.
+    :param dict given: the arguments that were given, by name.
+    :raises ValueError: if ``data_fidelity`` or ``prior`` is missing.
+    """
+    for name, (_, example, zero) in _PARTS.items():
+        if given.get(name) is None:
+            raise ValueError(
+                f"{name} is missing: give {optimiser} one, such as {name}={example}, "
+                f"or leave the term out with {name}=deepinv.optim.{zero}()."
+            )
+
+
 def check_prior_gradients(priors: Iterable[Any], optimiser: str) -> None:
     r"""
     Refuse priors without gradient where the algorithm needs one.
@@ -178,12 +210,6 @@ def _as_layers(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, nn.Module):
         return list(value)
     return value
-
-
-def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{hint} It has: {', '.join(known)}."
 
 
 def is_trainable(values: Any) -> bool:

@@ -1,7 +1,14 @@
 """Every model that has a name is built here; the only package that looks up names."""
 
 from .certified import certified_deq_pgd
-from .gilton_2021 import de_admm, de_grad, de_prox
+from .de_presets import de_admm, de_grad, de_prox
+from .named_components import (
+    deq_md,
+    equilibrium_regularisation,
+    gradient_step_pgd,
+    network_residual,
+    red,
+)
 from .plug_and_play import (
     EquilibriumPreset,
     deq_admm,
@@ -27,9 +34,14 @@ __all__ = [
     "deq_drs",
     "deq_gd",
     "deq_hqs",
+    "deq_md",
     "deq_pdcp",
     "deq_pgd",
+    "equilibrium_regularisation",
+    "gradient_step_pgd",
+    "network_residual",
     "projected_gradient",
+    "red",
     "retune_pgd",
     "tv_map",
     "unrolled_smoothed_tv",

@@ -10,8 +10,8 @@ from deepinv.optim import PnP
 from ..equilibrium import Equilibrium
 from ..fixed_points import Adjoint, Anderson, FixedPointSolver, Implicit, OnFailure
 from ..optim.equilibrium_optim import EquilibriumOptim
-from ..optim.named_denoisers import contractive_denoiser
 from ..optim.optimizers import PGD
+from .named_components import contractive_denoiser
 from .plug_and_play import plug_and_play
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,11 @@ from deepinv.models import Denoiser
 from deepinv.optim import L2, RED, PnP, Prior
 
 from ..equilibrium import Equilibrium, ReTune
+from ..equilibrium.input_checks import refuse_unknown
 from ..fixed_points import Adjoint, Anderson, FixedPointSolver, Implicit, OnFailure
 from ..optim.equilibrium_optim import EquilibriumOptim
-from ..optim.named_denoisers import as_denoiser
-from ..optim.optimiser_arguments import refuse_unknown
 from ..optim.optimizers import ADMM, DRS, GD, HQS, PDCP, PGD
+from .named_components import named_denoiser
 
 
 def plug_and_play(
@@ -52,7 +52,7 @@ def plug_and_play(
         "trainable_params": ["stepsize", "g_param"],
     }
     return optimizer(
-        prior=prior(as_denoiser(denoiser)),
+        prior=prior(named_denoiser(denoiser)),
         DEQ=configuration,
         **{**defaults, **arguments},
     )
@@ -115,17 +115,23 @@ class EquilibriumPreset:
         proximal map, or :class:`deepinv.optim.RED`, the gradient
         :math:`x - \operatorname{D}(x)`.
     :param dict steps: default step sizes of the optimiser.
+    :param FixedPointSolver solver: default solver.
+    :param Adjoint adjoint: default adjoint.
+    :param tuple trainable_params: names of the parameters that are trained by default.
     """
 
     optimizer: type[EquilibriumOptim]
     prior: type[Prior] = PnP
     steps: Mapping[str, float] = field(default_factory=dict)
+    solver: FixedPointSolver = Anderson()
+    adjoint: Adjoint = Implicit()
+    trainable_params: Sequence[str] = ("stepsize", "g_param")
 
     def __call__(
         self,
         denoiser: Denoiser | str,
-        solver: FixedPointSolver = Anderson(),
-        adjoint: Adjoint = Implicit(),
+        solver: FixedPointSolver | None = None,
+        adjoint: Adjoint | None = None,
         layers: int = 1,
         on_failure: OnFailure = "warn",
         **arguments: Any,
@@ -136,10 +142,12 @@ class EquilibriumPreset:
         :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name in
             :mod:`deepinv_equilibrium.plugins`. Its weights are learned with the model
             unless they are frozen.
-        :param FixedPointSolver solver: how the fixed point is found.
-        :param Adjoint adjoint: how it is differentiated.
+        :param FixedPointSolver solver: finds the fixed point. Default: ``None``, the
+            solver of the preset.
+        :param Adjoint adjoint: gives the fixed point its gradient. Default: ``None``,
+            the adjoint of the preset.
         :param int layers: iterations in the map whose fixed point is sought; lists of
-            parameters of this length are one per layer.
+            parameters of this length have one value per layer.
         :param str on_failure: what to do where a sample does not converge, forward or
             backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
         :param arguments: arguments of the optimiser, such as ``stepsize``,
@@ -151,15 +159,19 @@ class EquilibriumPreset:
             range.
         """
         configuration = Equilibrium(
-            solver, adjoint, layers=layers, on_failure=on_failure
+            self.solver if solver is None else solver,
+            self.adjoint if adjoint is None else adjoint,
+            layers=layers,
+            on_failure=on_failure,
         )
+        defaults = {"trainable_params": list(self.trainable_params), **self.steps}
         return plug_and_play(
             self,
             self.optimizer,
             self.prior,
             denoiser,
             configuration,
-            {**self.steps, **arguments},
+            {**defaults, **arguments},
         )
 
 

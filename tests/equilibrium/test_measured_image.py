@@ -29,8 +29,8 @@ def adapted(y: Tensor, physics: Any) -> None:
 
 MODELS: dict[str, Callable[[], Callable[[Tensor, Any], Any]]] = {
     "adapt": lambda: adapted,
-    "EquilibriumRegularisation": lambda: deq.models.EquilibriumRegularisation(
-        "ridge-prox"
+    "EquilibriumRegularisation": lambda: deq.plugins.create(
+        "reconstructors", "equilibrium-regularisation", denoiser="ridge-prox"
     ),
     "ISTA": lambda: deq.models.ISTA(
         deq.models.DenseFrame(torch.eye(48), SIZE), 0.1, max_iter=2
@@ -47,7 +47,9 @@ MODELS: dict[str, Callable[[], Callable[[Tensor, Any], Any]]] = {
 def test_what_is_no_measurement_is_refused(name: str, shape: tuple[int, ...]) -> None:
     """Also what merely broadcasts."""
     y = random_images(0, shape)
-    with pytest.raises(ValueError, match=r"y of shape \(1, 1, .* is no measurement of"):
+    with pytest.raises(
+        ValueError, match=r"y of shape \(1, 1, .* is not a measurement of"
+    ):
         MODELS[name]()(y, inpainting())
 
 

@@ -155,7 +155,7 @@ def test_the_sensitivity_is_that_of_a_dense_jacobian(
     model = build(random_denoiser(), alpha, DEQ=config)
     layers = deq.certify(model, physics, size).contraction.layers
     assert len(layers) == 2
-    model.equilibrium = deq.Equilibrium(SOLVER, ADJOINT)
+    model.DEQ = deq.Equilibrium(SOLVER, ADJOINT)
     x, y = images(1, *size), images(1, *size)
 
     def moved(y: Tensor) -> Tensor:
@@ -289,7 +289,7 @@ def test_bad_input_is_named() -> None:
         build(Shrinkage(0.5), sigma_denoiser=-0.1)
     with pytest.raises(TypeError, match="DEQ must be"):
         build(Shrinkage(0.5), DEQ=True)
-    with pytest.raises(TypeError, match="must be a deepinv LinearPhysics"):
+    with pytest.raises(TypeError, match="must be a deepinv Physics"):
         model(y, torch.nn.Identity())
     with pytest.raises(TypeError, match="takes no argument 'init'"):
         model(y, dinv.physics.Denoising(), init=y)

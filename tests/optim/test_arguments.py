@@ -18,6 +18,12 @@ EQUILIBRIUM = deq.Equilibrium()
 TWO_LAYERS = deq.Equilibrium(layers=2)
 
 
+def make_pgd(**arguments: Any) -> deq.optim.PGD:
+    """PGD with a data fidelity and a prior, if none are given."""
+    parts = {"data_fidelity": dinv.optim.L2(), "prior": dinv.optim.Tikhonov()}
+    return deq.optim.PGD(**{**parts, **arguments})
+
+
 @pytest.mark.parametrize("config", [None, EQUILIBRIUM, deq.ReTune(1, 2), True])
 def test_an_unknown_argument_is_refused_with_a_hint(
     config: Any, algorithm: str
@@ -55,15 +61,15 @@ def test_positional_arguments_are_deepinvs(make_denoiser: Callable[..., Any]) ->
 def test_a_misspelt_trained_parameter_is_named(config: Any) -> None:
     arguments = {"DEQ": config} if config else {"unfold": True}
     with pytest.raises(ValueError, match=r"'stepsiz'.*did you mean 'stepsize'"):
-        deq.optim.PGD(trainable_params=["stepsiz"], **arguments)
+        make_pgd(trainable_params=["stepsiz"], **arguments)
     with pytest.raises(ValueError, match=r"'K_adj'.*no parameter of this algorithm"):
-        deq.optim.PGD(trainable_params=["K_adj"], **arguments)
+        make_pgd(trainable_params=["K_adj"], **arguments)
 
 
 @pytest.mark.parametrize("alias", ["sigma_denoiser", "g_param"])
 def test_aliases_of_deepinv_are_known(alias: str) -> None:
     names = ["lambda_reg", alias]
-    model = deq.optim.PGD(trainable_params=names, DEQ=EQUILIBRIUM, **{alias: 0.1})
+    model = make_pgd(trainable_params=names, DEQ=EQUILIBRIUM, **{alias: 0.1})
     trained = {key.split(".")[1] for key, _ in model.named_parameters()}
     assert trained == {"lambda", "g_param"}
     assert names == ["lambda_reg", alias]
@@ -84,8 +90,8 @@ def test_what_the_caller_gave_is_left_as_it_was(
         "data_fidelity": [dinv.optim.L2(), dinv.optim.L2()],
     }
     kept = {name: copy.copy(value) for name, value in given.items()}
-    deq.optim.PGD(**given, **arguments)
-    deq.optim.PGD(**given, **arguments)
+    make_pgd(**given, **arguments)
+    make_pgd(**given, **arguments)
     for name, value in kept.items():
         assert type(given[name]) is type(value)
         assert list(given[name]) == list(value)
@@ -95,7 +101,7 @@ def test_what_the_caller_gave_is_left_as_it_was(
 
 def test_tensors_of_the_caller_are_not_trained_in_place() -> None:
     stepsize = torch.tensor(0.5)
-    model = deq.optim.PGD(stepsize=stepsize, DEQ=EQUILIBRIUM)
+    model = make_pgd(stepsize=stepsize, DEQ=EQUILIBRIUM)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)
@@ -119,9 +125,9 @@ def test_lists_of_another_length_than_the_block_are_refused(
     arguments: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"{name} has 3 values .* layers=2"):
-        deq.optim.PGD(**arguments, DEQ=TWO_LAYERS)
+        make_pgd(**arguments, DEQ=TWO_LAYERS)
     with pytest.raises(ValueError, match=r"Equilibrium\(layers=K\) and ReTune"):
-        deq.optim.PGD(**arguments, DEQ=EQUILIBRIUM)
+        make_pgd(**arguments, DEQ=EQUILIBRIUM)
 
 
 def test_too_short_lists_are_refused() -> None:
@@ -130,7 +136,7 @@ def test_too_short_lists_are_refused() -> None:
         {"prior": [dinv.optim.Tikhonov(), dinv.optim.Tikhonov()]},
     ):
         with pytest.raises(ValueError, match=r"stepsize|prior"):
-            deq.optim.PGD(**arguments, DEQ=deq.ReTune(layers=3, restarts=2))
+            make_pgd(**arguments, DEQ=deq.ReTune(layers=3, restarts=2))
 
 
 def test_tensors_are_values(make_problem: Callable[..., Any]) -> None:
@@ -166,11 +172,11 @@ def test_tensors_are_values(make_problem: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("shape", [(), (1,), (2, 1, 1, 1)])
 def test_only_what_is_asked_for_is_trained(shape: tuple[int, ...]) -> None:
     stepsize = torch.full(shape, 0.5)
-    model = deq.optim.PGD(
+    model = make_pgd(
         stepsize=stepsize, lambda_reg=0.5, trainable_params=["lambda"], DEQ=EQUILIBRIUM
     )
     assert [key for key, _ in model.named_parameters()] == ["params_algo.lambda.0"]
-    trained = deq.optim.PGD(
+    trained = make_pgd(
         stepsize=stepsize, trainable_params=["stepsize"], DEQ=EQUILIBRIUM
     )
     (parameter,) = trained.parameters()
@@ -178,11 +184,11 @@ def test_only_what_is_asked_for_is_trained(shape: tuple[int, ...]) -> None:
 
 
 def test_none_is_not_trained() -> None:
-    model = deq.optim.PGD(DEQ=EQUILIBRIUM)
+    model = make_pgd(DEQ=EQUILIBRIUM)
     trained = {key.split(".")[1] for key, _ in model.named_parameters()}
     assert trained == {"stepsize", "lambda", "beta"}
     with pytest.raises(ValueError, match=r"'g_param', whose value is None"):
-        deq.optim.PGD(trainable_params=["g_param"], DEQ=EQUILIBRIUM)
+        make_pgd(trainable_params=["g_param"], DEQ=EQUILIBRIUM)
     for name in ("K", "K_adjoint"):
         with pytest.raises(ValueError, match=f"'{name}', whose value is"):
             deq.optim.PDCP(trainable_params=[name], DEQ=EQUILIBRIUM)
@@ -223,14 +229,14 @@ def test_plug_and_play_priors_have_no_gradient(
 def test_a_trained_parameter_starts_inside_its_domain(name: str, value: Any) -> None:
     config = deq.Equilibrium(layers=2)
     with pytest.raises(ValueError, match=r"cannot be trained: .* greater than 0"):
-        deq.optim.PGD(**{name: value}, DEQ=config)
+        make_pgd(**{name: value}, DEQ=config)
 
 
 @pytest.mark.parametrize("name", ["stepsize", "lambda_reg", "g_param"])
 @pytest.mark.parametrize("value", [0.0, [0.5, 0.0]])
 def test_a_parameter_that_is_not_trained_may_be_zero(name: str, value: Any) -> None:
     config = deq.Equilibrium(layers=2)
-    untrained = deq.optim.PGD(**{name: value}, trainable_params=[], DEQ=config)
+    untrained = make_pgd(**{name: value}, trainable_params=[], DEQ=config)
     assert not list(untrained.parameters())
 
 
@@ -242,7 +248,7 @@ def test_the_momentum_of_fista_exceeds_two() -> None:
 @pytest.mark.parametrize("config", ["equilibrium", 3, deq.Anderson(), deq.Equilibrium])
 def test_a_bad_configuration_is_named(config: Any) -> None:
     with pytest.raises(TypeError, match=r"DEQ must be Equilibrium\(\.\.\.\)"):
-        deq.optim.PGD(DEQ=config)
+        make_pgd(DEQ=config)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +266,7 @@ def test_values_that_are_not_trained_are_refused_outside_their_domain(
     values: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        deq.optim.PGD(
+        make_pgd(
             data_fidelity=dinv.optim.L2(),
             prior=dinv.optim.Tikhonov(),
             trainable_params=[],
@@ -270,7 +276,7 @@ def test_values_that_are_not_trained_are_refused_outside_their_domain(
 
 
 def test_measurement_and_physics_the_wrong_way_round() -> None:
-    model = deq.optim.PGD(
+    model = make_pgd(
         data_fidelity=dinv.optim.L2(), prior=dinv.optim.Tikhonov(), DEQ=True
     )
     with pytest.raises(TypeError, match=r"model\(y, physics\)"):

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import deepinv as dinv
 import pytest
 import torch
 from deepinv.optim import AndersonAccelerationConfig, BacktrackingConfig, DEQConfig
 
 import deepinv_equilibrium as deq
 
+PARTS = {"data_fidelity": dinv.optim.L2(), "prior": dinv.optim.Tikhonov()}
+
 
 def equilibrium(**arguments: Any) -> deq.Equilibrium:
-    return deq.optim.PGD(**arguments).equilibrium
+    return deq.optim.PGD(**PARTS, **arguments).DEQ
 
 
 @pytest.mark.parametrize(
@@ -82,9 +85,9 @@ def test_options_are_mapped(
 
 
 def test_options_mean_the_same_for_every_algorithm(algorithm: str) -> None:
-    model = getattr(deq.optim, algorithm)(DEQ=True, max_iter=5)
+    model = getattr(deq.optim, algorithm)(DEQ=True, max_iter=5, **PARTS)
     assert model.equilibrium.solver == deq.Picard(max_iter=5, rtol=0.0)
-    assert getattr(deq.optim, algorithm)(DEQ=False).equilibrium is None
+    assert getattr(deq.optim, algorithm)(DEQ=False).DEQ is None
 
 
 @pytest.mark.parametrize("config", [deq.Equilibrium(), deq.ReTune(2, 3)])

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim.trained_parameters import TrainedParameters
 
+PARTS = {"data_fidelity": dinv.optim.L2(), "prior": dinv.optim.Tikhonov()}
+
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=4), st.booleans())
 def test_values_go_in_and_come_out(values: list[float], momentum: bool) -> None:
@@ -135,7 +137,7 @@ def deepinv_arguments(problem: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("value", [0.0, -0.5, float("nan")])
 def test_a_stored_value_outside_the_domain_is_named(value: float) -> None:
-    model = deq.optim.PGD(DEQ=deq.Equilibrium())
+    model = deq.optim.PGD(**PARTS, DEQ=deq.Equilibrium())
     state = model.state_dict()
     state["params_algo.stepsize.0"] = torch.tensor(value)
     with pytest.raises(
@@ -145,7 +147,7 @@ def test_a_stored_value_outside_the_domain_is_named(value: float) -> None:
 
 
 def test_loading_is_as_strict_as_elsewhere() -> None:
-    model = deq.optim.PGD(DEQ=deq.Equilibrium())
+    model = deq.optim.PGD(**PARTS, DEQ=deq.Equilibrium())
     state = model.state_dict()
     unexpected = {**state, "params_algo.stepsize.1": torch.tensor(1.0)}
     with pytest.raises(RuntimeError, match=r"Unexpected key.*params_algo\.stepsize\.1"):
@@ -163,7 +165,7 @@ def test_loading_is_as_strict_as_elsewhere() -> None:
 
 
 def test_a_model_moves_to_another_precision() -> None:
-    model = deq.optim.PGD(stepsize=0.3, DEQ=deq.Equilibrium()).double()
+    model = deq.optim.PGD(**PARTS, stepsize=0.3, DEQ=deq.Equilibrium()).double()
     (stepsize,) = model.params_algo["stepsize"]
     assert stepsize.dtype == torch.float64
     assert float(stepsize.detach()) == pytest.approx(0.3, rel=1e-6)

@@ -5,7 +5,7 @@ from torch import nn
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import ConvexPotentialDenoiser, SmallDRUNet
-from deepinv_equilibrium.optim.named_denoisers import contractive_denoiser
+from deepinv_equilibrium.presets.named_components import contractive_denoiser
 
 
 def test_by_name_with_the_contraction_that_is_asked_for() -> None:

@@ -10,7 +10,7 @@ from deepinv.physics import Denoising
 import deepinv_equilibrium as deq
 from deepinv_equilibrium import plugins
 from deepinv_equilibrium.models import ConvexPotentialDenoiser
-from deepinv_equilibrium.presets.certified import certified_deq_pgd
+from deepinv_equilibrium.presets import certified_deq_pgd
 
 from ..quiet_trainer import train_for_an_epoch
 

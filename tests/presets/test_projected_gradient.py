@@ -11,7 +11,7 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates.spectra.double_precision import double_copy
 from deepinv_equilibrium.optim import NonNegativity, RidgeL2
-from deepinv_equilibrium.presets.projected_gradient_preset import projected_gradient
+from deepinv_equilibrium.presets import projected_gradient
 
 from ..optim.priors.test_nonnegativity import MATRIX, physics
 from ..quiet_trainer import train_for_an_epoch

@@ -10,7 +10,7 @@ import torch
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim import SmoothedTVPrior
-from deepinv_equilibrium.presets.unrolled_tv_preset import unrolled_smoothed_tv
+from deepinv_equilibrium.presets import unrolled_smoothed_tv
 
 from ..quiet_trainer import train_for_an_epoch
 

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
 
 import torch
 from deepinv.models import Reconstructor
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from ...equilibrium import Equilibrium
-from ...equilibrium.input_checks import (
-    check_samples_apart,
-    measured_image,
-    require_linear,
-)
+from ...equilibrium import Equilibrium, EquilibriumModel
+from ...equilibrium.input_checks import require_linear
 from ...equilibrium.measured_physics import MeasuredPhysics
-from ...fixed_points import Solution, State, fixed_point
+from ...fixed_points import State
 from ...fixed_points.argument_checks import require_number
 
 
-class ReuseAndRegularise(Reconstructor):
+class ReuseAndRegularise(EquilibriumModel):
     r"""
     Reuse and regularise :footcite:p:`gilton2021model`: a model
     :math:`f(\cdot\,; \theta, A_0)` that was trained for an operator :math:`A_0`
@@ -77,9 +70,6 @@ class ReuseAndRegularise(Reconstructor):
     torch.Size([2, 1, 8, 8])
     """
 
-    solution: Solution | None
-    """Report and state of the last solve, without gradient; ``None`` before."""
-
     def __init__(
         self,
         model: Reconstructor,
@@ -88,7 +78,7 @@ class ReuseAndRegularise(Reconstructor):
         DEQ: Equilibrium | None = None,
         show_progress_bar: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(DEQ, show_progress_bar)
         if not isinstance(model, Reconstructor):
             raise TypeError(
                 "model must be a deepinv Reconstructor that was trained for "
@@ -102,23 +92,9 @@ class ReuseAndRegularise(Reconstructor):
         require_number("weight", weight)
         if not 0 < weight < math.inf:
             raise ValueError(f"weight must be positive and finite, got {weight!r}.")
-        if not (DEQ is None or isinstance(DEQ, Equilibrium)):
-            raise TypeError(
-                "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts), "
-                f"got {DEQ!r}."
-            )
         self.model = model
         self.nominal_physics = nominal_physics
         self.weight = float(weight)
-        self.DEQ = Equilibrium() if DEQ is None else DEQ
-        self.show_progress_bar = show_progress_bar
-        self.solution = None
-
-    @property
-    def equilibrium(self) -> Equilibrium:
-        """``DEQ``, by the name that the optimisers of :mod:`deepinv_equilibrium.optim`
-        keep theirs under."""
-        return self.DEQ
 
     def extra_repr(self) -> str:
         """Return what the representation shows first."""
@@ -139,58 +115,35 @@ class ReuseAndRegularise(Reconstructor):
             couple the samples or are random.
         """
         require_linear(physics, "the data are fitted by least squares")
-        check_samples_apart(self)
         measured = MeasuredPhysics(physics, y, self.DEQ.on_failure)
-        start = measured_image(y, measured.physics).detach()
-        return ReuseStep(self, measured), start
-
-    def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
-        r"""
-        Reconstruct.
-
-        :param torch.Tensor y: the measurement.
-        :param deepinv.physics.LinearPhysics physics: :math:`A_1`, linear.
-        :return: (:class:`torch.Tensor`) images, of the shape that the model returns.
-        :raises TypeError: if the physics is not linear, or an argument is unknown.
-        :raises ValueError: if the measurement is none of ``physics``, the model returns
-            images of another shape than those that ``physics`` measures, or modules
-            couple the samples or are random.
-        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
-        """
-        if kwargs:
-            raise TypeError(
-                f"ReuseAndRegularise takes no argument {next(iter(kwargs))!r}."
-            )
-        step, start = self.fixed_point_problem(y, physics)
-        config = self.DEQ
-        hidden, total = not self.show_progress_bar, config.solver.max_iter
-        with tqdm(total=total, desc="ReuseAndRegularise", disable=hidden) as bar:
-            solution = fixed_point(
-                step,
-                start,
-                config.solver,
-                config.adjoint,
-                config.on_failure,
-                lambda state, value: bar.update(),
-            )
-        assert isinstance(solution.x, Tensor)
-        # Broyden's memory is that of many images: it served the backward.
-        self.solution = replace(solution.detach(), inverse_jacobian=None)
-        step.measured.report_unfinished()
-        return solution.x
+        start = measured.physics.A_adjoint(y).detach()
+        step = ReuseStep(
+            self.model, self.nominal_physics, self.weight, measured, self.DEQ.layers
+        )
+        return step, start
 
 
 class ReuseStep:
     r"""
     As many iterations as the block has layers.
 
-    :param ReuseAndRegularise owner: has the model, its operator and the weight.
-    :param MeasuredPhysics measured: the physics of the measurement.
+    :param deepinv.models.Reconstructor model: the model :math:`f`.
+    :param deepinv.physics.Physics nominal_physics: its operator :math:`A_0`.
+    :param float weight: :math:`\lambda`.
+    :param MeasuredPhysics measured: the physics of the measurement, :math:`A_1`.
+    :param int layers: number of iterations in the block.
     """
 
-    def __init__(self, owner: ReuseAndRegularise, measured: MeasuredPhysics) -> None:
-        self.owner = owner
-        self.measured = measured
+    def __init__(
+        self,
+        model: Reconstructor,
+        nominal_physics: Physics,
+        weight: float,
+        measured: MeasuredPhysics,
+        layers: int,
+    ) -> None:
+        self.model, self.nominal_physics, self.weight = model, nominal_physics, weight
+        self.measured, self.layers = measured, layers
         self.physics = measured.physics
 
     def __call__(self, state: State) -> State:
@@ -198,14 +151,14 @@ class ReuseStep:
         assert isinstance(state, Tensor)
         if torch.is_grad_enabled():
             self.measured.start_recording()
-        owner, x = self.owner, state
-        for _ in range(owner.DEQ.layers):
-            z = owner.model(owner.nominal_physics.A(x), owner.nominal_physics)
+        x = state
+        for _ in range(self.layers):
+            z = self.model(self.nominal_physics.A(x), self.nominal_physics)
             if z.shape != x.shape:
                 raise ValueError(
                     f"model returns images of shape {tuple(z.shape)}, but physics "
                     f"({type(self.measured.original).__name__}) measures images of "
                     f"shape {tuple(x.shape)}; nominal_physics must be for these too."
                 )
-            x = self.physics.prox_l2(z, self.measured.y, gamma=1 / owner.weight)
+            x = self.physics.prox_l2(z, self.measured.y, gamma=1 / self.weight)
         return x

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 import torch
-from deepinv.models import Reconstructor
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
 from ...certificates.spectra.operator_norm import OperatorNorm
-from ...equilibrium import Equilibrium
-from ...fixed_points import Restarts, Solution, State, Unrolled, fixed_point
-from ...fixed_points.argument_checks import require_count
+from ...equilibrium import Equilibrium, UnrollableModel
+from ...equilibrium.equilibrium_model import Observer
+from ...fixed_points import Solution, State, Step
 from .frames import Frame, backprojection
-from .ista_step import ISTAStep, log_thresholds, require_relative
+from .ista_step import (
+    ISTAStep,
+    NonnegativeISTAStep,
+    log_thresholds,
+    require_relative,
+)
 
 
-class ISTA(Reconstructor):
+class ISTA(UnrollableModel):
     r"""
     The image with few coefficients in a frame :math:`W`, in synthesis form,
 
@@ -45,6 +49,15 @@ class ISTA(Reconstructor):
     contraction is certified: ``deq.Picard()`` converges, slowly; an accelerated solver
     is faster where it settles, and ``model.solution`` reports whether it did.
 
+    With ``nonnegative=True`` the image is constrained to :math:`W^\top z \geq 0`, by
+    the primal-dual iterations of
+    :class:`~deepinv_equilibrium.models.sparse_coding.NonnegativeISTAStep` with
+    :math:`\tau \sigma \|W\|^2 = 0.99 (1 - s / 2)`, which converge for every :math:`s`
+    in (0, 2). For an orthonormal :math:`W` the result is :math:`\operatorname*{arg\,
+    min}_{x \geq 0} \tfrac12 \|A x - y\|^2 + \sum_m \lambda_m \|(W x)_m\|_1`, the
+    problem of slides on deep learning for inverse problems, whose iterations leave out
+    the constraint.
+
     :param Frame frame: :math:`W`, e.g. a
         :class:`~deepinv_equilibrium.models.ConvolutionalFrame`.
     :param float, Sequence, torch.Tensor weight: :math:`\lambda \geq 0` to start from,
@@ -54,6 +67,8 @@ class ISTA(Reconstructor):
         equilibrium, in the place of ``max_iter``. Both can be changed at any time, by
         setting ``DEQ``.
     :param float stepsize: :math:`s`, in (0, 2).
+    :param bool nonnegative: whether images are constrained to be nonnegative. Default:
+        ``False``.
     :raises TypeError: if ``frame`` or ``DEQ`` is none.
     :raises ValueError: if not exactly one of ``max_iter`` and ``DEQ`` is given, or an
         argument is out of its range.
@@ -70,8 +85,8 @@ class ISTA(Reconstructor):
     torch.Size([2, 1, 20, 30])
     """
 
-    solution: Solution | None
-    """Report and coefficients of the last solve, without gradient; ``None`` before."""
+    # Frames also synthesise vectors and signals.
+    spatial_axes: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
 
     def __init__(
         self,
@@ -80,37 +95,20 @@ class ISTA(Reconstructor):
         max_iter: int | None = None,
         DEQ: Equilibrium | None = None,
         stepsize: float = 1.0,
+        nonnegative: bool = False,
+        show_progress_bar: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(max_iter, DEQ, show_progress_bar)
         if not isinstance(frame, Frame):
             raise TypeError(
                 "frame must be a Frame, such as ConvolutionalFrame(in_channels=1), got "
                 f"{type(frame).__name__}."
             )
         require_relative(stepsize)
-        if (max_iter is None) == (DEQ is None):
-            raise ValueError(
-                "give either max_iter, to unroll so many iterations, or DEQ, e.g. "
-                f"deq.Equilibrium(), got {max_iter=} and {DEQ=}."
-            )
-        if max_iter is not None:
-            require_count("max_iter", max_iter, 1)
-            DEQ = Equilibrium(Restarts(max_iter=max_iter), Unrolled())
-        if not isinstance(DEQ, Equilibrium):
-            raise TypeError(
-                "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts), "
-                f"got {DEQ!r}."
-            )
-        self.frame, self.DEQ, self.stepsize = frame, DEQ, stepsize
+        self.frame, self.stepsize = frame, stepsize
+        self.nonnegative = nonnegative
         self.log_weight = nn.Parameter(log_thresholds("weight", weight, frame.atoms))
-        self.solution = None
         self._norm = OperatorNorm()
-
-    @property
-    def equilibrium(self) -> Equilibrium:
-        """``DEQ``, by the name that the optimisers of :mod:`deepinv_equilibrium.optim`
-        keep theirs under."""
-        return self.DEQ
 
     @property
     def weight(self) -> Tensor:
@@ -119,7 +117,10 @@ class ISTA(Reconstructor):
 
     def extra_repr(self) -> str:
         """Return what the representation shows first."""
-        return f"stepsize={self.stepsize:g}, DEQ={self.DEQ!r}"
+        return (
+            f"stepsize={self.stepsize:g}, nonnegative={self.nonnegative}, "
+            f"DEQ={self.DEQ!r}"
+        )
 
     def fixed_point_problem(
         self, y: Tensor, physics: LinearPhysics
@@ -129,7 +130,8 @@ class ISTA(Reconstructor):
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
-        :return: the step, a block of ``DEQ.layers`` iterations, and coefficients 0.
+        :return: the step, a block of ``DEQ.layers`` iterations, and coefficients 0;
+            with ``nonnegative``, coefficients and dual variable 0.
         :raises TypeError: if the physics is not linear.
         :raises ValueError: if the measurement is none of this physics, or the frame is
             for other images.
@@ -138,33 +140,32 @@ class ISTA(Reconstructor):
         with torch.no_grad():
             start = torch.zeros_like(self.frame.analysis(image))
         norm = self._norm.squared(physics, image.detach()).value
-        tau = (self.stepsize / (norm * self.frame.squared_norm())).to(y.dtype)
-        step = ISTAStep(
-            y, physics, self.frame, tau, self.weight.to(y.dtype), self.DEQ.layers
+        square = self.frame.squared_norm()
+        tau = (self.stepsize / (norm * square)).to(y.dtype)
+        weight, layers = self.weight.to(y.dtype), self.DEQ.layers
+        if not self.nonnegative:
+            return ISTAStep(y, physics, self.frame, tau, weight, layers), start
+        product = (0.99 * (1 - self.stepsize / 2) / square).to(y.dtype)
+        constrained = NonnegativeISTAStep(
+            y, physics, self.frame, tau, product, weight, layers
         )
-        return step, start
+        return constrained, (start, torch.zeros_like(image))
 
-    def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
+    def image(self, step: Step, solution: Solution) -> Tensor:
         r"""
-        Reconstruct.
+        Return the image of a solution.
 
-        :param torch.Tensor y: the measurement.
-        :param deepinv.physics.LinearPhysics physics: its physics, linear.
-        :return: (:class:`torch.Tensor`) images :math:`W^\top z`.
-        :raises TypeError: if the physics is not linear, or an argument is unknown.
-        :raises ValueError: if the measurement is none of this physics, or the frame is
-            for other images.
-        :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``.
-        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
+        :param Callable step: the step that was solved.
+        :param deepinv_equilibrium.Solution solution: its solution, the coefficients
+            :math:`z`.
+        :return: (:class:`torch.Tensor`) :math:`W^\top z`, or :math:`\max(W^\top z, 0)`
+            with ``nonnegative``.
         """
-        if kwargs:
-            raise TypeError(f"ISTA takes no argument {next(iter(kwargs))!r}.")
-        step, start = self.fixed_point_problem(y, physics)
-        config = self.DEQ
-        # Without its output: one synthesis at the end, and none with every evaluation.
-        found = fixed_point(
-            step.__call__, start, config.solver, config.adjoint, config.on_failure
-        )
-        self.solution = found.detach()
-        assert isinstance(found.x, Tensor)
-        return self.frame.synthesis(found.x)
+        assert isinstance(step, ISTAStep)
+        return step.image(solution.x)
+
+    def _solve(
+        self, step: Step, start: State, observer: Observer | None = None
+    ) -> Solution:
+        # Without the output of the step: one synthesis at the end is enough.
+        return super()._solve(lambda z: step(z), start, observer)

@@ -1,4 +1,4 @@
-"""The image that learned reconstructions in tomography start from."""
+"""Filtered back-projection, and a U-Net that post-processes it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ from deepinv.models import ArtifactRemoval, UNet
 from deepinv.physics import LinearPhysics, MultiCoilMRI, Physics
 from torch import Tensor
 
-from ...equilibrium.input_checks import check_images
+from ...equilibrium.input_checks import (
+    check_images,
+    measured_image,
+    refuse_unknown,
+    require_measurement,
+    require_physics,
+)
 from ...fixed_points.argument_checks import require_count
 from ..least_squares_image import conjugate_gradient_image
+from .learned_iterations import require_precision
 
-# Iterative ones, which stop, and take their steps, for the batch as a whole.
+# Iterative solvers that compute step sizes and stop for the batch as a whole.
 _COUPLED = (LinearPhysics.A_dagger, MultiCoilMRI.A_dagger)
 
 
 def filtered_back_projection(y: Tensor, physics: Physics) -> Tensor:
     r"""
-    Filtered back-projection of a scan, in the unit of the images: :math:`A^\dagger y`
-    of slides and papers on tomography. For any other physics it is deepinv's
-    ``A_dagger`` where it is in closed form, and else the least-squares solution by
-    conjugate gradients, to the ``tol`` and ``max_iter`` of the physics, for each sample
-    on its own.
+    Compute the image :math:`A^\dagger y` from which reconstructions in tomography
+    start, in the unit of the images.
 
-    deepinv's ``A_dagger`` of a scan is a least-squares solution, which amplifies the
-    noise; the filtered back-projection is its method ``fbp``.
+    For a physics with a method ``fbp``, such as :class:`deepinv.physics.Tomography`,
+    this is the filtered back-projection. (Its ``A_dagger`` is a least-squares solution,
+    which amplifies the noise.) For another physics it is ``A_dagger`` if that has a
+    closed form, and otherwise the least-squares solution by conjugate gradients, to the
+    ``tol`` and ``max_iter`` of the physics. deepinv's iterative ``A_dagger`` couples
+    the samples of a batch; here each sample is solved independently.
 
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
@@ -42,25 +50,26 @@ def filtered_back_projection(y: Tensor, physics: Physics) -> Tensor:
 
 class FBPUNet(ArtifactRemoval):
     r"""
-    A U-Net that cleans the filtered back-projection
+    A U-Net that removes artefacts from the filtered back-projection
     :footcite:p:`jin2017deep`,
 
     .. math::
 
         \hat x = A^\dagger y + \operatorname{UNet}_\theta(A^\dagger y).
 
-    It is deepinv's :class:`ArtifactRemoval <deepinv.models.ArtifactRemoval>` of its
-    :class:`UNet <deepinv.models.UNet>`, with the filtered back-projection of a scan in
-    the place of the least-squares solution that ``mode="pinv"`` takes; for any other
-    physics :math:`A^\dagger` is its ``A_dagger``. Measurement and operator have no part
-    in it beyond that: nothing makes :math:`A \hat x` fit :math:`y`.
+    It is :class:`deepinv.models.ArtifactRemoval` with a :class:`deepinv.models.UNet`
+    and the filtered back-projection in place of the least-squares solution of
+    ``mode="pinv"``. For a physics without a filtered back-projection,
+    :math:`A^\dagger` is its ``A_dagger``. The model uses the measurement and the
+    operator for :math:`A^\dagger y` only: nothing makes :math:`A \hat x` fit :math:`y`.
 
-    It departs from the paper in that there is no batch normalisation, so that samples
-    do not depend on their batch-mates in a training, and in its size: the defaults are
-    for a training on a CPU; the paper has ``(64, 128, 256, 512, 1024)``.
+    We depart from the paper in two points. There is no batch normalisation, so that a
+    sample does not depend on its batch-mates in training. The default sizes are for
+    training on a CPU; the paper has ``(64, 128, 256, 512, 1024)``.
 
     :param int in_channels: channels :math:`C` of the images.
-    :param Sequence channels_per_scale: channels of each level, two levels or more.
+    :param Sequence channels_per_scale: channels of each level, for two or more levels.
+    :raises TypeError: if ``channels_per_scale`` is not a sequence.
     :raises ValueError: if an argument is out of its range.
 
     |sep|
@@ -107,24 +116,20 @@ class FBPUNet(ArtifactRemoval):
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
         :return: (:class:`torch.Tensor`) images of shape :math:`(B, C, H, W)`.
-        :raises TypeError: if the physics is none, the precision of ``y`` is not that of
-            the weights, or an argument is unknown.
-        :raises ValueError: if :math:`A^\dagger y` is no batch of images with
+        :raises TypeError: if ``physics`` is not a physics, ``y`` is not a tensor of the
+            precision of the weights, or an argument is unknown.
+        :raises ValueError: if :math:`A^\dagger y` is not a batch of images with
             ``in_channels`` channels.
         """
-        if kwargs:
-            raise TypeError(f"FBPUNet takes no argument {next(iter(kwargs))!r}.")
-        if not isinstance(physics, Physics):
-            raise TypeError(
-                "physics must be a deepinv Physics, as in model(y, physics), got "
-                f"{type(physics).__name__}."
+        refuse_unknown(type(self).__name__, kwargs, ("y", "physics"))
+        require_physics(physics, y)
+        require_measurement(y)
+        if isinstance(physics, LinearPhysics):
+            x = measured_image(
+                y, physics, image_of=lambda y: filtered_back_projection(y, physics)
             )
-        x = filtered_back_projection(y, physics)
+        else:
+            x = filtered_back_projection(y, physics)
         check_images(x, self.in_channels)
-        dtype = next(self.parameters()).dtype
-        if x.dtype != dtype:
-            raise TypeError(
-                f"y has the precision of {y.dtype}, and the weights of {dtype}; convert"
-                f" the model with .to({y.dtype}), or y."
-            )
+        require_precision(x, self)
         return self.backbone_inference(x, physics, y)

@@ -1,4 +1,4 @@
-"""What is known of the contraction of total variation with a map."""
+"""Reconstruction with total variation whose weights a network estimates."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from deepinv.models import Reconstructor
 from deepinv.physics import LinearPhysics
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...certificates import Bound, Contraction, spectrum
 from ...certificates.bounds import outward
 from ...certificates.declarations import refuse_changed
-from ...equilibrium import Equilibrium
-from ...fixed_points import Restarts, Solution, State, Unrolled
+from ...equilibrium import Equilibrium, UnrollableModel
+from ...equilibrium.equilibrium_model import Observer
+from ...fixed_points import Implicit, Solution, State, Step
 from ...fixed_points.argument_checks import require_count
-from ...optim.total_variation.minimiser import find_minimiser
+from ...optim.total_variation.minimiser import with_implicit_gradient
 from ...optim.total_variation.primal_dual_step import PrimalDualTVStep
-from ...optim.total_variation.tv_groups import TVNorm, check_norm
-from ...optim.total_variation.tv_weights import as_weight
+from ...optim.total_variation.tv_groups import TVNorm, as_weight, check_norm
 from ..least_squares_image import map_input
 from .tv_map import ConstantTVMap, TVMap, refuse_other_settings
 from .tv_map_plot import plot_tv_map
@@ -87,7 +85,7 @@ def tv_map_contraction(
     )
 
 
-class TVMapReconstructor(Reconstructor):
+class TVMapReconstructor(UnrollableModel):
     r"""
     Total variation with weights that are estimated from the measurement,
 
@@ -156,9 +154,6 @@ class TVMapReconstructor(Reconstructor):
     torch.Size([2, 1, 32, 32]) torch.Size([2, 1, 2, 32, 32])
     """
 
-    solution: Solution | None
-    """Report and state of the last solve, without gradient; ``None`` before."""
-
     def __init__(
         self,
         tv_map: TVMap,
@@ -169,7 +164,7 @@ class TVMapReconstructor(Reconstructor):
         stepsize: float = 1.0,
         show_progress_bar: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(max_iter, DEQ, show_progress_bar)
         if not isinstance(tv_map, TVMap):
             raise TypeError(
                 "tv_map must be a TVMap, such as UNetTVMap(in_channels=1, "
@@ -177,53 +172,14 @@ class TVMapReconstructor(Reconstructor):
             )
         check_norm(norm)
         require_count("input_iterations", input_iterations, 0)
-        if (max_iter is None) == (DEQ is None):
-            raise ValueError(
-                "give either max_iter, to unroll so many iterations, or DEQ, e.g. "
-                f"deq.ReTune(layers=8, restarts=8), got {max_iter=} and {DEQ=}."
-            )
         self.tv_map, self.norm = tv_map, norm
         self.input_iterations = input_iterations
-        self.show_progress_bar = show_progress_bar
         self.step_sizes = TVStepSizes(stepsize)
-        self.solution = None
-        if max_iter is not None:
-            self.max_iter = max_iter
-        elif DEQ is not None:
-            self.DEQ = DEQ
 
-    @property
-    def DEQ(self) -> Equilibrium:
-        """What is solved and how it is differentiated."""
-        return self._equilibrium
-
-    @DEQ.setter
-    def DEQ(self, config: Equilibrium) -> None:
-        if not isinstance(config, Equilibrium):
-            raise TypeError(
-                "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts) "
-                f"(set max_iter to unroll), got {config!r}."
-            )
-        self._equilibrium = config
-        # What a certificate rests on, which sees when this changes.
-        self.fixed_budget = config.solver.has_fixed_budget
-
-    @property
-    def equilibrium(self) -> Equilibrium:
-        """``DEQ``, by the name that the optimisers of :mod:`deepinv_equilibrium.optim`
-        keep theirs under."""
-        return self.DEQ
-
-    @property
-    def max_iter(self) -> int | None:
-        """Iterations that are unrolled; ``None`` with another ``DEQ``."""
-        unrolled = isinstance(self.DEQ.adjoint, Unrolled)
-        return self.DEQ.solver.max_iter if unrolled else None
-
-    @max_iter.setter
-    def max_iter(self, iterations: int) -> None:
-        require_count("max_iter", iterations, 1)
-        self.DEQ = Equilibrium(Restarts(max_iter=iterations), Unrolled())
+    def _settings(self, config: Equilibrium) -> dict[str, int | bool]:
+        # The stability is that of the minimiser, which a fixed budget need not reach.
+        budget = config.solver.has_fixed_budget
+        return {**super()._settings(config), "fixed_budget": budget}
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what else the image depends on, for the ``state_dict``."""
@@ -283,7 +239,9 @@ class TVMapReconstructor(Reconstructor):
         """
         refuse_changed(self)
         constant = type(self.tv_map) is ConstantTVMap  # subclasses may read the image
-        return tv_map_contraction(physics, img_size, constant, self.fixed_budget)
+        return tv_map_contraction(
+            physics, img_size, constant, self.DEQ.solver.has_fixed_budget
+        )
 
     def fixed_point_problem(
         self, y: Tensor, physics: LinearPhysics
@@ -307,28 +265,15 @@ class TVMapReconstructor(Reconstructor):
         dual = z.new_zeros(*z.shape[:2], z.ndim - 2, *z.shape[2:])
         return step, (z, dual)
 
-    def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
-        r"""
-        Reconstruct.
-
-        :param torch.Tensor y: the measurement.
-        :param deepinv.physics.LinearPhysics physics: its physics, linear.
-        :return: (:class:`torch.Tensor`) images of shape :math:`(B, C, H, W)`,
-            :math:`(B, C, D, H, W)` or :math:`(B, C, T, H, W)`, real or complex.
-        :raises TypeError: if the physics is not linear, or an argument is unknown.
-        :raises ValueError: if the measurement is none of this physics.
-        :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``.
-        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
-        """
-        if kwargs:
-            raise TypeError(
-                f"TVMapReconstructor takes no argument {next(iter(kwargs))!r}."
-            )
-        step, start = self.fixed_point_problem(y, physics)
-        hidden = not self.show_progress_bar
-        total = self.DEQ.solver.max_iter
-        with tqdm(total=total, desc="TVMapReconstructor", disable=hidden) as bar:
-            x, self.solution = find_minimiser(
-                step, start, self.DEQ, lambda state, value: bar.update()
-            )
-        return x
+    def _solve(
+        self, step: Step, start: State, observer: Observer | None = None
+    ) -> Solution:
+        assert isinstance(step, PrimalDualTVStep)
+        config = self.DEQ
+        if not isinstance(config.adjoint, Implicit):
+            return super()._solve(step, start, observer)
+        with torch.no_grad():
+            solution = super()._solve(step, start, observer)
+        if not torch.is_grad_enabled():
+            return solution
+        return with_implicit_gradient(step, solution, config.adjoint, config.on_failure)

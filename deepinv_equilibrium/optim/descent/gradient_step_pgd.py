@@ -10,13 +10,12 @@ from deepinv.optim import L2, DataFidelity
 from deepinv.physics import Physics
 from torch import Tensor
 
-from ... import plugins
 from ...certificates.gradients.step_jacobians import sample_norms
 from ...equilibrium.measured_physics import adjoint_image
 from ...fixed_points import Adjoint, Implicit, OnFailure
 from ...fixed_points.argument_checks import require_in_range
+from ..priors.network_prior import value_and_gradient
 from .backtracked_descent import BacktrackedDescent
-from .energy import value_and_gradient
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class GradientStepPGD(BacktrackedDescent):
 
     def __init__(
         self,
-        denoiser: GSPnP | str,
+        denoiser: GSPnP,
         sigma_denoiser: float = 0.03,
         lambda_reg: float = 1.0,
         data_fidelity: DataFidelity | None = None,
@@ -166,13 +165,12 @@ class GradientStepPGD(BacktrackedDescent):
         if stepsize is None:
             stepsize = 1 / lambda_reg
         super().__init__(stepsize, gamma, eta, max_iter, rtol, adjoint, on_failure)
-        if isinstance(denoiser, str):
-            denoiser = plugins.create("denoisers", denoiser)
         if not isinstance(denoiser, GSPnP):
             raise TypeError(
                 "denoiser must be a gradient-step denoiser of deepinv (GSDRUNet, "
-                f"GSPnP), whose energy is known; got {type(denoiser).__name__}. Other "
-                "denoisers have none: see deq.optim.PGD."
+                f"GSPnP), whose energy is known; got {denoiser!r}. Other denoisers "
+                "have none: see deq.optim.PGD. The preset 'gradient-step-pgd' of "
+                "deq.plugins.create takes a name."
             )
         self.denoiser = denoiser
         self.data_fidelity = L2() if data_fidelity is None else data_fidelity

@@ -9,14 +9,12 @@ from deepinv.optim import Prior
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
-from ... import plugins
 from ...certificates.gradients.step_jacobians import sample_norms
 from ...fixed_points import Adjoint, JacobianFree, OnFailure, State
 from ...fixed_points.argument_checks import require_in_range, require_number
 from ..data_fidelities.kullback_leibler import KullbackLeibler
-from ..priors.network_prior import NetworkResidualPrior
+from ..priors.network_prior import NetworkResidualPrior, value_and_gradient
 from .backtracked_descent import BacktrackedDescent
-from .energy import value_and_gradient
 
 
 @dataclass(frozen=True)
@@ -192,7 +190,7 @@ class PoissonMirrorDescent(BacktrackedDescent):
 
     def __init__(
         self,
-        prior: Prior | str,
+        prior: Prior,
         g_param: float | None = None,
         lambda_reg: float = 1.0,
         data_fidelity: KullbackLeibler | None = None,
@@ -206,12 +204,10 @@ class PoissonMirrorDescent(BacktrackedDescent):
         on_failure: OnFailure = "warn",
     ) -> None:
         super().__init__(stepsize, gamma, eta, max_iter, rtol, adjoint, on_failure)
-        if isinstance(prior, str):
-            prior = plugins.create("priors", prior)
         if not isinstance(prior, Prior):
             raise TypeError(
-                "prior must be a deepinv.optim.Prior or the name of one, got "
-                f"{type(prior).__name__}."
+                f"prior must be a deepinv.optim.Prior, got {prior!r}; the preset "
+                "'deq-md' of deq.plugins.create takes a name."
             )
         if not prior.explicit_prior:
             raise ValueError(

@@ -1,23 +1,48 @@
-"""Priors whose energy a network gives, with their true gradients."""
+"""Priors whose energy is computed by a network, with exact gradients."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from deepinv.models import Denoiser
 from deepinv.optim import Prior
 from torch import Tensor, nn
 
-from ..descent.energy import value_and_gradient
-from ..named_denoisers import as_denoiser
+from ...equilibrium.input_checks import require_denoiser
+
+
+def value_and_gradient(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""
+    Return the values of a function and its gradients, by automatic differentiation.
+
+    :param Callable function: maps images of shape :math:`(B, ...)` to one number a
+        sample, of shape :math:`(B,)`, each of which depends on its own sample only.
+    :param torch.Tensor x: images; they are not changed.
+    :return: the values, without gradient, and the gradients, of the shape of ``x``. The
+        gradients are recorded where gradients are enabled.
+    """
+    record = torch.is_grad_enabled()
+    with torch.enable_grad():
+        if not x.requires_grad:
+            x = x.detach().requires_grad_()
+        value = function(x)
+        if not value.requires_grad:  # a constant, such as deepinv's ZeroPrior
+            return value, torch.zeros_like(x)
+        (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=record)
+    return value.detach(), gradient
 
 
 class NetworkPrior(Prior):
     r"""
-    Base of the priors :math:`g` that have a network: :math:`\nabla g` is that of the
-    value, by automatic differentiation, and is recorded where gradients are enabled, so
-    that the network can be trained through it; elsewhere nothing is kept.
+    Base class of priors :math:`g` that a network computes.
+
+    Automatic differentiation of :meth:`fn` gives :math:`\nabla g`. The gradient is
+    recorded if gradients are enabled, so that the network can be trained through it.
     """
 
     def __init__(self) -> None:
@@ -26,20 +51,22 @@ class NetworkPrior(Prior):
 
     @abstractmethod
     def fn(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        r""":math:`g(x)`, of shape :math:`(B,)`."""
+        r"""Return :math:`g(x)`, of shape :math:`(B,)`."""
 
     def grad(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
+        Return the gradient of the prior.
+
         :param torch.Tensor x: images, of shape :math:`(B, C, H, W)`.
-        :param args: what :meth:`fn` takes.
-        :return: :math:`\nabla g(x)`, of the shape of ``x``.
+        :param args: further arguments of :meth:`fn`.
+        :return: (:class:`torch.Tensor`) :math:`\nabla g(x)`, of the shape of ``x``.
         """
         return value_and_gradient(lambda x: self.fn(x, *args, **kwargs), x)[1]
 
 
 class NetworkResidualPrior(NetworkPrior):
     r"""
-    The energy of what a network changes,
+    Half the squared norm of the residual of a network,
 
     .. math::
 
@@ -47,42 +74,44 @@ class NetworkResidualPrior(NetworkPrior):
         \nabla g_\sigma(x) = x - N_\sigma(x)
             - \partial N_\sigma(x)^\top \bigl(x - N_\sigma(x)\bigr),
 
-    of :footcite:t:`hurault2022gradient`. It is 0 at the fixed points of :math:`N`. The
-    gradient is the true one, with the transposed Jacobian that
-    :class:`deepinv.optim.RED` leaves out, so that :math:`f + \lambda g` has an energy
-    to descend on. :math:`N` is any network, and needs no constraint; with activations
-    that are smooth, :math:`\nabla g` is continuous.
+    from :footcite:t:`hurault2022gradient`. It is 0 at the fixed points of :math:`N`.
+    The gradient is exact: it contains the transposed Jacobian, which
+    :class:`deepinv.optim.RED` omits. An algorithm on :math:`f + \lambda g` therefore
+    decreases an energy. :math:`N` needs no constraint; :math:`\nabla g` is continuous
+    if the activations are smooth.
 
-    In contrast to :class:`deepinv.models.GSPnP <deepinv.models.GSPnP.GSPnP>`, which is
-    the denoiser :math:`I - \nabla g`, it computes in the dtype of the images, and has
-    no ``detach`` to cut its derivative off.
+    :class:`deepinv.models.GSPnP <deepinv.models.GSPnP.GSPnP>` is the denoiser
+    :math:`I - \nabla g`. In contrast to it, this prior computes in the dtype of the
+    images, and its derivative is not cut off by ``detach``.
 
-    :param deepinv.models.Denoiser, str denoiser: :math:`N`, or its name in
-        :mod:`deepinv_equilibrium.plugins`.
-    :raises TypeError: if it is neither a denoiser nor a name.
+    :param deepinv.models.Denoiser denoiser: :math:`N`.
+    :raises TypeError: if ``denoiser`` is not a denoiser.
 
     |sep|
 
     :Example:
 
     >>> import torch, deepinv_equilibrium as deq
-    >>> prior = deq.optim.NetworkResidualPrior("small-drunet")
+    >>> prior = deq.optim.NetworkResidualPrior(deq.models.SmallDRUNet())
     >>> x = torch.full((2, 3, 8, 8), 0.5)
     >>> prior(x, 0.1).shape, prior.grad(x, 0.1).shape
     (torch.Size([2]), torch.Size([2, 3, 8, 8]))
     """
 
-    def __init__(self, denoiser: Denoiser | str) -> None:
+    def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
-        self.denoiser = as_denoiser(denoiser)
+        require_denoiser(denoiser)
+        self.denoiser = denoiser
 
     def fn(
         self, x: Tensor, sigma_denoiser: float | Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
         r"""
+        Evaluate the prior.
+
         :param torch.Tensor x: images, of shape :math:`(B, C, H, W)`.
-        :param float, torch.Tensor sigma_denoiser: :math:`\sigma`.
-        :return: :math:`g_\sigma(x)`, of shape :math:`(B,)`.
+        :param float, torch.Tensor sigma_denoiser: noise level :math:`\sigma`.
+        :return: (:class:`torch.Tensor`) :math:`g_\sigma(x)`, of shape :math:`(B,)`.
         """
         gap = x - self.denoiser(x, sigma_denoiser)
         return 0.5 * gap.square().flatten(1).sum(dim=1)
@@ -90,21 +119,21 @@ class NetworkResidualPrior(NetworkPrior):
 
 class ScalarNetworkPrior(NetworkPrior):
     r"""
-    The output of a network as the energy itself,
+    The sum over the output of a network,
 
     .. math::
 
-        g(x) = \sum_i N(x)_i ,
+        g(x) = \sum_i N(x)_i .
 
-    the sum over all entries of a sample: a scalar output as it is, and a potential
-    summed over features and pixels of a convolutional network. It is convex with
-    :class:`deepinv.models.ICNN`; its activations must be differentiable, e.g. softplus.
-    It should be bounded from below, or so should be its sum with the data fidelity.
+    The output may be a scalar, or features at every pixel. The activations must be
+    differentiable, e.g. softplus. The prior is convex with
+    :class:`deepinv.models.ICNN`. The sum of data fidelity and prior should be bounded
+    from below.
 
     :param torch.nn.Module network: :math:`N`, from images of shape
-        :math:`(B, C, H, W)` to a tensor of shape :math:`(B, ...)`, which keeps samples
-        apart. It takes no noise level.
-    :raises TypeError: if it is no module.
+        :math:`(B, C, H, W)` to a tensor of shape :math:`(B, ...)`. Each sample of the
+        output depends on its own image only. The network receives no noise level.
+    :raises TypeError: if ``network`` is not a module.
 
     |sep|
 
@@ -129,9 +158,11 @@ class ScalarNetworkPrior(NetworkPrior):
 
     def fn(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
+        Evaluate the prior.
+
         :param torch.Tensor x: images, of shape :math:`(B, C, H, W)`.
-        :return: :math:`g(x)`, of shape :math:`(B,)`.
-        :raises ValueError: if the network does not keep the axis of the samples.
+        :return: (:class:`torch.Tensor`) :math:`g(x)`, of shape :math:`(B,)`.
+        :raises ValueError: if the first axis of the output is not the batch.
         """
         value: Tensor = self.network(x)
         if value.shape[:1] != x.shape[:1]:

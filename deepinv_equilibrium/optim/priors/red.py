@@ -1,4 +1,4 @@
-"""Regularisation by denoising, and whether it is a gradient."""
+"""Regularisation by denoising, and tests of its gradient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...certificates import Kind
 from ...certificates.gradients.state_jacobian import StateJacobian
-from ..named_denoisers import as_denoiser
+from ...equilibrium.input_checks import require_denoiser
 
 PROBES = 4
 
@@ -18,22 +18,24 @@ PROBES = 4
 @dataclass(frozen=True)
 class GradientConditions:
     r"""
-    What was observed of :math:`x \mapsto x - \operatorname{D}_\sigma(x)` at some
-    images: whether it can be a gradient. One number a sample; 0 up to rounding where a
-    condition is met. A number that is not small disproves the condition; one that is
-    says nothing of other images.
+    Observations at some images whether :math:`x \mapsto x -
+    \operatorname{D}_\sigma(x)` can be a gradient.
+
+    Each condition has one number a sample, which is 0 up to rounding if the condition
+    is met. A number that is not small disproves the condition. A small number says
+    nothing about other images.
 
     :param torch.Tensor homogeneity: :math:`\|J x - \operatorname{D}(x)\| /
-        \|\operatorname{D}(x)\|`, local homogeneity:
-        :math:`\operatorname{D}((1 + h) x) = (1 + h) \operatorname{D}(x)` for small
-        :math:`h`.
+        \|\operatorname{D}(x)\|` with the Jacobian :math:`J` of
+        :math:`\operatorname{D}`. It is 0 if :math:`\operatorname{D}` is locally
+        homogeneous: :math:`\operatorname{D}((1 + h) x) = (1 + h) \operatorname{D}(x)`
+        for small :math:`h`.
     :param torch.Tensor asymmetry: :math:`\|J v - J^\top v\| / \|J v\|` over random
-        :math:`v`, which estimates :math:`\|J - J^\top\|_F / \|J\|_F`, between 0 and 2.
-        Where it is not 0, :math:`x - \operatorname{D}(x)` is the gradient of no
-        function.
+        :math:`v`, an estimate of :math:`\|J - J^\top\|_F / \|J\|_F`, between 0 and 2.
+        If it is not 0, :math:`x - \operatorname{D}(x)` is not a gradient.
     :param torch.Tensor energy: :math:`\|\nabla g(x) - (x - \operatorname{D}(x))\| /
         \|x - \operatorname{D}(x)\|` for the energy :math:`g(x) = \tfrac12 x^\top (x -
-        \operatorname{D}(x))`. It is 0 where both conditions hold.
+        \operatorname{D}(x))`. It is 0 if both conditions hold.
     :param Kind kind: observed.
     """
 
@@ -59,22 +61,23 @@ class GradientConditions:
 class RED(deepinv.optim.RED):
     r"""
     Regularisation by denoising :footcite:p:`romano2017little`:
-    :math:`x - \operatorname{D}_\sigma(x)` in the place of a gradient.
+    the residual :math:`x - \operatorname{D}_\sigma(x)` of a denoiser takes the place of
+    the gradient of a prior.
+
+    The residual is the gradient of an energy,
 
     .. math::
 
         g(x) = \tfrac12 x^\top (x - \operatorname{D}_\sigma(x)), \qquad
-        \nabla g(x) = x - \operatorname{D}_\sigma(x)
+        \nabla g(x) = x - \operatorname{D}_\sigma(x),
 
-    holds if :math:`\operatorname{D}_\sigma` is locally homogeneous and its Jacobian is
-    symmetric, and not otherwise :footcite:p:`reehorst2019regularization`: most
-    denoisers meet neither condition. An equilibrium with :math:`x -
-    \operatorname{D}_\sigma(x)` needs no energy; whoever takes :meth:`fn` for one asks
-    :meth:`check_gradient` first.
+    if :math:`\operatorname{D}_\sigma` is locally homogeneous and has a symmetric
+    Jacobian, and not otherwise :footcite:p:`reehorst2019regularization`. Most denoisers
+    meet neither condition. An equilibrium needs no energy. Call :meth:`check_gradient`
+    before :meth:`fn` is used as an energy.
 
-    :param deepinv.models.Denoiser, str denoiser: :math:`\operatorname{D}`, or its name
-        in :mod:`deepinv_equilibrium.plugins`.
-    :raises TypeError: if it is neither a denoiser nor a name.
+    :param deepinv.models.Denoiser denoiser: :math:`\operatorname{D}`.
+    :raises TypeError: if ``denoiser`` is not a denoiser.
 
     |sep|
 
@@ -87,17 +90,18 @@ class RED(deepinv.optim.RED):
     (True, True)
     """
 
-    def __init__(self, denoiser: deepinv.models.Denoiser | str) -> None:
-        super().__init__(as_denoiser(denoiser))
+    def __init__(self, denoiser: deepinv.models.Denoiser) -> None:
+        require_denoiser(denoiser)
+        super().__init__(denoiser)
 
     def fn(self, x: Tensor, sigma_denoiser: Tensor | float) -> Tensor:
         r"""
-        The energy :math:`\tfrac12 x^\top (x - \operatorname{D}_\sigma(x))`, of which
-        :meth:`grad` is the gradient only under the conditions above.
+        Return :math:`\tfrac12 x^\top (x - \operatorname{D}_\sigma(x))`. Its gradient is
+        :meth:`grad` only under the conditions above.
 
         :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
         :param torch.Tensor, float sigma_denoiser: noise level of the denoiser.
-        :return: (:class:`torch.Tensor`) of shape :math:`(B,)`.
+        :return: (:class:`torch.Tensor`) the values, of shape :math:`(B,)`.
         """
         return 0.5 * (x * self.grad(x, sigma_denoiser)).flatten(1).sum(1)
 
@@ -105,7 +109,7 @@ class RED(deepinv.optim.RED):
         self, x: Tensor, sigma_denoiser: Tensor | float
     ) -> GradientConditions:
         r"""
-        Measure at some images whether :math:`x - \operatorname{D}_\sigma(x)` can be a
+        Test at some images whether :math:`x - \operatorname{D}_\sigma(x)` can be a
         gradient.
 
         :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
@@ -135,6 +139,6 @@ class RED(deepinv.optim.RED):
 
 
 def _ratio(error: Tensor, reference: Tensor) -> Tensor:
-    """Of the norms of each sample; 0 where there is no error."""
+    """Ratio of the norms of each sample; 0 where the error is 0."""
     norm = error.norm(dim=1)
     return torch.where(norm > 0, norm / reference.norm(dim=1), 0.0)

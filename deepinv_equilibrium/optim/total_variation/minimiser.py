@@ -1,63 +1,39 @@
-"""The minimiser with weighted total variation, with the gradient that was asked for."""
+"""The implicit gradient of a minimiser that primal-dual iterations found."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-from ...equilibrium import Equilibrium
-from ...fixed_points import Implicit, Solution, State, fixed_point
-from ...fixed_points.solve import StateObserver
+from ...fixed_points import Implicit, OnFailure, Solution
 from .implicit_gradient import Jumps, PiecewiseConstantStep, attach_implicit_gradient
 from .primal_dual_step import PrimalDualTVStep
 
-# The residual of one iteration says how far an image moves, not how far it has to go.
+# The residual of one iteration says how far an image moves. Its error is larger.
 _ERROR_PER_RESIDUAL = 10.0
 
 
-def find_minimiser(
+def with_implicit_gradient(
     step: PrimalDualTVStep,
-    start: State,
-    config: Equilibrium,
-    observer: StateObserver | None = None,
-) -> tuple[Tensor, Solution]:
+    solution: Solution,
+    adjoint: Implicit,
+    on_failure: OnFailure,
+) -> Solution:
     r"""
-    Run primal-dual iterations as a configuration says, and differentiate what they find
-    as it says.
+    Give the minimiser that primal-dual iterations found its implicit gradient.
 
-    The implicit gradient is taken in the image, by
-    :class:`~deepinv_equilibrium.optim.total_variation.PiecewiseConstantStep`: in the
-    state, image and dual, its system would be singular, as the dual is not unique.
+    The gradient is taken in the image, by
+    :class:`~deepinv_equilibrium.optim.total_variation.PiecewiseConstantStep`. In the
+    state, image and dual, its linear system would be singular, because the dual is not
+    unique.
 
     :param PrimalDualTVStep step: the iterations.
-    :param tuple start: image and dual to start from.
-    :param deepinv_equilibrium.Equilibrium config: solver and adjoint.
-    :param Callable observer: called after every evaluation of the step.
-    :return: the image with its gradient, and the solution, without.
-    :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
+    :param deepinv_equilibrium.Solution solution: their fixed point, image and dual,
+        without gradient.
+    :param deepinv_equilibrium.Implicit adjoint: has the solver of the linear system.
+    :param str on_failure: what to do where the linear system is not solved.
+    :return: (deepinv_equilibrium.Solution) the solution, whose ``output`` is the image
+        with its gradient.
     """
-    implicit = isinstance(config.adjoint, Implicit)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not implicit):
-        solution = fixed_point(
-            step, start, config.solver, config.adjoint, config.on_failure, observer
-        )
-    assert isinstance(solution.x, tuple)
-    x = solution.x[0]
-    if implicit and torch.is_grad_enabled():
-        found = _differentiable(step, solution, config)
-        assert found.output is not None
-        # Its report is written when the backward runs.
-        return found.output, replace(solution, _backward=found._backward).detach()
-    return x, solution.detach()
-
-
-def _differentiable(
-    step: PrimalDualTVStep, solution: Solution, config: Equilibrium
-) -> Solution:
-    """The image with the gradient of the implicit function theorem."""
-    assert isinstance(config.adjoint, Implicit)
     assert isinstance(solution.x, tuple)
     x, dual = solution.x
     physics, y = step.measured.original, step.y
@@ -69,4 +45,6 @@ def _differentiable(
         step.norm,
         Jumps.of(x, dual, step.weight, step.norm, error),
     )
-    return attach_implicit_gradient(smooth, config.adjoint, config.on_failure)
+    found = attach_implicit_gradient(smooth, adjoint, on_failure)
+    # The report of the backward is written when it runs.
+    return replace(solution, output=found.output, _backward=found._backward)

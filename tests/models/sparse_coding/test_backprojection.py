@@ -26,14 +26,14 @@ def test_names_bad_input() -> None:
         TypeError, match=r"must be a deepinv LinearPhysics, .* got Haze"
     ):
         backprojection(y, dinv.physics.Haze())
-    with pytest.raises(TypeError, match=r"y must be a real .* got torch.complex64"):
+    with pytest.raises(TypeError, match=r"y must be real, got torch.complex64"):
         backprojection(y.to(torch.complex64), physics)
-    with pytest.raises(TypeError, match=r"y must be a real .* got list"):
+    with pytest.raises(TypeError, match=r"y must be a torch.Tensor.* got list"):
         backprojection(y.tolist(), physics)
     with pytest.raises(ValueError, match="y has NaN or infinite values"):
         backprojection(y / 0, physics)
     smaller = dinv.physics.Downsampling((1, 6, 6), filter=None, factor=2)
     with pytest.raises(
-        ValueError, match=r"y of shape \(1, 1, 4, 4\) is no measurement"
+        ValueError, match=r"y of shape \(1, 1, 4, 4\) is not a measurement"
     ):
         backprojection(y, smaller)

@@ -1,0 +1,348 @@
+"""The base class of the models whose output is a fixed point."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from deepinv.models import Denoiser, Reconstructor
+from deepinv.physics import LinearPhysics, Physics
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..fixed_points import ConvergenceError, Solution, State, Step, fixed_point
+from ..fixed_points.argument_checks import require_count
+from .configuration import Equilibrium, ReTune
+from .failure_explanations import explain_failure
+from .input_checks import (
+    check_samples_apart,
+    measured_image,
+    refuse_unknown,
+    require_image_axes,
+    require_measurement,
+    require_physics,
+)
+
+Observer: TypeAlias = Callable[[State, State], None]
+"""Called after every evaluation of a step, with the iterate and its value."""
+
+# Far above images in [0, 1], their noise and overshoots; 8-bit images reach 255.
+_LARGEST_INTENSITY = 100.0
+
+
+class EquilibriumModel(Reconstructor, ABC):
+    r"""
+    Base class of the reconstructors whose output is the fixed point of a step,
+
+    .. math::
+
+        x^\star = f_\theta(x^\star; y, A),
+
+    with a step :math:`f_\theta` for every measurement :math:`y` and operator :math:`A`.
+
+    A subclass defines :meth:`fixed_point_problem`, which returns the step and the
+    initial state. The base class solves and differentiates the problem as ``DEQ``
+    says, checks the input, shows progress, and keeps the report in :attr:`solution`.
+    Where the image is not the state, or its first component, the subclass also defines
+    :meth:`image`, or its step has a method ``step_and_output``.
+
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
+        adjoint and number of layers of the step. Default: ``None``, ``Equilibrium()``.
+    :param bool show_progress_bar: whether to show a progress bar during the iterations.
+        Default: ``False``.
+    :raises TypeError: if ``DEQ`` is of another type, or an argument is unknown.
+
+    |sep|
+
+    :Example:
+
+    >>> import torch, deepinv as dinv, deepinv_equilibrium as deq
+    >>> class Landweber(deq.equilibrium.EquilibriumModel):
+    ...     def fixed_point_problem(self, y, physics):
+    ...         def step(x):
+    ...             return x - 0.5 * physics.A_adjoint(physics.A(x) - y) - 0.1 * x
+    ...         return step, physics.A_adjoint(y)
+    >>> model = Landweber(DEQ=deq.Equilibrium(deq.Anderson(rtol=1e-6)))
+    >>> x = model(torch.full((2, 1, 8, 8), 0.6), dinv.physics.Denoising())
+    >>> print(round(x.mean().item(), 4), model.solution.converged.tolist())
+    0.5 [True, True]
+    """
+
+    spatial_axes: ClassVar[tuple[int, ...]] = (2, 3)
+    """Numbers of spatial axes of the images that the model accepts."""
+
+    show_progress_bar: bool = False
+    """Whether to show a progress bar during the iterations."""
+
+    solution: Solution | None = None
+    """Report and state of the last solve, without gradient; ``None`` before."""
+
+    __signature__: ClassVar[inspect.Signature]
+    _equilibrium: Equilibrium | None = None
+    _checked: tuple[Any, ...] | None = None
+    _has_warned_of_units = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # __new__ below would hide the signature of the constructor.
+        cls.__signature__ = _signature_of_constructor(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Refuse a misspelt argument of any subclass, and suggest the right one."""
+        parameters = cls.__signature__.parameters
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            refuse_unknown(cls.__name__, kwargs, parameters)
+        return super().__new__(cls)
+
+    def __init__(
+        self, DEQ: Equilibrium | None = None, show_progress_bar: bool = False
+    ) -> None:
+        super().__init__()
+        self.DEQ = Equilibrium() if DEQ is None else DEQ
+        self.show_progress_bar = show_progress_bar
+
+    @property
+    def DEQ(self) -> Any:
+        """How the fixed point is found and differentiated. A new value takes effect at
+        the next call."""
+        return self._equilibrium
+
+    @DEQ.setter
+    def DEQ(self, config: Any) -> None:
+        self._set_equilibrium(config)
+
+    def _set_equilibrium(self, config: Any) -> None:
+        if not isinstance(config, Equilibrium):
+            raise TypeError(
+                "DEQ must be Equilibrium(solver, adjoint) or ReTune(layers, restarts), "
+                f"got {config!r}."
+            )
+        self._equilibrium = config
+        # A certificate rests on these, and sees them where they are public.
+        self.certified_settings = self._settings(config)
+
+    def _settings(self, config: Equilibrium) -> dict[str, int | bool]:
+        """The settings that change the step, or what is proved of its fixed point."""
+        return {"layers": config.layers}
+
+    @property
+    def equilibrium(self) -> Any:
+        """:attr:`DEQ`; ``None`` where the model solves no fixed-point problem."""
+        return self._equilibrium
+
+    @property
+    def max_iter(self) -> int | None:
+        """Largest number of iterations of the solver. A new value takes effect at the
+        next call."""
+        return None if self._equilibrium is None else self._equilibrium.solver.max_iter
+
+    @max_iter.setter
+    def max_iter(self, iterations: int) -> None:
+        self._set_max_iter(iterations)
+
+    def _set_max_iter(self, iterations: int) -> None:
+        require_count("max_iter", iterations, 1)
+        config = self.DEQ
+        if isinstance(config, ReTune):
+            raise ValueError(
+                f"max_iter={iterations} has no meaning with {config!r}: set model.DEQ "
+                "= ReTune(layers, restarts)."
+            )
+        self.DEQ = replace(config, solver=replace(config.solver, max_iter=iterations))
+
+    @abstractmethod
+    def fixed_point_problem(self, y: Any, physics: Any) -> tuple[Step, State]:
+        r"""
+        Return the fixed-point problem for a measurement.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.Physics physics: its physics.
+        :return: (tuple) the step, a block of ``DEQ.layers`` iterations, and the initial
+            state. A step that raises for inputs of another size need not be guarded:
+            :meth:`check_input` has run before.
+        """
+
+    def image(self, step: Step, solution: Solution) -> Tensor:
+        r"""
+        Return the image of a solution.
+
+        :param Callable step: the step that was solved.
+        :param deepinv_equilibrium.Solution solution: its solution, with gradient.
+        :return: (:class:`torch.Tensor`) the output of the step where it has one, else
+            the state or its first component.
+        """
+        if solution.output is not None:
+            return solution.output
+        return solution.x if isinstance(solution.x, Tensor) else solution.x[0]
+
+    def noise_levels(self) -> Iterable[Any]:
+        """Return the noise levels that the denoisers of the model receive."""
+        return ()
+
+    def check_input(self, y: Any, physics: Any) -> None:
+        r"""
+        Refuse inputs that the model cannot reconstruct.
+
+        The shapes of measurement and physics are compared once for each combination of
+        both, because this evaluates the operator.
+
+        :param torch.Tensor y: the measurement, a floating-point or complex tensor with
+            a batch axis, of the shape that ``physics.A`` returns.
+        :param deepinv.physics.Physics physics: its physics.
+        :raises TypeError: if ``y`` is not such a tensor, or ``physics`` not a physics.
+        :raises ValueError: if ``y`` is not a measurement of the physics, or modules of
+            the model couple the samples or are random.
+        """
+        require_physics(physics, y)
+        require_measurement(y)
+        check_samples_apart(self)
+        if isinstance(physics, LinearPhysics) and not torch.compiler.is_compiling():
+            kind = _kind_of_input(y, physics)
+            if kind != self._checked:
+                with torch.no_grad():
+                    image = measured_image(y, physics)
+                    require_image_axes(image, self.spatial_axes)
+                    self._warn_of_units(image, physics)
+                self._checked = kind
+
+    def forward(
+        self,
+        y: Any,
+        physics: Any,
+        *,
+        observer: Observer | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        r"""
+        Reconstruct.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.Physics physics: its physics.
+        :param Callable observer: called after every evaluation of the step with the
+            iterate and its value. Default: ``None``.
+        :return: (:class:`torch.Tensor`) the images, of shape :math:`(B, C, H, W)` or
+            :math:`(B, C, D, H, W)`.
+        :raises TypeError: if ``y`` or ``physics`` is of another type, or an argument is
+            unknown.
+        :raises ValueError: if ``y`` is not a measurement of ``physics``.
+        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
+        """
+        refuse_unknown(type(self).__name__, kwargs, ("observer",))
+        return self._reconstruct(y, physics, lambda step, start: observer)
+
+    def _reconstruct(
+        self,
+        y: Any,
+        physics: Any,
+        watch: Callable[[Any, State], Observer | None],
+        **options: Any,
+    ) -> Tensor:
+        """Check, solve and report.
+
+        ``watch`` returns the observer of the solve for a step and the initial state;
+        ``options`` are the keyword arguments of :meth:`fixed_point_problem`.
+        """
+        self.check_input(y, physics)
+        try:
+            step, start = self.fixed_point_problem(y, physics, **options)
+            solution = self._solve(step, start, watch(step, start))
+            image = self.image(step, solution)
+        except ConvergenceError:
+            raise
+        except (RuntimeError, TypeError, AttributeError, IndexError) as error:
+            found = explain_failure(error, self, y, physics, self.noise_levels())
+            if found is None:
+                raise
+            raise found from error
+        self._report(step, solution)
+        return image
+
+    def _solve(
+        self,
+        step: Step,
+        start: State,
+        observer: Observer | None = None,
+    ) -> Solution:
+        """Solve a problem as ``DEQ`` says; the solution has its gradient."""
+        config = self.DEQ
+        total, hidden = config.solver.max_iter, not self.show_progress_bar
+        with tqdm(total=total, desc=type(self).__name__, disable=hidden) as bar:
+
+            def observe(state: State, value: State) -> None:
+                bar.update()
+                if observer is not None:
+                    observer(state, value)
+
+            return fixed_point(
+                step,
+                start,
+                config.solver,
+                config.adjoint,
+                config.on_failure,
+                None if hidden and observer is None else observe,
+            )
+
+    def _report(self, step: Step, solution: Solution) -> None:
+        """Keep the report, and warn of inner solves that did not converge."""
+        # Broyden's memory has the size of many images and is needed in the backward
+        # only.
+        self.solution = replace(solution.detach(), inverse_jacobian=None)
+        measured = getattr(step, "measured", None)
+        if measured is not None:
+            measured.report_unfinished()
+
+    def _warn_of_units(self, image: Tensor, physics: LinearPhysics) -> None:
+        """Warn once a model of images and noise levels in other units than [0, 1]."""
+        if self._has_warned_of_units or not any(
+            isinstance(module, Denoiser) for module in self.modules()
+        ):
+            return
+        levels = [_largest(v) for v in self.noise_levels() if v is not None]
+        if levels and max(levels) > 1:
+            self._has_warned_of_units = True
+            warnings.warn(
+                f"sigma_denoiser={max(levels):g} is a noise level above 1, in units of "
+                "images in [0, 1]: divide levels for images in [0, 255] by 255.",
+                stacklevel=4,
+            )
+        # A^T y is about |A|^2 times the image: its own image by A^T A tells the factor.
+        backprojected = _largest(physics.A_adjoint(physics.A(image)))
+        size = _largest(image) ** 2 / backprojected if backprojected > 0 else 0.0
+        if size > _LARGEST_INTENSITY:
+            self._has_warned_of_units = True
+            warnings.warn(
+                f"the images of y have values up to about {size:.3g}, and denoisers "
+                "expect images in [0, 1]: divide y by 255 where images are in [0, "
+                "255].",
+                stacklevel=4,
+            )
+
+
+def _signature_of_constructor(model: type[EquilibriumModel]) -> inspect.Signature:
+    signature = inspect.signature(model.__init__)
+    return signature.replace(parameters=[*signature.parameters.values()][1:])
+
+
+EquilibriumModel.__signature__ = _signature_of_constructor(EquilibriumModel)
+
+
+def _largest(value: Any) -> float:
+    values = torch.as_tensor(value).detach()
+    if values.is_meta or not values.numel():
+        return 0.0
+    return float(values.abs().amax())
+
+
+def _kind_of_input(y: Any, physics: Physics) -> tuple[Any, ...]:
+    """What the check of shapes depends on, up to values."""
+    parts = [y] if isinstance(y, Tensor) else list(y)
+    return (
+        id(physics),
+        [(part.shape[1:], part.dtype, part.device) for part in parts],
+        [(buffer.shape, buffer.dtype) for buffer in physics.buffers()],
+    )

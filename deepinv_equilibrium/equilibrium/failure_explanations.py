@@ -1,0 +1,100 @@
+"""What is wrong with the input of a model whose step raised an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from deepinv.models import Denoiser
+from deepinv.physics import Physics
+from deepinv.utils import TensorList
+from torch import Tensor, nn
+
+_CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
+
+
+def explain_failure(
+    error: Exception,
+    model: nn.Module,
+    y: Any,
+    physics: Physics,
+    noise_levels: Iterable[Any],
+) -> Exception | None:
+    r"""
+    Find the input that does not fit the model, once its step has failed.
+
+    The checks are made after a failure and not before the call, because many networks
+    convert dtypes or accept any number of channels themselves.
+
+    :param Exception error: what the step raised.
+    :param torch.nn.Module model: the model.
+    :param torch.Tensor y: the measurement.
+    :param deepinv.physics.Physics physics: its physics.
+    :param Iterable noise_levels: what the denoisers of the model receive as noise
+        level.
+    :return: an error that names the argument and the remedy; ``None`` if every input
+        fits the model.
+    """
+    first = next(iter(y)) if isinstance(y, TensorList) else y
+    weights = [*model.parameters(), *model.buffers()]
+    tensors = [*weights, *physics.buffers(), *physics.parameters()]
+    devices = {t.device for t in tensors}
+    if devices - {first.device}:
+        other = sorted(map(str, devices - {first.device}))[0]
+        return TypeError(
+            f"y is on {first.device}, and the model or the physics on {other}: move "
+            f"them with model.to(y.device), physics.to(y.device). ({error})"
+        )
+    denoisers = [m for m in model.modules() if isinstance(m, Denoiser)]
+    if denoisers and any(level is None for level in noise_levels):
+        return TypeError(
+            f"sigma_denoiser is missing, and {type(denoisers[0]).__name__} needs it: "
+            "give the noise level in units of the image, e.g. sigma_denoiser=0.03. "
+            f"({error})"
+        )
+    dtypes = {p.dtype for p in _network_weights(model)}
+    if first.is_complex() and not any(d.is_complex for d in dtypes):
+        return TypeError(
+            f"y is complex ({first.dtype}), and the networks of the model are real: "
+            "use a denoiser for complex images, such as "
+            "deepinv.models.ComplexDenoiserWrapper(denoiser), or give real and "
+            f"imaginary parts as two channels. ({error})"
+        )
+    real = first.real.dtype
+    if dtypes and real not in {d.to_real() for d in dtypes}:
+        dtype = str(next(iter(dtypes)))
+        return TypeError(
+            f"y has the dtype {first.dtype}, and the networks of the model {dtype}: "
+            f"convert y with y.to({dtype}), or the model with model.to({real}). "
+            f"({error})"
+        )
+    kept = {t.real.dtype for t in physics.buffers() if _is_inexact(t)}
+    if kept and real not in kept:
+        return TypeError(
+            f"y has the dtype {first.dtype}, and the physics {next(iter(kept))}: "
+            f"convert the physics with physics.to({real}). ({error})"
+        )
+    channels = _CHANNELS.search(str(error))
+    if channels:
+        wanted, got = channels.groups()
+        return ValueError(
+            f"the images of y have {got} channels, and a network of the model takes "
+            f"{wanted}: build it for {got}, e.g. with in_channels={got}, or convert "
+            f"the images. ({error})"
+        )
+    return None
+
+
+def _network_weights(model: nn.Module) -> list[Tensor]:
+    """Weights of layers; parameters of an algorithm, which follow y, are left out."""
+    return [
+        parameter
+        for module in model.modules()
+        for parameter in module.parameters(recurse=False)
+        if parameter.ndim > 1 and _is_inexact(parameter)
+    ]
+
+
+def _is_inexact(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()

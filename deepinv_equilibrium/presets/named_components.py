@@ -1,0 +1,124 @@
+"""Components that are given by their names in the registry."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from deepinv.models import Denoiser
+
+from .. import plugins
+from ..equilibrium.input_checks import require_contractive
+from ..fixed_points.argument_checks import require_number
+from ..models import EquilibriumRegularisation
+from ..optim import RED, GradientStepPGD, NetworkResidualPrior, PoissonMirrorDescent
+
+T = TypeVar("T")
+
+
+def named_denoiser(denoiser: Denoiser | str) -> Denoiser:
+    r"""
+    Return a denoiser, or create the one that has a name.
+
+    :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name in
+        :mod:`deepinv_equilibrium.plugins`.
+    :return: (deepinv.models.Denoiser) the denoiser.
+    :raises TypeError: if ``denoiser`` is neither a denoiser nor a string.
+    :raises ValueError: if no denoiser has the name.
+    """
+    if isinstance(denoiser, str):
+        return plugins.create("denoisers", denoiser)
+    if not isinstance(denoiser, Denoiser):
+        known = ", ".join(map(repr, plugins.names("denoisers")))
+        raise TypeError(
+            "denoiser must be an instance of deepinv.models.Denoiser, or one of the "
+            f"names {known}, got {denoiser!r}."
+        )
+    return denoiser
+
+
+def contractive_denoiser(denoiser: Denoiser | str, contraction: float) -> Denoiser:
+    r"""
+    Return a denoiser that is proved to be strictly contractive.
+
+    :param deepinv.models.Denoiser, str denoiser: the denoiser, or the name of one in
+        :mod:`deepinv_equilibrium.plugins` that takes ``contraction``.
+    :param float contraction: Lipschitz constant, in (0, 1), of a denoiser that is given
+        by its name.
+    :return: (deepinv.models.Denoiser) the denoiser.
+    :raises TypeError: if ``denoiser`` is neither a denoiser nor a string, or
+        ``contraction`` is not a number.
+    :raises ValueError: if no denoiser has the name, or the denoiser is not proved to be
+        strictly contractive.
+    """
+    require_number("contraction", contraction)
+    if isinstance(denoiser, str):
+        denoiser = plugins.create("denoisers", denoiser, contraction=contraction)
+    denoiser = named_denoiser(denoiser)
+    require_contractive(denoiser)
+    return denoiser
+
+
+def with_named_parts(factory: Callable[..., T], **kinds: str) -> Callable[..., T]:
+    r"""
+    Return a factory that takes names in the place of some of its arguments.
+
+    :param Callable factory: a class or a function that returns a component.
+    :param str kinds: the kind in :mod:`deepinv_equilibrium.plugins` of each argument
+        that may be given by a name.
+    :return: (Callable) the factory, with the same signature and documentation.
+    """
+    signature = inspect.signature(factory)
+
+    @wraps(factory, updated=())
+    def build(*args: Any, **kwargs: Any) -> T:
+        given = signature.bind(*args, **kwargs)
+        for argument, kind in kinds.items():
+            value = given.arguments.get(argument)
+            if isinstance(value, str):
+                given.arguments[argument] = plugins.create(kind, value)
+        return factory(*given.args, **given.kwargs)
+
+    build.__signature__ = signature  # type: ignore[attr-defined]
+    return build
+
+
+#: :class:`deepinv_equilibrium.optim.RED` of a denoiser or its name.
+red = with_named_parts(RED, denoiser="denoisers")
+
+#: :class:`deepinv_equilibrium.optim.NetworkResidualPrior` of a denoiser or its name.
+network_residual = with_named_parts(NetworkResidualPrior, denoiser="denoisers")
+
+#: :class:`deepinv_equilibrium.optim.GradientStepPGD` of a gradient-step denoiser or its
+#: name.
+gradient_step_pgd = with_named_parts(GradientStepPGD, denoiser="denoisers")
+
+#: :class:`deepinv_equilibrium.optim.PoissonMirrorDescent` of a prior or its name.
+deq_md = with_named_parts(PoissonMirrorDescent, prior="priors")
+
+
+def equilibrium_regularisation(
+    denoiser: Denoiser | str = "convex-potential",
+    contraction: float = 0.9,
+    **arguments: Any,
+) -> EquilibriumRegularisation:
+    r"""
+    Return a :class:`~deepinv_equilibrium.models.EquilibriumRegularisation` of a
+    denoiser or its name.
+
+    :param deepinv.models.Denoiser, str denoiser: a denoiser that is proved to be
+        strictly contractive, or the name of one in :mod:`deepinv_equilibrium.plugins`
+        that takes ``contraction``.
+    :param float contraction: Lipschitz constant, in (0, 1), of a denoiser that is given
+        by its name.
+    :param arguments: other arguments of the class: ``alpha``, ``sigma_denoiser``,
+        ``DEQ`` and ``show_progress_bar``.
+    :return: (deepinv_equilibrium.models.EquilibriumRegularisation) the model.
+    :raises TypeError: if ``denoiser`` is neither a denoiser nor a string, or an
+        argument is unknown.
+    :raises ValueError: if the denoiser is not proved to be strictly contractive.
+    """
+    denoiser = contractive_denoiser(denoiser, contraction)
+    return EquilibriumRegularisation(denoiser, **arguments)
