@@ -167,7 +167,7 @@ for name, model in models.items():
 # from zero.
 
 for name in ("unrolled", "equilibrium", "certified"):
-    models[name].equilibrium = deq.Equilibrium(
+    models[name].DEQ = deq.Equilibrium(
         deq.Anderson(rtol=1e-4),
         deq.Implicit(deq.GMRES(rtol=1e-2)),
         on_failure="ignore",
@@ -230,9 +230,9 @@ for name, curve in curves.items():
 
 delta = 0.25 * NOISE_LEVEL * args.size
 psnr = dinv.metric.PSNR()
-models["unrolled"].equilibrium = unrolled
+models["unrolled"].DEQ = unrolled
 tight = deq.Implicit(deq.GMRES(rtol=1e-2))
-models["certified"].equilibrium = deq.Equilibrium(deq.Anderson(rtol=1e-4), tight)
+models["certified"].DEQ = deq.Equilibrium(deq.Anderson(rtol=1e-4), tight)
 attacks = {}
 print("           PSNR   attacked   gain, largest   certified")
 for name in ("U-Net", "unrolled", "certified"):
