@@ -1,6 +1,7 @@
 """deepinv's optimisers at equilibrium, priors and data fidelities."""
 
 from ..equilibrium.configuration import Equilibrium, ReTune
+from .condat_vu import CondatVu
 from .data_fidelities.kullback_leibler import KullbackLeibler
 from .data_fidelities.ridge_l2 import RidgeL2
 from .descent.gradient_step_pgd import GradientStepPGD
@@ -25,6 +26,7 @@ __all__ = [
     "PGD",
     "PMD",
     "RED",
+    "CondatVu",
     "Equilibrium",
     "GradientConditions",
     "GradientStepPGD",

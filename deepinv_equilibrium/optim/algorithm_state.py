@@ -1,4 +1,4 @@
-"""The state of each algorithm: which of deepinv's iterates, and how it starts."""
+"""The state of each algorithm, as a part of deepinv's iterates."""
 
 from __future__ import annotations
 
@@ -12,91 +12,111 @@ from deepinv.utils import TensorList
 from torch import Tensor
 
 Estimate: TypeAlias = tuple[Tensor, ...]
+LinearMap: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class AlgorithmState:
     r"""
-    Which components of deepinv's estimate ``X["est"]`` make the state of an algorithm.
+    The components of deepinv's estimate ``X["est"]`` that make the state of an
+    algorithm: the smallest set that determines the next iterate.
 
-    :param tuple components: indices of the state's components in the estimate.
-    :param int length: number of components that the iterator is given.
-    :param Callable complete: from a start that may lack components, and the image that
-        :math:`K` maps to the dual space, to a full estimate.
+    :param tuple components: indices of these components.
+    :param int length: number of components that the iterator expects.
+    :param Callable complete: function of a start and of the linear map :math:`K` of the
+        algorithm. It returns a full estimate: it fills in the components that the start
+        lacks.
     """
 
     components: tuple[int, ...]
     length: int
-    complete: Callable[[Estimate, Callable[[Tensor], Tensor]], Estimate]
+    complete: Callable[[Estimate, LinearMap], Estimate]
 
     def select(self, estimate: Estimate) -> Tensor | Estimate:
-        """The state in an estimate."""
+        """Return the state in an estimate."""
         if len(self.components) == 1:
             return estimate[self.components[0]]
         return tuple(estimate[index] for index in self.components)
 
     def expand(self, state: Tensor | Estimate) -> Estimate:
-        """The estimate that the iterator is given for a state; components which it
-        does not read are filled with the state."""
+        """Return an estimate for the iterator. Components that the iterator does not
+        read are copies of the state."""
         if isinstance(state, Tensor):
             return (state,) * self.length
         return state
 
 
-def _primal(est: Estimate, K: Callable[[Tensor], Tensor]) -> Estimate:
+def dual_start(estimate: Estimate, index: int, K: LinearMap) -> Tensor:
+    r"""
+    Return the dual variable of a start.
+
+    :param tuple estimate: the start.
+    :param int index: index of the dual variable.
+    :param Callable K: linear map into the space of the dual variable.
+    :return: (:class:`torch.Tensor`) the component, or 0 if it is missing or has not the
+        shape of :math:`K x`. deepinv starts at :math:`y`, which may have another shape.
+    """
+    with torch.no_grad():
+        zero = torch.zeros_like(K(estimate[0]))
+    if len(estimate) > index and estimate[index].shape == zero.shape:
+        return estimate[index]
+    return zero
+
+
+def _primal(est: Estimate, K: LinearMap) -> Estimate:
     return est[:1]
 
 
-def _douglas_rachford(est: Estimate, K: Callable[[Tensor], Tensor]) -> Estimate:
-    # As deepinv: z is a point of the image space, and starts at x where it is not.
+def _douglas_rachford(est: Estimate, K: LinearMap) -> Estimate:
+    # z lives in the image space. Like deepinv, start at x where no such z is given.
     z = est[1] if len(est) > 1 and est[1].shape == est[0].shape else est[0]
     return (z, z)
 
 
-def _multipliers(est: Estimate, K: Callable[[Tensor], Tensor]) -> Estimate:
-    # As deepinv: the scaled multiplier lives in the image space, and starts at 0.
+def _multipliers(est: Estimate, K: LinearMap) -> Estimate:
+    # The scaled multiplier lives in the image space, and starts at 0 in deepinv.
     if len(est) > 1 and est[1].shape == est[0].shape:
         return est[:2]
     return (est[0], torch.zeros_like(est[0]))
 
 
-def _extrapolated(est: Estimate, K: Callable[[Tensor], Tensor]) -> Estimate:
+def _extrapolated(est: Estimate, K: LinearMap) -> Estimate:
     return est[:2] if len(est) > 1 else (est[0], est[0])
 
 
-def _primal_dual(est: Estimate, K: Callable[[Tensor], Tensor]) -> Estimate:
-    x = est[0]
-    z = est[1] if len(est) > 1 else x
-    # deepinv starts the dual variable at y, which need not live in K's space.
-    with torch.no_grad():
-        zero = torch.zeros_like(K(x))
-    u = est[2] if len(est) > 2 and est[2].shape == zero.shape else zero
-    return (x, z, u)
+def _chambolle_pock(est: Estimate, K: LinearMap) -> Estimate:
+    return (est[0], est[1] if len(est) > 1 else est[0], dual_start(est, 2, K))
+
+
+def _condat_vu(est: Estimate, K: LinearMap) -> Estimate:
+    return (est[0], dual_start(est, 1, K))
 
 
 PRIMAL = AlgorithmState((0,), 1, _primal)
 DOUGLAS_RACHFORD = AlgorithmState((1,), 2, _douglas_rachford)
 MULTIPLIERS = AlgorithmState((0, 1), 2, _multipliers)
 EXTRAPOLATED = AlgorithmState((0, 1), 2, _extrapolated)
-PRIMAL_DUAL = AlgorithmState((0, 1, 2), 3, _primal_dual)
+PRIMAL_DUAL = AlgorithmState((0, 1, 2), 3, _chambolle_pock)
+PRIMAL_DUAL_PAIR = AlgorithmState((0, 1), 2, _condat_vu)
 
 
 def starting_estimate(start: Any) -> Estimate:
     r"""
-    Read what ``init`` or ``custom_init`` gave, without changing it.
+    Return the estimate that ``init`` or ``custom_init`` specifies; the argument is not
+    changed.
 
     :param torch.Tensor, tuple, list, dict start: :math:`x_0`, ``(x_0, z_0, ...)`` or
         ``{"est": (x_0, z_0, ...)}``.
     :return: the estimate.
-    :raises TypeError: if it is none of these.
+    :raises TypeError: if the argument has another form.
     """
     if isinstance(start, dict):
         start = start.get("est")
     if isinstance(start, Tensor):
         return (start,)
     if isinstance(start, tuple | list):
-        # deepinv starts PDCP's dual variable at y, which has no place in K's space
-        # where it is in several parts: it is completed instead.
+        # deepinv starts PDCP's dual variable at y. A y with several parts is not in the
+        # range of K; the dual variable is then completed.
         whole = takewhile(lambda c: not isinstance(c, TensorList), start)
         start = tuple(whole)
     if (

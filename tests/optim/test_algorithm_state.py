@@ -1,4 +1,4 @@
-"""States: what of deepinv's estimate they keep, and how incomplete starts complete."""
+"""States: the components of deepinv's estimate, and the completion of starts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from deepinv_equilibrium.optim.algorithm_state import (
     MULTIPLIERS,
     PRIMAL,
     PRIMAL_DUAL,
+    PRIMAL_DUAL_PAIR,
     AlgorithmState,
     starting_estimate,
 )
@@ -32,9 +33,12 @@ WIDE = torch.full((1, 5), 4.0)
         ("DRS", DOUGLAS_RACHFORD),
         ("PDCP", PRIMAL_DUAL),
         ("FISTA", EXTRAPOLATED),
+        ("CondatVu", PRIMAL_DUAL_PAIR),
     ],
 )
-def test_every_algorithm_has_its_state(algorithm: str, state: AlgorithmState) -> None:
+def test_algorithm_state_of_optimiser(
+    algorithm: str, state: AlgorithmState
+) -> None:
     assert getattr(deq.optim, algorithm).algorithm_state is state
 
 
@@ -55,9 +59,12 @@ def test_every_algorithm_has_its_state(algorithm: str, state: AlgorithmState) ->
         (PRIMAL_DUAL, (X, Z), (X, Z, torch.zeros_like(X))),
         (PRIMAL_DUAL, (X, Z, U), (X, Z, U)),
         (PRIMAL_DUAL, (X, Z, WIDE), (X, Z, torch.zeros_like(X))),
+        (PRIMAL_DUAL_PAIR, (X,), (X, torch.zeros_like(X))),
+        (PRIMAL_DUAL_PAIR, (X, U), (X, U)),
+        (PRIMAL_DUAL_PAIR, (X, WIDE), (X, torch.zeros_like(X))),
     ],
 )
-def test_starts_are_completed(
+def test_complete_fills_in_missing_components(
     state: AlgorithmState, start: tuple[Any, ...], complete: tuple[Any, ...]
 ) -> None:
     found = state.complete(start, lambda x: x)
@@ -73,30 +80,29 @@ def test_starts_are_completed(
         assert torch.equal(a, b)
 
 
-def test_the_dual_variable_lives_in_the_space_of_the_linear_map() -> None:
+def test_complete_starts_the_dual_variable_in_the_range_of_K() -> None:
     _, _, u = PRIMAL_DUAL.complete((X,), lambda x: torch.cat([x, x, x], 1))
     assert torch.equal(u, torch.zeros(1, 6))
 
 
 @pytest.mark.parametrize("start", [X, (X,), [X], {"est": (X,)}, {"est": X}])
-def test_starts_are_read(start: Any) -> None:
+def test_starting_estimate_returns_a_tuple_for_every_form_of_start(start: Any) -> None:
     assert starting_estimate(start) == (X,)
 
 
-def test_a_start_at_a_list_of_measurements_is_completed() -> None:
+def test_starting_estimate_drops_a_dual_variable_with_several_parts() -> None:
     assert starting_estimate({"est": (X, Z, TensorList([U, WIDE]))}) == (X, Z)
 
 
 @pytest.mark.parametrize("start", [None, 1.0, "x", (), [], {}, {"est": ()}, (X, None)])
-def test_what_is_no_start_is_refused(start: Any) -> None:
+def test_starting_estimate_raises_for_other_types(start: Any) -> None:
     with pytest.raises(TypeError, match="init must be a tensor, a tuple of tensors"):
         starting_estimate(start)
 
 
-def test_the_state_is_what_the_next_iterate_depends_on(
+def test_run_from_the_state_of_a_run_continues_the_run(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
-    """Starting from the state that a run has reached goes on with that run."""
     problem = make_problem(algorithm)
     physics = problem.physics()
 

@@ -116,7 +116,8 @@ def _read_layers(
                 data[fidelity] = DataConstants.of(
                     layer.data_fidelity, physics, img_size
                 )
-            key = (id(layer.prior), *numbers.values())
+            others = [id(v) for v in layer.parameters.values() if callable(v)]
+            key = (id(layer.prior), *numbers.values(), *others)
             if key not in priors:
                 priors[key] = scheme.read_prior(layer, numbers, img_size)
         except UncertifiableModuleError as error:

@@ -1,0 +1,333 @@
+"""Condat and Vũ's algorithm: solutions, gradients, parameters, and its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import deepinv as dinv
+import pytest
+import torch
+from torch import Tensor, nn
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.optim.condat_vu import CondatVuOptim
+from deepinv_equilibrium.optim.total_variation import differences, differences_adjoint
+
+SHAPE = (2, 4, 5)
+EXACT = deq.Equilibrium(
+    deq.Anderson(rtol=1e-13, max_iter=2000),
+    deq.Implicit(deq.GMRES(rtol=1e-12)),
+    on_failure="raise",
+)
+
+
+def measured() -> tuple[Tensor, dinv.physics.LinearPhysics]:
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.rand(1, 1, 3, 3, generator=generator, dtype=torch.float64)
+    kernel[..., 1, 1] += 3
+    physics = dinv.physics.BlurFFT(SHAPE, filter=kernel / kernel.sum()).double()
+    physics.update_parameters(filter=kernel / kernel.sum())
+    y = torch.rand(3, *SHAPE, generator=generator, dtype=torch.float64)
+    return y, physics
+
+
+class Smoothed(dinv.optim.Prior):
+    r""":math:`h(u) = \sum_i \sqrt{1 + u_i^2}` by a proximal operator that Newton's
+    method solves to rounding; its implicit gradient is recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.explicit_prior = True
+
+    def fn(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return (1 + x.square()).sqrt().flatten(1).sum(1)
+
+    def prox(
+        self, x: Tensor, *args: Any, gamma: float | Tensor = 1.0, **kwargs: Any
+    ) -> Tensor:
+        def newton(u: Tensor) -> Tensor:
+            root = (1 + u.square()).sqrt()
+            return u - (u + gamma * u / root - x) / (1 + gamma / root**3)
+
+        with torch.no_grad():
+            u = x / (1 + gamma)
+            for _ in range(50):
+                u = newton(u)
+        return newton(u)
+
+
+class ScaledDifferences(nn.Module):
+    """Differences with a trained weight for each direction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = torch.tensor([0.5, 0.8], dtype=torch.float64)
+        self.weight = nn.Parameter(weight.reshape(2, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * differences(x)
+
+    def adjoint(self, u: Tensor) -> Tensor:
+        return differences_adjoint(self.weight * u)
+
+
+def arguments(**changes: Any) -> dict[str, Any]:
+    K = ScaledDifferences()
+    return {
+        "K": K,
+        "K_adjoint": K.adjoint,
+        "data_fidelity": dinv.optim.L2(),
+        "prior": dinv.optim.Tikhonov(),
+        "composed_prior": Smoothed(),
+        "lambda_reg": 0.3,
+        "lambda_composed": 0.2,
+        "stepsize": 0.4,
+        "stepsize_dual": 0.3,
+        **changes,
+    }
+
+
+def objective(x: Tensor, y: Tensor, physics: Any, K: Any, weights: Any) -> Tensor:
+    values = (
+        dinv.optim.L2()(x, y, physics),
+        dinv.optim.Tikhonov()(x),
+        Smoothed()(K(x)),
+    )
+    return values[0] + weights[0] * values[1] + weights[1] * values[2]
+
+
+def test_solution_is_critical_point_of_the_objective() -> None:
+    y, physics = measured()
+    model = deq.optim.CondatVu(**arguments(trainable_params=[]), DEQ=EXACT)
+    x = model(y, physics).detach().requires_grad_()
+    total = objective(x, y, physics, model.linear_map, (0.3, 0.2)).sum()
+    (gradient,) = torch.autograd.grad(total, x)
+    assert gradient.abs().max() < 1e-11
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.7])
+def test_solution_with_total_variation_is_its_proximal_operator(beta: float) -> None:
+    y, _ = measured()
+    model = deq.optim.CondatVu(
+        differences,
+        differences_adjoint,
+        data_fidelity=dinv.optim.L2(),
+        composed_prior=dinv.optim.L1Prior(),
+        lambda_composed=0.1,
+        stepsize=0.5,
+        stepsize_dual=0.15,
+        beta=beta,
+        DEQ=deq.Equilibrium(deq.Picard(max_iter=3000, rtol=1e-12)),
+    )
+    x = model(y, dinv.physics.Denoising().double())
+    prox = deq.optim.total_variation.weighted_tv_prox
+    expected = prox(y, 0.1, "componentwise", tol=1e-9, on_failure="ignore").x
+    torch.testing.assert_close(x, expected, rtol=0, atol=1e-4)
+
+
+def test_iteration_without_composed_prior_is_proximal_gradient_descent() -> None:
+    y, physics = measured()
+    config = deq.Equilibrium(deq.Picard(max_iter=5, rtol=0.0))
+    common = {
+        "data_fidelity": dinv.optim.L2(),
+        "prior": dinv.optim.L1Prior(),
+        "lambda_reg": 0.1,
+        "stepsize": 0.5,
+        "trainable_params": [],
+        "DEQ": config,
+    }
+    found = deq.optim.CondatVu(**common)(y, physics)
+    torch.testing.assert_close(found, deq.optim.PGD(**common)(y, physics))
+
+
+def test_iteration_without_data_fidelity_is_chambolle_pock() -> None:
+    """Up to the order of the two half steps, which the initial state absorbs."""
+    y, physics = measured()
+    config = deq.Equilibrium(deq.Picard(max_iter=400, rtol=1e-13))
+    common = {"stepsize": 0.5, "stepsize_dual": 0.5, "trainable_params": []}
+    ours = deq.optim.CondatVu(
+        physics.A,
+        physics.A_adjoint,
+        data_fidelity=dinv.optim.ZeroFidelity(),
+        prior=dinv.optim.Tikhonov(),
+        composed_prior=dinv.optim.Tikhonov(),
+        DEQ=config,
+        **common,
+    )
+    # The composed term of PDCP is the data fidelity, here with data 0.
+    theirs = deq.optim.PDCP(
+        physics.A,
+        physics.A_adjoint,
+        data_fidelity=dinv.optim.L2(),
+        prior=dinv.optim.Tikhonov(),
+        DEQ=config,
+        **common,
+    )
+    identity = dinv.physics.Denoising().double()
+    for model in (ours, theirs):
+        assert model(0 * y, identity, init=torch.ones_like(y)).abs().max() < 1e-10
+
+
+def test_fixed_budget_is_that_of_the_plain_optimiser() -> None:
+    y, physics = measured()
+    given = arguments()
+    plain = CondatVuOptim(**given, max_iter=7)
+    same = deq.optim.CondatVu(**given, max_iter=7)
+    config = deq.Equilibrium(deq.Picard(max_iter=7, rtol=0.0))
+    ours = deq.optim.CondatVu(**given, trainable_params=[], DEQ=config)
+    with torch.no_grad():
+        expected = plain(y, physics)
+        assert torch.equal(same(y, physics), expected)
+        torch.testing.assert_close(ours(y, physics), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_metrics_have_the_value_of_all_three_terms() -> None:
+    y, physics = measured()
+    model = deq.optim.CondatVu(**arguments(trainable_params=[]), DEQ=EXACT)
+    x, metrics = model(y, physics, compute_metrics=True)
+    expected = objective(x, y, physics, model.linear_map, (0.3, 0.2))
+    last = torch.tensor([costs[-1] for costs in metrics["cost"]], dtype=x.dtype)
+    torch.testing.assert_close(last, expected.detach(), rtol=1e-6, atol=0)
+
+
+def test_no_cost_is_computed_with_an_implicit_composed_prior() -> None:
+    y, physics = measured()
+    denoiser = dinv.optim.PnP(dinv.models.MedianFilter())
+    with pytest.raises(TypeError, match="sigma_denoiser"):
+        deq.optim.CondatVu(
+            data_fidelity=dinv.optim.L2(), composed_prior=denoiser, DEQ=EXACT
+        )(y, physics)
+    model = deq.optim.CondatVu(composed_prior=denoiser, max_iter=1)
+    assert not model.has_cost
+
+
+PARAMETERS = ("lambda", "lambda_composed", "stepsize", "stepsize_dual", "beta")
+START = dict(zip(PARAMETERS, (0.3, 0.2, 0.4, 0.3, 1.0), strict=True))
+STEP = 1e-4
+
+
+def energy(y: Tensor, K: ScaledDifferences, **changes: float) -> float:
+    """The squared norm of the solution."""
+    given = {**START, **changes}
+    weight = given.pop("lambda")
+    given = arguments(K=K, K_adjoint=K.adjoint, lambda_reg=weight, **given)
+    model = deq.optim.CondatVu(**given, trainable_params=[], DEQ=EXACT)
+    with torch.no_grad():
+        return float(model(y, measured()[1]).square().sum())
+
+
+def trained_model() -> deq.optim.CondatVu:
+    """In float64: deepinv rounds numbers to float32."""
+    given = {
+        {"lambda": "lambda_reg"}.get(name, name): [torch.tensor(value).double()]
+        for name, value in START.items()
+    }
+    return deq.optim.CondatVu(**arguments(**given), DEQ=EXACT)
+
+
+def test_implicit_gradients_of_parameters_are_difference_quotients() -> None:
+    y, physics = measured()
+    model = trained_model()
+    model(y, physics).square().sum().backward()
+    for name in ("lambda", "lambda_composed"):
+        # A parameter is learned as its logarithm.
+        ends = [
+            energy(y, ScaledDifferences(), **{name: START[name] * (1 + change)})
+            for change in (STEP, -STEP)
+        ]
+        found = float(model.params_algo[name].get_parameter("0").grad)
+        assert found == pytest.approx((ends[0] - ends[1]) / (2 * STEP), rel=1e-6)
+    for name in ("stepsize", "stepsize_dual", "beta"):  # they do not move the solution
+        assert abs(model.params_algo[name].get_parameter("0").grad) < 1e-9
+
+
+def test_implicit_gradients_of_data_and_linear_map_are_difference_quotients() -> None:
+    y, physics = measured()
+    y.requires_grad_()
+    model = trained_model()
+    K = model.linear_map
+    model(y, physics).square().sum().backward()
+    for leaf in (K.weight, y):
+        direction = torch.linspace(-1, 2, leaf.numel(), dtype=leaf.dtype).view_as(leaf)
+        ends = []
+        for change in (STEP, -STEP):
+            leaf.data += change * direction
+            ends.append(energy(y.detach(), K))
+            leaf.data -= change * direction
+        expected = (ends[0] - ends[1]) / (2 * STEP)
+        assert float((leaf.grad * direction).sum()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_all_numbers_are_trained_by_default_and_stay_positive() -> None:
+    model = deq.optim.CondatVu(
+        **arguments(), DEQ=deq.ReTune(layers=2, restarts=1, on_failure="ignore")
+    )
+    names = {name for name, _ in model.params_algo.named_parameters()}
+    assert names == {f"{name}.0" for name in PARAMETERS}
+    y, physics = measured()
+    optimizer = torch.optim.Adam(model.params_algo.parameters(), lr=0.5)
+    for _ in range(10):
+        optimizer.zero_grad()
+        values = [model.params_algo[name][0] for name in PARAMETERS]
+        (model(y, physics).square().mean() + 100 * sum(values)).backward()
+        optimizer.step()
+    assert all(model.params_algo[name][0] > 0 for name in PARAMETERS)
+
+
+def test_linear_map_and_composed_priors_are_parts_of_the_model() -> None:
+    composed = [dinv.optim.PnP(dinv.models.MedianFilter()), Smoothed()]
+    composed[1].scale = nn.Parameter(torch.ones(()))
+    model = deq.optim.CondatVu(
+        **arguments(composed_prior=composed, trainable_params=[]),
+        DEQ=deq.Equilibrium(layers=2),
+    )
+    names = {name for name, _ in model.named_parameters()}
+    assert names == {"linear_map.weight", "composed_priors.1.scale"}
+
+
+def test_dual_variable_starts_at_zero_or_where_it_is_given() -> None:
+    y, physics = measured()
+    model = deq.optim.CondatVu(**arguments(trainable_params=[]), DEQ=EXACT)
+    _, (x, u) = model.fixed_point_problem(y, physics)
+    assert torch.equal(x, physics.A_adjoint(y))
+    assert torch.equal(u, torch.zeros(3, 2, 2, 4, 5, dtype=torch.float64))
+    _, (x, u) = model.fixed_point_problem(y, physics, init=(2 * y, y))
+    assert torch.equal(x, 2 * y)
+    assert u.shape == (3, 2, 2, 4, 5)
+    assert not u.any()
+    given = torch.rand_like(u)
+    _, (_, u) = model.fixed_point_problem(y, physics, init=(y, given))
+    assert torch.equal(u, given)
+
+
+def test_per_layer_parameters_make_a_block() -> None:
+    y, physics = measured()
+    lists = {"lambda_composed": [0.2, 0.4], "stepsize": [0.4, 0.3]}
+    model = deq.optim.CondatVu(
+        **arguments(**lists, trainable_params=[]),
+        DEQ=deq.Equilibrium(deq.Picard(max_iter=1, rtol=0.0), layers=2),
+    )
+    plain = CondatVuOptim(**arguments(**lists), max_iter=2)
+    with torch.no_grad():
+        torch.testing.assert_close(model(y, physics), plain(y, physics))
+
+
+@pytest.mark.parametrize("name", ["K", "K_adjoint"])
+def test_constructor_refuses_a_linear_map_without_its_transpose(name: str) -> None:
+    given = arguments()
+    del given[name]
+    with pytest.raises(ValueError, match="K and K_adjoint must be given together"):
+        deq.optim.CondatVu(**given, DEQ=EXACT)
+
+
+@pytest.mark.parametrize("value", [None, dinv.models.MedianFilter(), [1.0]])
+def test_constructor_refuses_a_composed_prior_that_is_not_one(value: Any) -> None:
+    with pytest.raises(TypeError, match="composed_prior must be a deepinv"):
+        deq.optim.CondatVu(**arguments(composed_prior=value), DEQ=EXACT)
+
+
+def test_constructor_refuses_unknown_arguments() -> None:
+    with pytest.raises(
+        TypeError, match="'stepsize_duel'; did you mean 'stepsize_dual'"
+    ):
+        deq.optim.CondatVu(**arguments(stepsize_duel=1.0), DEQ=EXACT)
