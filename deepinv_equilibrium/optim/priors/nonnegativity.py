@@ -1,4 +1,4 @@
-"""Images without negative values, as a prior."""
+"""Priors that constrain images to be nonnegative."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class NonNegativity(Prior):
 
         g(x) = \begin{cases} 0 & \text{if } x \geq 0 \text{ in every pixel}, \\
         \infty & \text{else}, \end{cases} \qquad
-        \operatorname{prox}_{\gamma g}(x) = P_{x \geq 0}(x) = \max(x, 0),
+        \operatorname{prox}_{\gamma g}(x) = P_{x \geq 0}(x) = \max(x, 0)
+        \quad \text{for every } \gamma .
 
-    whatever :math:`\gamma`. A projection is firmly nonexpansive, so that proximal
-    gradient descent with it contracts as the gradient step of the data fidelity does:
-    with :class:`~deepinv_equilibrium.optim.RidgeL2` it is the projected gradient
-    descent
+    A projection is firmly nonexpansive, so proximal gradient descent with it contracts
+    at the rate of the gradient step. With
+    :class:`~deepinv_equilibrium.optim.RidgeL2` it is projected gradient descent
 
     .. math::
 
@@ -31,8 +31,9 @@ class NonNegativity(Prior):
         \bigr)
 
     for :math:`\min_{x \geq 0} \tfrac12 \|A x - y\|^2 + \tfrac{\kappa}{2} \|x\|^2`,
-    whose rate :func:`deepinv_equilibrium.certify` proves. To learn the weight of the
-    last term, see :class:`~deepinv_equilibrium.optim.NonNegativeTikhonov`.
+    whose rate :func:`deepinv_equilibrium.certify` proves.
+    :class:`~deepinv_equilibrium.optim.NonNegativeTikhonov` lets the weight of the last
+    term be trained.
 
     |sep|
 
@@ -53,6 +54,8 @@ class NonNegativity(Prior):
 
     def fn(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
+        Evaluate the prior.
+
         :param torch.Tensor x: images of shape :math:`(B, *)`, real.
         :return: (:class:`torch.Tensor`) 0 or infinity, of shape :math:`(B,)`.
         :raises TypeError: if ``x`` is complex.
@@ -63,7 +66,7 @@ class NonNegativity(Prior):
 
     def grad(self, x: Tensor, *args: Any, **kwargs: Any) -> NoReturn:
         r"""
-        Refused: the indicator has no gradient.
+        Raise: the indicator has no gradient.
 
         :param torch.Tensor x: images.
         :raises ValueError: always.
@@ -75,6 +78,8 @@ class NonNegativity(Prior):
 
     def prox(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
+        Project onto the nonnegative images.
+
         :param torch.Tensor x: images, real.
         :return: (:class:`torch.Tensor`) :math:`\max(x, 0)`.
         :raises TypeError: if ``x`` is complex.
@@ -86,8 +91,8 @@ class NonNegativity(Prior):
 def _refuse_complex(x: Tensor) -> None:
     if x.is_complex():
         raise TypeError(
-            f"x must be real to be nonnegative, got {x.dtype}; give a complex image "
-            "another prior."
+            f"x must be real to be nonnegative, got {x.dtype}; use another prior for "
+            "complex images."
         )
 
 
@@ -100,12 +105,13 @@ class NonNegativeTikhonov(NonNegativity):
         g(x) = \tfrac12 \|x\|^2 \text{ if } x \geq 0, \text{ else } \infty, \qquad
         \operatorname{prox}_{\gamma g}(x) = \frac{\max(x, 0)}{1 + \gamma}.
 
-    The weight :math:`\lambda` of the optimiser is that of
-    :math:`\min_{x \geq 0} \tfrac12 \|A x - y\|^2 + \tfrac{\lambda}{2} \|x\|^2`, and can
-    be trained, which the :math:`\kappa` of
-    :class:`~deepinv_equilibrium.optim.RidgeL2` cannot. The minimiser is the same.
-    Proximal gradient descent with it contracts for every :math:`A`, at
-    :math:`1 / (1 + \tau \lambda)` or faster for :math:`\tau \|A\|^2 \leq 2`.
+    With the weight :math:`\lambda` of the optimiser the problem is
+    :math:`\min_{x \geq 0} \tfrac12 \|A x - y\|^2 + \tfrac{\lambda}{2} \|x\|^2`. It has
+    the minimiser of :class:`NonNegativity` with
+    :class:`~deepinv_equilibrium.optim.RidgeL2` and :math:`\kappa = \lambda`, but
+    :math:`\lambda` can be trained and :math:`\kappa` cannot. Proximal gradient descent
+    contracts for every :math:`A`, at :math:`1 / (1 + \tau \lambda)` or faster for
+    :math:`\tau \|A\|^2 \leq 2`.
 
     |sep|
 
@@ -119,6 +125,8 @@ class NonNegativeTikhonov(NonNegativity):
 
     def fn(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
+        Evaluate the prior.
+
         :param torch.Tensor x: images of shape :math:`(B, *)`, real.
         :return: (:class:`torch.Tensor`) :math:`g(x)`, of shape :math:`(B,)`.
         :raises TypeError: if ``x`` is complex.
@@ -130,8 +138,11 @@ class NonNegativeTikhonov(NonNegativity):
         self, x: Tensor, *args: Any, gamma: float | Tensor = 1.0, **kwargs: Any
     ) -> Tensor:
         r"""
+        Evaluate the proximal operator.
+
         :param torch.Tensor x: images, real.
-        :param float, torch.Tensor gamma: step size :math:`\gamma`, one or one a sample.
+        :param float, torch.Tensor gamma: step size :math:`\gamma`, a number or one
+            number a sample.
         :return: (:class:`torch.Tensor`) :math:`\max(x, 0) / (1 + \gamma)`.
         :raises TypeError: if ``x`` is complex.
         """

@@ -1,4 +1,4 @@
-"""Converged proximal operators of smooth convex functions."""
+"""Proximal operators of smooth convex functions, solved to a tolerance."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def smooth_prox(
     rtol: float | None = None,
 ) -> Tensor:
     r"""
-    Proximal operator of a convex function :math:`g` with an :math:`L`-Lipschitz
-    gradient, converged and with its exact gradient.
+    Evaluate the proximal operator of a convex function :math:`g` with an
+    :math:`L`-Lipschitz gradient, up to a tolerance and with its exact gradient.
 
     :math:`\operatorname{prox}_{\gamma g}(x)` is the fixed point of
 
@@ -31,23 +31,26 @@ def smooth_prox(
         f(z) = z - \tau \bigl(z - x + \gamma \nabla g(z)\bigr), \qquad
         \tau = \frac{2}{2 + \gamma L},
 
-    which contracts at the certified rate :math:`\gamma L / (2 + \gamma L)`: the
+    which contracts at the certified rate :math:`\gamma L / (2 + \gamma L)`, because the
     Jacobian of the bracket is symmetric and between :math:`I` and
-    :math:`(1 + \gamma L) I`. It is found by
-    :class:`deepinv_equilibrium.Safeguarded` Anderson acceleration, and where its
-    tolerance is not met a :class:`deepinv_equilibrium.ConvergenceWarning` says so. Its
-    gradient is the implicit one, by conjugate gradients and to the same tolerance; it
-    reaches ``x``, ``gamma`` and all that ``gradient`` closes over.
+    :math:`(1 + \gamma L) I`. The solver is Anderson acceleration within
+    :class:`deepinv_equilibrium.Safeguarded`; a
+    :class:`deepinv_equilibrium.ConvergenceWarning` tells if it does not meet the
+    tolerance. Conjugate gradients solve for the implicit gradient to the same
+    tolerance. The gradient reaches ``x``, ``gamma`` and every tensor that ``gradient``
+    depends on.
 
-    Exactly solved it is firmly nonexpansive. Values with the errors :math:`e_1, e_2` of
-    :func:`smooth_prox_error` are at most :math:`\|x_1 - x_2\| + e_1 + e_2` apart.
+    The exact operator is firmly nonexpansive. Two computed values whose errors
+    :func:`smooth_prox_error` bounds by :math:`e_1, e_2` differ by at most
+    :math:`\|x_1 - x_2\| + e_1 + e_2`.
 
-    :param Callable gradient: :math:`\nabla g`, which keeps samples apart.
+    :param Callable gradient: :math:`\nabla g`; each sample of its value depends on the
+        same sample of its argument only.
     :param torch.Tensor x: :math:`x`, of shape :math:`(B, ...)`.
     :param torch.Tensor gamma: :math:`\gamma \geq 0`, broadcast over :math:`x`.
     :param float smoothness: :math:`L`.
     :param float rtol: tolerance on the relative residual of :math:`f`. Default:
-        ``1e-6``, and ``1e-10`` in float64, which is near the rounding.
+        ``None``, ``1e-6``, or ``1e-10`` in float64, which is near its rounding.
     :return: (:class:`torch.Tensor`) the proximal operator, of the shape of ``x``.
     :raises ValueError: if :math:`\gamma L` is not in :math:`[0, 10^{12})`.
     """
@@ -67,7 +70,7 @@ def smooth_prox(
 
     if rtol is None:
         rtol = 1e-10 if x.dtype == torch.float64 else 1e-6
-    above = largest * (1 + 1e-6)  # a rate that rounding does not refute
+    above = largest * (1 + 1e-6)  # so that rounding does not refute the rate
     solver = Safeguarded(
         Anderson(), rate=above / (2 + above), rtol=rtol, max_iter=_MAX_ITER
     )
@@ -86,19 +89,20 @@ def smooth_prox_error(
     smoothness: float,
 ) -> Tensor:
     r"""
-    How far a computed proximal operator is from the exact one.
+    Bound the distance of a computed proximal operator from the exact one.
 
-    :math:`\frac12 \|z - x\|^2 + \gamma g(z)` is 1-strongly convex: the distance of any
-    :math:`z` to its minimiser is at most the norm of its gradient there, which is
-    evaluated in float64 and moved past its rounding.
+    The function :math:`\frac12 \|z - x\|^2 + \gamma g(z)` is 1-strongly convex, so the
+    distance of any :math:`z` to the minimiser is at most the norm of the gradient at
+    :math:`z`. The norm is evaluated in float64 and enlarged by its rounding error.
 
     :param Callable gradient: :math:`\nabla g`, called in float64.
     :param torch.Tensor prox: :math:`z`, of shape :math:`(B, ...)`.
     :param torch.Tensor x: :math:`x`, of the same shape.
     :param torch.Tensor gamma: :math:`\gamma`, broadcast over :math:`x`.
     :param float smoothness: :math:`L`.
-    :return: (:class:`torch.Tensor`) bounds of :math:`\|z -
-        \operatorname{prox}_{\gamma g}(x)\|_2` in float64, of shape :math:`(B,)`.
+    :return: (:class:`torch.Tensor`) upper bounds of
+        :math:`\|z - \operatorname{prox}_{\gamma g}(x)\|_2` in float64, of shape
+        :math:`(B,)`.
     """
     z, x, gamma = prox.double(), x.double(), gamma.double()
     pull = gamma * gradient(z)

@@ -1,20 +1,17 @@
-"""Weighted total variation: value, proximal operator, and their exact gradients."""
+"""Weighted total variation, with exact gradients of its proximal operator."""
 
-from .dual_bounds import duality_gap
-from .flat_components import connected_components
 from .image_differences import (
     differences,
     differences_adjoint,
     differences_norm_squared,
 )
-from .implicit_gradient import Jumps, PiecewiseConstantStep
+from .implicit_gradient import Jumps, PiecewiseConstantStep, connected_components
 from .primal_dual_step import PrimalDualTVStep
 from .smoothed_tv_prior import SmoothedTVPrior
-from .tv_denoising import TVDenoising, solve_denoising
-from .tv_groups import TVNorm
+from .tv_denoising import TVDenoising, duality_gap, solve_denoising
+from .tv_groups import TVNorm, as_weight
 from .tv_prior import WeightedTVPrior
 from .tv_proximal import weighted_tv_prox
-from .tv_weights import as_weight
 
 __all__ = [
     "Jumps",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 def differences(x: Tensor) -> Tensor:
     r"""
-    Forward differences along every spatial axis,
+    Return the forward differences along every spatial axis,
 
     .. math::
 
@@ -21,7 +21,7 @@ def differences(x: Tensor) -> Tensor:
 
     :param torch.Tensor x: images of shape :math:`(B, C, N_1, \ldots, N_d)`, real or
         complex.
-    :return: (:class:`torch.Tensor`) their differences, of shape
+    :return: (:class:`torch.Tensor`) the differences, of shape
         :math:`(B, C, d, N_1, \ldots, N_d)`.
     """
     return _Differences.apply(x)
@@ -29,7 +29,7 @@ def differences(x: Tensor) -> Tensor:
 
 def differences_adjoint(p: Tensor) -> Tensor:
     r"""
-    The adjoint :math:`D^\top` of :func:`differences`, minus a divergence.
+    Apply the adjoint :math:`D^\top` of :func:`differences`, the negative divergence.
 
     :param torch.Tensor p: a field of shape :math:`(B, C, d, N_1, \ldots, N_d)`.
     :return: (:class:`torch.Tensor`) :math:`D^\top p`, of shape
@@ -40,14 +40,15 @@ def differences_adjoint(p: Tensor) -> Tensor:
 
 def differences_norm_squared(spatial: Sequence[int]) -> float:
     r"""
-    The squared norm of the differences,
+    Return the squared norm of the differences,
 
     .. math::
 
-        \|D\|^2 = \sum_d 4 \cos^2\left(\frac{\pi}{2 N_d}\right),
+        \|D\|^2 = \sum_d 4 \cos^2\left(\frac{\pi}{2 N_d}\right).
 
-    exact: :math:`D^\top D` is a sum over the axes of Laplacians with Neumann borders,
-    which share their eigenvectors, cosines. An axis of one pixel adds nothing.
+    The value is exact: :math:`D^\top D` is a sum over the axes of Laplacians with
+    Neumann borders, which share their eigenvectors, cosines. An axis of one pixel adds
+    nothing.
 
     :param Sequence spatial: :math:`(N_1, \ldots, N_d)`.
     :return: (float) :math:`\|D\|^2`, rounded upwards.
@@ -59,10 +60,10 @@ def differences_norm_squared(spatial: Sequence[int]) -> float:
 
 def differences_into(x: Tensor, out: Tensor) -> Tensor:
     r"""
-    :func:`differences` into memory at hand, whose last entries are zero already.
+    Write :func:`differences` into a tensor.
 
     :param torch.Tensor x: images.
-    :param torch.Tensor out: where to write.
+    :param torch.Tensor out: the tensor, zero at the last entry of every axis.
     :return: ``out``.
     """
     for d, n in enumerate(x.shape[2:]):
@@ -76,10 +77,10 @@ def differences_into(x: Tensor, out: Tensor) -> Tensor:
 
 def differences_adjoint_into(p: Tensor, out: Tensor) -> Tensor:
     r"""
-    :func:`differences_adjoint` into memory at hand.
+    Write :func:`differences_adjoint` into a tensor.
 
     :param torch.Tensor p: a field, zero at the last entry of every axis.
-    :param torch.Tensor out: where to write.
+    :param torch.Tensor out: the tensor.
     :return: ``out``.
     """
     torch.neg(p[:, :, 0], out=out)
@@ -92,7 +93,7 @@ def differences_adjoint_into(p: Tensor, out: Tensor) -> Tensor:
 
 
 class _Differences(torch.autograd.Function):
-    """Keeps nothing for the backward, which is the adjoint."""
+    """Differences; the backward is the adjoint and needs no saved tensor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -105,7 +106,7 @@ class _Differences(torch.autograd.Function):
 
 
 class _DifferencesAdjoint(torch.autograd.Function):
-    """Likewise."""
+    """The adjoint; the backward is the differences and needs no saved tensor."""
 
     @staticmethod
     def forward(ctx: Any, p: Tensor) -> Tensor:

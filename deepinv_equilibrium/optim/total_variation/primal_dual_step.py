@@ -28,17 +28,18 @@ class PrimalDualTVStep:
         \end{aligned}
 
     with :math:`\Lambda = \bar\lambda S`, radii and ratios in :math:`[0, 1]`
-    :footcite:p:`loris2011generalization,chen2013primal`. They converge for
-    :math:`\tau \|A\|^2 < 2` and :math:`\sigma \tau \|D\|^2 < 1`, for all weights: the
-    ratios do not exceed 1. Their fixed points are the minimisers with their duals.
+    :footcite:p:`loris2011generalization,chen2013primal`. The iterations converge for
+    :math:`\tau \|A\|^2 < 2` and :math:`\sigma \tau \|D\|^2 < 1`, for every weight,
+    because the ratios do not exceed 1. The fixed points are the minimisers with their
+    dual fields.
 
-    The weights' authors :footcite:p:`kofler2023learning` dualise the data too, which
-    takes :math:`\sigma \tau (\|A\|^2 + \|D\|^2) < 1`; here the state holds no
-    measurement, the norm of :math:`D` is known exactly, and for :math:`A = I`,
-    :math:`\tau = 1` one iteration is projected gradient ascent on the dual.
+    :footcite:t:`kofler2023learning` also dualise the data fidelity, which needs
+    :math:`\sigma \tau (\|A\|^2 + \|D\|^2) < 1`. Here the state does not contain a
+    measurement, and :math:`\|D\|` is known exactly. For :math:`A = I` and
+    :math:`\tau = 1` an iteration is projected gradient ascent on the dual.
 
-    The dual is not unique, and where flat places meet no difference of duals contracts:
-    no rate is claimed.
+    On flat regions the dual is not unique, so the step does not contract and no rate is
+    claimed.
 
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.LinearPhysics physics: the physics.
@@ -46,7 +47,7 @@ class PrimalDualTVStep:
     :param str norm: ``"isotropic"`` or ``"componentwise"``.
     :param torch.Tensor tau: :math:`\tau`, without axes.
     :param torch.Tensor sigma: :math:`\sigma`, without axes.
-    :param int layers: iterations in the block.
+    :param int layers: number of iterations in the block.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class PrimalDualTVStep:
         self.tau, self.sigma = tau, sigma
 
     def __call__(self, state: State) -> State:
-        """The image and the dual after the block."""
+        """Return the image and the dual after the block."""
         assert isinstance(state, tuple)
         x, p = state
         if torch.is_grad_enabled():

@@ -14,14 +14,13 @@ from ...equilibrium.input_checks import check_image
 from ...fixed_points.argument_checks import require_number
 from ..priors.smooth_proximal import smooth_prox
 from .image_differences import differences_norm_squared
-from .tv_groups import TVNorm
+from .tv_groups import TVNorm, as_weight
 from .tv_prior import WeightedTVPrior
-from .tv_weights import as_weight
 
 
 class SmoothedTVPrior(Prior):
     r"""
-    Total variation, smoothed where differences are small,
+    Total variation with a Huber function in the place of the norm,
 
     .. math::
 
@@ -30,20 +29,22 @@ class SmoothedTVPrior(Prior):
         h_\varepsilon(r) = \begin{cases} r^2 / (2 \varepsilon) & r \leq \varepsilon, \\
         r - \varepsilon / 2 & r > \varepsilon, \end{cases}
 
-    that is a :class:`~deepinv_equilibrium.optim.WeightedTVPrior` of weight 1: how much
-    of it is the ``lambda_reg`` of deepinv's optimisers, which may learn one for each
-    layer. It is convex, at most :math:`\varepsilon / 2` a pixel below total variation,
-    and its gradient :math:`D^\top (D x / \max(\|D x\|_2, \varepsilon))` is
-    :math:`\|D\|^2 / \varepsilon`-Lipschitz, less than :math:`8 / \varepsilon` for
-    images. It has a gradient, for :class:`~deepinv_equilibrium.optim.GD`, and a
-    proximal operator, for :class:`~deepinv_equilibrium.optim.PGD`.
+    It is a smoothed :class:`~deepinv_equilibrium.optim.WeightedTVPrior` of weight 1,
+    and is weighted by ``lambda_reg`` of deepinv's optimisers, which may be learned for
+    each layer. It is convex, and below total variation by at most
+    :math:`\varepsilon / 2` a pixel. Its gradient
+    :math:`D^\top (D x / \max(\|D x\|_2, \varepsilon))` is
+    :math:`\|D\|^2 / \varepsilon`-Lipschitz, with a constant below
+    :math:`8 / \varepsilon` for images. Both the gradient, for
+    :class:`~deepinv_equilibrium.optim.GD`, and the proximal operator, for
+    :class:`~deepinv_equilibrium.optim.PGD`, are available.
 
     :param float smoothing: :math:`\varepsilon > 0`, in the units of the images.
     :param str norm: ``"isotropic"`` (default), as above, or ``"componentwise"``: the
         sum of :math:`h_\varepsilon(|(D x)_{c, d, p}|)`, also over the directions.
-    :param float rtol: tolerance of :meth:`prox`, see
-        :func:`~deepinv_equilibrium.optim.priors.smooth_proximal`.
-    :raises ValueError: if ``smoothing`` is not positive and finite, or ``norm``
+    :param float rtol: relative tolerance of :meth:`prox`. Default: ``None``, the
+        default of :func:`~deepinv_equilibrium.optim.smooth_prox`.
+    :raises ValueError: if ``smoothing`` is not positive and finite, or ``norm`` is
         unknown.
 
     |sep|
@@ -78,23 +79,27 @@ class SmoothedTVPrior(Prior):
 
     @property
     def norm(self) -> TVNorm:
-        """Which differences are taken together."""
+        """The norm of the differences, ``"isotropic"`` or ``"componentwise"``."""
         return self._weighted.norm
 
     def fn(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
+        Evaluate the prior.
+
         :param torch.Tensor x: images, with two or three spatial axes.
         :return: (:class:`torch.Tensor`) :math:`\operatorname{TV}_\varepsilon(x)`, of
             shape :math:`(B,)`.
-        :raises ValueError: if ``x`` is no batch of images.
+        :raises ValueError: if ``x`` is not a batch of images.
         """
         return self._weighted.fn(x, 1.0)
 
     def grad(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
-        :param torch.Tensor x: images, as for :meth:`fn`.
+        Return the gradient of the prior.
+
+        :param torch.Tensor x: images, with two or three spatial axes.
         :return: (:class:`torch.Tensor`) the gradient, of the shape of ``x``.
-        :raises ValueError: as :meth:`fn`.
+        :raises ValueError: if ``x`` is not a batch of images.
         """
         return self._weighted.grad(x, 1.0)
 
@@ -102,16 +107,17 @@ class SmoothedTVPrior(Prior):
         self, x: Tensor, *args: Any, gamma: Tensor | float = 1.0, **kwargs: Any
     ) -> Tensor:
         r"""
-        The proximal operator, converged, with its exact gradient: see
-        :func:`~deepinv_equilibrium.optim.priors.smooth_proximal`.
+        Evaluate the proximal operator by
+        :func:`~deepinv_equilibrium.optim.smooth_prox`, with its exact gradient. A
+        :class:`~deepinv_equilibrium.ConvergenceWarning` tells if ``rtol`` is not met.
 
-        :param torch.Tensor x: images, as for :meth:`fn`.
-        :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, one or one an image.
+        :param torch.Tensor x: images, with two or three spatial axes.
+        :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, a number or one number
+            an image.
         :return: (:class:`torch.Tensor`)
-            :math:`\operatorname{prox}_{\gamma \operatorname{TV}_\varepsilon}(x)`; where
-            ``rtol`` is not met, with a
-            :class:`~deepinv_equilibrium.ConvergenceWarning`.
-        :raises ValueError: as :meth:`fn`, or if ``gamma`` is negative or not finite.
+            :math:`\operatorname{prox}_{\gamma \operatorname{TV}_\varepsilon}(x)`.
+        :raises ValueError: if ``x`` is not a batch of images, or ``gamma`` is negative
+            or not finite.
         """
         check_image(x)
         scale = as_weight(gamma, x, "gamma").squeeze(2)
@@ -120,21 +126,19 @@ class SmoothedTVPrior(Prior):
 
     def gradient_bounds(self, img_size: Sequence[int]) -> Interval:
         r"""
-        Bounds of the Jacobian of :meth:`grad`, which is symmetric, for all images of a
-        size.
+        Return bounds of the Jacobian of :meth:`grad`, which is symmetric, for all
+        images of a size.
 
         :param Sequence img_size: :math:`(C, H, W)`, or with three spatial axes.
         :return: (Interval) from 0 to :math:`\|D\|^2 / \varepsilon`, certified.
         """
         smoothness = differences_norm_squared(img_size[1:]) / self.smoothing
-        source = (
-            "squared norm of the differences, over smoothing = " f"{self.smoothing:g}"
-        )
+        source = f"squared norm of the differences, over smoothing = {self.smoothing:g}"
         return Interval(
             Bound(0.0, source="a convex function", is_lower=True),
             Bound(outward(smoothness), source=source),
         )
 
     def extra_repr(self) -> str:
-        """Its numbers."""
+        """Return the smoothing and the norm."""
         return f"smoothing={self.smoothing:g}, norm={self.norm!r}"

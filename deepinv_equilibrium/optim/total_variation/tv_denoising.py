@@ -9,38 +9,96 @@ import torch
 from torch import Tensor
 
 from ...fixed_points import Report, Status
-from .dual_bounds import duality_gap
 from .image_differences import (
+    differences,
     differences_adjoint,
     differences_adjoint_into,
     differences_into,
     differences_norm_squared,
 )
-from .tv_groups import TVNorm, project_, radii_and_ratios
+from .tv_groups import TVNorm, group_norm, project_, radii_and_ratios
 
-_CHECK_EVERY = 10  # iterations; a check costs about as much as two
-_LAST_STEP = 0.01  # of the primal variable, where the linear phase begins
+# Iterations between two checks of the gap, which cost about as much as two iterations.
+_CHECK_EVERY = 10
+# Primal step size at which the linear phase begins, and its relaxation.
+_LAST_STEP = 0.01
 _RELAXATION = 1.9
+
+
+@torch.no_grad()
+def duality_gap(
+    x: Tensor, dual: Tensor, v: Tensor, weight: Tensor, norm: TVNorm
+) -> tuple[Tensor, Tensor]:
+    r"""
+    Return the gap between the energy of an image and a dual bound of the least energy,
+
+    .. math::
+
+        \begin{aligned}
+        P(x) - Q(p) &= \sum_i \left( \bar\lambda_i \|(S D x)_i\|
+        - \langle (S D x)_i, p_i \rangle \right)
+        + \tfrac12 \|x - v + D^\top S p\|^2, \\
+        P(x) &= \tfrac12 \|x - v\|^2 + \|\Lambda D x\|_{2, 1}, \qquad
+        Q(p) = \tfrac12 \|v\|^2 - \tfrac12 \|v - D^\top S p\|^2,
+        \end{aligned}
+
+    for :math:`\Lambda = \bar\lambda S` and a dual field with
+    :math:`\|p_i\| \leq \bar\lambda_i`. No term is negative, and no large numbers
+    cancel. As the energy is 1-strongly convex,
+
+    .. math::
+
+        \tfrac12 \|x - x^*\|^2 \leq P(x) - P(x^*) \leq P(x) - Q(p).
+
+    The bound holds for every image and every field up to rounding in the given dtype.
+    The field is first projected onto the balls.
+
+    :param torch.Tensor x: images of shape :math:`(B, C, N_1, \ldots, N_d)`.
+    :param torch.Tensor dual: :math:`p`, of the shape of the differences.
+    :param torch.Tensor v: noisy images.
+    :param torch.Tensor weight: :math:`\Lambda`, with the axes of the differences.
+    :param str norm: ``"isotropic"`` or ``"componentwise"``.
+    :return: the gap and the energy :math:`P(x)`, each of shape :math:`(B,)`.
+    """
+    radius, ratio = radii_and_ratios(weight, norm)
+    dual = project_(dual.clone(), radius, norm)
+    field, pulled = differences(x), dual
+    if ratio is not None:
+        field, pulled = field * ratio, dual * ratio
+    variation = radius * group_norm(field, norm)
+    aligned = (field * dual.conj()).real if x.is_complex() else field * dual
+    # Rounding errors could make the difference negative in float32.
+    slack = (_total(variation) - _total(aligned)).clamp_min(0)
+    mismatch = _half_square(x - v + differences_adjoint(pulled))
+    return slack + mismatch, _half_square(x - v) + _total(variation)
+
+
+def _total(x: Tensor) -> Tensor:
+    return x.reshape(len(x), -1).sum(1, dtype=torch.float64)
+
+
+def _half_square(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1).double().square() / 2
 
 
 @dataclass(frozen=True, repr=False)
 class TVDenoising(Report):
     r"""
-    Images denoised by total variation, and how accurate each is.
+    Images denoised by total variation, with a bound of the error of each image.
 
-    As a :class:`~deepinv_equilibrium.Report`, ``residual`` is the duality gap relative
-    to the energy, ``absolute_residual`` the gap, both in float64 (see
-    :func:`~deepinv_equilibrium.optim.total_variation.dual_bounds`), and the histories
-    have a row for every check of the gap, every ten iterations. They are of the images
-    less their means, which total variation does not see: what little an image varies
-    is then not lost in the rounding of its mean.
+    The report has the duality gap in float64, see
+    :func:`~deepinv_equilibrium.optim.total_variation.duality_gap`: ``residual`` is the
+    gap relative to the energy and ``absolute_residual`` the gap. The histories have one
+    row for each check, every ten iterations. The means of the images are subtracted
+    before the gap is computed: total variation ignores them, and small variations of an
+    image would be lost in the rounding of a large mean.
 
     :param torch.Tensor x: the images.
-    :param torch.Tensor error_bound: :math:`\|x - x^*\|` is at most this,
-        :math:`\sqrt{2 \, \text{gap}}` and the rounding of the images, of shape
+    :param torch.Tensor error_bound: upper bound of :math:`\|x - x^*\|`, the sum of
+        :math:`\sqrt{2 \, \text{gap}}` and the rounding error of the images, of shape
         :math:`(B,)`.
-    :param torch.Tensor dual: :math:`p`, from which a later call can start, without
-        gradient.
+    :param torch.Tensor dual: :math:`p`, without gradient; a later call can start from
+        it.
     """
 
     x: Tensor = field(repr=False)
@@ -49,7 +107,7 @@ class TVDenoising(Report):
 
     @property
     def gap(self) -> Tensor:
-        """The duality gap, of shape (B,)."""
+        """Duality gap of each sample, of shape (B,)."""
         return self.absolute_residual
 
 
@@ -74,20 +132,20 @@ def solve_denoising(
         S D (\tilde x + \theta (\tilde x - x)) \right),
         \end{aligned}
 
-    of :footcite:t:`chambolle2011first`: accelerated (their Algorithm 2, with
-    :math:`\gamma = \tfrac12`) until :math:`\tau` has fallen to 0.01, then with steps
-    kept and over-relaxed by 1.9 as in :footcite:t:`condat2013primal`, which converges;
-    :math:`\sigma \tau \|D\|^2 = 1` throughout. The steps have no units and do not
-    depend on the weight. A sample stops when its own duality gap meets the tolerance,
-    and leaves the batch.
+    of :footcite:t:`chambolle2011first`. They are accelerated (Algorithm 2 there, with
+    :math:`\gamma = \tfrac12`) until :math:`\tau` is 0.01. Then the step sizes are
+    constant and the iterations over-relaxed by 1.9, which converges by
+    :footcite:t:`condat2013primal`. Throughout, :math:`\sigma \tau \|D\|^2 = 1`. The
+    step sizes have no units and do not depend on the weight. A sample leaves the batch
+    when its duality gap meets the tolerance.
 
     :param torch.Tensor v: images of shape :math:`(B, C, N_1, \ldots, N_d)`.
     :param torch.Tensor weight: :math:`\Lambda`, with the axes of the differences.
     :param str norm: ``"isotropic"`` or ``"componentwise"``.
     :param float tol: tolerance on the duality gap, relative to the energy.
-    :param int max_iter: the most iterations.
-    :param torch.Tensor dual: where to start, of the shape of the differences; samples
-        whose gap is smaller at zero start there.
+    :param int max_iter: largest number of iterations.
+    :param torch.Tensor dual: dual field to start from, of the shape of the differences.
+        A sample whose gap is smaller at zero starts at zero. Default: ``None``, zero.
     :return: (TVDenoising) the images, and their accuracy.
     """
     centred = v - v.mean(dim=tuple(range(2, v.ndim)), keepdim=True)
@@ -106,7 +164,7 @@ def solve_denoising(
             row = torch.stack([_relative(gap, energy), gap])
             history.append(row.new_full((2, len(v)), math.nan))
             history[-1][:, running] = row
-            # NaN never meets a tolerance, and never will.
+            # A sample with NaN stops: it would never meet the tolerance.
             stay = (row[0] > tol) & torch.isfinite(gap) & (iteration < max_iter)
             if not bool(stay.all()):
                 stop, stopped = ~stay, running[~stay]
@@ -118,8 +176,8 @@ def solve_denoising(
         theta = 1 / math.sqrt(1 + tau) if tau > _LAST_STEP else 1.0
         run.step(tau, theta)
         tau = max(tau * theta, _LAST_STEP)
-    # The centring, two differences and a sum: each rounds by at most half an epsilon of
-    # images no larger than v, and prox does not expand the first.
+    # Centring, two differences and a sum each round by at most half an epsilon of an
+    # image that is no larger than v. The proximal operator does not expand the first.
     rounding = 3 * torch.finfo(v.dtype).eps * _norm(v)
     relative, absolute = torch.stack(history).unbind(1)
     return TVDenoising(
@@ -141,7 +199,7 @@ def _norm(v: Tensor) -> Tensor:
 
 
 def _relative(gap: Tensor, energy: Tensor) -> Tensor:
-    """The gap over the energy, which both vanish for a constant image."""
+    """Gap over energy, or 0 for a constant image, where both are 0."""
     return gap / torch.where(energy > 0, energy, 1.0)
 
 
@@ -152,7 +210,7 @@ def _status(relative_gap: float, tol: float) -> Status:
 
 
 class _Run:
-    """The samples that are still running, and memory for their iterations."""
+    """The samples that have not stopped, with preallocated memory."""
 
     def __init__(self, v: Tensor, weight: Tensor, norm: TVNorm, dual: Tensor | None):
         self.v, self.weight, self.norm = v, weight, norm
@@ -166,8 +224,8 @@ class _Run:
         self._field = torch.zeros_like(self.p)
 
     def _start_from(self, dual: Tensor) -> None:
-        """Where that is better than zero. It never is for a constant image, whose gap
-        would fall no faster than its energy: both vanish."""
+        """Start from a dual field where its gap is below that of zero. A constant image
+        always starts at zero: its gap would decrease no faster than its energy."""
         without, _ = self.gap()
         for d, n in enumerate(self.v.shape[2:]):
             inner = dual[:, :, d].narrow(2 + d, 0, n - 1)
@@ -178,39 +236,39 @@ class _Run:
         self.p[worse], self.x[worse] = 0, self.v[worse]
 
     def step(self, tau: float, theta: float) -> None:
-        """One iteration, in place."""
+        """Make one iteration, in place."""
         relaxation = _RELAXATION if theta == 1 else 1.0
         move = differences_adjoint_into(self._pulled(self.p), self._image)
-        # As a move, which rounds to 0 where the weight is too small to be seen.
+        # The increment rounds to 0 if the weight is below the precision of the image.
         move.neg_().add_(self.v).sub_(self.x).mul_(tau / (1 + tau))
         ahead = torch.add(self.x, move, alpha=1 + theta)
         field = differences_into(ahead, self._field)
         if self.ratio is not None:
             field.mul_(self.ratio)
-        # sigma is that of the next tau, as in Algorithm 2 in its other order.
+        # Algorithm 2 with its half steps exchanged: sigma belongs to the next tau.
         sigma = 1 / (self.norm_squared * max(tau * theta, _LAST_STEP))
         project_(field.mul_(sigma).add_(self.p), self.radius, self.norm)
         self.x.add_(move, alpha=relaxation)
         self.p.lerp_(field, relaxation)
 
     def feasible(self) -> Tensor:
-        """The field in the balls, which relaxation may have left."""
+        """The dual field, projected: over-relaxation may leave the balls."""
         return project_(self.p.clone(), self.radius, self.norm)
 
     def gap(self) -> tuple[Tensor, Tensor]:
-        """The duality gap, and the energy, in the precision of the iterations."""
-        # Of x, not of v - D'Sp: that agrees with x to the rounding over tau only, and
-        # the gap is of first order in its differences, but of second in the mismatch.
+        """Duality gap and energy, in the precision of the iterations."""
+        # At x and not at v - D'Sp, which agrees with x only to the rounding error over
+        # tau. The gap has first order in the differences, second in the mismatch.
         return duality_gap(self.x, self.p, self.v, self.weight, self.norm)
 
     def proved_gap(self) -> tuple[Tensor, Tensor]:
-        """The same in double precision, of what is returned."""
+        """Duality gap and energy of the returned pair, in double precision."""
         wide = torch.complex128 if self.v.is_complex() else torch.float64
         x, p, v = (t.to(wide) for t in (self.x, self.feasible(), self.v))
         return duality_gap(x, p, v, self.weight.double(), self.norm)
 
     def select(self, stay: Tensor) -> _Run:
-        """Without the samples that have stopped."""
+        """Return the run without the samples that have stopped."""
         run = _Run(self.v[stay], self.weight[stay], self.norm, None)
         run.x, run.p = self.x[stay], self.p[stay]
         return run

@@ -12,9 +12,8 @@ from ...equilibrium.input_checks import check_image
 from ...fixed_points import OnFailure
 from ...fixed_points.argument_checks import require_number
 from .image_differences import differences, differences_adjoint
-from .tv_groups import TVNorm, group_norm
+from .tv_groups import TVNorm, as_weight, group_norm
 from .tv_proximal import check_options, weighted_tv_prox
-from .tv_weights import as_weight
 
 
 class WeightedTVPrior(Prior):
@@ -29,12 +28,12 @@ class WeightedTVPrior(Prior):
         \|\Lambda D x\|_1 = \sum_{c, d, p} \Lambda_{c, d, p} |(D x)_{c, d, p}|,
 
     with forward differences :math:`D` of images :math:`(B, C, H, W)`, volumes
-    :math:`(B, C, D, H, W)` or time series :math:`(B, C, T, H, W)`, real or complex,
-    as regularised in :footcite:t:`kofler2023learning` (their code has the componentwise
-    form). The weight is the ``g_param`` of deepinv's optimisers.
+    :math:`(B, C, D, H, W)` or time series :math:`(B, C, T, H, W)`, real or complex.
+    :footcite:t:`kofler2023learning` learn such weights; their code has the
+    componentwise form. The weight is the ``g_param`` of deepinv's optimisers.
 
-    With ``smoothing`` :math:`\varepsilon > 0` each norm :math:`r = \|(\Lambda D x)_i\|`
-    is replaced by the Huber function
+    With ``smoothing`` :math:`\varepsilon > 0` the Huber function replaces each norm
+    :math:`r = \|(\Lambda D x)_i\|`,
 
     .. math::
 
@@ -42,20 +41,21 @@ class WeightedTVPrior(Prior):
         r - \varepsilon m_i / 2 & r > \varepsilon m_i, \end{cases} \qquad
         m_i = \Bigl(\tfrac1d \sum_d \Lambda_{d, i}^2\Bigr)^{1/2},
 
-    which is quadratic for differences below about :math:`\varepsilon`, at most
-    :math:`\varepsilon m_i / 2` less than :math:`r`, and has the gradient
-    :math:`D^\top \Lambda w / \max(\|w\|, \varepsilon m)`, :math:`w = \Lambda D x`. The
-    norm itself has a proximal operator and no gradient; the smoothed one is for
-    algorithms that need a gradient.
+    It is quadratic for differences below about :math:`\varepsilon` and at most
+    :math:`\varepsilon m_i / 2` below :math:`r`. Its gradient is
+    :math:`D^\top \Lambda w / \max(\|w\|, \varepsilon m)` with :math:`w = \Lambda D x`.
+    Without smoothing the prior has a proximal operator and no gradient; with smoothing
+    it has a gradient and no proximal operator.
 
     :param str norm: ``"isotropic"`` (default) or ``"componentwise"``.
     :param float smoothing: :math:`\varepsilon \geq 0`, in the units of the images.
+        Default: 0.
     :param float tol: tolerance of :meth:`prox` on the duality gap, relative to the
-        energy.
-    :param int max_iter: the most iterations of :meth:`prox`.
-    :param str on_failure: what to do where :meth:`prox` does not meet its tolerance:
+        energy, in :math:`[0, 1)`. Default: ``1e-4``.
+    :param int max_iter: largest number of iterations of :meth:`prox`. Default: 10000.
+    :param str on_failure: what to do if :meth:`prox` does not meet its tolerance:
         ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
-    :raises ValueError: if an argument is out of its range.
+    :raises ValueError: if an argument is out of range.
 
     |sep|
 
@@ -94,12 +94,15 @@ class WeightedTVPrior(Prior):
         self, x: Tensor, weight: Tensor | float = 1.0, *args: Any, **kwargs: Any
     ) -> Tensor:
         r"""
+        Evaluate the prior.
+
         :param torch.Tensor x: images, with two or three spatial axes.
         :param torch.Tensor, float weight: :math:`\Lambda \geq 0`, see
             :func:`~deepinv_equilibrium.optim.total_variation.as_weight`.
         :return: (:class:`torch.Tensor`) :math:`\operatorname{R}_\Lambda(x)`, smoothed
-            where ``smoothing`` is set, of shape :math:`(B,)`.
-        :raises ValueError: if ``x`` is no batch of images, or the weight does not fit.
+            if ``smoothing`` is positive, of shape :math:`(B,)`.
+        :raises ValueError: if ``x`` is not a batch of images, or the weight does not
+            fit.
         """
         field, weight = self._weighted(x, weight)
         size = group_norm(field, self.norm)
@@ -114,16 +117,17 @@ class WeightedTVPrior(Prior):
         self, x: Tensor, weight: Tensor | float = 1.0, *args: Any, **kwargs: Any
     ) -> Tensor:
         r"""
-        The gradient of the smoothed form.
+        Return the gradient of the smoothed prior.
 
-        :param torch.Tensor x: images, as for :meth:`fn`.
+        :param torch.Tensor x: images, with two or three spatial axes.
         :param torch.Tensor, float weight: :math:`\Lambda`, as for :meth:`fn`.
         :return: (:class:`torch.Tensor`) the gradient, of the shape of ``x``.
-        :raises ValueError: as :meth:`fn`, or if ``smoothing`` is 0.
+        :raises ValueError: if ``x`` is not a batch of images, the weight does not fit,
+            or ``smoothing`` is 0.
         """
         if not self.smoothing:
             raise ValueError(
-                "total variation has no gradient: give WeightedTVPrior a smoothing, "
+                "total variation has no gradient; give WeightedTVPrior a smoothing, "
                 "e.g. smoothing=1e-3 for images in [0, 1], or use an algorithm with "
                 "proximal steps on the prior (PGD, HQS, ADMM, DRS)."
             )
@@ -141,24 +145,27 @@ class WeightedTVPrior(Prior):
         **kwargs: Any,
     ) -> Tensor:
         r"""
-        The proximal operator, to the tolerance on its duality gap and with its exact
-        gradient: see
-        :func:`~deepinv_equilibrium.optim.total_variation.weighted_tv_prox`, which also
-        returns the dual and what is known of the accuracy.
+        Evaluate the proximal operator up to the tolerance on the duality gap, with its
+        exact gradient.
 
-        :param torch.Tensor x: images, as for :meth:`fn`.
+        :func:`~deepinv_equilibrium.optim.total_variation.weighted_tv_prox` computes it,
+        and also returns the dual field and error bounds.
+
+        :param torch.Tensor x: images, with two or three spatial axes.
         :param torch.Tensor, float weight: :math:`\Lambda`, as for :meth:`fn`.
-        :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, one or one an image.
-        :param torch.Tensor dual: where to start, see there.
+        :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, a number or one number
+            an image.
+        :param torch.Tensor dual: dual field to start from. Default: ``None``, zero.
         :return: (:class:`torch.Tensor`)
             :math:`\operatorname{prox}_{\gamma \operatorname{R}_\Lambda}(x)`.
-        :raises ValueError: as :meth:`fn`, or if ``smoothing`` is not 0.
+        :raises ValueError: if ``x`` is not a batch of images, the weight does not fit,
+            or ``smoothing`` is not 0.
         """
         if self.smoothing:
             raise ValueError(
-                f"the proximal operator is that of total variation itself, and this "
-                f"prior is smoothed (smoothing={self.smoothing:g}); leave smoothing "
-                "out, or use an algorithm with gradient steps on the prior (GD)."
+                "a smoothed WeightedTVPrior has no proximal operator, got smoothing="
+                f"{self.smoothing:g}; leave smoothing out, use SmoothedTVPrior, or an "
+                "algorithm with gradient steps on the prior (GD)."
             )
         check_image(x)
         return weighted_tv_prox(
@@ -172,13 +179,13 @@ class WeightedTVPrior(Prior):
         ).x
 
     def _weighted(self, x: Tensor, weight: Tensor | float) -> tuple[Tensor, Tensor]:
-        r""":math:`\Lambda D x`, and the weight in its axes."""
+        r"""Return :math:`\Lambda D x`, and the weight with the axes of that."""
         check_image(x)
         weight = as_weight(weight, x)
         return weight * differences(x), weight
 
     def _corner(self, weight: Tensor) -> Tensor:
-        r""":math:`\varepsilon m`, where the Huber function turns linear."""
+        r"""Return :math:`\varepsilon m`, where the Huber function becomes linear."""
         if self.norm == "isotropic":
             weight = weight.square().mean(dim=2, keepdim=True).sqrt()
         return self.smoothing * weight

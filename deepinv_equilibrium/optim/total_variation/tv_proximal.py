@@ -13,8 +13,7 @@ from ...fixed_points.argument_checks import require_count
 from ...fixed_points.failures import check_on_failure, report_failure
 from .implicit_gradient import Jumps, PiecewiseConstantStep, attach_implicit_gradient
 from .tv_denoising import TVDenoising, solve_denoising
-from .tv_groups import TVNorm, check_norm
-from .tv_weights import as_weight
+from .tv_groups import TVNorm, as_weight, check_norm
 
 _ADJOINT_MAX_ITER = 5000
 
@@ -22,7 +21,7 @@ _ADJOINT_MAX_ITER = 5000
 def check_options(
     norm: TVNorm, tol: float, max_iter: int, on_failure: OnFailure
 ) -> None:
-    """Refuse options of :func:`weighted_tv_prox` that are out of their range."""
+    """Raise ValueError for options of :func:`weighted_tv_prox` out of range."""
     check_norm(norm)
     check_on_failure(on_failure)
     require_count("max_iter", max_iter, 0)
@@ -40,7 +39,7 @@ def weighted_tv_prox(
     on_failure: OnFailure = "warn",
 ) -> TVDenoising:
     r"""
-    The proximal operator of weighted total variation,
+    Evaluate the proximal operator of weighted total variation,
 
     .. math::
 
@@ -49,32 +48,32 @@ def weighted_tv_prox(
 
     with the gradient of the implicit function theorem in ``v`` and ``weight``.
 
-    It is solved by
-    :func:`~deepinv_equilibrium.optim.total_variation.solve_denoising`, and
-    differentiated at the image that was found, by
-    :class:`~deepinv_equilibrium.optim.total_variation.PiecewiseConstantStep`: no
-    iteration is recorded, and where the iterations started from does not matter. The
-    gradient is that of the exact proximal operator as the tolerance goes to 0; second
-    derivatives raise.
+    :func:`~deepinv_equilibrium.optim.total_variation.solve_denoising` solves the
+    problem, and
+    :class:`~deepinv_equilibrium.optim.total_variation.PiecewiseConstantStep` gives the
+    solution its gradient. No iteration is recorded, and the gradient does not depend on
+    the start. It converges to the gradient of the exact proximal operator as the
+    tolerance decreases. Second derivatives raise.
 
     :param torch.Tensor v: images of shape :math:`(B, C, N_1, \ldots, N_d)`, with two or
         three spatial axes, real or complex.
     :param torch.Tensor, float weight: :math:`\Lambda \geq 0`, see
         :func:`~deepinv_equilibrium.optim.total_variation.as_weight`.
     :param str norm: ``"isotropic"``: the norm of all differences at a pixel;
-        ``"componentwise"``: the absolute value of each.
-    :param float tol: tolerance on the duality gap, relative to the energy. In float32
-        ``1e-5`` is reached for weights up to the range of the image, ``1e-6`` for a
-        tenth of it; for weights of a thousand times the contrast, still ``1e-4``.
-    :param int max_iter: the most iterations.
-    :param torch.Tensor dual: where to start: the ``dual`` of an earlier result for
-        images of the same shape. Default: ``None``, zero.
-    :param str on_failure: what to do where the tolerance is not met, forward or
-        backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
-    :return: (TVDenoising) ``x`` with its gradient, ``dual``, and what is known of the
-        accuracy of each sample.
-    :raises TypeError: if ``v`` is no real or complex tensor.
-    :raises ValueError: if an argument is out of its range or of another shape.
+        ``"componentwise"``: the absolute value of each difference.
+    :param float tol: tolerance on the duality gap, relative to the energy, in
+        :math:`[0, 1)`. The smallest value that float32 reaches is ``1e-6`` for weights
+        up to a tenth of the range of the image, ``1e-5`` up to the range, and ``1e-4``
+        up to a thousand times the contrast.
+    :param int max_iter: largest number of iterations.
+    :param torch.Tensor dual: dual field to start from: ``dual`` of an earlier result
+        for images of the same shape. Default: ``None``, zero.
+    :param str on_failure: what to do if the forward or the backward does not meet its
+        tolerance: ``"warn"``, ``"raise"`` or ``"ignore"``.
+    :return: (TVDenoising) ``x`` with its gradient, ``dual``, and error bounds of each
+        sample.
+    :raises TypeError: if ``v`` is not a real or complex tensor.
+    :raises ValueError: if an argument is out of range or has a wrong shape.
     """
     check_image(v, "v")
     check_options(norm, tol, max_iter, on_failure)

@@ -137,10 +137,10 @@ def test_by_name_and_bad_input() -> None:
     assert isinstance(prior, NetworkResidualPrior)
     scalar = create("priors", "scalar-network", network=potential())
     assert isinstance(scalar, ScalarNetworkPrior)
-    with pytest.raises(
-        TypeError, match=r"denoiser must be an instance.*'small-drunet'"
-    ):
+    with pytest.raises(TypeError, match=r"denoiser must be an instance.*Sequential"):
         NetworkResidualPrior(potential())
+    with pytest.raises(TypeError, match="got the name 'small-drunet'"):
+        NetworkResidualPrior("small-drunet")
     with pytest.raises(TypeError, match=r"network must be a torch.nn.Module.*function"):
         ScalarNetworkPrior(lambda x: x)
     total = ScalarNetworkPrior(nn.Flatten(0))

@@ -118,11 +118,11 @@ def test_prox_has_options():
         WeightedTVPrior(tol=1e-12, max_iter=1, on_failure="raise").prox(x, 0.1)
 
 
-def test_what_is_not_there_is_named():
+def test_grad_raises_without_smoothing_and_prox_with():
     x = random_images(0, PLANE)
-    with pytest.raises(ValueError, match="has no gradient: give WeightedTVPrior a smo"):
+    with pytest.raises(ValueError, match="has no gradient; give WeightedTVPrior a smo"):
         WeightedTVPrior().grad(x)
-    with pytest.raises(ValueError, match=r"this prior is smoothed \(smoothing=0.1\)"):
+    with pytest.raises(ValueError, match=r"no proximal operator, got smoothing=0\.1"):
         WeightedTVPrior(smoothing=0.1).prox(x)
 
 

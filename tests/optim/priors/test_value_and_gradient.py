@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepinv_equilibrium.optim.descent.energy import value_and_gradient
+from deepinv_equilibrium.optim.priors.network_prior import value_and_gradient
 
 WEIGHT = torch.tensor([2.0, -3.0], dtype=torch.float64)
 
