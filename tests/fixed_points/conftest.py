@@ -1,4 +1,4 @@
-"""Problems with known answers, and steps that tell what was done with them."""
+"""Problems with known solutions, steps that log their calls, and memory counters."""
 
 from __future__ import annotations
 
@@ -7,17 +7,28 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from deepinv_equilibrium.fixed_points import State, Step
+from deepinv_equilibrium.fixed_points import (
+    SHINE,
+    Adjoint,
+    Anderson,
+    Broyden,
+    FixedPointSolver,
+    Picard,
+    State,
+    Step,
+    Unrolled,
+)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A family of steps: from its parameters to a step."""
+    """A function that makes a step from parameters, with parameters and a start."""
 
     step: Callable[..., Step]
     parameters: tuple[Tensor, ...]
@@ -25,7 +36,7 @@ class Problem:
 
 
 def contraction(n: int, rate: float, dtype: torch.dtype = torch.float64) -> Tensor:
-    """A random matrix of spectral norm ``rate``."""
+    """Return a random matrix of spectral norm ``rate``."""
     matrix = torch.randn(n, n, dtype=torch.float64)
     return (rate * matrix / torch.linalg.matrix_norm(matrix, 2)).to(dtype)
 
@@ -56,7 +67,7 @@ def _convolution() -> Problem:
 
 
 def _complex_pair() -> Problem:
-    """Three real and two complex numbers, coupled; conjugation included."""
+    """A state of three real and two complex numbers, which are coupled."""
 
     def build(weight: Tensor, scale: Tensor, y: Tensor) -> Step:
         def step(state: State) -> State:
@@ -102,14 +113,28 @@ _PROBLEMS = {
 
 @pytest.fixture(params=list(_PROBLEMS))
 def problem(request: pytest.FixtureRequest) -> Problem:
-    """Each problem in turn; one by name where parametrised indirectly."""
+    """Each problem in turn, or the named one with indirect parametrisation."""
     return _PROBLEMS[request.param]()
 
 
 @pytest.fixture
 def random_contraction() -> Callable[..., Tensor]:
-    """From a size and a rate to a random matrix of that spectral norm."""
+    """A function of a size and a rate that returns a matrix of that spectral norm."""
     return contraction
+
+
+@pytest.fixture
+def solver_for() -> Callable[..., FixedPointSolver]:
+    """A function of an adjoint and tolerances that returns a solver it accepts."""
+
+    def choose(adjoint: Adjoint, **tolerances: Any) -> FixedPointSolver:
+        if isinstance(adjoint, SHINE):
+            return Broyden(**tolerances)
+        if isinstance(adjoint, Unrolled):
+            return Picard(**tolerances)
+        return Anderson(**tolerances)
+
+    return choose
 
 
 @dataclass
@@ -152,7 +177,7 @@ class OutputStep:
 
 @pytest.fixture
 def output_problem() -> Problem:
-    """A step whose output has another shape than its state."""
+    """A problem whose step has an output of another shape than its state."""
     y = torch.randn(3, 4, dtype=torch.float64)
     readout = torch.randn(2, 4, dtype=torch.float64)
     return Problem(
@@ -163,7 +188,7 @@ def output_problem() -> Problem:
 
 
 class LiveBytes:
-    """Bytes of the tensors alive: those Python sees, and those autograd saved."""
+    """Count the bytes of live tensors, in Python and saved by autograd."""
 
     def __init__(self) -> None:
         self._saved: weakref.WeakSet[_Saved] = weakref.WeakSet()
@@ -175,15 +200,15 @@ class LiveBytes:
 
     @property
     def saved(self) -> int:
-        """Bytes held by graphs."""
+        """Bytes of the tensors that graphs hold."""
         return sum(saved.tensor.nbytes for saved in self._saved)
 
     @property
     def total(self) -> int:
-        """Bytes in storages that any live tensor refers to."""
+        """Bytes of the storages of all live tensors."""
         storages = {}
         for thing in gc.get_objects():
-            # Compilers leave tensors without data behind, of types of their own.
+            # Compilers leave tensors of other types behind, which hold no data.
             if type(thing) in (Tensor, torch.nn.Parameter):
                 storage = thing.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
@@ -197,7 +222,7 @@ class _Saved:
 
 @pytest.fixture
 def live_bytes() -> Callable[[], object]:
-    """A context in which the cyclic collector is off and live bytes are counted."""
+    """A context that turns the cyclic collector off and counts live bytes."""
 
     @contextmanager
     def counting() -> Iterator[LiveBytes]:

@@ -1,4 +1,4 @@
-"""What fails is named, keeps a finite value, and harms no other sample."""
+"""Samples that fail: status, value, warning, and no effect on other samples."""
 
 from __future__ import annotations
 
@@ -47,27 +47,26 @@ ADJOINTS = [
 
 
 def solvers_for(adjoint: Adjoint) -> list[FixedPointSolver]:
-    """Those it works with, tight enough for results to be compared."""
+    """Return solvers that the adjoint accepts, with tight tolerances."""
     if isinstance(adjoint, SHINE):
         return [Broyden(rtol=1e-10)]
     plain = [Picard(rtol=1e-10, max_iter=200), Picard(rtol=0, max_iter=9)]
     return plain if isinstance(adjoint, Unrolled) else [*plain, Anderson(rtol=1e-10)]
 
 
-# How a sample turns non-finite: the arithmetic of a step, of its state, its weights
-# and a measurement in which the last sample is bad.
+# Steps that turn the last sample of the measurement non-finite.
 def _tainted(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
-    """The measurement itself is NaN."""
+    """Multiply by a measurement that is NaN."""
     return torch.tanh(x @ weight) * y
 
 
 def _root(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
-    """The square root of a negative number, whose derivative is not finite."""
+    """Take the square root of a negative number."""
     return torch.sqrt((x @ weight) / 4 + y)
 
 
 def _quotient(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
-    """A division by zero."""
+    """Divide by zero."""
     return torch.tanh(x @ weight) / y
 
 
@@ -90,7 +89,7 @@ BAD = {
 
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
 @pytest.mark.parametrize("formula", list(BAD), ids=lambda f: f.__name__[1:])
-def test_a_sample_that_turns_nonfinite_changes_nothing_for_the_others(
+def test_nonfinite_sample_does_not_change_other_samples(
     formula: Any, adjoint: Adjoint, random_contraction: Callable[..., Tensor]
 ) -> None:
     matrix = random_contraction(4, 0.4)
@@ -120,10 +119,10 @@ def test_a_sample_that_turns_nonfinite_changes_nothing_for_the_others(
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
-def test_a_sample_that_turns_nonfinite_late_keeps_its_last_finite_iterate(
+def test_sample_that_turns_nonfinite_late_returns_its_last_finite_iterate(
     adjoint: Adjoint,
 ) -> None:
-    """x -> 2 x overflows, or meets the pole of a logarithm on the way."""
+    """The second sample grows until it reaches the pole of the logarithm at 50."""
     for solver in solvers_for(adjoint):
         if not isinstance(solver, Picard):
             continue
@@ -146,7 +145,7 @@ def test_a_sample_that_turns_nonfinite_late_keeps_its_last_finite_iterate(
         assert float(gradient[0]) > 0
 
 
-def test_complex_states_keep_nan_to_their_sample() -> None:
+def test_nan_stays_in_its_sample_of_a_complex_state() -> None:
     y = torch.tensor([[1 + 1j], [complex("nan")]], dtype=torch.complex128)
     weight = torch.tensor(0.5 + 0.2j, dtype=torch.complex128, requires_grad=True)
     solution = fixed_point(
@@ -158,7 +157,7 @@ def test_complex_states_keep_nan_to_their_sample() -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_nan_in_the_initial_state(solver_type: Any) -> None:
+def test_nan_in_x0_ends_its_sample_as_nonfinite(solver_type: Any) -> None:
     x0 = torch.tensor([[1.0], [torch.nan]], dtype=F64)
     with pytest.warns(ConvergenceWarning, match=r"NONFINITE \(sample 1\)"):
         solution = fixed_point(lambda x: x / 2 + 1, x0, solver_type())
@@ -166,7 +165,7 @@ def test_nan_in_the_initial_state(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("rtol", [1e-4, 0.0])
-def test_an_expansive_step_diverges(rtol: float) -> None:
+def test_picard_on_an_expansive_step_ends_as_diverged(rtol: float) -> None:
     solver = Picard(max_iter=30, rtol=rtol)
     with pytest.warns(ConvergenceWarning, match=r"DIVERGED \(sample 0\): The residual"):
         solution = fixed_point(
@@ -175,13 +174,13 @@ def test_an_expansive_step_diverges(rtol: float) -> None:
     assert solution.status[0] is Status.DIVERGED
     assert not solution.status[1].failed
     assert solution.x.isfinite().all()
-    if rtol:  # given up early, at a thousand times the first residual
+    if rtol:  # it stops at a thousand times the first residual
         assert int(solution.iterations[0]) == 11
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_overflow_ends_as_a_failure_with_a_finite_value(
+def test_overflow_ends_with_a_finite_value(
     solver_type: Any, dtype: torch.dtype
 ) -> None:
     solver = solver_type(rtol=0, max_iter=60)
@@ -197,7 +196,7 @@ def test_overflow_ends_as_a_failure_with_a_finite_value(
 
 
 @pytest.mark.parametrize("solver_type", [Anderson, Broyden])
-def test_acceleration_solves_an_expansive_affine_step(solver_type: Any) -> None:
+def test_accelerated_solver_solves_an_expansive_affine_step(solver_type: Any) -> None:
     solution = fixed_point(
         lambda x: 1.5 * x + 1, torch.zeros(1, 3, dtype=F64), solver_type()
     )
@@ -205,16 +204,13 @@ def test_acceleration_solves_an_expansive_affine_step(solver_type: Any) -> None:
     torch.testing.assert_close(solution.x, torch.full((1, 3), -2.0, dtype=F64))
 
 
-def _diverging(on_failure: Any, adjoint: Adjoint | None = None) -> Solution:
+def _diverging(on_failure: Any) -> Solution:
     return fixed_point(
-        lambda x: 2 * x + 1,
-        torch.zeros(1, 1),
-        Picard(),
-        on_failure=on_failure,
+        lambda x: 2 * x + 1, torch.zeros(1, 1), Picard(), on_failure=on_failure
     )
 
 
-def test_raise_carries_the_solution() -> None:
+def test_on_failure_raise_carries_the_solution() -> None:
     with pytest.raises(ConvergenceError, match="fixed-point solve: 1 of 1") as caught:
         _diverging("raise")
     assert isinstance(caught.value.solution, Solution)
@@ -222,17 +218,17 @@ def test_raise_carries_the_solution() -> None:
     assert caught.value.solution.x.isfinite().all()
 
 
-def test_ignore_says_nothing() -> None:
+def test_on_failure_ignore_does_not_warn() -> None:
     assert _diverging("ignore").failed_count == 1  # warnings are errors here
 
 
-def test_a_warning_is_the_callers_to_silence() -> None:
+def test_on_failure_warn_warns_once() -> None:
     with pytest.warns(ConvergenceWarning) as caught:
         _diverging("warn")
     assert len(caught) == 1
 
 
 @pytest.mark.parametrize("on_failure", ["error", None, True, "WARN"])
-def test_any_other_answer_to_failure_is_refused(on_failure: Any) -> None:
+def test_unknown_on_failure_raises(on_failure: Any) -> None:
     with pytest.raises(ValueError, match=f"on_failure must be one of .*{on_failure!r}"):
         _diverging(on_failure)

@@ -21,9 +21,28 @@ from deepinv_equilibrium.fixed_points import (
 F64 = torch.float64
 
 
+@pytest.mark.parametrize("status", list(Status))
+def test_status_has_a_sentence_and_a_failure_a_remedy(status: Status) -> None:
+    assert status.sentence.endswith(".")
+    assert status.failed == (
+        status in {Status.MAX_ITER, Status.DIVERGED, Status.NONFINITE, Status.REFUTED}
+    )
+    remedies = (
+        "raise max_iter",
+        "Reduce the step size",
+        "Check the input",
+        "Certify it again",
+    )
+    assert any(remedy in status.sentence for remedy in remedies) == status.failed
+
+
+def test_sentences_of_statuses_differ() -> None:
+    assert len({status.sentence for status in Status}) == len(Status)
+
+
 @pytest.fixture
 def mixed() -> Solution:
-    """A batch in which four samples end in four ways."""
+    """Return a solution whose four samples have four different statuses."""
     rate = torch.tensor([[0.1], [0.99], [4.0], [0.5]], dtype=F64)
     y = torch.tensor([[1.0], [1.0], [1.0], [torch.nan]], dtype=F64)
     return fixed_point(
@@ -34,7 +53,7 @@ def mixed() -> Solution:
     )
 
 
-def test_fields_have_one_value_a_sample(mixed: Solution) -> None:
+def test_fields_have_one_value_per_sample(mixed: Solution) -> None:
     assert mixed.status == (
         Status.CONVERGED,
         Status.MAX_ITER,
@@ -50,7 +69,7 @@ def test_fields_have_one_value_a_sample(mixed: Solution) -> None:
     assert mixed.history.shape == mixed.absolute_history.shape == (12, 4)
 
 
-def test_printing_shows_every_sample_and_what_to_do(mixed: Solution) -> None:
+def test_str_shows_every_sample_and_the_remedies(mixed: Solution) -> None:
     text = str(mixed)
     head, names, *lines = text.splitlines()
     assert head == ("1 CONVERGED, 1 MAX_ITER, 1 DIVERGED, 1 NONFINITE (of 4 samples)")
@@ -90,7 +109,7 @@ def _solved(adjoint: Any) -> tuple[Solution, Tensor]:
 
 
 @pytest.mark.parametrize("adjoint", [Implicit(), Neumann()], ids=str)
-def test_the_backward_report_appears_when_it_has_run(adjoint: Any) -> None:
+def test_backward_report_exists_after_the_backward(adjoint: Any) -> None:
     solution, _ = _solved(adjoint)
     detached = solution.detach()
     assert solution.backward is None
@@ -103,13 +122,13 @@ def test_the_backward_report_appears_when_it_has_run(adjoint: Any) -> None:
 
 
 @pytest.mark.parametrize("adjoint", [JacobianFree(), Unrolled()], ids=str)
-def test_no_backward_report_where_no_system_is_solved(adjoint: Any) -> None:
+def test_backward_report_is_none_if_no_system_is_solved(adjoint: Any) -> None:
     solution, _ = _solved(adjoint)
     solution.x.sum().backward()
     assert solution.backward is None
 
 
-def test_detach_keeps_the_numbers_and_drops_the_graph(output_problem: Any) -> None:
+def test_detach_keeps_the_values_without_the_graph(output_problem: Any) -> None:
     step = output_problem.step(*output_problem.parameters)
     solution = fixed_point(step, output_problem.x0)
     assert solution.x.requires_grad
@@ -139,7 +158,7 @@ def test_reports_hold_no_graph() -> None:
             assert not field.requires_grad
 
 
-def test_low_rank_inverse_is_the_matrix_it_says() -> None:
+def test_low_rank_inverse_equals_the_dense_matrix() -> None:
     u, v = torch.randn(2, 3, 2, 4, dtype=F64)
     inverse = LowRankInverse(u, v)
     matrix = torch.eye(4, dtype=F64) - u.mT @ v

@@ -40,7 +40,7 @@ F64 = torch.float64
         ({"max_iter": 7}, TypeError, "max_iter"),
     ],
 )
-def test_bad_arguments_are_named_before_anything_runs(
+def test_bad_argument_raises_before_the_step_is_evaluated(
     kwargs: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     def never(x: Any) -> Any:
@@ -50,7 +50,7 @@ def test_bad_arguments_are_named_before_anything_runs(
         fixed_point(**({"step": never, "x0": torch.ones(1, 1)} | kwargs))
 
 
-def test_an_error_of_the_step_is_passed_on_as_it_is() -> None:
+def test_error_of_the_step_passes_unchanged() -> None:
     def broken(x: Any) -> Any:
         raise KeyError("sigma")
 
@@ -58,7 +58,7 @@ def test_an_error_of_the_step_is_passed_on_as_it_is() -> None:
         fixed_point(broken, torch.ones(1, 1))
 
 
-def test_a_module_is_a_step_and_its_weights_learn() -> None:
+def test_weights_of_a_module_used_as_step_learn() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh()).double()
     module.eval()
     x0 = torch.zeros(2, 3, dtype=F64)
@@ -77,7 +77,7 @@ def test_a_module_is_a_step_and_its_weights_learn() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (8, 4)])
-def test_images_of_any_size(
+def test_fixed_point_solves_images_of_any_size(
     dtype: torch.dtype, channels: int, size: tuple[int, int]
 ) -> None:
     convolution = torch.nn.Conv2d(channels, channels, 3, padding=1).to(dtype)
@@ -96,7 +96,7 @@ def test_images_of_any_size(
 
 
 @pytest.mark.parametrize("solver", [Picard(), Anderson(), Broyden()], ids=str)
-def test_the_observer_sees_states_of_the_callers_kind(solver: Any) -> None:
+def test_observer_receives_states_with_the_shapes_of_x0(solver: Any) -> None:
     state = (torch.zeros(2, 3), torch.ones(2, 1, dtype=torch.complex64))
     bias = torch.ones(1, requires_grad=True)
     seen: list[Any] = []
@@ -117,7 +117,7 @@ def test_the_observer_sees_states_of_the_callers_kind(solver: Any) -> None:
     assert torch.equal(seen[0][0][1], state[1])
 
 
-def test_under_no_grad_and_inference_mode() -> None:
+def test_fixed_point_runs_under_no_grad_and_inference_mode() -> None:
     weight = torch.tensor(0.5, dtype=F64, requires_grad=True)
     x0 = torch.zeros(1, 1, dtype=F64)
     for mode in (torch.no_grad, torch.inference_mode):
@@ -139,7 +139,7 @@ def test_under_no_grad_and_inference_mode() -> None:
     ],
     ids=str,
 )
-def test_the_same_on_the_gpu(problem: Any, solver: Any, adjoint: Any) -> None:
+def test_gpu_and_cpu_agree(problem: Any, solver: Any, adjoint: Any) -> None:
     def move(x: Any) -> Any:
         return tuple(part.cuda() for part in x) if isinstance(x, tuple) else x.cuda()
 
@@ -158,7 +158,7 @@ def test_the_same_on_the_gpu(problem: Any, solver: Any, adjoint: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", [Picard, Anderson, Broyden])
-def test_initial_state_is_neither_changed_nor_aliased(solver_type: Any) -> None:
+def test_x0_is_neither_changed_nor_aliased(solver_type: Any) -> None:
     base = torch.randn(3, 4, 2, dtype=F64)
     x0 = base.permute(1, 2, 0)  # not contiguous
     copy = x0.clone()
@@ -171,7 +171,7 @@ def test_initial_state_is_neither_changed_nor_aliased(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("tracked", [False, True])
-def test_the_solution_can_be_changed_without_changing_what_the_step_closes_over(
+def test_solution_shares_no_memory_with_tensors_of_the_step(
     tracked: bool,
 ) -> None:
     y = torch.ones(2, 3)

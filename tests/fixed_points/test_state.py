@@ -37,19 +37,19 @@ def test_packing_is_an_isometry(
     torch.testing.assert_close(packed.square().sum(1), square)
 
 
-def test_a_tensor_and_a_tuple_of_one_stay_what_they_are() -> None:
+def test_unpack_distinguishes_a_tensor_from_a_tuple_of_one() -> None:
     x = torch.randn(2, 3)
     for state in (x, (x,)):
         layout = StateLayout.of(state)
         assert isinstance(layout.unpack(layout.pack(state)), type(state))
 
 
-def test_views_of_any_stride_pack() -> None:
+def test_views_of_any_stride_are_packed() -> None:
     x = torch.randn(3, 4, 2, dtype=torch.complex128)
     for view in (x.permute(1, 0, 2), x.conj(), x[:, ::2], x[:1].expand(5, 4, 2)):
         layout = StateLayout.of(view)
         assert torch.equal(layout.unpack(layout.pack(view)), view)
-    imaginary = x.conj().imag  # carries torch's negative bit
+    imaginary = x.conj().imag  # has torch's negative bit
     layout = StateLayout.of(imaginary)
     assert torch.equal(layout.unpack(layout.pack(imaginary)), imaginary)
 
@@ -71,7 +71,7 @@ def test_views_of_any_stride_pack() -> None:
         ((torch.ones(2), torch.ones(2, device="meta")), ValueError, "device"),
     ],
 )
-def test_what_is_no_state_is_refused_by_name(
+def test_x0_that_is_not_a_state_raises(
     state: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -90,7 +90,7 @@ def test_what_is_no_state_is_refused_by_name(
         (torch.ones(2, 4, dtype=torch.int32), TypeError, "int32"),
     ],
 )
-def test_a_value_that_is_no_such_state_is_refused(
+def test_value_that_is_not_a_state_like_x0_raises(
     value: Any, error: type[Exception], message: str
 ) -> None:
     x0 = torch.zeros(2, 4, dtype=torch.float64)
@@ -99,6 +99,6 @@ def test_a_value_that_is_no_such_state_is_refused(
     assert "step" in str(caught.value)
 
 
-def test_a_tuple_of_another_length_is_refused() -> None:
+def test_value_with_another_number_of_components_raises() -> None:
     with pytest.raises(ValueError, match="expected a tuple"):
         fixed_point(lambda x: x[:1], (torch.ones(2), torch.ones(2)))

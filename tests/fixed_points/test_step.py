@@ -25,7 +25,7 @@ F64 = torch.float64
 
 
 class Returning:
-    """A step with whatever it is given as its output."""
+    """A step with a given output."""
 
     def __init__(self, output: Any):
         self.output = output
@@ -37,7 +37,7 @@ class Returning:
         return state / 2, self.output
 
 
-def test_capabilities_are_read_from_the_step(output_problem: Any) -> None:
+def test_protocols_recognise_a_step_by_its_methods(output_problem: Any) -> None:
     step = output_problem.step(*output_problem.parameters)
     assert isinstance(step, HasOutput)
     assert not isinstance(step, HasDomain)
@@ -45,7 +45,7 @@ def test_capabilities_are_read_from_the_step(output_problem: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", [Picard, Anderson, Broyden])
-def test_the_output_is_that_of_the_evaluation_returned(
+def test_output_belongs_to_the_returned_evaluation(
     output_problem: Any, solver_type: Any
 ) -> None:
     step = output_problem.step(*output_problem.parameters)
@@ -77,12 +77,12 @@ def test_the_output_is_that_of_the_evaluation_returned(
         (2.0, TypeError),
     ],
 )
-def test_an_output_without_the_batch_axis_is_refused(output: Any, error: Any) -> None:
+def test_output_without_a_batch_axis_raises(output: Any, error: Any) -> None:
     with pytest.raises(error, match="output of a step must"):
         fixed_point(Returning(output), torch.ones(2, 1))
 
 
-def test_packed_step_counts_and_packs() -> None:
+def test_packed_step_counts_evaluations_and_packs_values() -> None:
     state = (torch.ones(2, 3), torch.ones(2, 1, dtype=torch.complex64))
     layout = StateLayout.of(state)
     step = PackedStep(lambda s: (s[0] + 1, s[1] * 1j), layout)
@@ -92,7 +92,7 @@ def test_packed_step_counts_and_packs() -> None:
     assert step.evaluations == 1
 
 
-def test_inside_is_finite_and_in_the_domain() -> None:
+def test_inside_means_finite_and_in_the_domain() -> None:
     class Positive:
         def __call__(self, state: Any) -> Any:
             return state
@@ -107,7 +107,7 @@ def test_inside_is_finite_and_in_the_domain() -> None:
 
 
 class Positive:
-    """Mirror-descent-like: defined for positive states only, fixed point 2."""
+    """A step like mirror descent, for positive states only, with fixed point 2."""
 
     def __init__(self) -> None:
         self.outside = 0
@@ -132,7 +132,7 @@ class Positive:
     ],
     ids=str,
 )
-def test_the_step_is_never_evaluated_outside_its_domain(
+def test_step_is_never_evaluated_outside_its_domain(
     solver: FixedPointSolver,
 ) -> None:
     torch.manual_seed(1)
@@ -145,7 +145,7 @@ def test_the_step_is_never_evaluated_outside_its_domain(
 
 @dataclass
 class Shifted:
-    """Affine, and its fixed point lies outside the declared domain."""
+    """An affine step whose first fixed point lies outside its domain."""
 
     def domain(self, state: Any) -> Tensor:
         return (state > 0).all(dim=1)
@@ -155,18 +155,16 @@ class Shifted:
 
 
 @pytest.mark.parametrize("solver_type", [Picard, Anderson, Broyden])
-def test_a_plain_step_that_leaves_the_domain_has_diverged(solver_type: Any) -> None:
+def test_plain_step_that_leaves_the_domain_ends_as_diverged(solver_type: Any) -> None:
     x0 = torch.full((2, 2), 4.0, dtype=F64)
     with pytest.warns(ConvergenceWarning, match=r"DIVERGED \(sample 0\): .*domain"):
         solution = fixed_point(Shifted(), x0, solver_type())
     assert solution.status == (Status.DIVERGED, Status.CONVERGED)
-    assert bool((solution.x[0] > 0).all())  # the last iterate inside
+    assert bool((solution.x[0] > 0).all())  # the last iterate in the domain
     torch.testing.assert_close(solution.x[1], x0[1] / 2, rtol=1e-3, atol=0)
 
 
-def test_an_output_that_is_not_finite_is_noticed() -> None:
-    """Its sample is marked, and the other keeps its result."""
-
+def test_nonfinite_output_ends_its_sample_only() -> None:
     class OneOverTheFirst(Returning):
         def step_and_output(self, state: Any) -> Any:
             return state / 2 + self.output, self.output / torch.tensor([[0.0], [1.0]])
@@ -181,7 +179,9 @@ def test_an_output_that_is_not_finite_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("solver", [Picard(), Anderson()])
-def test_a_step_that_works_in_place_is_refused(solver: FixedPointSolver) -> None:
+def test_step_that_changes_its_argument_in_place_raises(
+    solver: FixedPointSolver,
+) -> None:
     def in_place(x: Any) -> Tensor:
         assert isinstance(x, Tensor)
         return x.mul_(0.5).add_(1)

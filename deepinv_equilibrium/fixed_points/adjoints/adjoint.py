@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -76,10 +76,7 @@ class Adjoint(ABC):
 
     @abstractmethod
     def transform(
-        self,
-        recording: Recording,
-        cotangent: Cotangent,
-        inverse: LowRankInverse | None,
+        self, recording: Recording, cotangent: Cotangent
     ) -> tuple[Tensor, Report | None]:
         r"""
         Return the cotangent :math:`v` of the recorded value.
@@ -88,8 +85,6 @@ class Adjoint(ABC):
             products with its Jacobian.
         :param Cotangent cotangent: derivatives of the loss in the fixed point and in
             its output.
-        :param LowRankInverse inverse: the estimate of :math:`(I - J)^{-1}`, if
-            ``reads_inverse_jacobian``; else ``None``.
         :return: (tuple) :math:`v`, of shape :math:`(B, n)`, and the report of the solve
             for it, which becomes :attr:`Solution.backward
             <deepinv_equilibrium.Solution.backward>`; ``None`` if no system is solved.
@@ -179,11 +174,12 @@ class Adjoint(ABC):
         on_failure: OnFailure,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the fixed point and its output, with their gradient."""
-        # The graph must not hold the memory of a solver that nobody reads.
+        # Unless it is read, the graph must not keep the memory of the solver alive.
         estimate = inverse if self.reads_inverse_jacobian else None
 
         def transform(recording: Recording, cotangent: Cotangent) -> Tensor:
-            v, report = self.transform(recording, cotangent, estimate)
+            recording = replace(recording, inverse_jacobian=estimate)
+            v, report = self.transform(recording, cotangent)
             if report is not None:
                 slot.report = report
                 what = f"The adjoint solve of {type(self).__name__}"

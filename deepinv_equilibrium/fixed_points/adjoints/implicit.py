@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..argument_checks import require_instance
-from ..solution import LowRankInverse, Report
+from ..solution import Report
 from ..solvers.fixed_point_solver import FixedPointSolver
 from ..solvers.gmres import GMRES
 from ..solvers.linear_solver import LinearSolver
@@ -48,10 +48,7 @@ class Implicit(Adjoint):
         require_instance("solver", self.solver, LinearSolver, FixedPointSolver)
 
     def transform(
-        self,
-        recording: Recording,
-        cotangent: Cotangent,
-        inverse: LowRankInverse | None,
+        self, recording: Recording, cotangent: Cotangent
     ) -> tuple[Tensor, Report | None]:
         """Solve the adjoint system."""
         rhs = recording.right_side(cotangent)

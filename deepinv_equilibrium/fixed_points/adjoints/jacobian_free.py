@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..argument_checks import require_count
-from ..solution import LowRankInverse, Report
+from ..solution import Report
 from ..step import PackedStep
 from .adjoint import Adjoint
 from .recording import Cotangent, Recording
@@ -55,10 +55,7 @@ class JacobianFree(Adjoint):
         return recordings
 
     def transform(
-        self,
-        recording: Recording,
-        cotangent: Cotangent,
-        inverse: LowRankInverse | None,
+        self, recording: Recording, cotangent: Cotangent
     ) -> tuple[Tensor, Report | None]:
         """Return the cotangent of the fixed point unchanged."""
         return cotangent.state, None

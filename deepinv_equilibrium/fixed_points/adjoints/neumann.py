@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..argument_checks import require_count
-from ..solution import LowRankInverse, Report
+from ..solution import Report
 from ..solvers.picard import Picard
 from .adjoint import Adjoint
 from .recording import Cotangent, Recording
@@ -37,10 +37,7 @@ class Neumann(Adjoint):
         require_count("order", self.order, 0)
 
     def transform(
-        self,
-        recording: Recording,
-        cotangent: Cotangent,
-        inverse: LowRankInverse | None,
+        self, recording: Recording, cotangent: Cotangent
     ) -> tuple[Tensor, Report | None]:
         """Return the partial sum."""
         if self.order == 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..solution import Report
+from ..solution import LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver
 from ..solvers.linear_solver import LinearOperator
 from ..state import State, StateLayout
@@ -41,12 +41,15 @@ class Recording:
         gradients if the adjoint needs products with :math:`J = \partial f(x)`.
     :param torch.Tensor excluded: boolean, of shape :math:`(B,)`; the samples that add
         nothing to gradients.
+    :param LowRankInverse inverse_jacobian: the solver's estimate of
+        :math:`(I - J)^{-1}`, if the adjoint reads it; else ``None``.
     """
 
     value: Tensor
     output: Tensor | None
     iterate: Tensor
     excluded: Tensor
+    inverse_jacobian: LowRankInverse | None = None
 
     def vjp(self, cotangent: Cotangent) -> Tensor:
         r"""

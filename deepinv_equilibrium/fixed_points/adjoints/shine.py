@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..argument_checks import require_count
-from ..solution import LowRankInverse, Report
+from ..solution import Report
 from ..solvers.gmres import GMRES
 from ..solvers.linear_solver import LinearMonitor
 from .adjoint import Adjoint
@@ -45,12 +45,10 @@ class SHINE(Adjoint):
         require_count("refine", self.refine, 0)
 
     def transform(
-        self,
-        recording: Recording,
-        cotangent: Cotangent,
-        inverse: LowRankInverse | None,
+        self, recording: Recording, cotangent: Cotangent
     ) -> tuple[Tensor, Report | None]:
         """Apply the estimate, check the residual, and refine."""
+        inverse = recording.inverse_jacobian
         assert inverse is not None  # see Adjoint.require
         rhs = recording.right_side(cotangent)
         operator = recording.adjoint_operator()

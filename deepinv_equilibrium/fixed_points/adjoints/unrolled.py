@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..failures import OnFailure
-from ..solution import BackwardSlot, LowRankInverse, Report
+from ..solution import BackwardSlot, Report
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
 from ..step import PackedStep
 from .adjoint import Adjoint, Tracked
@@ -35,10 +35,7 @@ class Unrolled(Adjoint):
             )
 
     def transform(
-        self,
-        recording: Recording,
-        cotangent: Cotangent,
-        inverse: LowRankInverse | None,
+        self, recording: Recording, cotangent: Cotangent
     ) -> tuple[Tensor, Report | None]:
         """Return the cotangent unchanged, as autograd has recorded every iteration."""
         return cotangent.state, None

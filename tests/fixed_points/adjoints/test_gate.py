@@ -1,4 +1,4 @@
-"""Second derivatives are refused by every route; memory is let go of."""
+"""The gate: second derivatives raise, and the memory of the graph is freed."""
 
 from __future__ import annotations
 
@@ -40,15 +40,13 @@ EVERY = [*ADJOINTS, Implicit(CG()), Implicit(Picard()), SHINE(refine=2), Unrolle
 REFUSED = "cannot be differentiated again"
 
 
-def solver_for(adjoint: Adjoint) -> Any:
-    if isinstance(adjoint, Unrolled):
-        return Picard()
-    return Broyden() if isinstance(adjoint, SHINE) else Anderson()
-
-
 @pytest.fixture(params=ADJOINTS, ids=str)
-def once(request: pytest.FixtureRequest, random_contraction: Callable[..., Tensor]):
-    """A solution, its parameter and measurement."""
+def once(
+    request: pytest.FixtureRequest,
+    random_contraction: Callable[..., Tensor],
+    solver_for: Any,
+):
+    """Return a solution, its parameter and its measurement."""
     theta = random_contraction(3, 0.7).requires_grad_()
     y = torch.randn(2, 3, dtype=F64, requires_grad=True)
     solution = fixed_point(
@@ -60,7 +58,7 @@ def once(request: pytest.FixtureRequest, random_contraction: Callable[..., Tenso
     return solution.x, theta, y
 
 
-def test_first_derivative_with_create_graph(once: Any) -> None:
+def test_create_graph_does_not_change_the_gradient(once: Any) -> None:
     x, theta, y = once
     plain = torch.autograd.grad(x.square().sum(), (theta, y), retain_graph=True)
     grads = torch.autograd.grad(x.square().sum(), (theta, y), create_graph=True)
@@ -72,7 +70,7 @@ def test_first_derivative_with_create_graph(once: Any) -> None:
 @pytest.mark.parametrize("first", [0, 1], ids=["theta", "y"])
 @pytest.mark.parametrize("second", [0, 1], ids=["theta", "y"])
 @pytest.mark.parametrize("power", [1, 2], ids=["linear loss", "quadratic loss"])
-def test_second_derivatives_are_refused(
+def test_second_derivative_raises(
     once: Any, first: int, second: int, power: int
 ) -> None:
     x, *parameters = once
@@ -82,7 +80,7 @@ def test_second_derivatives_are_refused(
         torch.autograd.grad(gradient.sum(), parameters[second])
 
 
-def test_second_derivatives_through_the_target_are_refused(once: Any) -> None:
+def test_second_derivative_in_the_target_raises(once: Any) -> None:
     x, theta, _ = once
     target = torch.zeros_like(x, requires_grad=True)
     loss = (x - target).square().sum()
@@ -91,7 +89,7 @@ def test_second_derivatives_through_the_target_are_refused(once: Any) -> None:
         torch.autograd.grad(gradient.sum(), target)
 
 
-def test_a_gradient_penalty_is_refused_in_backward(once: Any) -> None:
+def test_gradient_penalty_raises(once: Any) -> None:
     x, _, y = once
     (gradient,) = torch.autograd.grad(x.sum(), y, create_graph=True)
     with pytest.raises(NotImplementedError, match=REFUSED):
@@ -100,8 +98,8 @@ def test_a_gradient_penalty_is_refused_in_backward(once: Any) -> None:
 
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
 @pytest.mark.parametrize("through", ["x", "output", "both"])
-def test_second_derivatives_through_an_output_are_refused(
-    output_problem: Any, adjoint: Adjoint, through: str
+def test_second_derivative_through_an_output_raises(
+    output_problem: Any, adjoint: Adjoint, through: str, solver_for: Any
 ) -> None:
     step = output_problem.step(*output_problem.parameters)
     solution = fixed_point(step, output_problem.x0, solver_for(adjoint), adjoint)
@@ -117,10 +115,10 @@ def test_second_derivatives_through_an_output_are_refused(
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
-def test_a_loss_on_one_of_state_and_output(
-    output_problem: Any, adjoint: Adjoint
+def test_gradients_of_state_and_output_add_up(
+    output_problem: Any, adjoint: Adjoint, solver_for: Any
 ) -> None:
-    """The gradient is linear in the cotangents: absent ones count as zero."""
+    """A loss on one of them is a loss with a zero cotangent in the other."""
     step = output_problem.step(*output_problem.parameters)
     solution = fixed_point(
         step, output_problem.x0, solver_for(adjoint), adjoint, "ignore"
@@ -132,7 +130,7 @@ def test_a_loss_on_one_of_state_and_output(
         torch.autograd.grad(x, output_problem.parameters, **kwargs) for x in losses
     ]
     whole = torch.autograd.grad(sum(losses), output_problem.parameters, **kwargs)
-    # The iterative adjoints stop at their tolerance, of another right side each time.
+    # Iterative adjoints stop at their tolerance, which is relative to the right side.
     tolerance = 1e-2 if isinstance(adjoint, Implicit) else 1e-10
     for one, other, both in zip(*parts, whole, strict=True):
         difference = torch.linalg.vector_norm(one + other - both)
@@ -140,7 +138,7 @@ def test_a_loss_on_one_of_state_and_output(
 
 
 @pytest.mark.parametrize("adjoint", [Implicit(), JacobianFree()], ids=str)
-def test_the_initial_state_has_no_gradient(adjoint: Adjoint) -> None:
+def test_x0_has_no_gradient(adjoint: Adjoint) -> None:
     x0 = torch.ones(1, 2, dtype=F64, requires_grad=True)
     y = torch.ones(1, 2, dtype=F64, requires_grad=True)
     solution = fixed_point(lambda x: x / 2 + y, x0, Picard(), adjoint)
@@ -149,8 +147,8 @@ def test_the_initial_state_has_no_gradient(adjoint: Adjoint) -> None:
     assert grads[1] is not None
 
 
-def test_the_value_may_be_changed_in_place() -> None:
-    """What the backward needs is not the tensor that is handed out."""
+def test_solution_may_be_changed_in_place() -> None:
+    """The backward does not use the returned tensor."""
     y = torch.ones(1, 2, dtype=F64, requires_grad=True)
     x = fixed_point(lambda x: torch.tanh(x) / 2 + y, torch.zeros(1, 2).double()).x
     expected = torch.autograd.grad(x.sum(), y, retain_graph=True)
@@ -160,10 +158,10 @@ def test_the_value_may_be_changed_in_place() -> None:
 
 @pytest.mark.parametrize("adjoint", EVERY, ids=str)
 @pytest.mark.parametrize("problem", ["potential"], indirect=True)
-def test_memory_is_flat_over_training(
-    problem: Any, adjoint: Adjoint, live_bytes: Any
+def test_memory_does_not_grow_over_training(
+    problem: Any, adjoint: Adjoint, live_bytes: Any, solver_for: Any
 ) -> None:
-    """Without the cyclic collector, and while the last solution is still held."""
+    """The cyclic collector is off, and the last solution is still referenced."""
     solver = solver_for(adjoint)
     for parameter in problem.parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -181,7 +179,9 @@ def test_memory_is_flat_over_training(
 
 @pytest.mark.parametrize("adjoint", EVERY, ids=str)
 @pytest.mark.parametrize("problem", ["potential"], indirect=True)
-def test_backward_twice(problem: Any, adjoint: Adjoint) -> None:
+def test_second_backward_needs_retain_graph(
+    problem: Any, adjoint: Adjoint, solver_for: Any
+) -> None:
     step = problem.step(*problem.parameters)
     x = fixed_point(step, problem.x0, solver_for(adjoint), adjoint, "ignore").x
     loss = x.square().sum()

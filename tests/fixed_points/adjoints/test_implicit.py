@@ -1,4 +1,4 @@
-"""The adjoint solve: each sample on its own, reported, from any solver."""
+"""The adjoint solve: independence of samples, reports, failures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ADJOINTS = [
 
 
 def solve(weight: Tensor, y: Tensor, adjoint: Adjoint) -> tuple[Solution, Tensor]:
-    """A solution and the gradient in the measurement; products round alike."""
+    """Return a solution and the gradient in y, with products sample by sample."""
     y = y.clone().requires_grad_()
 
     def step(x: Any) -> Tensor:
@@ -60,7 +60,7 @@ def solve(weight: Tensor, y: Tensor, adjoint: Adjoint) -> tuple[Solution, Tensor
 
 @pytest.fixture
 def rows(random_contraction: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
-    """Samples from easy to hard; nearly linear, so that Jacobians are symmetric."""
+    """Return nearly linear steps with symmetric Jacobians of increasing norm."""
     weights = []
     for rate in (0.1, 0.6, 0.95):
         matrix = random_contraction(8, 1.0)
@@ -70,7 +70,7 @@ def rows(random_contraction: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
-def test_samples_do_not_see_their_batch_mates(
+def test_gradient_of_a_sample_does_not_depend_on_its_batch(
     rows: tuple[Tensor, Tensor], adjoint: Adjoint
 ) -> None:
     weight, y = rows
@@ -97,10 +97,10 @@ def test_samples_do_not_see_their_batch_mates(
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS[:7], ids=str)
-def test_the_report_tells_the_true_residual(
+def test_backward_report_has_the_true_residual(
     rows: tuple[Tensor, Tensor], adjoint: Adjoint
 ) -> None:
-    """(I - J^T) v = dl/dx: the gradient in y is v."""
+    """The gradient in y is v, with (I - J^T) v = dl/dx."""
     weight, y = rows
     solution, v = solve(weight, y, adjoint)
     x = solution.x.detach()
@@ -114,11 +114,11 @@ def test_the_report_tells_the_true_residual(
     assert report is not None
     assert report.status == (Status.CONVERGED,) * 3
     assert bool((report.residual <= 1e-9).all())
-    assert bool((relative <= 1e-7).all())  # 1 / (1 - rate), for the fixed-point ones
+    assert bool((relative <= 1e-7).all())  # 1 / (1 - rate) for solvers of fixed points
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS[:7], ids=str)
-def test_a_zero_cotangent_is_no_work(
+def test_zero_cotangent_costs_at_most_one_product(
     rows: tuple[Tensor, Tensor], adjoint: Adjoint
 ) -> None:
     weight, y = rows
@@ -137,7 +137,7 @@ def test_a_zero_cotangent_is_no_work(
     assert solution.backward.evaluations.tolist()[:2] <= [1, 1]
 
 
-def test_conjugate_gradients_products_are_one_an_iteration(
+def test_cg_takes_one_product_per_iteration(
     rows: tuple[Tensor, Tensor],
 ) -> None:
     solution, _ = solve(*rows, Implicit(CG(**RTOL)))
@@ -146,8 +146,8 @@ def test_conjugate_gradients_products_are_one_an_iteration(
     assert report.evaluations.tolist() == report.iterations.tolist()
 
 
-def test_a_nonfinite_jacobian_is_named_and_stays_in_its_sample() -> None:
-    """The fixed point 0 of sample 1 is where the derivative of the root is infinite."""
+def test_nonfinite_jacobian_ends_its_sample_as_nonfinite() -> None:
+    """The square root has an infinite derivative at the fixed point 0 of sample 1."""
     y = torch.tensor([[1.0], [0.0]], dtype=F64, requires_grad=True)
     x0 = torch.tensor([[1.0], [0.0]], dtype=F64)
     for solver in (GMRES(), CGNE(), Picard(), Anderson()):
@@ -166,17 +166,19 @@ def test_a_nonfinite_jacobian_is_named_and_stays_in_its_sample() -> None:
 
 
 @pytest.mark.parametrize("solver", [None, "gmres", GMRES, 5, Implicit()])
-def test_what_is_no_solver_is_refused(solver: Any) -> None:
-    with pytest.raises(TypeError, match=r"solver must be a LinearSolver \(CG, .*FixedP"):
+def test_solver_of_the_wrong_type_raises(solver: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"solver must be a LinearSolver \(CG, .*FixedP"
+    ):
         Implicit(solver)
 
 
-def test_the_default_is_gmres() -> None:
+def test_default_solver_is_gmres() -> None:
     assert Implicit() == Implicit(GMRES(rtol=1e-3))
 
 
 def _backward(on_failure: Any, solver: Any) -> tuple[Solution, Tensor]:
-    """A nonsymmetric Jacobian, and a budget too small for it."""
+    """Return the solution of a step with a nonsymmetric Jacobian, and y."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(6, 6, dtype=F64, generator=generator)
     weight = 0.95 * weight / torch.linalg.matrix_norm(weight, 2)
@@ -198,7 +200,7 @@ SHORT = [
 
 
 @pytest.mark.parametrize("solver", SHORT, ids=str)
-def test_the_backward_fails_aloud(solver: Any) -> None:
+def test_failed_adjoint_solve_warns_or_raises(solver: Any) -> None:
     solution, y = _backward("warn", solver)
     with pytest.warns(ConvergenceWarning, match="adjoint solve.*\n.*MAX_ITER"):
         solution.x.sum().backward()
@@ -217,7 +219,7 @@ def test_the_backward_fails_aloud(solver: Any) -> None:
     assert y.grad is not None
 
 
-def test_conjugate_gradients_name_what_they_cannot_solve() -> None:
+def test_cg_on_an_indefinite_system_warns_as_diverged() -> None:
     y = torch.ones(1, 2, dtype=F64, requires_grad=True)
     # I - J^T = [[1, -.5], [.5, -1]] has no definite symmetric part.
     weight = torch.tensor([[0.0, 0.5], [-0.5, 2.0]], dtype=F64)

@@ -17,7 +17,9 @@ TIGHT = Broyden(rtol=1e-14, max_iter=100)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 6])
-def test_is_the_neumann_sum_at_the_fixed_point(problem: Any, steps: int) -> None:
+def test_gradient_at_the_fixed_point_is_the_neumann_sum(
+    problem: Any, steps: int
+) -> None:
     grads = []
     for adjoint in (JacobianFree(steps=steps), Neumann(order=steps - 1)):
         step = problem.step(*problem.parameters)
@@ -30,7 +32,9 @@ def test_is_the_neumann_sum_at_the_fixed_point(problem: Any, steps: int) -> None
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 6])
-def test_is_the_neumann_sum_through_an_output(output_problem: Any, steps: int) -> None:
+def test_gradient_through_an_output_is_the_neumann_sum(
+    output_problem: Any, steps: int
+) -> None:
     grads = []
     step = output_problem.step(*output_problem.parameters)
     x0 = fixed_point(step, output_problem.x0, TIGHT, on_failure="ignore").detach().x
@@ -41,7 +45,7 @@ def test_is_the_neumann_sum_through_an_output(output_problem: Any, steps: int) -
     torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
 
 
-def test_no_system_is_solved_and_none_is_reported(problem: Any) -> None:
+def test_backward_report_is_none(problem: Any) -> None:
     step = problem.step(*problem.parameters)
     solution = fixed_point(step, problem.x0, adjoint=JacobianFree(steps=2))
     x = solution.x if isinstance(solution.x, torch.Tensor) else solution.x[0]
@@ -50,6 +54,6 @@ def test_no_system_is_solved_and_none_is_reported(problem: Any) -> None:
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1.0, True, "2"])
-def test_steps_out_of_range(steps: Any) -> None:
+def test_steps_out_of_range_raises(steps: Any) -> None:
     with pytest.raises(ValueError, match=f"steps must be an integer >= 1.*{steps!r}"):
         JacobianFree(steps=steps)

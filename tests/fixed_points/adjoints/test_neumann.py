@@ -16,7 +16,7 @@ from deepinv_equilibrium.fixed_points import (
 
 
 @pytest.mark.parametrize("order", [0, 1, 4])
-def test_partial_sum_its_cost_and_its_last_term(
+def test_gradient_is_the_partial_sum_and_the_residual_its_last_term(
     order: int, random_contraction: Callable[..., Tensor]
 ) -> None:
     weight = random_contraction(5, 0.9)
@@ -43,7 +43,9 @@ def test_partial_sum_its_cost_and_its_last_term(
     )
 
 
-def test_error_falls_at_the_rate(random_contraction: Callable[..., Tensor]) -> None:
+def test_error_is_below_the_bound_of_the_truncated_series(
+    random_contraction: Callable[..., Tensor],
+) -> None:
     weight, rate = random_contraction(5, 0.8), 0.8
     system = torch.eye(5, dtype=torch.float64) - weight
     exact = torch.linalg.solve(system.mT, torch.ones(5, 1, dtype=torch.float64))[:, 0]
@@ -60,12 +62,12 @@ def test_error_falls_at_the_rate(random_contraction: Callable[..., Tensor]) -> N
 
 
 @pytest.mark.parametrize("order", [-1, 2.0, False])
-def test_order_out_of_range(order: Any) -> None:
+def test_order_out_of_range_raises(order: Any) -> None:
     with pytest.raises(ValueError, match=f"order must be an integer >= 0.*{order!r}"):
         Neumann(order=order)
 
 
-def test_neumann_series_of_an_expansive_step_is_named() -> None:
+def test_series_of_an_expansive_step_warns_as_diverged() -> None:
     y = torch.ones(1, 1, dtype=torch.float64, requires_grad=True)
     x = fixed_point(
         lambda x: 2 * x + y, torch.zeros_like(y), adjoint=Neumann(order=6)

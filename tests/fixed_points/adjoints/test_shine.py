@@ -42,7 +42,7 @@ def affine(random_contraction: Callable[..., Tensor]) -> Any:
     return weight, c, run
 
 
-def test_the_cotangent_is_multiplied_by_the_estimate(affine: Any) -> None:
+def test_gradient_is_the_estimate_applied_to_the_cotangent(affine: Any) -> None:
     weight, c, run = affine
     solution, v = run(SHINE())
     torch.testing.assert_close(v, solution.inverse_jacobian.adjoint(c))
@@ -56,7 +56,7 @@ def test_the_cotangent_is_multiplied_by_the_estimate(affine: Any) -> None:
     assert report.evaluations.tolist() == [1] * 3
 
 
-def test_refining_lowers_the_residual_to_the_exact_gradient(affine: Any) -> None:
+def test_refinement_reaches_the_exact_gradient(affine: Any) -> None:
     weight, c, run = affine
     exact = torch.linalg.solve((torch.eye(6, dtype=F64) - weight).mT, c.mT).mT
     last = torch.full((3,), torch.inf, dtype=F64)
@@ -76,7 +76,7 @@ def test_refining_lowers_the_residual_to_the_exact_gradient(affine: Any) -> None
 def test_a_bad_estimate_falls_back_to_jacobian_free(
     affine: Any, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For the samples that it is bad for; the others do not notice."""
+    """The other samples keep their gradients."""
     _, _, run = affine
     _, clean = run(SHINE())
     _, free = run(JacobianFree())
@@ -93,13 +93,13 @@ def test_a_bad_estimate_falls_back_to_jacobian_free(
     solution, v = run(SHINE())
     torch.testing.assert_close(v[1], free[1])
     torch.testing.assert_close(v[[0, 2]], clean[[0, 2]])
-    # The fall-back's residual costs its own product, which the others do not pay.
+    # The residual of the fall-back costs a second product.
     assert solution.backward.evaluations.tolist() == [1, 2, 1]
     assert solution.backward.residual.isfinite().all()
 
 
-def test_an_estimate_that_helps_is_better_than_none() -> None:
-    """One-dimensional: Broyden's secant is the derivative, and SHINE exact."""
+def test_shine_is_exact_in_one_dimension() -> None:
+    """The secant of Broyden's method is then the derivative."""
     y = torch.tensor([[1.0]], dtype=F64, requires_grad=True)
     grads = []
     for adjoint in (SHINE(), Implicit(), JacobianFree()):
@@ -111,12 +111,12 @@ def test_an_estimate_that_helps_is_better_than_none() -> None:
 
 
 @pytest.mark.parametrize("solver", [Picard(), Anderson()], ids=str)
-def test_other_solvers_are_refused_by_name(solver: Any) -> None:
+def test_solver_without_an_inverse_jacobian_raises(solver: Any) -> None:
     with pytest.raises(ValueError, match=f"{type(solver).__name__} does not fill"):
         fixed_point(lambda x: x / 2, torch.ones(1, 1), solver, SHINE())
 
 
 @pytest.mark.parametrize("refine", [-1, 1.0, True])
-def test_refine_out_of_range(refine: Any) -> None:
+def test_refine_out_of_range_raises(refine: Any) -> None:
     with pytest.raises(ValueError, match=f"refine must be an integer >= 0.*{refine!r}"):
         SHINE(refine=refine)

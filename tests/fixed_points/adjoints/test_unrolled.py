@@ -18,7 +18,7 @@ from deepinv_equilibrium.fixed_points import (
 F64 = torch.float64
 
 
-def test_is_the_unrolled_loop_to_the_initial_state_too(problem: Any) -> None:
+def test_gradient_equals_a_hand_written_loop_and_reaches_x0(problem: Any) -> None:
     state = problem.x0 if isinstance(problem.x0, tuple) else (problem.x0,)
     x0 = tuple(part.clone().requires_grad_() for part in state)
     inputs = (*problem.parameters, *x0)
@@ -38,7 +38,9 @@ def test_is_the_unrolled_loop_to_the_initial_state_too(problem: Any) -> None:
 
 @pytest.mark.parametrize("relaxation", [1.0, 0.6])
 @pytest.mark.parametrize("problem", ["linear", "convolution"], indirect=True)
-def test_second_derivatives(problem: Any, relaxation: float) -> None:
+def test_second_derivatives_equal_finite_differences(
+    problem: Any, relaxation: float
+) -> None:
     solver = Picard(max_iter=3, rtol=0, relaxation=relaxation)
 
     def solved(*parameters: Tensor) -> Any:
@@ -47,7 +49,7 @@ def test_second_derivatives(problem: Any, relaxation: float) -> None:
     assert torch.autograd.gradgradcheck(solved, problem.parameters, fast_mode=True)
 
 
-def test_each_sample_is_unrolled_as_far_as_it_went(
+def test_gradient_of_a_sample_does_not_depend_on_its_batch(
     random_contraction: Callable[..., Tensor],
 ) -> None:
     weight = torch.stack([random_contraction(3, 0.2), random_contraction(3, 0.9)])
@@ -72,7 +74,7 @@ def test_each_sample_is_unrolled_as_far_as_it_went(
         assert count[0] == iterations[i]
 
 
-def test_second_derivatives_are_refused_where_a_sample_turned_nonfinite() -> None:
+def test_second_derivative_raises_if_a_sample_is_nonfinite() -> None:
     theta = torch.tensor(0.5, dtype=F64, requires_grad=True)
     y = torch.tensor([[1.0], [torch.nan]], dtype=F64)
     solution = fixed_point(
@@ -89,6 +91,6 @@ def test_second_derivatives_are_refused_where_a_sample_turned_nonfinite() -> Non
 
 
 @pytest.mark.parametrize("solver", [Anderson(), Broyden()], ids=str)
-def test_accelerated_solvers_are_refused_by_name(solver: Any) -> None:
+def test_accelerated_solver_raises(solver: Any) -> None:
     with pytest.raises(ValueError, match=f"Unrolled .* {type(solver).__name__}"):
         fixed_point(lambda x: x / 2, torch.ones(1, 1), solver, Unrolled())

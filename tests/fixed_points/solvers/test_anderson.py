@@ -20,8 +20,10 @@ F64 = torch.float64
 
 
 @given(st.integers(2, 8), st.floats(0.3, 0.95), st.integers(0, 2**20))
-def test_is_gmres_on_an_affine_step(n: int, rate: float, seed: int) -> None:
-    """Walker and Ni, theorem 2.2: f of the GMRES iterate comes one iteration later."""
+def test_anderson_converges_as_gmres_on_an_affine_step(
+    n: int, rate: float, seed: int
+) -> None:
+    """Walker and Ni, theorem 2.2: the next iterate is f of the GMRES iterate."""
     torch.manual_seed(seed)
     matrix = torch.randn(n, n, dtype=F64)
     matrix = rate * matrix / torch.linalg.matrix_norm(matrix, 2)
@@ -37,7 +39,7 @@ def test_is_gmres_on_an_affine_step(n: int, rate: float, seed: int) -> None:
     assert bool((excess <= 2).all()), excess
 
 
-def test_a_history_of_one_is_the_relaxed_picard_iteration() -> None:
+def test_anderson_with_a_history_of_one_is_relaxed_picard() -> None:
     def step(x: Any) -> Tensor:
         return torch.cos(x) / 2
 
@@ -59,8 +61,8 @@ def test_a_history_of_one_is_the_relaxed_picard_iteration() -> None:
     torch.testing.assert_close(*seen, rtol=1e-12, atol=0)
 
 
-def test_the_best_iterate_is_returned() -> None:
-    """A step that is hard for acceleration: what comes back is the least residual."""
+def test_anderson_returns_the_iterate_of_smallest_residual() -> None:
+    """The step is expansive, so that the residuals do not decrease monotonically."""
     torch.manual_seed(2)
     weight = torch.randn(10, 10, dtype=F64)
     solution = fixed_point(
@@ -84,6 +86,6 @@ def test_the_best_iterate_is_returned() -> None:
         ("beta", float("nan")),
     ],
 )
-def test_arguments_out_of_range(name: str, value: Any) -> None:
+def test_argument_out_of_range_raises(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be .*{value!r}"):
         Anderson(**{name: value})

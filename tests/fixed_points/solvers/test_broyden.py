@@ -13,8 +13,7 @@ F64 = torch.float64
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_is_the_textbook_iteration(batch: int) -> None:
-    """Against dense inverse updates, written out."""
+def test_broyden_equals_dense_inverse_updates(batch: int) -> None:
     torch.manual_seed(5)
     weight = torch.randn(4, 4, dtype=F64) / 4
     y = torch.randn(batch, 4, dtype=F64)
@@ -38,7 +37,7 @@ def test_is_the_textbook_iteration(batch: int) -> None:
             x = x + s
             new = x - (torch.tanh(x @ weight) + y[i])
             hd = inverse @ (new - g)
-            if k < 4:  # those that the solver has learned at its last proposal
+            if k < 4:  # the updates before the last proposal
                 inverse = inverse + torch.outer(s - hd, s @ inverse) / (s @ hd)
             else:
                 break
@@ -51,10 +50,9 @@ def test_is_the_textbook_iteration(batch: int) -> None:
             )
 
 
-def test_the_estimate_and_its_adjoint(
+def test_inverse_jacobian_is_accurate_and_has_the_right_adjoint(
     random_contraction: Callable[..., Tensor],
 ) -> None:
-    """Exact on the differences it has seen, and adjoint to itself."""
     weight = random_contraction(5, 0.8)
     y = torch.randn(2, 5, dtype=F64)
     solution = fixed_point(
@@ -72,7 +70,7 @@ def test_the_estimate_and_its_adjoint(
 
 
 @pytest.mark.parametrize("history_size", [1, 2, 5])
-def test_a_short_memory_starts_again_and_still_helps(history_size: int) -> None:
+def test_broyden_with_a_short_memory_is_faster_than_picard(history_size: int) -> None:
     matrix = torch.diag(torch.linspace(0.0, 0.95, 12, dtype=F64))
     y = torch.ones(1, 12, dtype=F64)
     runs = [
@@ -87,7 +85,7 @@ def test_a_short_memory_starts_again_and_still_helps(history_size: int) -> None:
     assert runs[0].inverse_jacobian.u.shape == (1, history_size, 12)
 
 
-def test_only_broyden_fills_the_inverse_jacobian() -> None:
+def test_picard_and_anderson_fill_no_inverse_jacobian() -> None:
     for solver in (Picard(), Anderson()):
         assert not solver.fills_inverse_jacobian
         solution = fixed_point(lambda x: x / 2 + 1, torch.zeros(1, 2), solver)
@@ -96,13 +94,13 @@ def test_only_broyden_fills_the_inverse_jacobian() -> None:
 
 
 @pytest.mark.parametrize("history_size", [0, -2, 1.5, True])
-def test_history_size_out_of_range(history_size: Any) -> None:
+def test_history_size_out_of_range_raises(history_size: Any) -> None:
     with pytest.raises(ValueError, match=f"history_size .* >= 1.*{history_size!r}"):
         Broyden(history_size=history_size)
 
 
-def test_the_newest_pair_outlives_a_full_memory() -> None:
-    """With one slot every iteration has the last secant pair, never the identity."""
+def test_newest_pair_is_kept_when_the_memory_is_full() -> None:
+    """With one slot every iteration uses the last secant pair, never the identity."""
     torch.manual_seed(6)
     rates = torch.tensor([0.0, 0.9], dtype=F64)
     y = torch.randn(1, 2, dtype=F64)
@@ -111,6 +109,6 @@ def test_the_newest_pair_outlives_a_full_memory() -> None:
         torch.zeros(1, 2, dtype=F64),
         Broyden(history_size=1, rtol=1e-10),
     )
-    # In two dimensions with one slow direction the secant pair is all there is to know.
+    # In two dimensions with one slow direction, one secant pair suffices.
     assert int(solution.iterations[0]) <= 8
     torch.testing.assert_close(solution.x, y / (1 - rates))

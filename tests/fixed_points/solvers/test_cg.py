@@ -9,7 +9,7 @@ F64 = torch.float64
 
 
 @pytest.mark.parametrize("condition", [2.0, 50.0])
-def test_error_falls_at_the_chebyshev_rate(condition: float) -> None:
+def test_error_is_below_the_chebyshev_bound(condition: float) -> None:
     spectrum = torch.linspace(1, condition, 30, dtype=F64)
     operator = LinearOperator(lambda v: spectrum * v, lambda v: spectrum * v)
     rhs = torch.randn(1, 30, dtype=F64)
@@ -25,7 +25,7 @@ def test_error_falls_at_the_chebyshev_rate(condition: float) -> None:
         assert energy(v - exact) <= 2 * ratio**k * energy(exact)
 
 
-def test_negative_curvature_stops_that_sample_only() -> None:
+def test_negative_curvature_stops_its_sample_only() -> None:
     diagonal = torch.tensor([[1.0, 2.0, 3.0], [1.0, -5.0, 1.0]], dtype=F64)
     operator = LinearOperator(lambda v: diagonal * v, lambda v: diagonal * v)
     rhs = torch.ones(2, 3, dtype=F64)
@@ -35,7 +35,7 @@ def test_negative_curvature_stops_that_sample_only() -> None:
     assert v[1].isfinite().all()
 
 
-def test_float32_residual_is_measured_in_float64() -> None:
+def test_residual_of_tiny_float32_numbers_does_not_underflow() -> None:
     spectrum = torch.linspace(1, 100, 200)
     operator = LinearOperator(lambda v: spectrum * v, lambda v: spectrum * v)
     rhs = 1e-20 * torch.randn(1, 200)  # its square underflows in float32
@@ -44,7 +44,7 @@ def test_float32_residual_is_measured_in_float64() -> None:
     torch.testing.assert_close(v / 1e-20, rhs / spectrum / 1e-20, rtol=1e-3, atol=1e-5)
 
 
-def test_a_singular_system_without_a_solution_gives_a_bounded_result() -> None:
+def test_singular_system_without_a_solution_returns_a_bounded_iterate() -> None:
     diagonal = torch.tensor([[4.0, 2.0, 1.0, 0.0]], dtype=F64)
     basis = torch.linalg.qr(torch.randn(4, 4, dtype=F64)).Q
     matrix = basis @ torch.diag(diagonal[0]) @ basis.T

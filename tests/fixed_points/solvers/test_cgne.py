@@ -7,8 +7,8 @@ from deepinv_equilibrium.fixed_points import CGNE, LinearOperator
 F64 = torch.float64
 
 
-def test_the_error_never_grows_and_two_products_are_paid() -> None:
-    """Also where the operator is indefinite and not symmetric."""
+def test_error_never_grows_and_an_iteration_costs_two_products() -> None:
+    """For an indefinite, nonsymmetric operator."""
     matrix = torch.randn(2, 8, 8, dtype=F64)
     operator = LinearOperator(
         lambda v: (matrix @ v[..., None])[..., 0],
@@ -28,8 +28,8 @@ def test_the_error_never_grows_and_two_products_are_paid() -> None:
     torch.testing.assert_close(v, exact, rtol=1e-6, atol=1e-6)
 
 
-def test_the_adjoint_is_the_one_it_is_given() -> None:
-    """With a wrong adjoint it cannot converge: the transpose matters."""
+def test_cgne_uses_the_given_adjoint() -> None:
+    """With a wrong adjoint it does not converge."""
     matrix = torch.tensor([[1.0, 0.9], [0.0, 1.0]], dtype=F64)
     rhs = torch.tensor([[0.0, 1.0]], dtype=F64)
     right = LinearOperator(lambda v: v @ matrix.mT, lambda v: v @ matrix)

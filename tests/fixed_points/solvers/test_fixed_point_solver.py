@@ -1,24 +1,28 @@
-"""What every fixed-point solver does: stopping, independence, domains, counts."""
+"""All fixed-point solvers: stopping, independence of samples, counts, proposals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from deepinv_equilibrium.fixed_points import (
+    SHINE,
     Anderson,
     Broyden,
     ConvergenceWarning,
     FixedPointSolver,
+    Iteration,
     JacobianFree,
+    LowRankInverse,
     Picard,
     StateLayout,
     Status,
+    Unrolled,
     fixed_point,
 )
 
@@ -39,7 +43,7 @@ F64 = torch.float64
 
 @dataclass
 class Rows:
-    """A contraction that differs from sample to sample."""
+    """A different contraction for each sample."""
 
     weight: Tensor
     y: Tensor
@@ -53,14 +57,14 @@ class Rows:
 
 @pytest.fixture
 def rows(random_contraction: Callable[..., Tensor]) -> Rows:
-    """Samples from easy to hard."""
+    """Return three samples of increasing rate."""
     rates = (0.1, 0.5, 0.95)
     weight = torch.stack([random_contraction(6, rate) for rate in rates])
     return Rows(weight, 0.1 * torch.randn(3, 6, dtype=F64))
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=str)
-def test_samples_do_not_see_their_batch_mates(
+def test_result_of_a_sample_does_not_depend_on_its_batch(
     rows: Rows, solver: FixedPointSolver
 ) -> None:
     x0 = torch.zeros(3, 6, dtype=F64)
@@ -94,7 +98,7 @@ def test_permuting_the_batch_permutes_the_result(
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=str)
-def test_evaluations_are_counted_and_gradients_do_not_change_the_value(
+def test_evaluations_are_counted_and_the_value_is_the_same_with_gradients(
     rows: Rows, solver: FixedPointSolver, logged: Any
 ) -> None:
     x0 = torch.zeros(3, 6, dtype=F64)
@@ -114,7 +118,7 @@ def test_evaluations_are_counted_and_gradients_do_not_change_the_value(
 
 @pytest.mark.parametrize("budget", [1, 2, 13])
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_a_fixed_budget_is_spent(
+def test_fixed_budget_is_spent_and_ends_as_completed(
     rows: Rows, solver_type: Any, budget: int, logged: Any
 ) -> None:
     step = logged(rows)
@@ -129,7 +133,7 @@ def test_a_fixed_budget_is_spent(
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_max_iter_reached_warns_with_a_remedy(rows: Rows, solver_type: Any) -> None:
+def test_spent_budget_warns_with_a_remedy(rows: Rows, solver_type: Any) -> None:
     solver = solver_type(max_iter=4, rtol=1e-3)
     with pytest.warns(ConvergenceWarning, match=r"MAX_ITER \(sample .*2\): .*raise"):
         solution = fixed_point(rows, torch.zeros(3, 6, dtype=F64), solver)
@@ -139,20 +143,22 @@ def test_max_iter_reached_warns_with_a_remedy(rows: Rows, solver_type: Any) -> N
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_absolute_tolerance_stops_too(rows: Rows, solver_type: Any) -> None:
+def test_absolute_tolerance_stops_a_sample(rows: Rows, solver_type: Any) -> None:
     solution = fixed_point(
         rows, torch.zeros(3, 6, dtype=F64), solver_type(rtol=0, atol=1e-6)
     )
     assert solution.converged.all()
     assert bool((solution.absolute_residual <= 1e-6).all())
     defect = torch.linalg.vector_norm(rows(solution.x) - solution.x, dim=1)
-    assert bool((defect <= 1e-6).all())  # f contracts: its value is better still
+    assert bool(
+        (defect <= 1e-6).all()
+    )  # f contracts: the residual of its value is smaller
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_a_fixed_point_at_zero(solver_type: Any, dtype: torch.dtype) -> None:
-    r"""The residual is relative to the first one where :math:`\|f(x)\|` vanishes."""
+def test_fixed_point_at_zero_is_found(solver_type: Any, dtype: torch.dtype) -> None:
+    r"""Where :math:`\|f(x)\|` vanishes, the residual is relative to the first one."""
     solution = fixed_point(
         lambda x: 0.5 * torch.sin(x), torch.ones(2, 3, dtype=dtype), solver_type()
     )
@@ -161,7 +167,7 @@ def test_a_fixed_point_at_zero(solver_type: Any, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_starting_at_the_fixed_point(solver_type: Any) -> None:
+def test_start_at_the_fixed_point_returns_it(solver_type: Any) -> None:
     x0 = torch.tensor([[0.0, 0.0], [2.0, 2.0]], dtype=F64)
     y = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=F64)
     for solver in (solver_type(), solver_type(rtol=0, max_iter=5)):
@@ -173,10 +179,10 @@ def test_starting_at_the_fixed_point(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_rounding_at_the_fixed_point_is_no_divergence(
+def test_rounding_at_the_fixed_point_does_not_end_as_diverged(
     rows: Rows, solver_type: Any
 ) -> None:
-    """A warm start: the first residual is rounding, and so are all others."""
+    """All residuals are rounding, as the start is the fixed point."""
     x0 = fixed_point(
         rows, torch.zeros(3, 6, dtype=F64), Picard(max_iter=2000, rtol=0)
     ).x
@@ -193,7 +199,7 @@ def test_rounding_at_the_fixed_point_is_no_divergence(
 @pytest.mark.parametrize("shape", [(1,), (4,), (1, 1), (1, 1, 1, 1), (2, 3, 5, 7)])
 @pytest.mark.parametrize("dtype", [torch.float32, F64, torch.complex64])
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_any_shape_and_precision(
+def test_solvers_work_for_any_shape_and_precision(
     solver_type: Any, dtype: torch.dtype, shape: tuple[int, ...]
 ) -> None:
     y = torch.randn(shape, dtype=dtype)
@@ -205,8 +211,8 @@ def test_any_shape_and_precision(
 
 
 @pytest.mark.parametrize("solver_type", [Anderson, Broyden])
-def test_acceleration_goes_on_after_a_proposal_that_failed(solver_type: Any) -> None:
-    """A step that breaks at one accelerated proposal: one plain step, then on."""
+def test_accelerated_solver_continues_after_a_failed_proposal(solver_type: Any) -> None:
+    """The step returns NaN at one accelerated proposal."""
     matrix = torch.diag(torch.linspace(0.1, 0.98, 8, dtype=F64))
     y = torch.ones(1, 8, dtype=F64)
     calls = iter(range(10**6))
@@ -225,7 +231,7 @@ def test_acceleration_goes_on_after_a_proposal_that_failed(solver_type: Any) -> 
 
 
 @pytest.mark.parametrize("solver_type", [Anderson, Broyden])
-def test_float32_reaches_its_tolerance_where_picard_needs_hundreds(
+def test_accelerated_float32_needs_less_than_half_of_picards_iterations(
     solver_type: Any, random_contraction: Callable[..., Tensor]
 ) -> None:
     raw = random_contraction(50, 1.0)
@@ -247,8 +253,8 @@ def test_float32_reaches_its_tolerance_where_picard_needs_hundreds(
 
 
 @pytest.mark.parametrize("solver", [Anderson(), Broyden()], ids=str)
-def test_a_forgotten_sample_starts_from_the_plain_step(solver: Any) -> None:
-    """The others keep their history."""
+def test_forget_restarts_its_samples_from_the_plain_step(solver: Any) -> None:
+    """The other samples keep their history."""
     x0 = torch.zeros(2, 4, dtype=F64)
     iteration = solver.begin(x0, StateLayout.of(x0))
     everyone = torch.ones(2, dtype=torch.bool)
@@ -260,3 +266,113 @@ def test_a_forgotten_sample_starts_from_the_plain_step(solver: Any) -> None:
     proposal = iteration.propose(x, value, everyone)
     torch.testing.assert_close(proposal[0], value[0])
     assert float((proposal[1] - value[1]).norm()) > 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scripted(FixedPointSolver):
+    """A user-defined solver that logs its calls and proposes given numbers."""
+
+    proposals: tuple[float, ...]
+    log: list[Any] = field(default_factory=list, compare=False)
+
+    def begin(self, x0: Tensor, layout: StateLayout) -> ScriptedIteration:
+        self.log.append(("begin", x0.tolist(), layout.shapes))
+        return ScriptedIteration(self)
+
+
+@dataclass
+class ScriptedIteration(Iteration):
+    solver: Scripted
+    count: int = 0
+
+    def propose(self, x: Tensor, value: Tensor, active: Tensor) -> Tensor:
+        self.solver.log.append(("propose", x.tolist(), value.tolist(), active.tolist()))
+        self.count += 1
+        return torch.full_like(x, self.solver.proposals[self.count - 1])
+
+    def forget(self, where: Tensor) -> None:
+        self.solver.log.append(("forget", where.tolist()))
+
+    def inverse_jacobian(self) -> LowRankInverse | None:
+        self.solver.log.append("inverse_jacobian")
+        return super().inverse_jacobian()
+
+
+def test_solver_calls_forget_before_propose_and_inverse_jacobian_at_the_end() -> None:
+    """The second proposal is rejected, and the fourth meets the tolerance."""
+    solver = Scripted(proposals=(3.0, 1000.0, 9.0, 4.0), max_iter=20)
+    with torch.no_grad():
+        solution = fixed_point(
+            lambda x: 0.5 * x + 2, torch.zeros(1, 1, 1, dtype=F64), solver
+        )
+    assert solver.log == [
+        ("begin", [[0.0]], ((1, 1, 1),)),
+        ("forget", [False]),
+        ("propose", [[0.0]], [[2.0]], [True]),
+        ("forget", [False]),
+        ("propose", [[3.0]], [[3.5]], [True]),
+        ("forget", [True]),
+        ("propose", [[1000.0]], [[502.0]], [False]),
+        ("forget", [False]),  # at the value of the best iterate, 3
+        ("propose", [[3.5]], [[3.75]], [True]),
+        "inverse_jacobian",
+    ]
+    assert solution.x.item() == 4.0
+    assert solution.status == (Status.CONVERGED,)
+    assert solution.inverse_jacobian is None
+
+
+def test_default_iteration_forgets_nothing_and_has_no_inverse_jacobian() -> None:
+    class Plain(Iteration):
+        def propose(self, x: Tensor, value: Tensor, active: Tensor) -> Tensor:
+            return value
+
+    iteration = Plain()
+    iteration.forget(torch.ones(1, dtype=torch.bool))
+    assert iteration.inverse_jacobian() is None
+    with pytest.raises(TypeError, match="abstract"):
+        Iteration()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Averaged(FixedPointSolver):
+    """A user-defined solver that is not accelerated, with an inverse Jacobian."""
+
+    accelerated: ClassVar[bool] = False
+
+    @property
+    def fills_inverse_jacobian(self) -> bool:
+        return True
+
+    def begin(self, x0: Tensor, layout: StateLayout) -> Iteration:
+        class Mean(Iteration):
+            def propose(self, x: Tensor, value: Tensor, active: Tensor) -> Tensor:
+                return (x + value) / 2
+
+            def inverse_jacobian(self) -> LowRankInverse:
+                """Return 2 I, exact for a step of derivative 1/2."""
+                u = torch.eye(x0.shape[1], dtype=x0.dtype).expand(len(x0), -1, -1)
+                return LowRankInverse(-u, u)
+
+        return Mean()
+
+
+def test_solver_that_is_not_accelerated_works_with_unrolled() -> None:
+    y = torch.ones(2, 3, dtype=F64, requires_grad=True)
+    solution = fixed_point(
+        lambda x: 0.5 * x + y, torch.zeros_like(y), Averaged(rtol=1e-9), Unrolled()
+    )
+    solution.x.sum().backward()
+    torch.testing.assert_close(y.grad, torch.full_like(y, 2.0), rtol=1e-7, atol=0)
+
+
+def test_solver_with_an_inverse_jacobian_works_with_shine() -> None:
+    y = torch.ones(2, 3, dtype=F64, requires_grad=True)
+    solution = fixed_point(
+        lambda x: 0.5 * x + y, torch.zeros_like(y), Averaged(rtol=1e-9), SHINE()
+    )
+    solution.x.sum().backward()
+    assert y.grad is not None
+    assert torch.equal(y.grad, torch.full_like(y, 2.0))
+    assert solution.backward is not None
+    assert solution.backward.residual.tolist() == [0.0, 0.0]

@@ -22,7 +22,7 @@ def system(jacobian: Tensor) -> LinearOperator:
 
 
 @given(st.integers(2, 8), st.floats(0.1, 0.95), st.integers(0, 2**20))
-def test_residual_after_k_products_is_below_the_neumann_bound(
+def test_residual_is_below_the_bound_of_the_neumann_series(
     n: int, rate: float, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -36,8 +36,8 @@ def test_residual_after_k_products_is_below_the_neumann_bound(
         assert count <= n
 
 
-def test_restarts_go_on_where_the_space_is_too_small() -> None:
-    """A rotation of the plane by 170 degrees a block: short spaces are slow."""
+def test_restarted_gmres_converges_with_a_small_space() -> None:
+    """A scaled cyclic shift, for which small Krylov spaces converge slowly."""
     n = 24
     jacobian = 0.9 * torch.roll(torch.eye(n, dtype=F64), 1, 0)[None]
     rhs = torch.randn(1, n, dtype=F64)
@@ -48,12 +48,12 @@ def test_restarts_go_on_where_the_space_is_too_small() -> None:
     assert other.converged.all()
     assert other.iterations[0] > report.iterations[0]
     torch.testing.assert_close(short, full, rtol=1e-8, atol=1e-8)
-    # One product an iteration, and one more at each restart.
+    # One product per iteration, and one more at each restart.
     iterations = int(other.iterations[0])
     assert int(other.evaluations[0]) == iterations + (iterations - 1) // 5
 
 
-def test_a_restart_of_one_is_the_minimal_residual_method() -> None:
+def test_gmres_of_restart_one_solves_a_diagonal_system() -> None:
     jacobian = 0.5 * torch.eye(4, dtype=F64)[None] * torch.linspace(0, 1, 4)
     rhs = torch.ones(1, 4, dtype=F64)
     v, report = GMRES(restart=1, rtol=1e-9).run(system(jacobian), rhs)
@@ -62,7 +62,7 @@ def test_a_restart_of_one_is_the_minimal_residual_method() -> None:
     torch.testing.assert_close(v[0], exact, rtol=1e-7, atol=0)
 
 
-def test_a_memory_larger_than_the_problem_costs_no_more_products() -> None:
+def test_restart_beyond_the_size_costs_no_extra_products() -> None:
     jacobian = 0.3 * torch.randn(3, 2, 2, dtype=F64)
     _, report = GMRES(restart=500, rtol=1e-12).run(
         system(jacobian), torch.randn(3, 2, dtype=F64)
@@ -70,7 +70,7 @@ def test_a_memory_larger_than_the_problem_costs_no_more_products() -> None:
     assert report.evaluations.tolist() == [2, 2, 2]
 
 
-def test_float32_on_a_slow_problem() -> None:
+def test_float32_agrees_with_float64_on_a_slow_problem() -> None:
     torch.manual_seed(3)
     jacobian = torch.randn(2, 60, 60, dtype=F64)
     jacobian *= 0.93 / torch.linalg.matrix_norm(jacobian, 2)[:, None, None]
@@ -83,6 +83,6 @@ def test_float32_on_a_slow_problem() -> None:
 
 
 @pytest.mark.parametrize("restart", [0, -1, 2.5, None])
-def test_restart_out_of_range(restart: Any) -> None:
+def test_restart_out_of_range_raises(restart: Any) -> None:
     with pytest.raises(ValueError, match=f"restart must be an integer >= 1.*{restart}"):
         GMRES(restart=restart)

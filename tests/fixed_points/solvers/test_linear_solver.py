@@ -1,4 +1,4 @@
-"""What the linear solvers share, on dense batches."""
+"""All linear solvers, on batches of dense matrices."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def dense(matrix: Tensor) -> LinearOperator:
 
 
 def definite(batch: int, n: int, condition: float = 20.0) -> Tensor:
-    """Symmetric positive definite matrices."""
+    """Return symmetric positive definite matrices."""
     basis = torch.linalg.qr(torch.randn(batch, n, n, dtype=F64)).Q
     spectrum = torch.logspace(0, float(torch.tensor(condition).log10()), n, dtype=F64)
     return basis @ torch.diag_embed(spectrum.expand(batch, n)) @ basis.mT
 
 
 def check_report(report: Report, matrix: Tensor, v: Tensor, rhs: Tensor) -> None:
-    """The residual that is reported is the true one."""
+    """Compare the reported residual with the true one."""
     left = torch.linalg.vector_norm(rhs - dense(matrix).apply(v), dim=1).double()
     size = torch.linalg.vector_norm(rhs, dim=1).double()
     torch.testing.assert_close(
@@ -50,7 +50,7 @@ def check_report(report: Report, matrix: Tensor, v: Tensor, rhs: Tensor) -> None
 
 @given(st.integers(1, 8), st.integers(1, 3), st.integers(0, 2**20))
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_agrees_with_a_dense_solve(
+def test_run_agrees_with_a_dense_solve(
     solver_type: Any, n: int, batch: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -65,14 +65,14 @@ def test_agrees_with_a_dense_solve(
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_samples_do_not_see_their_batch_mates(solver_type: Any) -> None:
+def test_result_of_a_sample_does_not_depend_on_its_batch(solver_type: Any) -> None:
     easy = torch.eye(40, dtype=F64)[None] + 0.05 * definite(1, 40, 2.0)
     matrix = torch.cat([easy, definite(1, 40, 60.0)])
     rhs = torch.randn(2, 40, dtype=F64)
     solver = solver_type(rtol=1e-6, max_iter=2000)
 
     def separate(rows: Tensor) -> LinearOperator:
-        """Products that round alike in every batch."""
+        """Multiply sample by sample, so that rounding does not depend on the batch."""
         return LinearOperator(
             lambda v: torch.stack([a @ x for a, x in zip(rows, v, strict=True)]),
             lambda v: torch.stack([a.mT @ x for a, x in zip(rows, v, strict=True)]),
@@ -92,7 +92,7 @@ def test_samples_do_not_see_their_batch_mates(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_a_zero_right_side_costs_nothing(solver_type: Any) -> None:
+def test_zero_right_side_costs_no_product(solver_type: Any) -> None:
     rhs = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=F64)
     matrix = definite(2, 2)
     v, report = solver_type().run(dense(matrix), rhs)
@@ -109,7 +109,7 @@ def test_a_zero_right_side_costs_nothing(solver_type: Any) -> None:
 @pytest.mark.parametrize("factor", [2.0**-20, 2.0**20])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_scale_changes_nothing_but_the_scale(
+def test_scaling_the_system_only_scales_the_solution(
     solver_type: Any, dtype: torch.dtype, factor: float
 ) -> None:
     matrix, rhs = definite(2, 10).to(dtype), torch.randn(2, 10, dtype=dtype)
@@ -126,7 +126,7 @@ def test_scale_changes_nothing_but_the_scale(
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_a_fixed_budget_is_completed(solver_type: Any) -> None:
+def test_fixed_budget_ends_as_completed(solver_type: Any) -> None:
     matrix, rhs = definite(1, 20), torch.randn(1, 20, dtype=F64)
     v, report = solver_type(max_iter=4, rtol=0).run(dense(matrix), rhs)
     assert report.status == (Status.COMPLETED,)
@@ -135,8 +135,8 @@ def test_a_fixed_budget_is_completed(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_an_exact_solution_before_the_budget_is_no_failure(solver_type: Any) -> None:
-    """The identity is inverted in one iteration, and there is nothing left to do."""
+def test_exact_solution_before_the_budget_is_not_a_failure(solver_type: Any) -> None:
+    """The system of the identity is solved in one iteration."""
     rhs = torch.tensor([[3.0, 4.0]], dtype=F64)
     matrix = torch.eye(2, dtype=F64)[None]
     v, report = solver_type(max_iter=10, rtol=0).run(dense(matrix), rhs)
@@ -145,7 +145,7 @@ def test_an_exact_solution_before_the_budget_is_no_failure(solver_type: Any) -> 
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_a_full_space_before_the_budget_is_no_failure(solver_type: Any) -> None:
+def test_full_krylov_space_before_the_budget_is_not_a_failure(solver_type: Any) -> None:
     matrix, rhs = definite(3, 5), torch.randn(3, 5, dtype=F64)
     v, report = solver_type(max_iter=60, rtol=0).run(dense(matrix), rhs)
     torch.testing.assert_close(v, torch.linalg.solve(matrix, rhs))
@@ -153,7 +153,7 @@ def test_a_full_space_before_the_budget_is_no_failure(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_max_iter_is_named(solver_type: Any) -> None:
+def test_spent_budget_ends_as_max_iter(solver_type: Any) -> None:
     matrix, rhs = definite(1, 30, 1e4), torch.randn(1, 30, dtype=F64)
     v, report = solver_type(max_iter=3, rtol=1e-8).run(dense(matrix), rhs)
     assert report.status == (Status.MAX_ITER,)
@@ -173,7 +173,7 @@ def test_nan_stays_in_its_sample(solver_type: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_nan_after_some_products(solver_type: Any) -> None:
+def test_nan_after_three_products_returns_the_third_iterate(solver_type: Any) -> None:
     matrix, rhs = definite(1, 12, 100.0), torch.randn(1, 12, dtype=F64)
     good = dense(matrix)
     calls = iter(range(100))
@@ -185,12 +185,11 @@ def test_nan_after_some_products(solver_type: Any) -> None:
     v, report = solver_type(rtol=1e-10).run(operator, rhs)
     assert report.status == (Status.NONFINITE,)
     assert report.iterations.tolist() == [3]
-    check_report(report, matrix, v, rhs)  # of what three products gave
+    check_report(report, matrix, v, rhs)
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_a_singular_operator_is_named(solver_type: Any) -> None:
-    """Nothing solves it: what comes back is finite, and no success is claimed."""
+def test_singular_system_without_a_solution_fails(solver_type: Any) -> None:
     matrix = torch.diag(torch.tensor([1.0, 2.0, 0.0], dtype=F64))[None]
     rhs = torch.ones(1, 3, dtype=F64)
     v, report = solver_type(rtol=1e-8).run(dense(matrix), rhs)
@@ -200,7 +199,7 @@ def test_a_singular_operator_is_named(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_a_consistent_singular_system_is_solved(solver_type: Any) -> None:
+def test_singular_system_with_a_solution_is_solved(solver_type: Any) -> None:
     matrix = torch.diag(torch.tensor([1.0, 2.0, 0.0], dtype=F64))[None]
     rhs = torch.tensor([[1.0, 1.0, 0.0]], dtype=F64)
     v, report = solver_type().run(dense(matrix), rhs)
@@ -209,7 +208,7 @@ def test_a_consistent_singular_system_is_solved(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_a_zero_operator_is_named(solver_type: Any) -> None:
+def test_zero_operator_fails(solver_type: Any) -> None:
     v, report = solver_type().run(
         dense(torch.zeros(1, 3, 3, dtype=F64)), torch.ones(1, 3, dtype=F64)
     )
@@ -218,12 +217,14 @@ def test_a_zero_operator_is_named(solver_type: Any) -> None:
     assert report.residual.tolist() == [1.0]
 
 
-def test_the_base_is_abstract() -> None:
+def test_linear_solver_is_abstract() -> None:
     with pytest.raises(TypeError, match="abstract"):
         LinearSolver()
 
 
-def test_absolute_tolerance(random_contraction: Callable[..., Tensor]) -> None:
+def test_absolute_tolerance_stops_a_sample(
+    random_contraction: Callable[..., Tensor],
+) -> None:
     matrix = torch.eye(10, dtype=F64)[None] - random_contraction(10, 0.8)
     rhs = torch.randn(1, 10, dtype=F64)
     for solver_type in (GMRES, CGNE):
@@ -234,8 +235,8 @@ def test_absolute_tolerance(random_contraction: Callable[..., Tensor]) -> None:
 
 
 @pytest.mark.parametrize("solver", [CG, CGNE, GMRES])
-def test_no_residual_is_claimed_below_rounding(solver: Any) -> None:
-    """In float32 the recursions fall far below what the residual does."""
+def test_reported_residual_is_not_below_rounding(solver: Any) -> None:
+    """In float32 the recursive estimate falls far below the true residual."""
     torch.manual_seed(9)
     root = torch.randn(60, 60)
     matrix = root @ root.mT / 60 + 0.1 * torch.eye(60)

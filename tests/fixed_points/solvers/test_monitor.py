@@ -13,7 +13,7 @@ INSIDE = torch.ones(1, dtype=torch.bool)
 
 
 def shown(values: list[tuple[float, float]], keep_best: bool, **kwargs: Any) -> Monitor:
-    """A book of one sample of one entry, shown pairs of iterate and value."""
+    """Return the record of one sample with one entry, from iterates and values."""
     monitor = Monitor(
         Picard(**kwargs), torch.zeros(1, 1, dtype=F64), keep_best=keep_best
     )
@@ -26,14 +26,16 @@ def shown(values: list[tuple[float, float]], keep_best: bool, **kwargs: Any) -> 
     return monitor
 
 
-def test_relative_residual_is_over_the_larger_of_value_and_first_residual() -> None:
+def test_relative_residual_divides_by_the_larger_of_value_and_first_residual() -> None:
     report = shown([(0.0, 4.0), (4.0, 5.0), (5.0, 2.0)], False).report()
     assert report.history[:, 0].tolist() == [1.0, 1 / 5, 3 / 4]
     assert report.absolute_history[:, 0].tolist() == [4.0, 1.0, 3.0]
 
 
 @pytest.mark.parametrize(("keep_best", "value"), [(True, 5.0), (False, 2.0)])
-def test_best_or_last(keep_best: bool, value: float) -> None:
+def test_monitor_returns_the_best_or_the_last_value(
+    keep_best: bool, value: float
+) -> None:
     monitor = shown([(0.0, 4.0), (4.0, 5.0), (5.0, 2.0)], keep_best)
     assert monitor.value.item() == value
     report = monitor.report(extra_evaluations=1)
@@ -42,7 +44,7 @@ def test_best_or_last(keep_best: bool, value: float) -> None:
     assert report.evaluations.item() == 4
 
 
-def test_nothing_changes_after_a_sample_has_stopped() -> None:
+def test_observe_does_not_change_a_stopped_sample() -> None:
     monitor = Monitor(Picard(), torch.zeros(2, 1, dtype=F64), keep_best=False)
     x = torch.tensor([[1.0], [1.0]], dtype=F64)
     monitor.observe(x, torch.tensor([[1.0], [2.0]], dtype=F64))
@@ -68,7 +70,7 @@ def test_nothing_changes_after_a_sample_has_stopped() -> None:
         ([(0.0, 0.0)], {"rtol": 0}, Status.COMPLETED),
     ],
 )
-def test_how_it_ended(values: Any, kwargs: Any, status: Status) -> None:
+def test_status_after_finish(values: Any, kwargs: Any, status: Status) -> None:
     monitor = shown(values, False, **kwargs)
     assert monitor.report().status == (status,)
     assert monitor.value.isfinite().all()
@@ -76,10 +78,10 @@ def test_how_it_ended(values: Any, kwargs: Any, status: Status) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "retry"), [(14.0, False), (16.0, True), (float("nan"), True)]
+    ("value", "rejected"), [(14.0, False), (16.0, True), (float("nan"), True)]
 )
-def test_a_proposal_ten_times_worse_than_the_best_is_taken_back(
-    value: float, retry: bool
+def test_observe_rejects_a_proposal_of_ten_times_the_best_residual(
+    value: float, rejected: bool
 ) -> None:
     monitor = Monitor(Picard(), torch.zeros(1, 1, dtype=F64), keep_best=True)
     first = torch.tensor([[1.0]], dtype=F64)
@@ -87,6 +89,6 @@ def test_a_proposal_ten_times_worse_than_the_best_is_taken_back(
     x, bad = (torch.tensor([[number]], dtype=F64) for number in (5.0, value))
     result = monitor.observe(x, bad, proposed=INSIDE)
     assert result is not None
-    assert result.tolist() == [retry]
-    assert monitor.active.tolist() == [True]  # the step itself has not failed
+    assert result.tolist() == [rejected]
+    assert monitor.active.tolist() == [True]  # only the proposal has failed
     assert monitor.value.item() == 1.0

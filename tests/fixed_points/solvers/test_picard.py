@@ -12,7 +12,7 @@ from deepinv_equilibrium.fixed_points import Picard, Restarts, Status, fixed_poi
 F64 = torch.float64
 
 
-def test_relaxation_averages_and_returns_f_of_the_last_iterate() -> None:
+def test_relaxed_picard_averages_and_returns_f_of_the_last_iterate() -> None:
     seen = []
     with torch.no_grad():
         solution = fixed_point(
@@ -29,8 +29,8 @@ def test_relaxation_averages_and_returns_f_of_the_last_iterate() -> None:
     assert float(solution.x) == seen[-1][1]
 
 
-def test_relaxation_finds_what_the_plain_iteration_circles() -> None:
-    """A rotation is nonexpansive: averaged it converges, plain it does not."""
+def test_relaxed_picard_solves_a_rotation() -> None:
+    """A rotation is nonexpansive: only the averaged iteration converges."""
     y = torch.tensor([[1.0, 0.0]], dtype=F64)
 
     def rotation(x: Any) -> torch.Tensor:
@@ -47,8 +47,8 @@ def test_relaxation_finds_what_the_plain_iteration_circles() -> None:
     torch.testing.assert_close(averaged.x, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_growth_before_contraction_is_no_divergence() -> None:
-    """A Jacobian that is not normal lets the residual grow a hundredfold at first."""
+def test_transient_growth_does_not_end_as_diverged() -> None:
+    """The Jacobian is not normal, so that the residual first grows a hundredfold."""
     matrix = torch.tensor([[0.5, 0.0], [300.0, 0.5]], dtype=F64)
     y = torch.tensor([[1.0, 0.0]], dtype=F64)
     solution = fixed_point(
@@ -58,7 +58,7 @@ def test_growth_before_contraction_is_no_divergence() -> None:
     assert float(solution.absolute_history.max()) > 100
 
 
-def test_restarts_may_stop_early_and_are_complete_at_their_budget() -> None:
+def test_restarts_end_as_converged_or_completed() -> None:
     rate = torch.tensor([[0.1], [0.9]], dtype=F64)
     solution = fixed_point(
         lambda x: rate * x + 1,
@@ -70,7 +70,7 @@ def test_restarts_may_stop_early_and_are_complete_at_their_budget() -> None:
 
 
 @pytest.mark.parametrize("relaxation", [0.0, -0.5, 2.0, float("nan"), float("inf")])
-def test_relaxation_out_of_range(relaxation: float) -> None:
+def test_relaxation_out_of_range_raises(relaxation: float) -> None:
     with pytest.raises(
         ValueError, match=rf"relaxation must be in \(0, 2\).*{relaxation}"
     ):

@@ -1,5 +1,5 @@
-"""Whatever is proposed: the certified count, the fixed point of the step, the truth
-about the rate."""
+"""Safeguarded: certified counts and the right fixed point with any proposals, and
+wrong rates."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ JUNK = (math.nan, math.inf, -1e300, 1e6, 1.0, 1e-3)
 
 @dataclass(frozen=True, kw_only=True)
 class Corrupted(Anderson):
-    """Anderson acceleration, one tenth of whose proposals is spoiled."""
+    """Anderson acceleration with noise in one tenth of the proposals."""
 
     seed: int = 0
     share: float = 0.1
@@ -62,7 +62,7 @@ class Corrupted(Anderson):
 
 
 def spectrum_step(rate: float, n: int = 256) -> tuple[Callable[[Any], Tensor], Tensor]:
-    """A symmetric affine step with eigenvalues spread over [0, rate]."""
+    """Return a symmetric affine step with eigenvalues in [0, rate], and a start."""
     generator = torch.Generator().manual_seed(1)
     basis = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=F64)).Q
     eigenvalues = torch.linspace(0, rate, n, dtype=F64)
@@ -75,7 +75,7 @@ def spectrum_step(rate: float, n: int = 256) -> tuple[Callable[[Any], Tensor], T
     ("rate", "plain", "accelerated"), [(0.833, 110, 36), (0.98, 1030, 160)]
 )
 @pytest.mark.parametrize("proposal", [Anderson(), Broyden()], ids=str)
-def test_an_honest_proposal_is_as_fast_as_without_the_safeguard(
+def test_safeguarded_accelerates_as_its_proposal_does(
     proposal: Any, rate: float, plain: int, accelerated: int
 ) -> None:
     step, x0 = spectrum_step(rate)
@@ -90,8 +90,9 @@ def test_an_honest_proposal_is_as_fast_as_without_the_safeguard(
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("rate", [0.833, 0.98])
-def test_a_tenth_of_the_proposals_corrupted(rate: float, seed: int) -> None:
-    """The tolerance within the certified count, and the error that goes with it."""
+def test_corrupted_proposals_converge_within_the_certified_count(
+    rate: float, seed: int
+) -> None:
     step, x0 = spectrum_step(rate, n=64)
     atol = 1e-8 * (1 - rate)
     solver = Safeguarded(
@@ -104,7 +105,7 @@ def test_a_tenth_of_the_proposals_corrupted(rate: float, seed: int) -> None:
         first = float(solution.absolute_history[0, i])
         assert int(solution.evaluations[i]) <= solver.evaluations_to(atol, first)
         assert float((solution.x[i] - exact[i]).norm()) <= 1e-8 * rate
-    assert int(solution.evaluations.max()) < 400  # the honest ones still accelerate
+    assert int(solution.evaluations.max()) < 400  # the other proposals still accelerate
 
 
 @settings(max_examples=200)
@@ -114,7 +115,7 @@ def test_a_tenth_of_the_proposals_corrupted(rate: float, seed: int) -> None:
     corruption=st.floats(0, 1),
     seed=st.integers(0, 10**6),
 )
-def test_residuals_fall_at_the_certified_rate_whatever_is_proposed(
+def test_residuals_fall_at_the_certified_rate_with_random_proposals(
     rate: float, size: float, corruption: float, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -156,17 +157,16 @@ def test_residuals_fall_at_the_certified_rate_whatever_is_proposed(
         assert solution.status[i] in (Status.CONVERGED, Status.MAX_ITER)
 
 
-def test_the_fixed_point_is_that_of_the_step_not_of_the_proposal() -> None:
-    """A network with a fixed point of its own at 7 proposes nothing else."""
+def test_solution_is_the_fixed_point_of_the_step_not_of_the_proposal() -> None:
+    """The proposal is always 7, which is not the fixed point of the step."""
     solver = Safeguarded(lambda x, value: torch.full_like(x, 7.0), 0.5, rtol=1e-10)
     solution = fixed_point(lambda x: 0.5 * x + 1, torch.zeros(1, 2, dtype=F64), solver)
     torch.testing.assert_close(solution.x, torch.full((1, 2), 2.0, dtype=F64))
-    # Each proposal costs an evaluation, and so does the plain step after it; one more
-    # is recorded for the gradient.
+    # Two evaluations per iteration, and one that is recorded for the gradient.
     assert int(solution.evaluations) <= 1 + solver.evaluations_to(1e-10)
 
 
-def test_a_perfect_proposal_ends_the_solve() -> None:
+def test_exact_proposal_ends_the_solve() -> None:
     solver = Safeguarded(lambda x, value: torch.full_like(x, 2.0), 0.5)
     with torch.no_grad():
         solution = fixed_point(lambda x: 0.5 * x + 1, torch.zeros(1, 2), solver)
@@ -174,8 +174,8 @@ def test_a_perfect_proposal_ends_the_solve() -> None:
     assert solution.absolute_residual.tolist() == [0.0]
 
 
-def test_a_rejected_proposal_that_is_better_is_stepped_from() -> None:
-    r""":math:`r(x_0) = 1`; the proposal has residual .9, above rate times 1."""
+def test_plain_step_starts_from_a_rejected_proposal_of_smaller_residual() -> None:
+    r"""The proposal has residual 0.9, above :math:`\rho\, r(x_0) = 0.5`."""
     asked: list[float] = []
 
     def step(x: Any) -> Tensor:
@@ -185,13 +185,13 @@ def test_a_rejected_proposal_that_is_better_is_stepped_from() -> None:
     solver = Safeguarded(lambda x, value: x + 0.2, 0.5, max_iter=3, rtol=1e-9)
     with torch.no_grad():
         fixed_point(step, torch.zeros(1, 1, dtype=F64), solver, on_failure="ignore")
-    # x0, the proposal .2 of residual .9, and then f(.2) and not f(0).
+    # x0, the proposal 0.2 of residual 0.9, and then f(0.2), not f(0).
     assert asked[:3] == pytest.approx([0.0, 0.2, 1.1])
 
 
-def test_samples_do_not_see_their_batch_mates() -> None:
+def test_result_of_a_sample_does_not_depend_on_its_batch() -> None:
     def step(x: Any) -> Tensor:
-        # Sums that round alike whatever the batch size, as a matrix product does not.
+        # The rounding of these sums does not depend on the batch size.
         return torch.tanh((weight * x[:, None]).sum(-1)) + y[rows]
 
     generator = torch.Generator().manual_seed(3)
@@ -202,7 +202,7 @@ def test_samples_do_not_see_their_batch_mates() -> None:
     )
 
     def proposal(x: Any, value: Any) -> Tensor:
-        """Good for the second sample, harmful for the third."""
+        """Propose well for the second sample, and badly for the third."""
         over = torch.tensor([1.0, 1.5, 30.0], dtype=F64)[rows, None]
         return x + over * (value - x)
 
@@ -222,7 +222,7 @@ def test_samples_do_not_see_their_batch_mates() -> None:
 
 @dataclass
 class InPlace:
-    """A careless accelerator: it works in place and hands out its own buffer."""
+    """An accelerator that works in place and returns its own buffer."""
 
     buffer: Tensor = field(default_factory=lambda: torch.zeros(2, 3))
 
@@ -232,7 +232,7 @@ class InPlace:
         return self.buffer
 
 
-def test_what_a_careless_proposal_does_to_its_arguments() -> None:
+def test_proposal_may_change_its_arguments_in_place() -> None:
     y = torch.tensor([[1.0, -2.0, 3.0], [0.1, 0.2, 0.3]])
     solver = Safeguarded(InPlace(), 0.9, rtol=1e-6)
     solution = fixed_point(lambda x: 0.9 * x + y, torch.zeros_like(y), solver)
@@ -242,7 +242,7 @@ def test_what_a_careless_proposal_does_to_its_arguments() -> None:
     torch.testing.assert_close(solution.x, reference.x, rtol=1e-6, atol=1e-6)
 
 
-def test_states_are_proposed_in_their_own_shapes() -> None:
+def test_proposal_function_receives_unpacked_states() -> None:
     shapes: set[tuple[Any, ...]] = set()
 
     def step(state: State) -> State:
@@ -267,15 +267,14 @@ def test_states_are_proposed_in_their_own_shapes() -> None:
         fixed_point(step, x0, Safeguarded(lambda x, value: None, 0.75))
 
 
-def test_gradients_are_those_of_the_step() -> None:
-    """The proposal has no say in the gradient, whatever adjoint there is."""
+def test_gradient_does_not_depend_on_the_proposal() -> None:
     weight = torch.tensor([0.6, 0.3], dtype=F64)
     network = torch.nn.Linear(2, 2, dtype=F64)
     for adjoint, solver in (
         (Implicit(), Safeguarded(lambda x, v: network(v), 0.6, rtol=1e-12)),
         (Implicit(CG(rtol=1e-12)), Safeguarded(Anderson(), 0.6, rtol=1e-12)),
         (
-            # The Jacobian's transpose has the same rate: the backward is safe too.
+            # The transposed Jacobian has the same rate.
             Implicit(Safeguarded(Anderson(), 0.6, rtol=1e-10)),
             Safeguarded(Anderson(), 0.6, rtol=1e-12),
         ),
@@ -301,24 +300,23 @@ def test_gradients_are_those_of_the_step() -> None:
 
 @pytest.mark.parametrize("true_rate", [0.8, 0.99, 1.5])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_a_rate_that_is_wrong_is_refuted_at_the_first_plain_step(
+def test_wrong_rate_ends_as_refuted_at_the_first_plain_step(
     true_rate: float, dtype: torch.dtype
 ) -> None:
-    """The second sample keeps what it was promised, and is not disturbed."""
+    """The rate is right for the second sample, which converges."""
     rates = torch.tensor([[true_rate], [0.5]], dtype=dtype)
     y = torch.ones(2, 4, dtype=dtype)
     solver = Safeguarded(lambda x, value: value, 0.5 + 1e-6, rtol=1e-4)
     with pytest.warns(ConvergenceWarning, match=r"REFUTED \(sample 0\): .*rate is wr"):
         solution = fixed_point(lambda x: rates * x + y, torch.zeros_like(y), solver)
-    # What is proposed is the plain step, but nobody told the solver: it checks it.
     assert solution.status == (Status.REFUTED, Status.CONVERGED)
-    assert int(solution.iterations[0]) == 3  # the gradient's evaluation not counted
+    assert int(solution.iterations[0]) == 3  # without the evaluation of the gradient
     assert torch.isfinite(solution.x).all()
     assert not solution.converged[0]
 
 
 @pytest.mark.parametrize("proposal", [Anderson(), Broyden()], ids=str)
-def test_a_wrong_rate_is_told_whatever_proposes(proposal: Any) -> None:
+def test_wrong_rate_ends_as_refuted_with_any_proposal(proposal: Any) -> None:
     step, x0 = spectrum_step(0.98)
     solver = Safeguarded(proposal, 0.5, max_iter=1000, rtol=1e-8)
     with pytest.warns(ConvergenceWarning, match="REFUTED"):
@@ -328,8 +326,8 @@ def test_a_wrong_rate_is_told_whatever_proposes(proposal: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_rounding_refutes_nothing(dtype: torch.dtype) -> None:
-    """Long after the residual has met its floor."""
+def test_rounding_does_not_refute_the_rate(dtype: torch.dtype) -> None:
+    """Most iterations are made when the residual is only rounding."""
     step, x0 = spectrum_step(0.9, n=64)
 
     def rounded(x: Any) -> Tensor:
@@ -341,7 +339,7 @@ def test_rounding_refutes_nothing(dtype: torch.dtype) -> None:
         assert solution.status == (Status.COMPLETED,) * 3
 
 
-def test_a_bound_of_the_certificates_is_taken_by_its_kind() -> None:
+def test_rate_must_be_a_certified_upper_bound() -> None:
     solver = Safeguarded(Anderson(), Bound(0.9, source="torus"))
     assert solver.certified_rate == 0.9
     for bound in (
@@ -356,18 +354,18 @@ def test_a_bound_of_the_certificates_is_taken_by_its_kind() -> None:
 
 
 @pytest.mark.parametrize("rate", [1, 1.0, 1.2, -0.1, math.nan, math.inf, Bound(1.0)])
-def test_a_rate_that_does_not_contract(rate: Any) -> None:
+def test_rate_of_one_or_more_raises(rate: Any) -> None:
     with pytest.raises(ValueError, match=r"rate must be in \[0, 1\)"):
         Safeguarded(Anderson(), rate)
 
 
 @pytest.mark.parametrize("rate", ["0.9", None, torch.tensor(0.9), [0.9]])
-def test_a_rate_that_is_none(rate: Any) -> None:
+def test_rate_that_is_not_a_number_raises(rate: Any) -> None:
     with pytest.raises(TypeError, match="rate must be a number or a Bound"):
         Safeguarded(Anderson(), rate)
 
 
-def test_a_proposal_that_is_none() -> None:
+def test_proposal_that_is_not_a_solver_or_function_raises() -> None:
     with pytest.raises(TypeError, match="proposal must be a FixedPointSolver"):
         Safeguarded("anderson", 0.9)
 
@@ -378,7 +376,7 @@ def test_a_proposal_that_is_none() -> None:
     tolerance=st.floats(1e-12, 10),
     first=st.floats(0, 1e3),
 )
-def test_the_certified_count_is_sufficient_and_the_least(
+def test_evaluations_to_is_the_smallest_sufficient_count(
     rate: float, tolerance: float, first: float
 ) -> None:
     count = Safeguarded(Anderson(), rate).evaluations_to(tolerance, first)
@@ -389,7 +387,7 @@ def test_the_certified_count_is_sufficient_and_the_least(
         assert first * rate ** (k - 1) > tolerance * (1 - 1e-9)
 
 
-def test_a_count_that_cannot_be_given() -> None:
+def test_evaluations_to_raises_for_bad_arguments() -> None:
     solver = Safeguarded(Anderson(), 0.9)
     with pytest.raises(ValueError, match="tolerance must be positive"):
         solver.evaluations_to(0.0)
@@ -403,7 +401,7 @@ def test_a_count_that_cannot_be_given() -> None:
             solver.evaluations_to(*arguments)
 
 
-def test_the_cost_with_gradients_is_that_without_and_one() -> None:
+def test_gradients_cost_one_evaluation_more() -> None:
     step, x0 = spectrum_step(0.8, n=8)
     y = torch.zeros(8, dtype=F64, requires_grad=True)
     count = [0]

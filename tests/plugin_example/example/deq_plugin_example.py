@@ -13,7 +13,6 @@ from deepinv_equilibrium.fixed_points import (
     Cotangent,
     FixedPointSolver,
     Iteration,
-    LowRankInverse,
     Recording,
     Report,
     StateLayout,
@@ -82,9 +81,6 @@ class RateCorrected(Adjoint):
     rate: float
 
     def transform(
-        self,
-        recording: Recording,
-        cotangent: Cotangent,
-        inverse: LowRankInverse | None,
+        self, recording: Recording, cotangent: Cotangent
     ) -> tuple[Tensor, Report | None]:
         return recording.right_side(cotangent) / (1 - self.rate), None

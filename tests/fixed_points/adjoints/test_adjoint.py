@@ -1,10 +1,10 @@
-"""What every adjoint does: gradients, evaluations recorded, memory let go."""
+"""All adjoints: gradients, recorded evaluations, scaling, excluded samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,11 +19,14 @@ from deepinv_equilibrium.fixed_points import (
     Anderson,
     Broyden,
     ConvergenceWarning,
+    Cotangent,
     FixedPointSolver,
     Implicit,
     JacobianFree,
     Neumann,
     Picard,
+    Recording,
+    Report,
     Status,
     Unrolled,
     fixed_point,
@@ -68,18 +71,10 @@ PAIRS = [
 SERIES = [Neumann(order=90), JacobianFree(steps=90)]
 
 
-def solver_for(adjoint: Adjoint, **kwargs: Any) -> FixedPointSolver:
-    if isinstance(adjoint, SHINE):
-        return Broyden(**kwargs)
-    if isinstance(adjoint, Unrolled):
-        return Picard(**kwargs)
-    return Anderson(**kwargs)
-
-
 def check_gradients(
     problem: Any, solver: FixedPointSolver, adjoint: Adjoint, output: bool = False
 ) -> None:
-    """Against central differences of the solution, for every parameter at once."""
+    """Compare the gradient with central differences of the solution."""
 
     def solved(*parameters: Tensor) -> Any:
         step = problem.step(*parameters)
@@ -93,12 +88,12 @@ def check_gradients(
         atol=1e-6,
         rtol=1e-6,
         fast_mode=True,
-        check_undefined_grad=False,  # tests of the gate leave cotangents out
+        check_undefined_grad=False,  # see test_gate.py
     )
 
 
 @pytest.mark.parametrize(("solver", "adjoint"), PAIRS, ids=str)
-def test_gradient_is_that_of_finite_differences(
+def test_gradient_equals_finite_differences(
     problem: Any, solver: FixedPointSolver, adjoint: Adjoint
 ) -> None:
     check_gradients(problem, solver, adjoint)
@@ -106,23 +101,25 @@ def test_gradient_is_that_of_finite_differences(
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("problem", ["potential"], indirect=True)
-def test_conjugate_gradients_serve_a_symmetric_jacobian(
+def test_gradient_by_cg_for_a_symmetric_jacobian(
     problem: Any, solver: FixedPointSolver
 ) -> None:
     check_gradients(problem, solver, Implicit(CG(**TIGHT)))
 
 
 @pytest.mark.parametrize("adjoint", SERIES, ids=str)
-def test_long_series_reach_the_same_gradient(problem: Any, adjoint: Adjoint) -> None:
+def test_long_series_equal_finite_differences(problem: Any, adjoint: Adjoint) -> None:
     check_gradients(problem, Anderson(**TIGHT), adjoint)
 
 
 @pytest.mark.parametrize("adjoint", EXACT + SERIES, ids=str)
-def test_gradient_through_an_output(output_problem: Any, adjoint: Adjoint) -> None:
+def test_gradient_through_an_output_equals_finite_differences(
+    output_problem: Any, adjoint: Adjoint, solver_for: Any
+) -> None:
     check_gradients(output_problem, solver_for(adjoint, **TIGHT), adjoint, output=True)
 
 
-def test_closed_form_of_an_affine_step(
+def test_gradient_of_an_affine_step_has_its_closed_form(
     random_contraction: Callable[..., Tensor],
 ) -> None:
     r"""x = A x + y: with v = (I - A^T)^{-1} c, dl/dy = v and dl/dA = v x^T."""
@@ -148,8 +145,8 @@ def test_closed_form_of_an_affine_step(
 
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=NAMES)
 @pytest.mark.parametrize("problem", ["potential"], indirect=True)
-def test_one_step_is_recorded_and_nothing_before(
-    problem: Any, adjoint: Adjoint, logged: Any
+def test_only_the_last_evaluations_are_recorded(
+    problem: Any, adjoint: Adjoint, logged: Any, solver_for: Any
 ) -> None:
     step = logged(problem.step(*problem.parameters))
     solution = fixed_point(step, problem.x0, solver_for(adjoint), adjoint)
@@ -162,15 +159,15 @@ def test_one_step_is_recorded_and_nothing_before(
     assert step.evaluations == int(solution.evaluations.max())
     before = step.evaluations
     solution.x.sum().backward()
-    assert step.evaluations == before  # the backward differentiates, never evaluates
+    assert step.evaluations == before  # the backward does not evaluate the step
 
 
 @pytest.mark.parametrize("budget", [1, 2, 7])
 @pytest.mark.parametrize("problem", ["convolution"], indirect=True)
-def test_fixed_budget_is_a_hand_written_loop(
+def test_fixed_budget_equals_a_hand_written_loop(
     problem: Any, budget: int, logged: Any
 ) -> None:
-    """T - 1 untracked evaluations and one tracked: what ReTune does."""
+    """As in ReTune: T - 1 evaluations without a graph, and one with it."""
     step = logged(problem.step(*problem.parameters))
     solution = fixed_point(
         step, problem.x0, Picard(max_iter=budget, rtol=0), JacobianFree()
@@ -192,8 +189,8 @@ def test_fixed_budget_is_a_hand_written_loop(
 
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=NAMES)
 @pytest.mark.parametrize("problem", ["potential"], indirect=True)
-def test_without_anything_to_differentiate_no_graph_is_handed_out(
-    problem: Any, adjoint: Adjoint
+def test_solution_has_no_graph_if_the_step_has_no_parameters(
+    problem: Any, adjoint: Adjoint, solver_for: Any
 ) -> None:
     step = problem.step(*(p.detach() for p in problem.parameters))
     solution = fixed_point(step, problem.x0, solver_for(adjoint), adjoint)
@@ -202,8 +199,8 @@ def test_without_anything_to_differentiate_no_graph_is_handed_out(
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=NAMES)
-def test_a_step_that_ignores_the_state(adjoint: Adjoint) -> None:
-    """Its Jacobian is zero: every adjoint gives the gradient of the constant."""
+def test_gradient_of_a_constant_step(adjoint: Adjoint, solver_for: Any) -> None:
+    """The Jacobian is zero, so that every adjoint is exact."""
     y = torch.tensor([[1.0, -2.0]], dtype=torch.float64, requires_grad=True)
     solver = replace(solver_for(adjoint), max_iter=5)
     solution = fixed_point(
@@ -218,13 +215,14 @@ def test_a_step_that_ignores_the_state(adjoint: Adjoint) -> None:
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("adjoint", ADJOINTS, ids=NAMES)
-def test_scaling_the_loss_or_the_problem_scales_the_gradient_only(
+def test_scaling_the_loss_or_the_problem_only_scales_the_gradient(
     adjoint: Adjoint,
     dtype: torch.dtype,
     factor: float,
     random_contraction: Callable[..., Tensor],
+    solver_for: Any,
 ) -> None:
-    """By a power of two, so that rounding is the same: nothing else may differ."""
+    """The factor is a power of two, so that the rounding is the same."""
     factor = 2.0 ** round(torch.tensor(factor).log2().item())
     matrix = random_contraction(6, 0.9)
     weight = ((matrix + matrix.mT) / 2).to(dtype).requires_grad_()
@@ -264,8 +262,8 @@ class HalvedWithin:
         return (state.abs() < 1).all(dim=1)
 
 
-def test_a_recorded_value_that_is_not_kept_adds_nothing() -> None:
-    """The second application leaves the domain: its predecessor is returned."""
+def test_recorded_value_that_is_not_returned_adds_no_gradient() -> None:
+    """The second application leaves the domain, so that the first is returned."""
     y = torch.tensor([[0.7], [0.1]], dtype=torch.float64, requires_grad=True)
     solver = Picard(max_iter=2, rtol=0)
     with pytest.warns(ConvergenceWarning, match="domain"):
@@ -277,3 +275,80 @@ def test_a_recorded_value_that_is_not_kept_adds_nothing() -> None:
     solution.x.sum().backward()
     assert y.grad is not None
     assert y.grad.tolist() == [[0.0], [1.0]]
+
+
+@dataclass(frozen=True)
+class Scaled(Adjoint):
+    """A user-defined adjoint: a multiple of the cotangent, with a made-up report."""
+
+    reads_inverse_jacobian: ClassVar[bool] = True
+
+    factor: float
+    seen: list[Any] = field(default_factory=list, compare=False)
+
+    def transform(
+        self, recording: Recording, cotangent: Cotangent
+    ) -> tuple[Tensor, Report | None]:
+        self.seen.append((recording, cotangent))
+        _, report = recording.iterate_adjoint(
+            Picard(max_iter=1, rtol=1e-12), cotangent.state, cotangent.state
+        )
+        return self.factor * cotangent.state, report
+
+
+def test_user_defined_adjoint_sets_the_cotangent_and_the_report() -> None:
+    y = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+    adjoint = Scaled(7.0)
+    solution = fixed_point(
+        lambda x: 0.5 * x + y, torch.zeros_like(y), Broyden(rtol=1e-9), adjoint
+    )
+    with pytest.warns(ConvergenceWarning, match=r"adjoint solve of Scaled: 2 of 2"):
+        solution.x.sum().backward()
+    assert y.grad is not None
+    assert torch.equal(y.grad, torch.full_like(y, 7.0))
+    assert solution.backward is not None
+    assert solution.backward.status == (Status.MAX_ITER,) * 2
+    ((recording, cotangent),) = adjoint.seen
+    assert recording.inverse_jacobian is solution.inverse_jacobian
+    assert torch.equal(recording.value, solution.x)
+    assert torch.equal(cotangent.state, torch.ones_like(y))
+    assert cotangent.output is None
+
+
+def test_adjoint_that_reads_an_inverse_jacobian_refuses_other_solvers() -> None:
+    with pytest.raises(ValueError, match=r"Scaled reads .* Anderson does not fill"):
+        fixed_point(lambda x: x / 2, torch.ones(1, 1), Anderson(), Scaled(1.0))
+
+
+def test_recording_gives_products_with_the_jacobian(output_problem: Any) -> None:
+    weight, scale, _, readout = output_problem.parameters
+    step = output_problem.step(*output_problem.parameters)
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    value, output = step.step_and_output(x)
+    recording = Recording(value, output, x, torch.tensor([False, False, True]))
+    slope = scale * (1 - torch.tanh(x @ weight.mT) ** 2)
+    jacobian = (slope[:, :, None] * weight).detach()
+    of_output = (torch.cos(x @ readout.mT)[:, :, None] * readout).detach()
+    jacobian[2] = of_output[2] = 0.0  # the third sample is excluded
+    v, w = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 2).double()
+
+    def times(matrix: Tensor, rows: Tensor) -> Tensor:
+        return torch.einsum("bij,bj->bi", matrix, rows)
+
+    operator = recording.adjoint_operator()
+    for result, expected in (
+        (recording.vjp(Cotangent(v)), times(jacobian.mT, v)),
+        (
+            recording.vjp(Cotangent(v, w)),
+            times(jacobian.mT, v) + times(of_output.mT, w),
+        ),
+        (recording.jvp(v), times(jacobian, v)),
+        (recording.right_side(Cotangent(v)), v),
+        (recording.right_side(Cotangent(v, w)), v + times(of_output.mT, w)),
+        (operator.apply(v), v - times(jacobian.mT, v)),
+        (operator.adjoint(v), v - times(jacobian, v)),
+    ):
+        torch.testing.assert_close(result, expected)
+    solved, report = recording.iterate_adjoint(Anderson(rtol=1e-10), v, v)
+    torch.testing.assert_close(operator.apply(solved), v, rtol=1e-8, atol=1e-8)
+    assert bool(report.converged.all())

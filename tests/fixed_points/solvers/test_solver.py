@@ -34,7 +34,7 @@ TYPES = [Picard, Restarts, Anderson, Broyden, GMRES, CG, CGNE]
         ("atol", float("nan")),
     ],
 )
-def test_arguments_out_of_range_are_named(
+def test_argument_out_of_range_raises_with_its_name_and_value(
     solver_type: Any, name: str, value: Any
 ) -> None:
     with pytest.raises(ValueError, match=f"{name} must be .*{value!r}"):
@@ -42,7 +42,7 @@ def test_arguments_out_of_range_are_named(
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_unknown_and_positional_arguments_are_refused(solver_type: Any) -> None:
+def test_unknown_and_positional_arguments_raise(solver_type: Any) -> None:
     with pytest.raises(TypeError, match="max_iters"):
         solver_type(max_iters=7)
     with pytest.raises(TypeError, match="positional"):
@@ -50,7 +50,7 @@ def test_unknown_and_positional_arguments_are_refused(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_solvers_are_frozen_values(solver_type: Any) -> None:
+def test_solvers_are_frozen_and_hashable(solver_type: Any) -> None:
     solver = solver_type()
     with pytest.raises(dataclasses.FrozenInstanceError):
         solver.max_iter = 3
@@ -59,7 +59,7 @@ def test_solvers_are_frozen_values(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
-def test_a_budget_is_fixed_where_nothing_can_stop_it_earlier(solver_type: Any) -> None:
+def test_budget_is_fixed_without_tolerances(solver_type: Any) -> None:
     assert solver_type(rtol=0).has_fixed_budget
     assert not solver_type(rtol=0).has_tolerance
     assert solver_type(rtol=0, atol=1e-3).has_tolerance
