@@ -3,7 +3,7 @@ Equilibrium as regularisation: when the noise goes to zero
 ==========================================================
 
 A deep equilibrium model need not minimise anything to be a
-regularisation :footcite:p:`obmann2023convergence`. The equation
+regularisation method :footcite:p:`obmann2023convergence`. The equation
 
 .. math::
 
@@ -11,9 +11,9 @@ regularisation :footcite:p:`obmann2023convergence`. The equation
 
 has one solution for every measurement if the network :math:`N` is a
 contraction, :math:`\|N(u) - N(v)\| \leq q \|u - v\|` with
-:math:`q < 1`, and the solution is stable in the measurement. What
-becomes of it when the noise :math:`\|y - A x^\dagger\| \leq \delta`
-vanishes? If the true image fulfils the *source condition*
+:math:`q < 1`. The solution depends continuously on the measurement. How
+does it behave when the noise :math:`\|y - A x^\dagger\| \leq \delta`
+vanishes? If the true image satisfies the *source condition*
 :math:`G(x^\dagger) = A^* w`, then
 
 .. math::
@@ -21,23 +21,20 @@ vanishes? If the true image fulfils the *source condition*
     \langle G(x) - G(x^\dagger), x - x^\dagger \rangle \leq
     \frac{(\delta + \alpha \|w\|)^2}{4 \alpha}, \qquad
     \|x - x^\dagger\| \leq
-    \frac{\delta + \alpha \|w\|}{2 \sqrt{\alpha (1 - q)}},
+    \frac{\delta + \alpha \|w\|}{2 \sqrt{\alpha (1 - q)}}.
 
-so that :math:`\alpha = \delta / \|w\|` gives the rates :math:`\delta`
-and :math:`\sqrt\delta`, and :math:`\alpha = \delta^2`, which goes to
-zero too fast, gives none. Here :math:`q` is certified, and so are these
-bounds; the page measures what they bound.
+With :math:`\alpha = \delta / \|w\|` the rates are :math:`\delta` and
+:math:`\sqrt\delta`. With :math:`\alpha = \delta^2`, which goes to zero
+too fast, the bounds do not converge to zero. The constant :math:`q` is
+certified here, and so are the bounds. This page measures the distances
+and errors that they bound.
 
 Nothing is downloaded. From a clone of the repository,
 ``python gallery/equilibrium_regularisation.py`` runs this page in less
 than two minutes on two cores.
 """
 
-from __future__ import annotations
-
-import argparse
 import math
-import time
 
 import deepinv as dinv
 import matplotlib.pyplot as plt
@@ -47,32 +44,22 @@ from tqdm import tqdm
 
 import deepinv_equilibrium as deq
 
-parser = argparse.ArgumentParser(
-    description="Let the noise of an equilibrium model go to zero.",
-    formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-)
-add = parser.add_argument
-add("--size", type=int, default=32, help="side of the image")
-add("--levels", type=int, default=6, help="a factor 4 apart")
-add("--seeds", type=int, default=3, help="repetitions with other noise")
-add("--seed", type=int, default=0, help="the first of them")
-file = "equilibrium_regularisation.png"
-add("--figure", default=file, help="where it is written")
-args = parser.parse_args()
+PIXELS = 32  # side of the image
+LEVELS = 6  # noise levels, a factor of 4 apart
+SEEDS = 3  # repetitions with other noise
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
-start = time.perf_counter()
 
 # %%
 # A blur and a contraction
 # ------------------------
 # The network is the bundled
-# :class:`~deepinv_equilibrium.models.ConvexPotentialDenoiser`, scaled
-# to the Lipschitz constant 0.9. It was trained to denoise; that
-# :math:`G = I - N` is strongly monotone follows from its construction.
-# Numbers of this size need double precision.
+# :class:`~deepinv_equilibrium.models.ConvexPotentialDenoiser`, scaled to
+# the Lipschitz constant 0.9. It was trained to denoise. Its construction
+# implies that :math:`G = I - N` is strongly monotone. Errors this small
+# need double precision.
 
-SIZE = (1, args.size, args.size)
+SIZE = (1, PIXELS, PIXELS)
 kernel = dinv.physics.functional.gaussian_blur(sigma=(1.2, 1.2))
 physics = dinv.physics.BlurFFT(SIZE, filter=kernel, device=device)
 physics = physics.double()
@@ -85,7 +72,6 @@ model = deq.models.EquilibriumRegularisation(
 ).to(device, torch.float64)
 model.requires_grad_(False)
 print(deq.certify(model, physics, SIZE))
-kappa = model.monotonicity(SIZE)
 
 
 def monotone(x: Tensor) -> Tensor:
@@ -96,14 +82,14 @@ def monotone(x: Tensor) -> Tensor:
 # %%
 # A true image with a source condition
 # ------------------------------------
-# The photo is not in the range that the condition asks for. A neighbour
-# is: with :math:`A^* w \approx G(\text{photo})` the equation
-# :math:`x^\dagger = N(x^\dagger) + A^* w` is solved by iterating it.
+# A photo does not satisfy the source condition, but an image close to it
+# does. Choose :math:`w` with :math:`A^* w \approx G(\text{photo})` and
+# solve :math:`x^\dagger = N(x^\dagger) + A^* w` by iterating it.
 
-photos = deq.datasets.Photos("test", grey=True, img_size=4 * args.size)
+photos = deq.datasets.Photos("test", grey=True, img_size=4 * PIXELS)
 photo = photos[2]["x"][None].to(device, torch.float64)
 photo = torch.nn.functional.avg_pool2d(photo, 4)
-# (I + 100 A* A)^-1 G(photo); A* w is then close to G(photo)
+# (I + 100 A* A)^-1 G(photo), so that A* w is close to G(photo).
 zero = torch.zeros_like(photo)
 smoothed = physics.prox_l2(monotone(photo), zero, 100.0)
 w = 100 * physics.A(smoothed)
@@ -111,7 +97,7 @@ w_norm = float(w.norm())
 
 
 def next_image(x: Tensor) -> Tensor:
-    """Return the right side of the equation of the true image."""
+    """Return the right-hand side of the equation of the true image."""
     return x - monotone(x) + physics.A_adjoint(w)
 
 
@@ -120,15 +106,15 @@ with torch.no_grad():
 gap = (monotone(truth) - physics.A_adjoint(w)).norm()
 gap = gap / monotone(truth).norm()
 print(f"||w|| {w_norm:.3g}, ||x|| {truth.norm():.3g}")
-print(f"source condition met to {gap:.1e}")
+print(f"relative error of the source condition {gap:.1e}")
 
 # %%
-# Noise to zero
-# -------------
-# Two kinds of noise of the same norm :math:`\delta`: white, and the
-# worst kind for a linear problem, with its energy where the eigenvalues
-# of :math:`A^* A` are near :math:`\alpha`. Two choices of
-# :math:`\alpha`.
+# Decreasing noise
+# ----------------
+# Two kinds of noise with the same norm :math:`\delta` are compared: white
+# noise, and the worst noise for a linear problem, whose energy lies where
+# the eigenvalues of :math:`A^* A` are close to :math:`\alpha`. Two choices
+# of :math:`\alpha` are compared.
 
 parameter_choice = deq.certificates.parameter_choice
 choices = {
@@ -136,15 +122,14 @@ choices = {
     "delta^2": lambda d: d**2,
 }
 size = float(truth.norm())
-deltas = [size / 10 / 4**k for k in range(args.levels)]
+deltas = [size / 10 / 4**k for k in range(LEVELS)]
 eigenvalues = physics.mask.abs().square()
 
 
 def noise(kind: str, delta: float, alpha: float) -> Tensor:
-    """Return noises of norm delta, one for each seed."""
-    seeds = range(args.seed, args.seed + args.seeds)
+    """Return a batch of noise of norm delta, one sample for each seed."""
     draws = []
-    for seed in seeds:
+    for seed in range(SEEDS):
         rng = torch.Generator().manual_seed(seed)
         draws.append(torch.randn(SIZE, generator=rng).to(truth))
     e = torch.stack(draws)
@@ -169,9 +154,9 @@ def solve(e: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 runs = [(c, k) for c in choices for k in ("white", "worst")]
-shape = (len(runs), args.seeds, args.levels)
+shape = (len(runs), SEEDS, LEVELS)
 distances, errors = torch.zeros(shape), torch.zeros(shape)
-bounds = torch.zeros(len(runs), args.levels)
+bounds = torch.zeros(len(runs), LEVELS)
 error_bounds, shown = torch.zeros_like(bounds), {}
 for i, (choice, kind) in enumerate(tqdm(runs, desc="noise to zero")):
     for k, delta in enumerate(deltas):
@@ -187,10 +172,10 @@ assert bool((distances <= bounds[:, None]).all())
 assert bool((errors <= error_bounds[:, None]).all())
 
 # %%
-# What was seen
-# -------------
-# No distance and no error exceeded its bound. The rate is the slope
-# between the last two noise levels, in doubly logarithmic axes.
+# The observed rates
+# ------------------
+# No distance and no error exceeds its bound. The rate is the slope between
+# the last two noise levels on logarithmic axes.
 
 
 def slope(values: Tensor) -> Tensor:
@@ -198,7 +183,7 @@ def slope(values: Tensor) -> Tensor:
     return (values[:, -2] / values[:, -1]).log() / math.log(4)
 
 
-print(f"{args.seeds} seeds")
+print(f"{SEEDS} seeds")
 print(f"delta from {deltas[0]:.2g} to {deltas[-1]:.2g}")
 print("alpha          noise  rate of distance  rate of error   last")
 results: dict[str, dict[str, float]] = {}
@@ -220,17 +205,17 @@ print(
 )
 
 # %%
-# With :math:`\alpha = \delta / \|w\|` distance and error fall at least
-# at the rates 1 and 1/2 of the theory. With :math:`\alpha = \delta^2`
-# and the worst noise the distance stays at 1/4, as its bound, however
-# small the noise; white noise, of which only a part falls on the
-# frequencies that hurt, stays lower and hardly falls either.
+# With :math:`\alpha = \delta / \|w\|`, distance and error decrease at least
+# at the theoretical rates 1 and 1/2. With :math:`\alpha = \delta^2` and the
+# worst noise the distance stays at 1/4, like its bound, for all noise
+# levels. With white noise the distance is smaller, because only a part of
+# the noise lies at the harmful frequencies, but it hardly decreases either.
 #
 # Stability
 # ---------
-# The certificate bounds how far the image moves with the measurement.
-# The worst noise moves the image less than that: here the network is
-# more monotone than it is bound to be everywhere.
+# The certificate bounds how far the image moves with the measurement. The
+# worst noise moves it less: at this image the network is more monotone
+# than the bound, which holds everywhere.
 
 model.alpha = 0.01
 certificate = deq.certify(model, physics, SIZE)
@@ -245,8 +230,8 @@ results["stability"] = {
 }
 
 # %%
-# The figure: distances and errors under their bounds, and what the two
-# choices make of the second smallest of the noise levels.
+# The figure shows distances and errors with their bounds, and the images of
+# the two choices at the second smallest noise level.
 
 figure = plt.figure(figsize=(11, 6.4), layout="constrained")
 grid = figure.add_gridspec(2, 4, height_ratios=[3, 2])
@@ -256,7 +241,7 @@ for column, (values, limits, label) in enumerate(
         (
             distances,
             bounds,
-            r"$\langle G(x) - G(x^\dagger), x - " r"x^\dagger \rangle$",
+            r"$\langle G(x) - G(x^\dagger), x - x^\dagger \rangle$",
         ),
         (errors, error_bounds, r"$\Vert x - x^\dagger \Vert$"),
     ]
@@ -290,7 +275,7 @@ for column, (values, limits, label) in enumerate(
     axes.spines[["top", "right"]].set_visible(False)
     if column == 0:
         axes.legend(frameon=False, fontsize=8)
-k = args.levels - 2
+k = LEVELS - 2
 first, second = choices
 panels = {
     "true image": truth,
@@ -303,5 +288,4 @@ for column, (title, image) in enumerate(panels.items()):
     axes.imshow(image[0, 0].cpu().numpy(), cmap="gray", vmin=0, vmax=1)
     axes.set_title(title, fontsize=10)
     axes.axis("off")
-figure.savefig(args.figure, dpi=110)
-print(f"{args.figure}, {time.perf_counter() - start:.0f} s")
+figure.savefig("equilibrium_regularisation.png", dpi=110)
