@@ -1,4 +1,4 @@
-"""The truth about a small physics."""
+"""The exact spectrum of a small physics, the reference for intervals."""
 
 import math
 
@@ -6,8 +6,10 @@ import torch
 
 
 def dense_spectrum(physics, shape):
-    """The extremes of the squared singular values of A, in float64, from its columns;
-    ``physics`` is in float64 and ``shape`` has the batch."""
+    """Return the smallest and the largest squared singular value of A.
+
+    The physics is in float64, and the shape includes the batch.
+    """
     n = math.prod(shape)
     columns = []
     for k in range(n):
@@ -27,10 +29,16 @@ def flatten(y):
 
 
 def check(interval, truth, tightness=None):
-    """Neither end is on the wrong side; the singular values of a matrix are known up to
-    the rounding of the largest."""
+    """Check that an interval contains the spectrum, up to the rounding of its largest
+    value, and that its upper end is tight."""
     smallest, largest = truth
     assert interval.upper.value >= largest
     assert interval.lower.value <= smallest + 1e-14 * largest
     if tightness is not None:
         assert interval.upper.value <= tightness * largest
+
+
+def random(seed, *shape, dtype=torch.float64):
+    """Return a random tensor that depends only on its seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=dtype)

@@ -1,4 +1,4 @@
-"""One of every kind of model that solves a fixed-point problem, in double precision."""
+"""One model of each kind that solves a fixed-point problem, in double precision."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZE = (1, 5, 4)
 
 
 def inpainting() -> dinv.physics.LinearPhysics:
-    """Which has an inverse, and its proximal operator in closed form."""
+    """Return an invertible operator with a proximal operator in closed form."""
     mask = 0.7 + 0.3 * torch.rand(SIZE, dtype=torch.float64)
     return dinv.physics.Inpainting(SIZE, mask=mask)
 

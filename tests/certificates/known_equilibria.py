@@ -1,4 +1,4 @@
-"""Equilibrium models all of whose constants are known, with their exact gradients."""
+"""Equilibrium models with known constants and known exact gradients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from deepinv_equilibrium.certificates import Bound
 from deepinv_equilibrium.certificates.gradients.step_constants import StepConstants
 
 CURVATURE = 4 / (3 * math.sqrt(3))
-"""The largest modulus of the second derivative of tanh."""
+"""Largest modulus of the second derivative of tanh."""
 
 UP = 1 + 1e-13
 
 
 @dataclass(frozen=True)
 class Rated:
-    """What the bounds ask of a certificate."""
+    """An object with a rate, in the place of a certificate."""
 
     rate: Bound
 
@@ -68,7 +68,7 @@ class KnownModel(nn.Module):
         z = z if self.affine else z.tanh()
         return self.theta[0].exp() * z @ self.W2.T + self.theta[2] * y
 
-    # What is known of one iteration.
+    # Constants of one iteration.
 
     @property
     def rate(self) -> Bound:
@@ -85,7 +85,7 @@ class KnownModel(nn.Module):
             Bound(L_J * UP), Bound(rate * math.hypot(1, curvature * drive) * UP)
         )
 
-    # And of the block.
+    # Constants of the block.
 
     @property
     def certificate(self) -> Rated:
@@ -97,7 +97,7 @@ class KnownModel(nn.Module):
         beta = Bound(max(norms) * UP)
         return self.constants.of_block(self.equilibrium.layers, self.rate, beta)
 
-    # Dense truth.
+    # Exact values from dense matrices.
 
     @cached_property
     @torch.no_grad()
@@ -111,7 +111,7 @@ class KnownModel(nn.Module):
 
     @cached_property
     def parameter_jacobians(self) -> list[Tensor]:
-        """Of one iteration at the fixed point, one a sample."""
+        """Jacobians of one iteration at the fixed point, one for each sample."""
         x = self.fixed_point
         theta = self.theta
 

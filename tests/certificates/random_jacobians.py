@@ -1,4 +1,4 @@
-"""Thousands of iterations at once, and their dense truth.
+"""Dense Jacobians of thousands of random iterations.
 
 Random matrices stand for the Jacobians of nonlinear denoisers: the rest of an iteration
 is affine, and a Lipschitz constant is the supremum of the norms of the Jacobians.
@@ -20,14 +20,15 @@ def orthogonal(count: int, n: int) -> Tensor:
 
 
 def nonexpansive(count: int, n: int) -> Tensor:
-    """Of norm 1 or less; half of them orthogonal, the hardest ones."""
+    """Return matrices of norm at most 1; half of them are orthogonal, the worst
+    case."""
     values = torch.rand(count, n, dtype=torch.float64)
     values[::2] = 1
     return orthogonal(count, n) @ (values[:, :, None] * orthogonal(count, n))
 
 
 def symmetric(lower: Tensor, upper: Tensor, n: int) -> Tensor:
-    """With both ends in the spectrum."""
+    """Return symmetric matrices whose spectra contain both ends."""
     values = torch.rand(len(lower), n, dtype=torch.float64)
     values[:, 0], values[:, 1] = 0, 1
     values = lower[:, None] + (upper - lower)[:, None] * values
@@ -42,7 +43,8 @@ def draw(low: float, high: float) -> Tensor:
 def check(
     truth: Tensor, rate: Callable[..., float], *arguments: Tensor, tight: float = 0.0
 ) -> None:
-    """Never below; for some of the trials as near as ``tight``."""
+    """Check that the rate is an upper bound in all trials, and that the largest ratio
+    of truth to bound is at least ``tight``."""
     bounds = torch.tensor(
         [rate(*values) for values in zip(*map(Tensor.tolist, arguments), strict=True)],
         dtype=torch.float64,

@@ -10,8 +10,7 @@ import torch
 import deepinv_equilibrium as deq
 
 
-def test_a_model_whose_state_is_no_image() -> None:
-    """Its size is that of the image; errors of gradients hold in the state."""
+def test_certificate_of_a_model_whose_state_is_not_the_image() -> None:
     torch.manual_seed(0)
     size, physics = (1, 16, 16), dinv.physics.Denoising()
     model = deq.plugins.create(
@@ -35,7 +34,7 @@ def test_a_model_whose_state_is_no_image() -> None:
         certificate.plot(model.solution)
 
 
-def test_the_layers_of_any_model_are_a_part_of_its_certificate() -> None:
+def test_check_raises_after_the_number_of_layers_changed() -> None:
     physics = dinv.physics.Denoising()
     model = deq.plugins.create(
         "reconstructors", "wavelet", channels=1, levels=2, DEQ=deq.ReTune(2, 4)

@@ -36,7 +36,7 @@ def solved(
 
 
 @pytest.mark.parametrize("algorithm", ["PGD", "ADMM"])
-def test_residuals_lie_under_the_envelope(algorithm: str) -> None:
+def test_plot_shows_residuals_below_the_envelope(algorithm: str) -> None:
     model, certificate = solved(algorithm)
     figure = certificate.plot(model.solution)
     (axes,) = figure.axes
@@ -55,7 +55,7 @@ def test_residuals_lie_under_the_envelope(algorithm: str) -> None:
     assert axes.get_yscale() == "log"
 
 
-def test_no_envelope_without_a_contraction() -> None:
+def test_plot_raises_without_a_contraction() -> None:
     model, certificate = solved(stepsize=5.0)
     with pytest.raises(
         ValueError, match="no envelope to plot: the rate is not below 1"
@@ -63,7 +63,9 @@ def test_no_envelope_without_a_contraction() -> None:
         certificate.plot(model.solution)
 
 
-def test_the_remedy_where_matplotlib_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_names_the_remedy_without_matplotlib(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, certificate = solved()
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"pip install .*\[gallery\]"):

@@ -1,4 +1,4 @@
-"""Certificates: what is asked of a model, what follows, and what they notice."""
+"""Certificates: requirements on the model, consequences, and detected changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGE = (1, 6, 6)
 
 
 class StatedModel(nn.Module):
-    """A user's own, which says its contraction."""
+    """A user-defined model that states its contraction."""
 
     def __init__(self, contraction: Any) -> None:
         super().__init__()
@@ -57,18 +57,16 @@ def pgd(**arguments: Any) -> deq.optim.PGD:
 
 
 @given(rate=st.floats(0, 1, exclude_max=True), factor=st.floats(1e-300, 0.999999))
-def test_steps_to_a_factor_are_enough_and_the_fewest(
-    rate: float, factor: float
-) -> None:
+def test_steps_to_is_the_least_sufficient_number(rate: float, factor: float) -> None:
     steps = certificate_of(Bound(rate)).steps_to(factor)
-    # In logarithms: powers underflow.
+    # Logarithms, because powers underflow.
     log = -math.inf if rate == 0 else math.log(rate)
     assert steps * log <= math.log(factor) * (1 - 1e-15)
     assert steps == 1 or (steps - 1) * log >= math.log(factor) * (1 + 1e-11)
 
 
 @pytest.mark.parametrize("rate", [1.0, 1.5, math.inf])
-def test_no_steps_without_a_contraction(rate: float) -> None:
+def test_steps_to_raises_without_a_contraction(rate: float) -> None:
     certificate = certificate_of(Bound(rate, source="because"))
     assert not certificate.contracts
     with pytest.raises(ValueError, match=r"the rate is not below 1.*because"):
@@ -76,12 +74,12 @@ def test_no_steps_without_a_contraction(rate: float) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.0, 1.0, 2.0, math.nan])
-def test_factors_out_of_range_are_refused(factor: float) -> None:
+def test_steps_to_raises_for_factors_out_of_range(factor: float) -> None:
     with pytest.raises(ValueError, match="factor"):
         certificate_of(Bound(0.5)).steps_to(factor)
 
 
-def test_an_estimated_rate_is_no_proof() -> None:
+def test_certificate_with_an_estimated_rate_does_not_claim_contraction() -> None:
     rate = Bound(0.5, Kind.ESTIMATED, "60 Lanczos steps", delta=0.01)
     certificate = certificate_of(rate)
     assert certificate.kind is Kind.ESTIMATED
@@ -92,7 +90,7 @@ def test_an_estimated_rate_is_no_proof() -> None:
     assert not re.search(r"(?<!not )certified", text)
 
 
-def test_terms_are_told_once_where_the_layers_share_them() -> None:
+def test_terms_that_layers_share_are_listed_once() -> None:
     shared = Term("curvature", "L", Bound(1.0))
     layers = tuple(
         LayerRate(
@@ -104,7 +102,7 @@ def test_terms_are_told_once_where_the_layers_share_them() -> None:
     assert [term.symbol for term in terms] == ["L", "tau_1", "tau_2"]
 
 
-def test_the_report_has_what_a_paper_needs() -> None:
+def test_report_contains_terms_rate_norm_steps_and_stability() -> None:
     physics = dinv.physics.Denoising()
     model = pgd(stepsize=[0.5, 0.25], DEQ=deq.Equilibrium(layers=2))
     report = str(certify(model, physics, IMAGE))
@@ -125,7 +123,7 @@ def test_the_report_has_what_a_paper_needs() -> None:
 
 
 @given(value=st.floats(1e-9, 1e9), is_lower=st.booleans())
-def test_printed_numbers_are_on_the_safe_side(value: float, is_lower: bool) -> None:
+def test_report_rounds_bounds_outward(value: float, is_lower: bool) -> None:
     term = Term("quantity", "q", Bound(value, is_lower=is_lower))
     layer = LayerRate(Bound(0.5), Bound(1.0), (term,))
     report = str(certificate_of(Bound(0.5), layers=(layer,)))
@@ -134,11 +132,11 @@ def test_printed_numbers_are_on_the_safe_side(value: float, is_lower: bool) -> N
     assert float(shown) == pytest.approx(value, rel=1e-5)
 
 
-def test_a_rate_below_1_is_not_printed_as_1() -> None:
+def test_report_does_not_round_a_rate_below_1_to_1() -> None:
     assert "<= 0.99999999" in str(certificate_of(Bound(0.99999999)))
 
 
-def test_what_cannot_be_certified_is_named_and_no_error() -> None:
+def test_certify_names_a_part_that_cannot_be_certified() -> None:
     model = pgd(prior=dinv.optim.PnP(deq.models.SmallDRUNet(pretrained=None)))
     certificate = certify(model, dinv.physics.Denoising(), (3, 8, 8))
     assert certificate.rate.value == math.inf
@@ -151,7 +149,7 @@ def test_what_cannot_be_certified_is_named_and_no_error() -> None:
 
 
 @pytest.mark.parametrize("trainable", [["stepsize"], []])
-def test_it_knows_what_it_was_made_for(trainable: list[str]) -> None:
+def test_check_raises_after_model_or_physics_changed(trainable: list[str]) -> None:
     mask = torch.ones(IMAGE)
     physics = dinv.physics.Inpainting(IMAGE, mask=mask)
     model = pgd(trainable_params=trainable)
@@ -174,7 +172,7 @@ def test_it_knows_what_it_was_made_for(trainable: list[str]) -> None:
         certificate.check(model, physics)
 
 
-def test_another_number_of_layers_is_another_model() -> None:
+def test_holds_for_returns_false_for_other_models() -> None:
     physics = dinv.physics.Denoising()
     certificate = certify(pgd(), physics, IMAGE)
     assert not certificate.holds_for(pgd(DEQ=deq.Equilibrium(layers=2)), physics)
@@ -183,7 +181,7 @@ def test_another_number_of_layers_is_another_model() -> None:
 
 
 @pytest.mark.parametrize("method", ["gradient_error", "plan"])
-def test_methods_refuse_a_model_that_has_changed(method: str) -> None:
+def test_methods_raise_for_a_changed_model(method: str) -> None:
     physics = dinv.physics.Denoising()
     certificate = certify(pgd(), physics, IMAGE)
     y = torch.ones(1, *IMAGE)
@@ -192,7 +190,7 @@ def test_methods_refuse_a_model_that_has_changed(method: str) -> None:
         getattr(certificate, method)(*arguments, *([0.1] if method == "plan" else []))
 
 
-def test_gradient_errors_need_the_norm_of_the_state() -> None:
+def test_gradient_error_raises_for_a_rate_in_another_norm() -> None:
     model = StatedModel(Contraction(Bound(0.5), "l2 norm of x + z", in_state=False))
     physics = dinv.physics.Denoising()
     certificate = certify(model, physics, IMAGE)
@@ -200,7 +198,7 @@ def test_gradient_errors_need_the_norm_of_the_state() -> None:
         certificate.gradient_error(model, torch.ones(1), physics, torch.sum)
 
 
-def test_gradient_error_and_plan_are_those_of_the_package() -> None:
+def test_methods_agree_with_gradient_error_and_plan() -> None:
     physics = dinv.physics.Denoising().double()
     model = pgd(trainable_params=["lambda_reg"]).double()
     certificate = certify(model, physics, IMAGE)
@@ -225,7 +223,7 @@ def test_gradient_error_and_plan_are_those_of_the_package() -> None:
         ({"model": deq.optim.PGD()}, ValueError, "DEQ="),
     ],
 )
-def test_bad_arguments_are_refused(
+def test_certify_raises_for_bad_arguments(
     arguments: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     given = {"model": pgd(), "physics": dinv.physics.Denoising(), "img_size": IMAGE}
@@ -233,18 +231,18 @@ def test_bad_arguments_are_refused(
         certify(**{**given, **arguments})
 
 
-def test_it_is_a_value() -> None:
+def test_certificates_compare_by_value() -> None:
     certificate = certificate_of(Bound(0.5))
     assert replace(certificate, version="2") != certificate
     assert "rho <= 0.5" in repr(certificate)
 
 
-def test_what_is_not_proved_has_no_kind() -> None:
+def test_kind_is_none_without_a_rate() -> None:
     assert certificate_of(Bound(0.5)).kind is Kind.CERTIFIED
     assert certificate_of(Bound(math.inf, source="a DRUNet")).kind is None
 
 
-def test_images_of_another_size_are_refused() -> None:
+def test_methods_raise_for_images_of_another_size() -> None:
     model, physics = pgd(), dinv.physics.Denoising()
     certificate = certify(model, physics, IMAGE)
     y = torch.rand(2, 1, 8, 8)
@@ -259,7 +257,7 @@ def test_images_of_another_size_are_refused() -> None:
             use()
 
 
-def test_arguments_in_the_wrong_place_are_named() -> None:
+def test_methods_raise_for_arguments_in_wrong_order() -> None:
     model, physics = pgd(), dinv.physics.Denoising()
     certificate = certify(model, physics, IMAGE)
     y = torch.rand(2, *IMAGE)

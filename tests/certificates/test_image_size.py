@@ -11,7 +11,7 @@ from deepinv_equilibrium.certificates.image_size import require_image_size
 @pytest.mark.parametrize(
     "size", [(3,), [1, 5, 4], torch.zeros(2, 3, 5, 4).shape[1:], (1, 2, 3, 4)]
 )
-def test_a_size_is_a_tuple(size: Any) -> None:
+def test_require_image_size_returns_a_tuple(size: Any) -> None:
     assert require_image_size(size) == tuple(size)
     assert type(require_image_size(size)) is tuple
 
@@ -19,7 +19,9 @@ def test_a_size_is_a_tuple(size: Any) -> None:
 @pytest.mark.parametrize(
     "size", [(), (1, 0, 4), (1, -1), (1, 2.5), (True, 4, 4), (1,) * 5, "134"]
 )
-def test_what_holds_no_size_is_named(size: Any) -> None:
+def test_require_image_size_raises_for_other_entries_than_positive_integers(
+    size: Any,
+) -> None:
     with pytest.raises(ValueError, match="img_size must hold positive integers"):
         require_image_size(size)
 
@@ -28,6 +30,8 @@ def test_what_holds_no_size_is_named(size: Any) -> None:
     ("size", "got"),
     [(32, "got 32"), (None, "a NoneType"), (torch.ones(1, 4, 4), "a Tensor")],
 )
-def test_what_is_no_sequence_is_named(size: Any, got: str) -> None:
+def test_require_image_size_raises_for_other_types_than_sequences(
+    size: Any, got: str
+) -> None:
     with pytest.raises(TypeError, match=rf"tuple \(C, H, W\).*{got}\.$"):
         require_image_size(size)

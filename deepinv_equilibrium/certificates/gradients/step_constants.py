@@ -118,7 +118,7 @@ def estimate_constants(
         L_J = max(L_J, float((change / scale / distance).max()))
         change = jacobians.parameter_change(x, other, cotangent)
         L_B = max(L_B, float((change / distance).max()))
-    return StepConstants(_estimated_bound(L_J), _estimate(L_B))
+    return StepConstants(_estimated_bound(L_J), _estimated_bound(L_B))
 
 
 def estimate_smoothness(

@@ -12,7 +12,7 @@ from deepinv_equilibrium.certificates.gradients.step_jacobians import StepJacobi
 from ..known_equilibria import KnownModel
 
 
-def test_error_bounds_every_retune_gradient() -> None:
+def test_error_bounds_the_gradients_of_retune() -> None:
     for seed in range(12):
         model = KnownModel(seed, deq.Equilibrium(), affine=seed % 2 == 0)
         loss = SquaredError(model.target)
@@ -23,7 +23,7 @@ def test_error_bounds_every_retune_gradient() -> None:
         assert all(term.is_certified for term in around.terms)
         exact = model.exact_gradient(loss)
         assert exact.norm() <= around.scale * (1 + 1e-9)
-        # Out of order, and far past the point where iterates stop to move.
+        # Not in increasing order, and beyond the convergence of the iterates.
         for layers, restarts in ((3, 2), (1, 1), (40, 30), (2, 5), (8, 1)):
             model.equilibrium = deq.ReTune(layers, restarts)
             block, _ = model.fixed_point_problem(model.y)
@@ -35,7 +35,7 @@ def test_error_bounds_every_retune_gradient() -> None:
             assert error <= around.error(layers, restarts)
 
 
-def test_error_falls_to_rounding() -> None:
+def test_error_decreases_to_rounding() -> None:
     model = KnownModel(0, deq.Equilibrium())
     step, x0 = model.fixed_point_problem(model.y)
     around = FixedPointVicinity(

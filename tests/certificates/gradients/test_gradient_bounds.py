@@ -19,8 +19,8 @@ from deepinv_equilibrium.certificates.gradients.gradient_bounds import (
 
 @dataclass
 class Affine:
-    r""":math:`f(x, \theta) = \theta_0 M x + \theta_1 u + b` at :math:`\theta = (1, 1)`,
-    whose every term is dense, with the loss :math:`\tfrac{w}{2}\|x - \bar x\|^2`."""
+    r"""The step :math:`f(x, \theta) = \theta_0 M x + \theta_1 u + b` at
+    :math:`\theta = (1, 1)` with the loss :math:`\tfrac{w}{2}\|x - \bar x\|^2`."""
 
     M: Tensor
     u: Tensor
@@ -90,7 +90,7 @@ class Affine:
         return gradient
 
     def terms(self, restarts: int) -> dict[str, float]:
-        """Arguments of Theorem 2 for blocks of one layer."""
+        """Return the arguments of Theorem 2 for blocks of one layer."""
         x, last = self.fixed_point, self.iterate(restarts - 1)
         return {
             "rate": self.rate,
@@ -110,7 +110,7 @@ def norm(matrix: Tensor) -> float:
 
 @pytest.fixture(autouse=True)
 def float64() -> Iterator[None]:
-    # Identity matrices of the tests are of the default type.
+    # The identity matrices below have the default dtype.
     previous = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield
@@ -118,17 +118,18 @@ def float64() -> Iterator[None]:
 
 
 def slack(*bounds: float) -> float:
-    """Rounding of the dense truth, far below every term."""
+    """Return a bound of the rounding of the dense computation."""
     return 1e-11 * (1 + max(bounds))
 
 
 def scalar_example(restarts: int) -> Affine:
-    r""":math:`\Phi = \theta x + 1` at :math:`\theta = .01`, from 0 towards -10."""
+    r"""Return :math:`\Phi = \theta x + 1` at :math:`\theta = .01`, with start 0 and
+    target -10."""
     one = torch.ones(1)
     return Affine(0.01 * one[:, None], 0 * one, one, 0 * one, -10 * one, 1.0)
 
 
-def test_lemma_1_holds_at_the_fixed_point() -> None:
+def test_jacobian_free_error_holds_at_the_fixed_point() -> None:
     for seed in range(1000):
         problem = Affine.random(seed)
         x, terms = problem.fixed_point, problem.terms(1)
@@ -145,7 +146,7 @@ def test_lemma_1_holds_at_the_fixed_point() -> None:
             assert error <= bound + slack(problem.exact.norm())
 
 
-def test_corrected_theorem_2_holds() -> None:
+def test_retune_error_holds_for_random_problems() -> None:
     for seed in range(1000):
         problem = Affine.random(seed)
         restarts = 1 + seed % 7
@@ -154,7 +155,7 @@ def test_corrected_theorem_2_holds() -> None:
         assert error <= bound + slack(problem.exact.norm())
 
 
-def test_corrected_corollary_1_holds() -> None:
+def test_retune_squared_error_holds_for_random_problems() -> None:
     for seed in range(1000):
         problem = Affine.random(seed)
         problem.weight = 1.0
@@ -167,13 +168,14 @@ def test_corrected_corollary_1_holds() -> None:
         assert error <= bound + slack(problem.exact.norm())
 
 
-def test_printed_theorem_2_and_corollary_1_are_wrong() -> None:
+def test_theorem_2_and_corollary_1_fail_as_printed_in_the_paper() -> None:
     problem = scalar_example(restarts=1)
     terms = problem.terms(1)
-    # The second parameter has no influence; the first is that of the text.
+    # The second parameter has no influence; the first is theta.
     terms |= {"parameter_jacobian": 1 / 0.99, "last_parameter_jacobian": 0.0}
     terms["parameter_jacobian_lipschitz"] = 1.0
-    # Affine takes the derivative in a factor of M: in theta itself it is 100 times it.
+    # Affine differentiates in a factor of M = .01; the derivative in theta is 100 times
+    # as large.
     error = float((problem.exact - problem.retune(1, 1)).norm()) * 100
     assert error == pytest.approx(11.23365, abs=1e-4)
     delta, d, G = terms["rate"], terms["distance"], terms["loss_gradient"]
@@ -187,7 +189,7 @@ def test_printed_theorem_2_and_corollary_1_are_wrong() -> None:
     assert retune_squared_error(**terms) == pytest.approx(error, rel=1e-9)
 
 
-def test_printed_theorem_2_fails_often_where_a_start_has_no_parameters_in_it() -> None:
+def test_theorem_2_as_printed_fails_often_from_zero() -> None:
     failures = 0
     for seed in range(200):
         problem = Affine.random(seed)
@@ -207,10 +209,10 @@ def test_printed_theorem_2_fails_often_where_a_start_has_no_parameters_in_it() -
     assert failures > 20
 
 
-def test_retune_stays_near_the_neumann_series_of_a_point_near_its_trajectory() -> None:
+def test_trajectory_error_bounds_the_distance_to_the_neumann_series() -> None:
     for seed in range(300):
         problem = Affine.random(seed)
-        # Any point will do, near the fixed point or not.
+        # The bound holds for every point x.
         x = problem.iterate(seed % 9)
         for layers, restarts in ((1, 1), (1, 4), (3, 2), (6, 1)):
             u = problem.loss_gradient(x)
@@ -236,13 +238,13 @@ def test_retune_stays_near_the_neumann_series_of_a_point_near_its_trajectory() -
             assert error <= bound + slack(neumann.norm(), error)
 
 
-def test_trajectory_error_is_exact_where_all_norms_are_numbers() -> None:
-    # f = theta x^2 / 2 at theta = 1, loss x, from x_0 = .5 through one layer, against
-    # x = .25: B = x^2 / 2, J = x. Two layers: x_0 = .5, x_1 = .125, x_2.
+def test_trajectory_error_of_a_scalar_problem_has_a_closed_form() -> None:
+    # f = theta x^2 / 2 at theta = 1 with the loss x: B = x^2 / 2, J = x. There are two
+    # layers from x_0 = .5 over x_1 = .125 to x_2, and the series is at x = .25.
     bound = trajectory_error(
         0.5, [0.2421875, 0.125, 0.25], [1.0, 0.25], 0.0, 0.03125, 1.0, 0.375
     )
-    # delta_0 = 0; delta_1 = 1 * .125 * 1; B changes by .375 d at most.
+    # delta_0 = 0, delta_1 = 1 * .125 * 1, and B changes by at most .375 d.
     expected = 0.375 * 0.125 + 0.03125 * 0.125 + 0.375 * 0.25 * (0.25 + 0.125)
     assert bound == pytest.approx(expected)
     gradient = 0.125**2 / 2 + 0.125 * 0.5**2 / 2
@@ -250,13 +252,13 @@ def test_trajectory_error_is_exact_where_all_norms_are_numbers() -> None:
     assert abs(gradient - neumann) <= bound
 
 
-def test_paper_step_size_leaves_a_relative_error_of_one_and_a_half() -> None:
-    # Step 1.95 / L: rate .95 an iteration, ten to a block.
+def test_jacobian_free_error_for_the_step_size_of_the_paper() -> None:
+    # The step size 1.95 / L has the rate .95 per iteration; a block has ten.
     assert jacobian_free_error(0.95**10, 1.0, 1.0) == pytest.approx(1.49, abs=5e-3)
 
 
 @pytest.mark.parametrize("rate", [1.0, 1.5, math.inf, math.nan])
-def test_nothing_is_bounded_without_a_contraction(rate: float) -> None:
+def test_errors_are_infinite_without_a_contraction(rate: float) -> None:
     assert jacobian_free_error(rate, 1.0, 1.0) == math.inf
     assert retune_error(rate, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0) == math.inf
     assert retune_squared_error(rate, 1, 1.0, 1.0, 1.0, 1.0, 1.0) == math.inf

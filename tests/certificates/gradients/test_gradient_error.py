@@ -78,7 +78,7 @@ def test_certified_bounds_hold_for_every_adjoint(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["JFB", "JFB, three steps", "Neumann"])
-def test_lemma_1_bounds_the_adjoint_at_the_fixed_point(name: str) -> None:
+def test_lemma_1_bounds_the_error_at_the_fixed_point(name: str) -> None:
     for seed in range(12):
         model = KnownModel(seed, CONFIGURATIONS[name]())
         model.equilibrium.solver = deq.Picard(max_iter=500, rtol=0.0)
@@ -89,19 +89,17 @@ def test_lemma_1_bounds_the_adjoint_at_the_fixed_point(name: str) -> None:
         assert actual_error(model, loss, result) <= bound
 
 
-def test_an_accurate_gradient_has_a_small_bound() -> None:
+def test_bound_of_an_accurate_gradient_is_small() -> None:
     for seed in range(30):
         model = KnownModel(seed, CONFIGURATIONS["implicit"]())
         loss = SquaredError(model.target)
         result = evaluate(model, loss)
         assert result.a_posteriori.value <= 1e-6 * (1 + result.gradient_norm)
-        assert not result.a_priori  # the theorems say nothing about a solved system
+        assert not result.a_priori  # no theorem applies to Implicit
 
 
-def test_bound_is_tight_for_one_dimension_and_jacobian_free_at_the_fixed_point() -> (
-    None
-):
-    # All norms are then moduli, and J is the rate.
+def test_bound_is_attained_in_one_dimension() -> None:
+    # In one dimension all norms are moduli, and J is the rate.
     model = KnownModel(0, deq.Equilibrium(adjoint=deq.JacobianFree()), affine=True)
     model.equilibrium.solver = deq.Picard(max_iter=800, rtol=0.0)
     one = torch.ones(1, 1, dtype=torch.float64)
@@ -116,7 +114,7 @@ def test_bound_is_tight_for_one_dimension_and_jacobian_free_at_the_fixed_point()
     assert result.a_priori["Lemma 1"].value == pytest.approx(error, rel=1e-8)
 
 
-def test_a_bound_larger_than_the_gradient_says_so() -> None:
+def test_report_notes_a_bound_larger_than_the_gradient() -> None:
     said = set()
     for seed in range(12):
         model = KnownModel(seed, CONFIGURATIONS["JFB" if seed % 2 else "implicit"]())
@@ -127,16 +125,16 @@ def test_a_bound_larger_than_the_gradient_says_so() -> None:
     assert said == {True, False}
 
 
-def test_a_loss_of_the_target_too_is_refused() -> None:
+def test_gradient_error_raises_for_a_loss_of_two_arguments() -> None:
     model = KnownModel(0, CONFIGURATIONS["JFB"]())
     with pytest.raises(TypeError, match="the reconstruction only"):
         evaluate(model, nn.MSELoss())
 
 
-def test_a_loss_may_couple_the_samples() -> None:
+def test_bound_holds_for_a_loss_that_couples_the_samples() -> None:
     for seed in range(40):
         model = KnownModel(seed, CONFIGURATIONS["ReTune(4, 2)"]())
-        # The gradient of half the square of the sum: 1 1^T, of norm the number of ones.
+        # The Hessian 1 1^T of half the squared sum has the number of ones as its norm.
         loss = SmoothLoss(
             lambda x: x.sum().square() / 2, Bound(float(model.y.numel()) * (1 + 1e-14))
         )
@@ -145,7 +143,7 @@ def test_a_loss_may_couple_the_samples() -> None:
         assert actual_error(model, loss, result) <= result.a_posteriori.value
 
 
-def test_corollary_1_is_theorem_2_for_the_squared_error() -> None:
+def test_corollary_1_agrees_with_theorem_2_for_the_squared_error() -> None:
     model = KnownModel(1, CONFIGURATIONS["ReTune(1, 3)"]())
     result = evaluate(model, SquaredError(model.target, weight=3.0))
     theorem, corollary = (result.a_priori[k] for k in ("Theorem 2", "Corollary 1"))
@@ -155,7 +153,7 @@ def test_corollary_1_is_theorem_2_for_the_squared_error() -> None:
 
 
 @pytest.mark.parametrize("missing", ["constants", "smoothness", "rate", "float32"])
-def test_what_is_not_proved_is_estimated(missing: str) -> None:
+def test_bounds_are_estimated_if_a_term_is_not_certified(missing: str) -> None:
     model = KnownModel(3, CONFIGURATIONS["JFB"]())
     certificate, constants = model.certificate, model.block_constants
     loss: Any = SquaredError(model.target)
@@ -185,7 +183,7 @@ def test_what_is_not_proved_is_estimated(missing: str) -> None:
         assert estimate.value == pytest.approx(1.0, rel=1e-6)
 
 
-def test_estimated_constants_do_not_exceed_the_known_ones() -> None:
+def test_estimated_constants_do_not_exceed_the_true_ones() -> None:
     for seed in range(20):
         model = KnownModel(seed, CONFIGURATIONS["JFB"]())
         result = evaluate(model, SquaredError(model.target), constants=None)
@@ -200,7 +198,7 @@ def test_estimated_constants_do_not_exceed_the_known_ones() -> None:
             assert 0 < result.terms[name].value <= known * (1 + 1e-5)
 
 
-def test_without_a_contraction_nothing_is_bounded() -> None:
+def test_bounds_are_vacuous_without_a_contraction() -> None:
     model = KnownModel(0, CONFIGURATIONS["JFB"]())
     result = gradient_error(
         Rated(Bound(1.0)), model, model.y, None, SquaredError(model.target)
@@ -209,7 +207,7 @@ def test_without_a_contraction_nothing_is_bounded() -> None:
     assert all(bound.is_vacuous for bound in result.a_priori.values())
 
 
-def test_a_sample_that_is_not_finite_leaves_no_bound() -> None:
+def test_bounds_are_vacuous_for_a_nonfinite_sample() -> None:
     model = next(
         model
         for model in (KnownModel(seed, CONFIGURATIONS["JFB"]()) for seed in range(99))
@@ -223,7 +221,7 @@ def test_a_sample_that_is_not_finite_leaves_no_bound() -> None:
     assert math.isfinite(result.gradient_norm)
 
 
-def test_the_callers_grad_mode_does_not_matter() -> None:
+def test_gradient_error_does_not_depend_on_grad_mode() -> None:
     model = KnownModel(3, CONFIGURATIONS["ReTune(4, 2)"]())
     loss = SquaredError(model.target)
     expected = evaluate(model, loss)
@@ -234,8 +232,7 @@ def test_the_callers_grad_mode_does_not_matter() -> None:
 
 
 class ManyParameters(KnownModel):
-    """The same with a bias for every hidden unit and measurement: its norms are
-    estimated by Lanczos."""
+    """A model with so many parameters that norms are estimated by Lanczos' method."""
 
     def __init__(self, seed: int, equilibrium: deq.Equilibrium) -> None:
         super().__init__(seed, equilibrium)
@@ -254,7 +251,7 @@ def test_norms_in_many_parameters_are_estimated_by_lanczos() -> None:
         norm = result.terms["norm of the parameter Jacobian"]
         assert "Lanczos" in norm.source
         assert 0 < norm.delta < 0.01
-        # The largest of the samples: [B, x^T / 4 (x) I] at the last iterate.
+        # The largest norm of [B, x^T / 4 (x) I] over the samples, at the last iterate.
         x = model.fixed_point
         truth = max(
             float(
@@ -271,7 +268,7 @@ def test_norms_in_many_parameters_are_estimated_by_lanczos() -> None:
         assert norm.value <= 2.5 * truth + 5
 
 
-def test_the_gradient_is_that_of_training(make_pgd: Callable[..., Any]) -> None:
+def test_gradient_is_that_of_training(make_pgd: Callable[..., Any]) -> None:
     model, physics, y, target = make_pgd()
     loss = SquaredError(target, weight=1 / target.numel())
     result = gradient_error(Rated(Bound(0.8)), model, y, physics, loss)
@@ -288,13 +285,13 @@ def test_the_gradient_is_that_of_training(make_pgd: Callable[..., Any]) -> None:
     assert "(estimated" in text
 
 
-def test_an_estimate_of_a_network_is_not_far_below_its_error(
+def test_estimated_bound_of_a_network_exceeds_its_error(
     make_pgd: Callable[..., Any],
 ) -> None:
     model, physics, y, target = make_pgd()
     loss = SquaredError(target)
     result = gradient_error(Rated(Bound(0.8)), model, y, physics, loss)
-    model.equilibrium = deq.Equilibrium(
+    model.DEQ = deq.Equilibrium(
         deq.Picard(max_iter=500, rtol=1e-13), deq.Implicit(deq.GMRES(rtol=1e-12))
     )
     exact = gradient_error(Rated(Bound(0.8)), model, y, physics, loss)
@@ -309,7 +306,7 @@ def test_an_estimate_of_a_network_is_not_far_below_its_error(
 
 @pytest.fixture
 def make_pgd() -> Callable[..., Any]:
-    """Plug-and-play deblurring whose step contracts by 0.75."""
+    """Return a maker of plug-and-play deblurring models with the rate 0.75."""
 
     class Denoiser(dinv.models.Denoiser):
         def __init__(self) -> None:
@@ -341,7 +338,7 @@ def make_pgd() -> Callable[..., Any]:
     return make
 
 
-def test_models_that_cannot_be_bounded_are_refused(
+def test_gradient_error_raises_for_models_without_a_bound(
     make_pgd: Callable[..., Any],
 ) -> None:
     model, physics, y, target = make_pgd()

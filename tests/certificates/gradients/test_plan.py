@@ -26,7 +26,7 @@ def make(model: KnownModel, loss: Any, tol: float, **kwargs: Any) -> Plan:
 
 
 def retune_error(model: KnownModel, loss: Any, planned: Plan) -> float:
-    """The error of ReTune's gradient with the planned layers and restarts."""
+    """Return the error of ReTune's gradient with the planned layers and restarts."""
     layers, restarts = planned
     model.equilibrium = deq.ReTune(layers, restarts)
     step, x0 = model.fixed_point_problem(model.y)
@@ -38,9 +38,9 @@ def retune_error(model: KnownModel, loss: Any, planned: Plan) -> float:
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("tol", [0.3, 1e-2, 1e-5])
-def test_certified_plans_meet_their_tolerance(tol: float, affine: bool) -> None:
+def test_certified_plans_meet_the_tolerance(tol: float, affine: bool) -> None:
     for seed in range(30):
-        # In half of the cases the step of the model is a block of two.
+        # The step of every second model is a block of two layers.
         model = KnownModel(seed, deq.Equilibrium(layers=1 + seed % 2), affine=affine)
         loss = SquaredError(model.target)
         planned = make(model, loss, tol)
@@ -50,7 +50,7 @@ def test_certified_plans_meet_their_tolerance(tol: float, affine: bool) -> None:
         assert retune_error(model, loss, planned) <= planned.error.value
 
 
-def test_a_plan_unpacks_and_says_what_it_rests_on() -> None:
+def test_plan_unpacks_and_prints_its_kind() -> None:
     model = KnownModel(0, deq.Equilibrium())
     loss = SquaredError(model.target)
     planned = make(model, loss, 1e-2)
@@ -67,7 +67,7 @@ def test_a_plan_unpacks_and_says_what_it_rests_on() -> None:
     assert estimated.kind is Kind.ESTIMATED
 
 
-def test_a_plan_says_what_its_tolerance_is_relative_to() -> None:
+def test_plan_prints_the_scale_of_its_tolerance() -> None:
     said = set()
     for seed in range(6):
         for tol in (0.9, 1e-3):
@@ -88,12 +88,12 @@ def test_a_plan_says_what_its_tolerance_is_relative_to() -> None:
     assert said == {True, False}
 
 
-def test_a_loss_of_the_target_too_is_refused() -> None:
+def test_plan_raises_for_a_loss_of_two_arguments() -> None:
     with pytest.raises(TypeError, match="the reconstruction only"):
         make(KnownModel(0, deq.Equilibrium()), torch.nn.MSELoss(), 1e-2)
 
 
-def test_the_tolerance_does_not_depend_on_the_scale_of_the_loss() -> None:
+def test_plan_does_not_depend_on_the_scale_of_the_loss() -> None:
     model = KnownModel(0, deq.Equilibrium())
     plans = {
         tuple(make(model, SquaredError(model.target, weight), 1e-3))
@@ -103,9 +103,9 @@ def test_the_tolerance_does_not_depend_on_the_scale_of_the_loss() -> None:
 
 
 @pytest.mark.parametrize("tol", [0.1, 1e-2, 1e-3, 1e-6])
-def test_one_restart_less_would_miss(tol: float) -> None:
-    """In one dimension, with every part of the error of one sign. A loss near its
-    minimum: the tolerance is then spent on the fixed point, not on the layers."""
+def test_plan_with_fewer_layers_or_restarts_misses_the_tolerance(tol: float) -> None:
+    """All parts of the error have one sign in this one-dimensional problem. The loss is
+    near its minimum, so that the fixed point determines the error, not the layers."""
     model = KnownModel(0, deq.Equilibrium(), affine=True)
     one = torch.ones(1, 1, dtype=torch.float64)
     model.W1, model.W2, model.u, model.y = 0.8 * one, one, 0 * one[0], one
@@ -125,7 +125,7 @@ def test_one_restart_less_would_miss(tol: float) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.9, 0.99])
-def test_the_cheapest_is_found(rate: float) -> None:
+def test_cheapest_is_at_most_as_expensive_as_exhaustive_search(rate: float) -> None:
     def error(layers: int, restarts: int) -> float:
         return rate**layers + 50 * layers * rate ** (layers * restarts - 1)
 
@@ -144,7 +144,7 @@ def test_the_cheapest_is_found(rate: float) -> None:
         assert cost(*found) <= min(others, default=math.inf)
 
 
-def test_what_cannot_be_planned_is_refused() -> None:
+def test_plan_raises_for_bad_rates_tolerances_and_losses() -> None:
     model = KnownModel(0, deq.Equilibrium())
     loss = SquaredError(model.target)
     arguments = (model, model.y, None)
@@ -161,19 +161,19 @@ def test_what_cannot_be_planned_is_refused() -> None:
         cheapest(lambda layers, restarts: 1.0, 0.5)
 
 
-def test_a_poor_certified_rate_costs_little_where_the_step_contracts_more() -> None:
-    """What the products at the fixed point show need not be bounded with the rate."""
+def test_plan_with_a_poor_rate_adds_few_layers() -> None:
+    """Computed products at the fixed point replace bounds by the rate."""
     model = KnownModel(0, deq.Equilibrium())
     loss = SquaredError(model.target)
     tight = make(model, loss, 1e-3)
     poor = plan(Rated(Bound(0.999)), model, model.y, None, loss, 1e-3, model.constants)
     assert poor.kind is Kind.CERTIFIED
-    # Bounded with the rate alone, it would take thousands of layers.
+    # A bound by the rate alone would need thousands of layers.
     assert poor.layers <= tight.layers + 30
     assert retune_error(model, loss, poor) <= poor.error.value
 
 
-def test_a_tolerance_below_the_rounding_of_float32_is_refused() -> None:
+def test_plan_raises_for_a_tolerance_below_the_rounding_of_float32() -> None:
     model = KnownModel(0, deq.Equilibrium())
     for name in ("W1", "W2", "u", "y", "target"):
         setattr(model, name, getattr(model, name).float())

@@ -12,7 +12,7 @@ from .test_gradient_error import CONFIGURATIONS
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_the_gradient_is_what_the_evaluations_received(name: str) -> None:
+def test_gradient_is_the_sum_over_the_evaluations(name: str) -> None:
     for seed in range(4):
         model = KnownModel(seed, CONFIGURATIONS[name]())
         loss = SquaredError(model.target)

@@ -12,7 +12,9 @@ from deepinv_equilibrium.certificates.gradients.smooth_loss import (
 
 
 @pytest.mark.parametrize("weight", [0.5, 1.0, 1e-6, 1e6])
-def test_smoothness_of_the_squared_error(weight: float) -> None:
+def test_smoothness_of_the_squared_error_is_the_norm_of_its_hessian(
+    weight: float,
+) -> None:
     target = torch.randn(2, 3, dtype=torch.float64)
     loss = SquaredError(target, weight)
     hessian = torch.autograd.functional.hessian(loss, torch.randn_like(target))
@@ -21,13 +23,13 @@ def test_smoothness_of_the_squared_error(weight: float) -> None:
     assert norm <= loss.smoothness.value <= norm * (1 + 1e-9)
 
 
-def test_the_mean_squared_error_is_a_squared_error() -> None:
+def test_squared_error_with_mean_weight_is_the_mean_squared_error() -> None:
     x, target = torch.randn(2, 2, 1, 4, 4, dtype=torch.float64)
     loss = SquaredError(target, weight=1 / target.numel())
     torch.testing.assert_close(loss(x), torch.nn.functional.mse_loss(x, target))
 
 
-def test_gradient_of_a_loss_leaves_no_trace() -> None:
+def test_loss_gradient_returns_no_graph() -> None:
     x = torch.randn(3, dtype=torch.float64)
     with torch.no_grad():
         gradient = loss_gradient(lambda z: (z**3).sum(), x)
@@ -36,7 +38,7 @@ def test_gradient_of_a_loss_leaves_no_trace() -> None:
     assert not x.requires_grad
 
 
-def test_bad_losses_are_refused() -> None:
+def test_losses_raise_for_bad_weights_and_values() -> None:
     with pytest.raises(ValueError, match="weight must be positive"):
         SquaredError(torch.zeros(1), weight=0.0)
     with pytest.raises(ValueError, match="an upper bound"):
@@ -54,7 +56,7 @@ class OneArgument(torch.nn.Module):
         return weight * x.sum()
 
 
-def test_losses_of_the_reconstruction_only_are_taken() -> None:
+def test_require_loss_accepts_losses_of_one_argument() -> None:
     for loss in (OneArgument(), torch.sum, SquaredError(torch.zeros(1)), torch.norm):
         require_loss(loss)
 
@@ -63,7 +65,7 @@ def test_losses_of_the_reconstruction_only_are_taken() -> None:
     "loss",
     [dinv.loss.SupLoss(), torch.nn.MSELoss(), torch.nn.functional.mse_loss, 3.0, None],
 )
-def test_losses_that_take_the_target_are_refused(loss: object) -> None:
+def test_require_loss_raises_for_losses_of_two_arguments(loss: object) -> None:
     match = r"loss must take the reconstruction only and return a scalar.*SquaredError"
     with pytest.raises(TypeError, match=match):
         require_loss(loss)

@@ -19,7 +19,7 @@ from deepinv_equilibrium.certificates.gradients.step_jacobians import (
 from ..known_equilibria import KnownModel
 
 
-def test_constants_of_a_block_hold_at_its_fixed_point() -> None:
+def test_of_block_bounds_the_changes_of_the_derivatives() -> None:
     for seed in range(40):
         layers = 2 + seed % 4
         model = KnownModel(seed, deq.Equilibrium(layers=layers))
@@ -38,14 +38,14 @@ def test_constants_of_a_block_hold_at_its_fixed_point() -> None:
             assert bool((sample_norms(moved) <= bound).all())
 
 
-def test_a_block_of_one_layer_is_the_step() -> None:
+def test_of_block_with_one_layer_returns_the_constants_of_the_step() -> None:
     constants = StepConstants(Bound(2.0), Bound(3.0))
     block = constants.of_block(1, Bound(0.5), Bound(7.0))
     assert block.jacobian_lipschitz.value == 2.0
     assert block.parameter_jacobian_lipschitz.value == 3.0
 
 
-def test_constants_of_a_block_are_of_the_weakest_kind() -> None:
+def test_of_block_has_the_weakest_kind() -> None:
     constants = StepConstants(Bound(2.0), Bound(3.0))
     estimated = Bound(7.0, Kind.ESTIMATED)
     block = constants.of_block(3, Bound(0.5), estimated)
@@ -53,12 +53,12 @@ def test_constants_of_a_block_are_of_the_weakest_kind() -> None:
     assert block.parameter_jacobian_lipschitz.kind is Kind.ESTIMATED
 
 
-def test_lower_bounds_are_refused() -> None:
+def test_step_constants_raise_for_lower_bounds() -> None:
     with pytest.raises(ValueError, match="jacobian_lipschitz must be an upper bound"):
         StepConstants(Bound(1.0, is_lower=True), Bound(1.0))
 
 
-def test_smoothness_is_taken_from_a_loss_that_has_it() -> None:
+def test_estimate_smoothness_returns_the_constant_of_a_smooth_loss() -> None:
     x = torch.randn(2, 3, dtype=torch.float64)
     radius = torch.ones(2, dtype=torch.float64)
     known = SquaredError(0 * x, weight=2.0)
@@ -68,7 +68,7 @@ def test_smoothness_is_taken_from_a_loss_that_has_it() -> None:
     assert estimate.value == pytest.approx(4.0)
 
 
-def test_probes_are_at_the_distances_that_were_asked_for() -> None:
+def test_probes_have_the_given_distances() -> None:
     x = torch.randn(3, 1, 4, 4, dtype=torch.float64)
     radius = torch.tensor([0.1, 1.0, math.inf], dtype=torch.float64)
     direction = torch.randn_like(x)
@@ -79,5 +79,5 @@ def test_probes_are_at_the_distances_that_were_asked_for() -> None:
         distances = sample_norms(state - x)
         assert distances[0] == pytest.approx(0.1)
         assert distances[1] == pytest.approx(1.0 if index else 0.0)
-        # Where no radius is known, it is small.
+        # An infinite radius is replaced by a small one.
         assert 0 < distances[2] < 1e-6 * sample_norms(x)[2]

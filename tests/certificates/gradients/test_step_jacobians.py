@@ -15,7 +15,7 @@ from deepinv_equilibrium.certificates.gradients.step_jacobians import (
 
 
 class Step:
-    """A step with a vector and a matrix of parameters, and one that it leaves out."""
+    """A step with a vector, a matrix and an unused vector of parameters."""
 
     def __init__(self, size: int) -> None:
         self.scale = torch.randn(3, dtype=torch.float64, requires_grad=True)
@@ -28,7 +28,7 @@ class Step:
 
 
 def dense(step: Step, x: Tensor) -> Tensor:
-    """B, of shape (B, n, p)."""
+    """Return the Jacobians in the parameters, of shape (B, n, p)."""
     w = torch.eye(x[0].numel(), dtype=torch.float64)
     rows = []
     for b in range(len(x)):
@@ -53,7 +53,7 @@ def dense(step: Step, x: Tensor) -> Tensor:
     return torch.stack(rows).reshape(len(x), -1, rows[0].numel())
 
 
-def test_few_parameters_are_taken_column_by_column() -> None:
+def test_few_parameters_have_exact_norms() -> None:
     for _ in range(20):
         step, x = Step(4), torch.randn(3, 4, dtype=torch.float64)
         jacobians = StepJacobians(step, step.parameters)
@@ -67,7 +67,7 @@ def test_few_parameters_are_taken_column_by_column() -> None:
         torch.testing.assert_close(jacobians.parameter_change(x, other, x), change)
 
 
-def test_many_parameters_are_estimated() -> None:
+def test_many_parameters_have_estimated_norms() -> None:
     step, x = Step(7), torch.randn(3, 7, dtype=torch.float64)
     jacobians = StepJacobians(step, step.parameters)
     assert sum(p.numel() for p in step.parameters) > FEW_PARAMETERS
@@ -85,7 +85,7 @@ def test_many_parameters_are_estimated() -> None:
     torch.testing.assert_close(jacobians.parameter_change(x, other, c), expected)
 
 
-def test_products_with_the_state_jacobian() -> None:
+def test_state_vjp_is_the_product_with_the_state_jacobian() -> None:
     step, x = Step(4), torch.randn(3, 4, dtype=torch.float64)
     c = torch.randn_like(x)
     jacobians = StepJacobians(step, step.parameters)
@@ -96,7 +96,7 @@ def test_products_with_the_state_jacobian() -> None:
     assert not constant.parameter_norms(x).any()
 
 
-def test_states_that_are_not_finite_have_no_finite_norm() -> None:
+def test_parameter_norms_of_nonfinite_states_are_not_finite() -> None:
     for size in (4, 7):
         step = Step(size)
         x = torch.full((2, size), math.nan, dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_states_that_are_not_finite_have_no_finite_norm() -> None:
         assert not bool((norms < math.inf).any())
 
 
-def test_norms_are_those_of_samples_in_float64() -> None:
+def test_norms_are_computed_per_sample_in_float64() -> None:
     x = torch.full((2, 1, 3, 3), 1e-30)
     assert sample_norms(x).dtype is torch.float64
     torch.testing.assert_close(

@@ -21,7 +21,8 @@ KINDS = ("random", "positive", "constant", "alternating")
 
 
 def fill(weight: Tensor, kind: str, seed: int, scale: float = 1.0) -> None:
-    """Random weights, and those whose norm the repeated pixels raise the most."""
+    """Fill a weight with random numbers, or with signs for which repeated pixels raise
+    the norm most."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
     if kind == "positive":
@@ -49,7 +50,7 @@ def bound_of(layer: Any, **options: Any) -> float:
 
 
 def fits(layer: Any, img_size: tuple[int, ...]) -> bool:
-    """Whether torch takes an image of this size."""
+    """Return whether torch accepts an image of this size."""
     try:
         with torch.no_grad():
             layer(torch.zeros((1, *img_size), dtype=layer.weight.dtype))
@@ -89,11 +90,11 @@ def layers(
     return layer, (channels[0], *axes(1, pixels))
 
 
-# Torch copies where it pads an even kernel to the same size.
+# torch warns that it copies the image for even kernels.
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @settings(max_examples=300)
 @given(layers(False, ("zeros", "replicate", "reflect", "circular")))
-def test_it_bounds_the_dense_norm_of_every_convolution(
+def test_convolution_norm_bounds_the_dense_norm(
     case: tuple[Any, tuple[int, ...]],
 ) -> None:
     layer, img_size = case
@@ -103,7 +104,7 @@ def test_it_bounds_the_dense_norm_of_every_convolution(
 
 @settings(max_examples=300)
 @given(layers(True, ("zeros",)))
-def test_it_bounds_the_dense_norm_of_every_transposed_convolution(
+def test_convolution_norm_bounds_the_dense_norm_of_transposed_convolutions(
     case: tuple[Any, tuple[int, ...]],
 ) -> None:
     layer, img_size = case
@@ -113,7 +114,9 @@ def test_it_bounds_the_dense_norm_of_every_transposed_convolution(
 
 @pytest.mark.parametrize("mode", ["replicate", "reflect", "circular"])
 @pytest.mark.parametrize("stride", [1, 2, 3])
-def test_no_kernel_can_be_trained_to_break_it(mode: str, stride: int) -> None:
+def test_convolution_norm_holds_for_kernels_trained_against_it(
+    mode: str, stride: int
+) -> None:
     generator = torch.Generator().manual_seed(stride)
 
     def integer(low: int, high: int) -> int:
@@ -148,8 +151,8 @@ def test_no_kernel_can_be_trained_to_break_it(mode: str, stride: int) -> None:
             optimizer.step()
 
 
-def test_motion_blur_with_replicate_padding() -> None:
-    # Sum 1, and yet far above 1: the sum of the taps is no bound.
+def test_convolution_norm_bounds_a_motion_blur_with_replicate_padding() -> None:
+    # The taps sum to 1, but the norm is far above 1.
     layer = nn.Conv1d(1, 1, 9, padding=4, padding_mode="replicate", bias=False).double()
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[[1.0, 1.0, 1.0, 0, 0, 0, 0, 0, 0]]]) / 3)
@@ -158,7 +161,7 @@ def test_motion_blur_with_replicate_padding() -> None:
     assert bound_of(layer) >= truth
 
 
-def test_a_strided_circular_convolution_exceeds_its_polyphase_norm() -> None:
+def test_convolution_norm_bounds_a_strided_circular_convolution() -> None:
     layer = nn.Conv1d(
         *(1, 1, 2), 2, padding=1, padding_mode="circular", bias=False
     ).double()
@@ -169,7 +172,7 @@ def test_a_strided_circular_convolution_exceeds_its_polyphase_norm() -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 10**6), st.sampled_from([1e-30, 1e-3, 1e3, 1e30]))
-def test_it_scales_with_the_weight(seed: int, scale: float) -> None:
+def test_convolution_norm_scales_with_the_weight(seed: int, scale: float) -> None:
     weight = torch.empty(3, 2, 3, 3, dtype=torch.float64)
     fill(weight, "random", seed)
     expected = scale * convolution_norm(weight).item()
@@ -178,7 +181,9 @@ def test_it_scales_with_the_weight(seed: int, scale: float) -> None:
 
 @settings(max_examples=60)
 @given(layers(False, ("zeros", "replicate", "reflect", "circular")))
-def test_single_precision_weights(case: tuple[Any, tuple[int, ...]]) -> None:
+def test_convolution_norm_bounds_weights_in_single_precision(
+    case: tuple[Any, tuple[int, ...]],
+) -> None:
     layer, img_size = case
     layer.float()
     bound = bound_of(layer)
@@ -205,17 +210,19 @@ def test_single_precision_weights(case: tuple[Any, tuple[int, ...]]) -> None:
         (torch.ones(1, 1, 1), {"padding_mode": "circular", "padding": 1}, 3**0.5),
     ],
 )
-def test_closed_forms(weight: Tensor, options: dict[str, Any], expected: float) -> None:
+def test_convolution_norm_has_closed_forms(
+    weight: Tensor, options: dict[str, Any], expected: float
+) -> None:
     value = convolution_norm(weight, **options).item()
     assert value == pytest.approx(expected * ROUNDING, rel=1e-14)
 
 
-def test_dilation_costs_nothing() -> None:
+def test_convolution_norm_does_not_depend_on_dilation() -> None:
     weight = torch.randn(4, 3, 3, 3)
     assert convolution_norm(weight, dilation=50) == convolution_norm(weight)
 
 
-def test_complex_weights() -> None:
+def test_convolution_norm_bounds_complex_weights() -> None:
     weight = torch.randn(3, 2, 4, dtype=torch.complex128)
     layer = nn.Conv1d(2, 3, 4, padding=3, bias=False, dtype=torch.complex128)
     with torch.no_grad():
@@ -235,7 +242,7 @@ def test_complex_weights() -> None:
         {"stride": 2, "padding": 1, "padding_mode": "reflect"},
     ],
 )
-def test_its_gradient_is_that_of_finite_differences(
+def test_gradient_of_convolution_norm_matches_finite_differences(
     grid: int | None, options: dict[str, Any]
 ) -> None:
     weight = torch.randn(4, 2, 3, 3, dtype=torch.float64, requires_grad=True)
@@ -244,14 +251,14 @@ def test_its_gradient_is_that_of_finite_differences(
     )
 
 
-def test_a_single_precision_weight_divided_by_it_remains_so() -> None:
+def test_weight_divided_by_convolution_norm_remains_in_single_precision() -> None:
     weight = torch.randn(4, 4, 3, 3, requires_grad=True)
     scaled = weight / convolution_norm(weight, grid=16)
     assert scaled.dtype == torch.float32
     scaled.square().sum().backward()
     assert weight.grad is not None
     assert weight.grad.dtype == torch.float32
-    # Scaling a weight does not change it once divided.
+    # The quotient does not depend on the scale of the weight.
     radial = (weight.grad * weight.detach()).sum() / weight.grad.norm()
     assert abs(radial) < 1e-4 * weight.detach().norm()
 
@@ -276,7 +283,7 @@ def test_a_single_precision_weight_divided_by_it_remains_so() -> None:
         ),
     ],
 )
-def test_bad_arguments_are_named(
+def test_convolution_norm_raises_for_bad_arguments(
     weight: Tensor, options: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(ValueError, match=match):

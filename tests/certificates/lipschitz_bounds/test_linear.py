@@ -10,7 +10,9 @@ from deepinv_equilibrium.certificates import UncertifiableModuleError
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
-def test_spectral_norm(scale: float, dtype: torch.dtype) -> None:
+def test_bound_of_a_linear_layer_is_its_spectral_norm(
+    scale: float, dtype: torch.dtype
+) -> None:
     layer = nn.Linear(7, 4, dtype=dtype)
     with torch.no_grad():
         layer.weight.mul_(scale)
@@ -19,14 +21,14 @@ def test_spectral_norm(scale: float, dtype: torch.dtype) -> None:
     assert truth <= deq.lipschitz(layer).value <= truth * (1 + 1e-9)
 
 
-def test_no_features() -> None:
+def test_bound_of_a_linear_layer_without_features_is_0() -> None:
     with pytest.warns(UserWarning, match="zero-element"):
         layer = nn.Linear(0, 4)
     assert deq.lipschitz(layer).value == 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused(value: float) -> None:
+def test_lipschitz_refuses_nonfinite_weights(value: float) -> None:
     layer = nn.Linear(2, 2)
     with torch.no_grad():
         layer.weight[0, 0] = value

@@ -33,7 +33,7 @@ def convolution(**options: object) -> nn.Module:
     return nn.Conv2d(CHANNELS, CHANNELS, 3, **{"padding": 1, **options})
 
 
-# Layers that keep the channels: networks of any order of them run.
+# Layers that keep the number of channels, so that they can be composed in any order.
 LAYERS = {
     "zeros": convolution,
     "replicate": lambda: convolution(padding_mode="replicate"),
@@ -67,7 +67,7 @@ LAYERS = {
     st.integers(0, 10**6),
     st.sampled_from([1e-3, 1.0, 1e3]),
 )
-def test_it_bounds_the_jacobian_of_random_networks(
+def test_lipschitz_bounds_the_jacobian_of_random_networks(
     names: list[str], seed: int, scale: float
 ) -> None:
     torch.manual_seed(seed)
@@ -77,7 +77,7 @@ def test_it_bounds_the_jacobian_of_random_networks(
     x = scale * torch.randn(1, *IMG_SIZE, dtype=torch.float64)
     try:
         jacobian = torch.autograd.functional.jacobian(network, x)
-    except RuntimeError:  # strided until no pixel is left to reflect
+    except RuntimeError:  # strides have left no pixel to reflect
         return
     local = torch.linalg.matrix_norm(jacobian.reshape(-1, x.numel()), 2)
     for bound in bounds:
@@ -86,21 +86,21 @@ def test_it_bounds_the_jacobian_of_random_networks(
 
 
 @pytest.mark.parametrize("name", ["zeros", "strided", "transposed", "upsample"])
-def test_it_is_the_norm_of_a_linear_layer(name: str) -> None:
+def test_lipschitz_of_a_linear_layer_is_close_to_its_norm(name: str) -> None:
     layer = LAYERS[name]().double()
     truth = norm(layer, (CHANNELS, 12, 14))
     assert truth <= deq.lipschitz(layer).value <= 1.1 * truth
 
 
-def test_sequential_follows_the_image_size() -> None:
+def test_sequential_passes_on_the_image_size() -> None:
     network = nn.Sequential(nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(4))
-    # 8 pixels are pooled to 4: the last layer is the identity.
+    # The first layer pools 8 pixels to 4, so that the second one is the identity.
     assert deq.lipschitz(network, (1, 8, 8)).value == pytest.approx(1)
     assert deq.lipschitz(network).value == pytest.approx(4)
     assert deq.lipschitz(nn.Sequential(), (1, 8, 8)).value == pytest.approx(1)
 
 
-def test_a_residual_block_adds_one() -> None:
+def test_residual_adds_1_to_the_bound_of_its_block() -> None:
     layer = convolution().double()
     block = Residual(layer)
     bound = deq.lipschitz(block)
@@ -120,7 +120,7 @@ class Noisy(nn.Module):
         return weight + torch.rand_like(weight)
 
 
-def test_a_parametrised_weight_is_the_one_it_uses() -> None:
+def test_lipschitz_applies_the_parametrisation_of_a_weight() -> None:
     layer = nn.Conv2d(2, 2, 3)
     full = deq.lipschitz(layer).value
     parametrize.register_parametrization(layer, "weight", Halved())
@@ -130,7 +130,7 @@ def test_a_parametrised_weight_is_the_one_it_uses() -> None:
     )
 
 
-def test_a_weight_that_changes_is_refused_and_left_as_it_was() -> None:
+def test_lipschitz_refuses_and_restores_a_weight_that_changes() -> None:
     layer = nn.Conv2d(2, 2, 3)
     parametrize.register_parametrization(layer, "weight", Noisy())
     with pytest.raises(UncertifiableModuleError, match="weight changes"):
@@ -144,7 +144,7 @@ def test_a_weight_that_changes_is_refused_and_left_as_it_was() -> None:
     assert deq.lipschitz(layer.eval()).is_certified
 
 
-def test_it_leaves_the_weights_and_their_gradients_alone() -> None:
+def test_lipschitz_does_not_change_weights_or_gradients() -> None:
     layer = convolution()
     before = [parameter.clone() for parameter in layer.parameters()]
     deq.lipschitz(layer, IMG_SIZE)
@@ -153,7 +153,7 @@ def test_it_leaves_the_weights_and_their_gradients_alone() -> None:
         assert new.grad is None
 
 
-def test_the_refused_module_is_named() -> None:
+def test_error_names_the_refused_module() -> None:
     culprit = nn.Dropout()
     network = nn.Sequential(nn.ReLU(), Residual(nn.Sequential(nn.ReLU(), culprit)))
     with pytest.raises(
@@ -168,7 +168,7 @@ def test_the_refused_module_is_named() -> None:
 
 @pytest.mark.parametrize("pre", [True, False])
 @pytest.mark.parametrize("inner", [True, False])
-def test_forward_hooks_are_refused(pre: bool, inner: bool) -> None:
+def test_lipschitz_refuses_forward_hooks(pre: bool, inner: bool) -> None:
     network = nn.Sequential(Residual(nn.Sequential(nn.ReLU())))
     module = network[0].block[0] if inner else network
     hook = module.register_forward_pre_hook if pre else module.register_forward_hook
@@ -179,7 +179,7 @@ def test_forward_hooks_are_refused(pre: bool, inner: bool) -> None:
     assert deq.lipschitz(network).value == pytest.approx(2)
 
 
-def test_hooks_of_every_module_are_refused() -> None:
+def test_lipschitz_refuses_global_hooks() -> None:
     handle = nn.modules.module.register_module_forward_hook(lambda *arguments: None)
     try:
         with pytest.raises(UncertifiableModuleError, match="global"):
@@ -189,7 +189,7 @@ def test_hooks_of_every_module_are_refused() -> None:
 
 
 @pytest.mark.parametrize("method", ["forward", "_conv_forward"])
-def test_a_method_of_the_instance_is_refused(method: str) -> None:
+def test_lipschitz_refuses_a_method_replaced_on_the_instance(method: str) -> None:
     layer = nn.Conv1d(1, 1, 1)
     setattr(layer, method, lambda *arguments: 2 * arguments[0])
     with pytest.raises(UncertifiableModuleError, match=f"its {method} was replaced"):
@@ -208,7 +208,7 @@ class Estimated(nn.Module):
         return self.bound
 
 
-def test_what_is_composed_of_an_estimate_is_one() -> None:
+def test_composition_with_an_estimate_is_an_estimate() -> None:
     part = Estimated(Bound(2.0, Kind.ESTIMATED, "power iteration", delta=0.1))
     for network in (nn.Sequential(nn.ReLU(), part), Residual(part)):
         bound = deq.lipschitz(network)
@@ -217,7 +217,7 @@ def test_what_is_composed_of_an_estimate_is_one() -> None:
         assert "certified" not in str(bound)
 
 
-def test_an_infinite_bound_times_zero_is_infinite() -> None:
+def test_product_of_0_and_infinity_is_infinite() -> None:
     layer = nn.Linear(1, 1)
     nn.init.zeros_(layer.weight)
     network = nn.Sequential(layer, Estimated(Bound(float("inf"), source="unknown")))
@@ -225,12 +225,12 @@ def test_an_infinite_bound_times_zero_is_infinite() -> None:
 
 
 @pytest.mark.parametrize("bound", [1.0, None, Bound(1.0, is_lower=True)])
-def test_a_rule_must_return_an_upper_bound(bound: object) -> None:
+def test_lipschitz_raises_for_a_rule_without_an_upper_bound(bound: object) -> None:
     with pytest.raises(TypeError, match="must return an upper Bound"):
         deq.lipschitz(Estimated(bound))
 
 
-def test_bad_arguments_are_named() -> None:
+def test_lipschitz_raises_for_bad_arguments() -> None:
     with pytest.raises(TypeError, match="module must be"):
         deq.lipschitz("network")
     for img_size in ((1, 0), (1, 2.5)):
@@ -240,7 +240,7 @@ def test_bad_arguments_are_named() -> None:
         deq.lipschitz(nn.ReLU(), torch.zeros(1, 1, 4, 4))
 
 
-def test_what_deepinv_composes_is_refused_by_name() -> None:
+def test_lipschitz_refuses_a_network_of_deepinv_by_name() -> None:
     for denoiser in (deq.models.SmallDRUNet(pretrained=None),):
         network = nn.Sequential(denoiser)
         with pytest.raises(UncertifiableModuleError, match="'0', a SmallDRUNet"):
@@ -248,7 +248,7 @@ def test_what_deepinv_composes_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("error", [TypeError, IndexError, ZeroDivisionError])
-def test_a_layer_that_fails_on_an_empty_batch_leaves_the_size_open(error):
+def test_sequential_continues_after_a_layer_that_fails_on_an_empty_batch(error):
     class Picky(nn.Module):
         def forward(self, x):
             raise error

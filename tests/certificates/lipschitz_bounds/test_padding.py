@@ -20,7 +20,7 @@ LAYERS = {
 
 @settings(max_examples=200)
 @given(st.data())
-def test_it_bounds_the_dense_norm(data: st.DataObject) -> None:
+def test_lipschitz_of_padding_bounds_the_dense_norm(data: st.DataObject) -> None:
     dim = data.draw(st.sampled_from([1, 1, 2, 3]))
     sides = data.draw(st.tuples(*[st.integers(0, 4)] * (2 * dim)))
     layer = data.draw(st.sampled_from(LAYERS[dim]))(sides)
@@ -43,23 +43,26 @@ def test_it_bounds_the_dense_norm(data: st.DataObject) -> None:
         (nn.ConstantPad1d(3, 0.5), 2, 1),
     ],
 )
-def test_the_worst_image_size_is_met(layer: nn.Module, n: int, square: int) -> None:
+def test_lipschitz_of_padding_is_attained_at_the_worst_image_size(
+    layer: nn.Module, n: int, square: int
+) -> None:
     assert norm(layer, (1, n)) ** 2 == pytest.approx(square)
     assert deq.lipschitz(layer).value ** 2 == pytest.approx(square)
 
 
-def test_cropping() -> None:
+def test_lipschitz_of_constant_padding_accepts_cropping() -> None:
     assert deq.lipschitz(nn.ZeroPad1d((-1, 2))).value == 1
-    # Of three pixels two are left, which are repeated as three are.
+    # Cropping leaves two of three pixels, which are repeated like three.
     layer = nn.CircularPad2d((-1, 3, 0, 0))
     assert norm(layer, (1, 2, 3)) ** 2 == pytest.approx(3)
     with pytest.raises(UncertifiableModuleError, match="crops"):
         deq.lipschitz(layer)
 
 
-def test_extension_to_a_multiple_of_eight_counts() -> None:
+def test_lipschitz_includes_an_extension_to_a_multiple_of_8() -> None:
     """deepinv's ``test_pad`` repeats the last row and column until the sizes are
-    multiples of 8, runs the network, and crops: a bound of the network is none of it.
+    multiples of 8, runs the network, and crops. A bound of the network alone does not
+    bound this composition.
     """
     network = nn.Conv2d(1, 1, 3, padding=1, bias=False).double()
     nn.init.ones_(network.weight)
@@ -79,6 +82,6 @@ def test_extension_to_a_multiple_of_eight_counts() -> None:
     ],
     ids=lambda network: type(network).__name__,
 )
-def test_networks_that_extend_the_image_are_refused(network: nn.Module) -> None:
+def test_lipschitz_refuses_networks_that_extend_the_image(network: nn.Module) -> None:
     with pytest.raises(UncertifiableModuleError, match=type(network).__name__):
         deq.lipschitz(network.eval(), (1, 9, 9))

@@ -20,8 +20,8 @@ LARGEST = {1: 12, 2: 6, 3: 4}
 
 
 def largest_jacobian(layer: nn.Module, img_size: tuple[int, ...]) -> float:
-    """Of a layer at a random image, and at one with a single bright pixel, which every
-    window that holds it follows."""
+    """Return the largest norm of the Jacobian at random images. All but the first image
+    have one bright pixel, which every window that contains it selects."""
     found = 0.0
     for index in (None, *range(math.prod(img_size))):
         x = torch.rand((1, *img_size), dtype=torch.float64)
@@ -53,7 +53,7 @@ def windows(draw: st.DrawFn, pixels: int = 12) -> tuple[int, Any, tuple[int, ...
 
 @settings(max_examples=200)
 @given(windows(), st.booleans(), st.sampled_from([None, 2, -3]))
-def test_average(
+def test_lipschitz_of_average_pooling_bounds_the_dense_norm(
     case: tuple[int, Any, tuple[int, ...]], include: bool, divisor: int | None
 ) -> None:
     dim, options, img_size = case
@@ -62,14 +62,16 @@ def test_average(
     layer = AVERAGE[dim - 1](count_include_pad=include, **options)
     try:
         truth = norm(layer, img_size)
-    except RuntimeError:  # smaller than the window
+    except RuntimeError:  # the image is smaller than the window
         return
     assert truth <= deq.lipschitz(layer).value
 
 
 @settings(max_examples=150)
 @given(windows(6), st.integers(1, 2))
-def test_maximum(case: tuple[int, Any, tuple[int, ...]], dilation: int) -> None:
+def test_lipschitz_of_maximum_pooling_bounds_its_jacobians(
+    case: tuple[int, Any, tuple[int, ...]], dilation: int
+) -> None:
     dim, options, img_size = case
     if dim == 3:
         return
@@ -95,21 +97,27 @@ def test_maximum(case: tuple[int, Any, tuple[int, ...]], dilation: int) -> None:
         (nn.LPPool1d(4, 3, 1), math.sqrt(3)),
     ],
 )
-def test_closed_forms(layer: nn.Module, expected: float) -> None:
+def test_lipschitz_of_pooling_has_closed_forms(
+    layer: nn.Module, expected: float
+) -> None:
     assert deq.lipschitz(layer).value == pytest.approx(expected, rel=2e-3)
     assert deq.lipschitz(layer).value >= expected
 
 
 @pytest.mark.parametrize("exponent", [2, 4])
 @pytest.mark.parametrize("stride", [None, 1])
-def test_root_of_powers(exponent: int, stride: int | None) -> None:
+def test_lipschitz_of_power_average_pooling_bounds_its_jacobians(
+    exponent: int, stride: int | None
+) -> None:
     layer = nn.LPPool1d(exponent, 3, stride)
     assert largest_jacobian(layer, (1, 6)) <= deq.lipschitz(layer).value
 
 
 @settings(max_examples=200)
 @given(st.data())
-def test_adaptive(data: st.DataObject) -> None:
+def test_lipschitz_of_adaptive_pooling_bounds_the_dense_norm(
+    data: st.DataObject,
+) -> None:
     dim = data.draw(st.integers(1, 2))
     inputs = data.draw(st.tuples(*[st.integers(1, 7)] * dim))
     outputs = data.draw(st.tuples(*[st.integers(1, 7)] * dim))
@@ -126,7 +134,7 @@ def test_adaptive(data: st.DataObject) -> None:
         assert bound.value == pytest.approx(truth)
 
 
-def test_adaptive_pooling_to_the_size_of_the_image_is_the_identity() -> None:
+def test_lipschitz_of_adaptive_pooling_to_the_image_size_is_1() -> None:
     assert deq.lipschitz(nn.AdaptiveAvgPool2d((None, 4)), (3, 9, 4)).value == (
         pytest.approx(1)
     )
@@ -142,6 +150,8 @@ def test_adaptive_pooling_to_the_size_of_the_image_is_the_identity() -> None:
         (nn.FractionalMaxPool2d(2, output_ratio=0.5), "no rule"),
     ],
 )
-def test_what_is_refused(layer: nn.Module, match: str) -> None:
+def test_lipschitz_refuses_pooling_without_a_bound(
+    layer: nn.Module, match: str
+) -> None:
     with pytest.raises(UncertifiableModuleError, match=match):
         deq.lipschitz(layer)

@@ -18,23 +18,25 @@ KERNELS: tuple[Kernel, ...] = (torch.randn, torch.rand, torch.ones)
 @pytest.mark.parametrize("grid", [None, 25])
 @pytest.mark.parametrize("shape", [(1, 25), (25, 1), (25, 25)])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_long_kernels(grid: int | None, shape: tuple[int, int], kernel: Kernel) -> None:
+def test_convolution_norm_bounds_long_kernels(
+    grid: int | None, shape: tuple[int, int], kernel: Kernel
+) -> None:
     layer = nn.Conv2d(1, 1, shape, padding="same", bias=False, dtype=torch.float64)
     with torch.no_grad():
         layer.weight.copy_(kernel(shape))
     bound = convolution_norm(layer.weight.detach(), padding="same", grid=grid).item()
     assert bound >= norm(layer, (1, 1, 40) if shape[0] == 1 else (1, 20, 12))
-    # The smallest grid on which Riesz's factor is finite is nearly useless, but sound.
+    # On the smallest grid with a finite factor the bound is loose, but it holds.
     truth = torch.fft.fft2(layer.weight.detach(), s=(512, 512)).abs().max().item()
     factor = 1 / math.cos(math.pi * 24 / (2 * (grid or 192)))
     assert truth <= bound <= truth * factor ** (2 if min(shape) > 1 else 1) * 1.001
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.95])
-def test_it_is_tight_on_layers_of_64_channels(decay: float) -> None:
+def test_convolution_norm_is_within_two_per_cent_for_64_channels(decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 64, 3, 3, generator=generator, dtype=torch.float64) / 24
-    # Below 1: decaying singular values, as training leaves them.
+    # A decay below 1 gives decaying singular values, as in trained networks.
     weight *= decay ** torch.arange(64, dtype=torch.float64)[:, None, None, None]
     layer = nn.Conv2d(64, 64, 3, padding=1, bias=False, dtype=torch.float64)
     with torch.no_grad():
@@ -45,7 +47,7 @@ def test_it_is_tight_on_layers_of_64_channels(decay: float) -> None:
 
 
 def lanczos(layer: nn.Conv2d, generator: torch.Generator, steps: int) -> float:
-    """Norm at 64 x 64 pixels, from below: a Ritz value is never above the truth."""
+    """Return a lower bound of the norm at 64 x 64 pixels, a Ritz value."""
     v = torch.randn(1, 64, 64, 64, generator=generator, dtype=torch.float64)
     v, before, beta = v / v.norm(), torch.zeros_like(v), 0.0
     tridiagonal = torch.zeros(steps + 1, steps + 1, dtype=torch.float64)

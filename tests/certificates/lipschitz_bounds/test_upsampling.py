@@ -15,7 +15,7 @@ from ..dense_operator import norm
 
 @settings(max_examples=200)
 @given(st.data())
-def test_it_bounds_the_dense_norm(data: st.DataObject) -> None:
+def test_lipschitz_of_upsampling_bounds_the_dense_norm(data: st.DataObject) -> None:
     dim = data.draw(st.integers(1, 3))
     axes = st.tuples(*[st.integers(1, 8 if dim == 1 else 4)] * dim)
     linear = ("linear", "bilinear", "trilinear")[dim - 1]
@@ -44,7 +44,9 @@ def test_it_bounds_the_dense_norm(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 5])
 @pytest.mark.parametrize("n", [1, 2, 3, 9])
-def test_bilinear_by_an_integer_factor_needs_no_image_size(factor: int, n: int) -> None:
+def test_lipschitz_of_bilinear_upsampling_needs_no_image_size(
+    factor: int, n: int
+) -> None:
     layer = nn.Upsample(scale_factor=factor, mode="bilinear")
     bound = deq.lipschitz(layer)
     assert bound.value == pytest.approx(factor)
@@ -52,7 +54,9 @@ def test_bilinear_by_an_integer_factor_needs_no_image_size(factor: int, n: int) 
 
 
 @pytest.mark.parametrize("factor", [3, 7, 49])
-def test_nearest_pixels_are_counted_as_torch_rounds_them(factor: int) -> None:
+def test_lipschitz_of_nearest_upsampling_counts_pixels_as_torch_does(
+    factor: int,
+) -> None:
     layer = nn.UpsamplingNearest2d(scale_factor=factor)
     bound = deq.lipschitz(layer, (1, 50, 1))
     assert norm(layer, (1, 50, 1)) <= bound.value
@@ -67,6 +71,8 @@ def test_nearest_pixels_are_counted_as_torch_rounds_them(factor: int) -> None:
         (nn.UpsamplingBilinear2d(scale_factor=2), "Give img_size"),
     ],
 )
-def test_what_is_refused(layer: nn.Module, match: str) -> None:
+def test_lipschitz_refuses_upsampling_without_a_bound(
+    layer: nn.Module, match: str
+) -> None:
     with pytest.raises(UncertifiableModuleError, match=match):
         deq.lipschitz(layer)

@@ -17,20 +17,19 @@ positive = st.floats(1e-3, 1e3)
 @given(
     norm=positive, tau=positive, precision=positive, kappa=st.floats(0, 10), n=positive
 )
-def test_prox_in_the_data(
+def test_prox_sensitivity_is_the_largest_gain(
     norm: float, tau: float, precision: float, kappa: float, n: float
 ) -> None:
-    """One dimension decides: a singular value a up to the norm."""
+    """Compare with the largest gain over singular values a up to the norm."""
     a = norm * torch.linspace(0, 1, 50, dtype=torch.float64)
-    best = math.sqrt((1 + tau * kappa) / (tau * precision))  # where the gain is largest
+    best = math.sqrt((1 + tau * kappa) / (tau * precision))  # the gain is largest here
     a = torch.cat([a, torch.tensor([min(best, norm)], dtype=torch.float64)])
     gain = tau * precision * a / (1 + tau * kappa + tau * precision * a**2)
     bound = prox_sensitivity(norm**2, tau, precision, kappa)
     assert gain.max() <= bound <= gain.max() * (1 + 1e-9)
 
 
-def test_fixed_points_of_blocks() -> None:
-    """Of positive scalars, where the bound is attained."""
+def test_fixed_point_sensitivity_is_attained_by_positive_scalars() -> None:
     rates, gains = [0.5, 0.9, 1.1], [1.0, 2.0, 0.25]
     x = 0.0
     for _ in range(300):
@@ -40,7 +39,7 @@ def test_fixed_points_of_blocks() -> None:
     assert x * (1 - 1e-12) <= bound <= x * (1 + 1e-9)
 
 
-def test_nothing_is_known_without_a_contraction() -> None:
+def test_fixed_point_sensitivity_is_infinite_without_a_contraction() -> None:
     assert fixed_point_sensitivity([1.0], [0.5]) == math.inf
     assert fixed_point_sensitivity([0.5, 2.1], [0.5, 0.1]) == math.inf
     assert fixed_point_sensitivity([math.inf], [0.5]) == math.inf

@@ -1,4 +1,4 @@
-"""Douglas-Rachford splitting and ADMM against the dense truth."""
+"""Rates of Douglas-Rachford splitting and ADMM, compared with dense matrices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def problem(request: pytest.FixtureRequest) -> dict[str, Tensor]:
     L = mu + draw(0, 4)
     tau = draw(0, 3)
     eye = torch.eye(N, dtype=torch.float64).expand(TRIALS, N, N)
-    if request.param == "scalar":  # extreme denoisers, where the bounds are attained
+    if request.param == "scalar":  # the bounds are attained by these denoisers
         hessian = symmetric(mu, L, N)
         D = eye * torch.sign(torch.randn(TRIALS, 1, 1, dtype=torch.float64))
     else:
@@ -38,7 +38,8 @@ def problem(request: pytest.FixtureRequest) -> dict[str, Tensor]:
 def iterations(
     problem: dict[str, Tensor], D: Tensor, beta: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Douglas-Rachford's in z, and ADMM's in x + z without relaxation."""
+    """Return an iteration of Douglas-Rachford splitting in z, and one of ADMM in x + z
+    without relaxation."""
     eye, P = problem["eye"], problem["prox"]
     splitting = eye + scaled(beta, D @ (2 * P - eye) - P)
     admm = eye + P @ (2 * D - eye) - D
@@ -53,7 +54,9 @@ def iterations(
         rates.douglas_rachford_residual,
     ],
 )
-def test_bounds(problem: dict[str, Tensor], rate: Callable[..., float]) -> None:
+def test_rates_bound_random_iterations(
+    problem: dict[str, Tensor], rate: Callable[..., float]
+) -> None:
     beta, scale = draw(0, 2), draw(0, 1.2)
     D = {
         rates.douglas_rachford: scaled(scale, problem["D"]),
@@ -69,21 +72,23 @@ def test_bounds(problem: dict[str, Tensor], rate: Callable[..., float]) -> None:
     check(admm, rate, *arguments, tight=tight)
 
 
-def test_reflection(problem: dict[str, Tensor]) -> None:
+def test_reflection_is_attained(problem: dict[str, Tensor]) -> None:
     C = 2 * problem["prox"] - problem["eye"]
     arguments = problem["mu"], problem["L"], problem["tau"]
     check(C, rates.reflection, *arguments, tight=1 - 1e-12)
 
 
-def test_closed_form_at_the_best_step() -> None:
+def test_rates_at_the_best_step_size_have_closed_forms() -> None:
     mu, L, tau = 0.25, 4.0, 1.0
     assert rates.reflection(mu, L, tau) == pytest.approx(0.6, rel=1e-12)
     assert rates.douglas_rachford_reflected(mu, L, tau) == pytest.approx(0.8, rel=1e-12)
 
 
 @given(m=st.floats(0.01, 10), residual=st.floats(0, 0.9))
-def test_ryus_theorem_2(m: float, residual: float) -> None:
-    """For an infinite L, where it is the smaller of the two bounds."""
+def test_residual_rate_for_infinite_curvature_is_theorem_2_of_ryu(
+    m: float, residual: float
+) -> None:
+    """For an infinite L the theorem is the smaller of the two bounds."""
     printed = (1 + residual + residual * m + 2 * residual**2 * m) / (
         1 + m + 2 * residual * m
     )
@@ -92,7 +97,7 @@ def test_ryus_theorem_2(m: float, residual: float) -> None:
 
 
 @given(mu=positive, gap=positive, tau=positive, scale=positive, beta=st.floats(0, 2))
-def test_rounding_goes_upwards(
+def test_rates_are_rounded_up(
     mu: float, gap: float, tau: float, scale: float, beta: float
 ) -> None:
     L = mu + gap
@@ -121,7 +126,7 @@ def test_rounding_goes_upwards(
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.5])
-def test_infinite_curvature(tau: float) -> None:
+def test_rates_accept_infinite_curvature(tau: float) -> None:
     assert rates.reflection(0.5, math.inf, tau) == pytest.approx(1, rel=1e-12)
     assert rates.douglas_rachford(0.5, math.inf, tau, math.inf) == math.inf
 
@@ -136,6 +141,6 @@ def test_infinite_curvature(tau: float) -> None:
         ((0.0, 1.0, 1.0, 1.0, -1.0), "beta"),
     ],
 )
-def test_bad_numbers_are_refused(arguments: tuple[float, ...], match: str) -> None:
+def test_rates_raise_for_bad_numbers(arguments: tuple[float, ...], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         rates.douglas_rachford_reflected(*arguments)

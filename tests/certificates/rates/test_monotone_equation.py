@@ -26,7 +26,7 @@ def lower(value: float, kind: Kind = Kind.CERTIFIED) -> Bound:
 
 
 class Problem:
-    """A matrix, and a strongly monotone nonlinear map that is no gradient."""
+    """A matrix and a strongly monotone nonlinear map that is not a gradient."""
 
     def __init__(self, seed: int, scale: float, kappa: float) -> None:
         rng = torch.Generator().manual_seed(seed)
@@ -69,7 +69,7 @@ class Problem:
 
 
 @given(st.integers(0, 10**6), st.floats(0.05, 5), st.floats(0.05, 0.95), positive)
-def test_the_stability_is_never_exceeded(
+def test_monotone_stability_bounds_the_change_of_solutions(
     seed: int, scale: float, kappa: float, alpha: float
 ) -> None:
     problem = Problem(seed, scale, kappa)
@@ -85,8 +85,10 @@ def test_the_stability_is_never_exceeded(
 @pytest.mark.parametrize(
     ("mu", "L"), [(0.0, 4.0), (0.5, 4.0), (0.0, 0.01), (0.01, 0.01)]
 )
-def test_the_stability_is_that_of_the_worst_linear_problem(mu: float, L: float) -> None:
-    # G = kappa I and A = sqrt(s) I: x = sqrt(s) y / (s + alpha kappa).
+def test_monotone_stability_is_attained_by_a_linear_problem(
+    mu: float, L: float
+) -> None:
+    # For G = kappa I and A = sqrt(s) I: x = sqrt(s) y / (s + alpha kappa).
     alpha, kappa = 0.5, 0.2
     s = torch.linspace(mu, L, 100_001, dtype=torch.float64)
     worst = (s.sqrt() / (s + alpha * kappa)).max().item()
@@ -95,7 +97,7 @@ def test_the_stability_is_that_of_the_worst_linear_problem(mu: float, L: float) 
     assert bound.value == pytest.approx(worst, rel=1e-6)
 
 
-def test_what_is_proved_goes_before_what_is_estimated() -> None:
+def test_monotone_stability_prefers_a_certified_bound() -> None:
     estimated = Interval(lower(1.0, Kind.ESTIMATED), Bound(2.0))
     assert monotone_stability(estimated, 0.1, lower(0.1)).is_certified
     bound = monotone_stability(estimated, 0.1, lower(0.0))
@@ -112,7 +114,7 @@ def test_what_is_proved_goes_before_what_is_estimated() -> None:
     positive,
     st.floats(0, 3),
 )
-def test_the_bounds_of_the_source_condition_are_never_exceeded(
+def test_source_condition_bounds_hold_for_random_problems(
     seed: int, scale: float, kappa: float, alpha: float, noise_level: float
 ) -> None:
     problem = Problem(seed, scale, kappa)
@@ -130,15 +132,15 @@ def test_the_bounds_of_the_source_condition_are_never_exceeded(
     assert d.norm() <= error.value + slack
 
 
-def test_the_distance_is_attained() -> None:
-    # G = I and A = sqrt(alpha) I: d = sqrt(alpha) (e - alpha w) / (2 alpha).
+def test_source_condition_distance_is_attained() -> None:
+    # For G = I and A = sqrt(alpha) I: d = sqrt(alpha) (e - alpha w) / (2 alpha).
     alpha, noise_level, source_norm = 0.3, 0.2, 1.5
     d = math.sqrt(alpha) * (noise_level + alpha * source_norm) / (2 * alpha)
     bound = source_condition_distance(noise_level, source_norm, alpha)
     assert bound.value == pytest.approx(d**2, rel=1e-9)
 
 
-def test_the_choice_of_alpha_makes_the_bound_the_least() -> None:
+def test_parameter_choice_minimises_the_bound() -> None:
     delta, norm = 0.01, 2.0
     alpha = parameter_choice(delta, norm)
     best = source_condition_distance(delta, norm, alpha).value
@@ -147,13 +149,13 @@ def test_the_choice_of_alpha_makes_the_bound_the_least() -> None:
         assert source_condition_distance(delta, norm, factor * alpha).value > best
 
 
-def test_alpha_of_the_order_of_the_squared_noise_gives_no_convergence() -> None:
+def test_source_condition_distance_stays_large_for_squared_noise() -> None:
     for delta in (1e-1, 1e-3, 1e-6):
         assert source_condition_distance(delta, 1.0, delta**2).value >= 0.25
 
 
 @pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
-def test_numbers_out_of_range_are_named(value: float) -> None:
+def test_functions_raise_for_numbers_out_of_range(value: float) -> None:
     with pytest.raises(ValueError, match="noise_level must be in"):
         source_condition_distance(value, 1.0, 1.0)
     with pytest.raises(ValueError, match="alpha must be in"):

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from deepinv_equilibrium import spectrum
 from deepinv_equilibrium.certificates import Kind
 
-from ..dense_spectrum import check, dense_spectrum
-from ..random_tensor import random
+from ..dense_spectrum import check, dense_spectrum, random
 
 
 @settings(max_examples=200)
@@ -30,7 +29,7 @@ from ..random_tensor import random
     st.sampled_from([-3, 0, 3]),
     st.sampled_from([torch.float32, torch.float64]),
 )
-def test_blur_fft(seed, taps, excess, channels, exponent, dtype):
+def test_spectrum_of_blur_fft_is_exact(seed, taps, excess, channels, exponent, dtype):
     own, shown = channels
     size = (shown, *(k + e for k, e in zip(taps, excess, strict=True)))
     k = random(seed, 1, own, *taps, dtype=dtype) * 10.0**exponent
@@ -42,16 +41,16 @@ def test_blur_fft(seed, taps, excess, channels, exponent, dtype):
     assert interval.lower.value >= truth[0] - loose * truth[1]
 
 
-def test_blur_fft_whose_mask_is_not_its_filters():
+def test_spectrum_of_blur_fft_with_a_changed_mask():
     physics = BlurFFT(img_size=(1, 6, 6), filter=random(0, 1, 1, 3, 3))
     truth = dense_spectrum(physics, (1, 1, 6, 6))
     physics.mask = 3 * physics.mask
     assert spectrum(physics, (1, 6, 6)).upper.value >= 9 * truth[1]
-    physics.mask[..., 1] = 0  # no product of complex numbers
+    physics.mask[..., 1] = 0  # real and imaginary parts are treated differently
     assert spectrum(physics, (1, 6, 6)).kind is Kind.ESTIMATED
 
 
-def test_each_filter_of_a_batch_counts():
+def test_spectrum_of_a_batch_of_filters_holds_for_each_filter():
     k = random(0, 3, 2, 3, 3)
     together = spectrum(BlurFFT(img_size=(2, 5, 6), filter=k), (2, 5, 6))
     truth = dense_spectrum(BlurFFT(img_size=(2, 5, 6), filter=k), (3, 2, 5, 6))
@@ -65,7 +64,7 @@ def test_each_filter_of_a_batch_counts():
     st.integers(1, 2),
     st.sampled_from([torch.float32, torch.float64]),
 )
-def test_inpainting_with_any_mask(seed, size, batch, dtype):
+def test_spectrum_of_inpainting_is_exact_for_any_mask(seed, size, batch, dtype):
     mask = random(seed, batch, *size, dtype=dtype).clamp(min=-0.5)
     interval = spectrum(Inpainting(img_size=size, mask=mask), size)
     truth = dense_spectrum(
@@ -75,14 +74,14 @@ def test_inpainting_with_any_mask(seed, size, batch, dtype):
     assert interval.lower.value == pytest.approx(truth[0], rel=1e-11)
 
 
-def test_the_mask_at_the_time_of_the_call_counts():
+def test_spectrum_uses_the_current_mask():
     physics = Inpainting(img_size=(1, 4, 4), mask=torch.ones(1, 4, 4))
     assert spectrum(physics, (1, 4, 4)).lower.value == pytest.approx(1)
     physics.update(mask=2 * torch.ones(1, 1, 4, 4))
     assert spectrum(physics, (1, 4, 4)).lower.value == pytest.approx(4)
 
 
-def test_binary_masks_and_the_identity():
+def test_spectrum_of_demosaicing_and_denoising_is_exact():
     demosaicing = spectrum(Demosaicing(img_size=(4, 4)), (3, 4, 4))
     assert (demosaicing.lower.value, demosaicing.upper.value) == (0, 1 + 1e-12)
     identity = spectrum(Denoising(), (3, 5, 4))
@@ -90,7 +89,7 @@ def test_binary_masks_and_the_identity():
 
 
 @pytest.mark.parametrize("srf", ["rec601", "flat", (0.2, 0.5, 0.3)])
-def test_decolorize(srf):
+def test_spectrum_of_decolorize_is_exact(srf):
     physics = Decolorize(srf=srf)
     weights = physics.srf.double()
     interval = spectrum(physics, (3, 2, 3))
@@ -99,7 +98,7 @@ def test_decolorize(srf):
     check(interval, (0.0, truth))
 
 
-def test_transforms_of_the_user_are_not_believed():
+def test_spectrum_is_estimated_for_transforms_of_the_user():
     matrix = random(1, 16, 16)
 
     def transform(x):
@@ -120,7 +119,7 @@ def test_transforms_of_the_user_are_not_believed():
         assert interval.lower.is_certified
 
 
-def test_a_class_that_was_not_read_is_estimated():
+def test_spectrum_is_estimated_for_a_class_without_rule():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         physics = SinglePixelCamera(m=10, img_size=(1, 4, 4))

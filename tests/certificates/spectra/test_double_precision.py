@@ -13,7 +13,7 @@ from deepinv_equilibrium.certificates.spectra.double_precision import double_cop
 from deepinv_equilibrium.physics import ChannelwiseBlur
 
 
-def test_the_phase_of_a_blur_is_kept():
+def test_double_copy_includes_the_phase_of_a_blur_fft():
     physics = BlurFFT(img_size=(1, 6, 6), filter=torch.rand(1, 1, 3, 2))
     copy = double_copy(physics)
     x = torch.rand(1, 1, 6, 6)
@@ -23,10 +23,10 @@ def test_the_phase_of_a_blur_is_kept():
     assert physics.filter.dtype == torch.float32
 
 
-def test_generators_gradients_and_lists_are_copied():
+def test_double_copy_copies_generators_graphs_and_stacks():
     noise = GaussianNoise(0.1, rng=torch.Generator().manual_seed(0))
     weight = torch.rand(1, 1, 3, 3, requires_grad=True)
-    blur = ChannelwiseBlur(2 * weight)  # not a leaf
+    blur = ChannelwiseBlur(2 * weight)  # a tensor with a graph
     mask = torch.nn.Parameter(torch.rand(1, 1, 4, 4))
     physics = stack(Denoising(noise), blur, Inpainting(img_size=(1, 4, 4), mask=mask))
     copy = double_copy(physics)
@@ -40,7 +40,7 @@ def test_generators_gradients_and_lists_are_copied():
     assert [part.dtype for part in y] == [torch.float64] * 3
 
 
-def test_the_adjoint_of_a_tomography_is_that_of_the_copy():
+def test_double_copy_of_tomography_has_its_own_adjoint():
     physics = Tomography(angles=3, img_width=6, normalize=False)
     y = physics.A(torch.rand(1, 1, 6, 6))
     physics.A_adjoint(y)
@@ -48,7 +48,7 @@ def test_the_adjoint_of_a_tomography_is_that_of_the_copy():
     assert copy.A_adjoint(y.double()).dtype == torch.float64
 
 
-def test_an_adjoint_by_differentiation_is_in_float64():
+def test_double_copy_differentiates_the_adjoint_in_float64():
     physics = LinearPhysics(A=lambda x, **_: x.roll(1, -1) / 3, img_size=(1, 4, 4))
     x = torch.rand(2, 1, 4, 4, dtype=torch.float64)
     adjoint = double_copy(physics).A_adjoint(x)

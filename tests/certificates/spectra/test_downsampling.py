@@ -21,7 +21,9 @@ from ..dense_spectrum import check, dense_spectrum
     st.booleans(),
     st.sampled_from([torch.float32, torch.float64]),
 )
-def test_dense_truth(seed, padding, factor, taps, excess, channels, signed, dtype):
+def test_spectrum_bounds_the_dense_matrix(
+    seed, padding, factor, taps, excess, channels, signed, dtype
+):
     generator = torch.Generator().manual_seed(seed)
     k = torch.randn(1, 1, *taps, generator=generator, dtype=dtype)
     k = k if signed else k.abs()
@@ -38,7 +40,7 @@ def test_dense_truth(seed, padding, factor, taps, excess, channels, signed, dtyp
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
-def test_without_filter(factor):
+def test_spectrum_is_exact_without_filter(factor):
     physics = Downsampling((1, 7, 6), filter=None, factor=factor)
     truth = dense_spectrum(physics, (1, 1, 7, 6))
     interval = spectrum(physics, (1, 7, 6))
@@ -47,14 +49,14 @@ def test_without_filter(factor):
 
 
 @pytest.mark.parametrize("name", ["gaussian", "bilinear", "bicubic", "sinc"])
-def test_deepinvs_filters(name):
+def test_spectrum_is_exact_for_the_filters_of_deepinv(name):
     physics = Downsampling((3, 16, 16), filter=name, factor=4)
     interval = spectrum(physics, (3, 16, 16))
     double = Downsampling((1, 16, 16), filter=physics.filter.double(), factor=4)
     check(interval, dense_spectrum(double, (1, 1, 16, 16)), 1 + 1e-9)
 
 
-def test_other_operators_under_its_name_are_estimated():
+def test_spectrum_is_estimated_for_related_operators():
     for physics in (
         Upsampling((1, 8, 8), filter="bilinear", factor=2),
         DownsamplingMatlab(factor=2),

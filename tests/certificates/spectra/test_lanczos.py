@@ -17,7 +17,7 @@ def diagonal(eigenvalues):
     return lambda x: eigenvalues * x
 
 
-def test_the_bound_is_above_the_truth_and_close_to_it():
+def test_largest_eigenvalue_is_within_two_per_cent_above_the_truth():
     matrix = torch.randn(300, 200, dtype=torch.float64, generator=rng(1))
     truth = float(torch.linalg.matrix_norm(matrix, 2) ** 2)
     bound = largest_eigenvalue(
@@ -37,7 +37,7 @@ def test_the_bound_is_above_the_truth_and_close_to_it():
     st.floats(-30, 30),
     st.integers(0, 8),
 )
-def test_dense_truth(seed, n, steps, exponent, decay):
+def test_largest_eigenvalue_bounds_random_spectra(seed, n, steps, exponent, decay):
     generator = rng(seed)
     matrix = torch.randn(n, n, dtype=torch.float64, generator=generator)
     basis = torch.linalg.qr(matrix)[0]
@@ -52,15 +52,15 @@ def test_dense_truth(seed, n, steps, exponent, decay):
     )
     truth = float(eigenvalues.max())
     assert truth <= bound.value * (1 + 1e-11)
-    if steps >= n:  # the whole space: only the factor is lost
+    if steps >= n:  # the Krylov space is the whole space: only the factor remains
         factor = lanczos_factor(n, steps, 1e-6)
         assert bound.value <= truth * factor * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 12])
-def test_it_fails_as_rarely_as_promised_and_not_much_more_rarely(steps):
-    # The eigenvalues that Lanczos resolves worst: the extremal points of the
-    # polynomial of the proof, below an isolated largest one.
+def test_largest_eigenvalue_fails_with_about_the_stated_probability(steps):
+    # The worst case for Lanczos' method: an isolated largest eigenvalue above the
+    # extremal points of the polynomial in the proof.
     n, delta, trials = 40, 0.2, 600
     epsilon = 1 - 1 / lanczos_factor(n, steps, delta)
     angles = math.pi * torch.arange(steps, dtype=torch.float64) / (2 * steps - 1)
@@ -82,11 +82,11 @@ def test_it_fails_as_rarely_as_promised_and_not_much_more_rarely(steps):
     spread = math.sqrt(delta * (1 - delta) / trials)
     assert failures / trials <= delta + 3 * spread
     if steps == 1:
-        # One step: xi < 1 - epsilon iff c^2 < 1/cosh^2, nearly of probability delta.
+        # With one step, xi < 1 - epsilon iff c^2 < 1/cosh^2: probability about delta.
         assert failures / trials >= delta - 4 * spread
 
 
-def test_the_factor_is_no_larger_than_the_published_one():
+def test_lanczos_factor_is_at_most_the_published_one():
     for n in (10, 1000, 10**6):
         for steps in (20, 60, 200):
             for delta in (1e-1, 1e-3, 1e-9):
@@ -96,7 +96,7 @@ def test_the_factor_is_no_larger_than_the_published_one():
                     assert 1 <= factor <= 1 / (1 - published**2)
 
 
-def test_images_precisions_and_exhausted_krylov_spaces():
+def test_largest_eigenvalue_on_images_in_float32_and_on_exhausted_krylov_spaces():
     identity = largest_eigenvalue(lambda x: x, (2, 3, 4), generator=rng())
     assert identity.source.startswith("1 Lanczos step")
     assert 1 <= identity.value <= 1.01
@@ -111,7 +111,7 @@ def test_images_precisions_and_exhausted_krylov_spaces():
     assert float(weights.max()) <= bound.value <= 1.01 * float(weights.max())
 
 
-def test_a_seed_repeats_it_and_the_caller_may_overwrite_its_argument():
+def test_largest_eigenvalue_is_reproducible_and_apply_may_overwrite_its_argument():
     matrix = torch.randn(20, 20, dtype=torch.float64, generator=rng(5))
     gram = matrix @ matrix.T
 
@@ -137,11 +137,11 @@ def test_a_seed_repeats_it_and_the_caller_may_overwrite_its_argument():
         (lambda x: x.roll(1), {}, r"pass J\^T J"),
     ],
 )
-def test_bad_input(apply, kwargs, match):
+def test_largest_eigenvalue_raises_for_bad_input(apply, kwargs, match):
     with pytest.raises(ValueError, match=match):
         largest_eigenvalue(apply, (5,), generator=rng(), **kwargs)
 
 
-def test_an_empty_shape():
+def test_largest_eigenvalue_raises_for_an_empty_shape():
     with pytest.raises(ValueError, match="shape must have positive sizes"):
         largest_eigenvalue(lambda x: x, (3, 0))

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from deepinv_equilibrium import spectrum
 from deepinv_equilibrium.certificates import Kind
 
-from ..dense_spectrum import check, dense_spectrum
-from ..random_tensor import random
+from ..dense_spectrum import check, dense_spectrum, random
 
 
 @settings(max_examples=100)
@@ -18,7 +17,7 @@ from ..random_tensor import random
     st.booleans(),
     st.sampled_from([torch.float32, torch.float64]),
 )
-def test_single_coil(seed, size, binary, dtype):
+def test_spectrum_of_mri_is_exact(seed, size, binary, dtype):
     mask = random(seed, *size, dtype=dtype)
     mask = (mask > 0).to(dtype) if binary else mask
     interval = spectrum(MRI(mask=mask), (2, *size))
@@ -28,13 +27,13 @@ def test_single_coil(seed, size, binary, dtype):
     assert interval.kind is Kind.CERTIFIED
 
 
-def test_real_and_imaginary_parts_may_have_masks_of_their_own():
+def test_spectrum_of_mri_with_masks_for_real_and_imaginary_parts():
     mask = random(3, 2, 4, 5)
     interval = spectrum(MRI(mask=mask), (2, 4, 5))
     check(interval, dense_spectrum(MRI(mask=mask), (1, 2, 4, 5)), 1 + 1e-11)
 
 
-def test_volumes_and_time():
+def test_spectrum_of_volumes_and_of_dynamic_mri():
     mask = random(4, 3, 4, 4)
     volume = MRI(mask=mask, three_d=True)
     interval = spectrum(volume, (2, 3, 4, 4))
@@ -51,7 +50,7 @@ def test_volumes_and_time():
     st.tuples(st.integers(1, 4), st.integers(1, 4)),
     st.sampled_from(["ones", "binary", "any"]),
 )
-def test_multi_coil(seed, coils, size, kind):
+def test_spectrum_of_multi_coil_mri_bounds_the_dense_matrix(seed, coils, size, kind):
     mask = random(seed, *size)
     mask = {"ones": mask * 0 + 1, "binary": (mask > 0).double(), "any": mask}[kind]
     maps = torch.complex(random(seed + 1, coils, *size), random(seed + 2, coils, *size))
@@ -64,8 +63,8 @@ def test_multi_coil(seed, coils, size, kind):
 
 
 @pytest.mark.filterwarnings("ignore:After updating parameters")
-def test_maps_that_broadcast_along_another_axis_have_no_rule():
-    # Time meets the axis of coils: each frame has one coil, not the sum of two.
+def test_spectrum_is_estimated_for_coil_maps_on_another_axis():
+    # The maps broadcast along time: each frame has one coil instead of two.
     mask = random(6, 1, 2, 2, 3, 4)
     maps = torch.complex(random(7, 2, 3, 4), random(8, 2, 3, 4))
     physics = MultiCoilMRI(mask=mask, coil_maps=maps)

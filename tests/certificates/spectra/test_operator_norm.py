@@ -1,4 +1,4 @@
-"""The remembered norm of a physics, against dense matrices."""
+"""The stored norm of a physics, compared with dense matrices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = (1, 4, 5)
 
 
 def modulation(factor: Tensor, adjoint_scale: float = 1.0) -> LinearPhysics:
-    """A complex factor times the image and its neighbour."""
+    """Return a complex factor times the sum of an image and i times its shift."""
 
     def adjoint(y: Tensor, **_: object) -> Tensor:
         z = factor.conj() * y
@@ -38,12 +38,12 @@ def factor(batch: int = 1) -> Tensor:
 
 
 def dense_complex(physics: LinearPhysics) -> float:
-    """The norm from the images of all complex unit vectors."""
+    """Return the norm of the dense complex matrix."""
     basis = torch.eye(20, dtype=torch.complex128).reshape(-1, *SIZE)
     return float(torch.linalg.matrix_norm(physics.A(basis).flatten(1), 2))
 
 
-def test_real_images_have_the_certified_bound() -> None:
+def test_squared_is_certified_for_real_images() -> None:
     kernel = torch.randn(1, 1, 3, 3, dtype=torch.float64)
     physics = dinv.physics.Blur(filter=kernel, padding="circular")
     bound = OperatorNorm().squared(physics, torch.zeros(2, *SIZE).double())
@@ -52,7 +52,7 @@ def test_real_images_have_the_certified_bound() -> None:
     assert truth <= bound.value <= (1 + 1e-9) * truth
 
 
-def test_complex_images_are_bounded_by_the_truth() -> None:
+def test_squared_bounds_the_dense_norm_for_complex_images() -> None:
     physics = modulation(factor())
     bound = OperatorNorm().squared(physics, torch.zeros(1, *SIZE, dtype=factor().dtype))
     truth = dense_complex(physics) ** 2
@@ -60,14 +60,14 @@ def test_complex_images_are_bounded_by_the_truth() -> None:
     assert truth <= bound.value <= 1.1 * truth
 
 
-def test_the_bound_is_that_of_complex_images_where_it_is_larger() -> None:
-    # x + i x(-1): of real images the norm is sqrt(2), of complex ones 2.
+def test_squared_bounds_complex_images_with_a_larger_norm_than_real_ones() -> None:
+    # x + i x(-1) has norm sqrt(2) on real images and norm 2 on complex images.
     physics = modulation(torch.ones(1, *SIZE, dtype=torch.complex128))
     bound = OperatorNorm().squared(physics, torch.zeros(1, *SIZE, dtype=factor().dtype))
     assert 3.5 < dense_complex(physics) ** 2 <= bound.value
 
 
-def test_of_a_batch_of_operators_the_largest_counts() -> None:
+def test_squared_bounds_the_largest_operator_of_a_batch() -> None:
     masks = factor(3)
     masks[2] *= 10
     bound = OperatorNorm().squared(
@@ -76,7 +76,7 @@ def test_of_a_batch_of_operators_the_largest_counts() -> None:
     assert bound.value >= dense_complex(modulation(masks[2:])) ** 2
 
 
-def test_it_is_remembered_until_the_physics_changes(
+def test_squared_is_computed_again_only_if_the_physics_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spectrum = Mock(wraps=operator_norm.spectrum)
@@ -84,7 +84,9 @@ def test_it_is_remembered_until_the_physics_changes(
     memory, x = OperatorNorm(), torch.zeros(2, *SIZE)
     physics = dinv.physics.Inpainting(SIZE, mask=torch.ones(SIZE))
     assert memory.squared(physics, x).value == pytest.approx(1)
-    memory.squared(physics, torch.ones(7, *SIZE))  # neither batch nor values matter
+    memory.squared(
+        physics, torch.ones(7, *SIZE)
+    )  # batch size and values are irrelevant
     assert spectrum.call_count == 1
 
     physics.mask[..., 0] = 3.0  # in place
@@ -99,21 +101,21 @@ def test_it_is_remembered_until_the_physics_changes(
 
 
 @pytest.mark.parametrize("scale", [0.9, -1.0, 0.0])
-def test_a_complex_adjoint_that_is_none_is_refused(scale: float) -> None:
+def test_squared_raises_for_a_wrong_complex_adjoint(scale: float) -> None:
     with pytest.raises(AdjointMismatchError, match="Use an exact adjoint"):
         OperatorNorm().squared(
             modulation(factor(), scale), torch.zeros(1, *SIZE, dtype=factor().dtype)
         )
 
 
-def test_an_operator_that_measures_nothing_is_refused() -> None:
+def test_squared_raises_for_the_zero_operator() -> None:
     physics = dinv.physics.Inpainting(SIZE, mask=torch.zeros(SIZE))
     with pytest.raises(ValueError, match="the norm of Inpainting must be positive"):
         OperatorNorm().squared(physics, torch.zeros(1, *SIZE))
 
 
 class Hidden(LinearPhysics):
-    """Keeps its factor where no fingerprint looks."""
+    """A physics with a factor in a private attribute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +128,7 @@ class Hidden(LinearPhysics):
         return self.A(y)
 
 
-def test_a_change_is_seen_wherever_the_physics_keeps_it() -> None:
+def test_squared_notices_changes_of_hidden_parameters() -> None:
     memory, physics, x = OperatorNorm(), Hidden(), torch.zeros(1, *SIZE)
     assert memory.squared(physics, x).value == pytest.approx(1, rel=0.1)
     physics._factor = 3.0

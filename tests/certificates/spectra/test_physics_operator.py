@@ -24,12 +24,12 @@ def check(A, adjoint, dtype=torch.float64):
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_an_adjoint_passes_at_every_scale(scale, dtype):
+def test_check_adjoint_accepts_the_transpose_at_every_scale(scale, dtype):
     check(lambda x: scale * x.roll(1, -1), lambda y: scale * y.roll(-1, -1), dtype)
     check(torch.zeros_like, torch.zeros_like, dtype)
 
 
-def test_complex_and_stacked_measurements():
+def test_check_adjoint_accepts_complex_and_stacked_measurements():
     check(
         lambda x: torch.fft.fft2(x, norm="ortho"),
         lambda y: torch.fft.ifft2(y, norm="ortho").real,
@@ -48,20 +48,20 @@ def test_complex_and_stacked_measurements():
         (lambda x: x + torch.rand(()) * 1e-6, lambda y: y),
     ],
 )
-def test_what_is_no_adjoint_is_refused(A, adjoint):
+def test_check_adjoint_raises_for_other_maps_than_the_transpose(A, adjoint):
     with pytest.raises(AdjointMismatchError, match="not the transpose of A") as refusal:
         check(A, adjoint)
     assert refusal.value.mismatch > refusal.value.tolerance
 
 
-def test_other_refusals():
+def test_check_adjoint_raises_for_other_shapes_and_nonfinite_values():
     with pytest.raises(UncertifiablePhysicsError, match=r"returns \(1, 1, 3, 5\)"):
         check(lambda x: x[:, :, ::2], lambda y: y)
     with pytest.raises(UncertifiablePhysicsError, match="NaN or infinity"):
         check(lambda x: x / 0, lambda y: y / 0)
 
 
-def test_the_random_state_is_left_alone():
+def test_check_adjoint_does_not_change_the_random_state():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -69,7 +69,7 @@ def test_the_random_state_is_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_the_batch_is_that_of_the_parameters():
+def test_batch_size_is_that_of_the_parameters():
     assert batch_size(Denoising()) == 1
     assert batch_size(Blur(torch.rand(3, 1, 2, 2))) == 3
     mask = torch.rand(4, 1, 6, 5)

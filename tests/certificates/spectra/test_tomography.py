@@ -24,7 +24,9 @@ def tomography(width, **kwargs):
     st.booleans(),
     st.integers(1, 2),
 )
-def test_dense_truth(width, angles, circle, parallel, normalize, channels):
+def test_spectrum_bounds_the_dense_matrix(
+    width, angles, circle, parallel, normalize, channels
+):
     physics = tomography(
         width,
         angles=angles,
@@ -39,19 +41,19 @@ def test_dense_truth(width, angles, circle, parallel, normalize, channels):
     assert interval.upper.kind is Kind.CERTIFIED
 
 
-def test_fan_beam():
+def test_spectrum_bounds_the_dense_matrix_of_a_fan_beam():
     physics = tomography(8, fan_beam=True)
     truth = dense_spectrum(double_copy(physics), (1, 1, 8, 8))
     check(spectrum(physics, (1, 8, 8)), truth, 1.01)
 
 
-def test_it_is_above_what_the_power_iteration_normalises_by():
+def test_upper_bound_of_a_normalised_operator_is_at_least_1():
     physics = tomography(16, normalize=True)
     interval = spectrum(physics, (1, 16, 16))
     assert 1 <= interval.upper.value <= 1.01
 
 
-def test_the_approximate_adjoint_voids_it():
+def test_spectrum_raises_for_the_approximate_adjoint():
     physics = tomography(8, adjoint_via_backprop=False)
     with pytest.raises(
         AdjointMismatchError, match="adjoint_via_backprop=True"
@@ -61,7 +63,7 @@ def test_the_approximate_adjoint_voids_it():
     assert refusal.value.mismatch > 1e-4
 
 
-def test_the_physics_keeps_its_precision_and_its_adjoint():
+def test_spectrum_does_not_change_precision_or_adjoint_of_the_physics():
     physics = tomography(6)
     y = physics.A(torch.ones(1, 1, 6, 6))
     before = physics.A_adjoint(y)

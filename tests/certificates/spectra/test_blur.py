@@ -17,7 +17,7 @@ PADDINGS = ["valid", "circular", "replicate", "reflect", "constant"]
 def kernel(seed, channels, size, sign, exponent, batch=1, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     k = torch.randn(batch, channels, *size, generator=generator, dtype=dtype)
-    if sign == "motion":  # a line
+    if sign == "motion":  # a horizontal line
         k = torch.zeros_like(k)
         k[..., size[0] // 2, :] = 1 / size[1]
     elif sign == "sparse":
@@ -39,7 +39,7 @@ def kernel(seed, channels, size, sign, exponent, batch=1, dtype=torch.float64):
     st.booleans(),
     st.sampled_from([torch.float32, torch.float64]),
 )
-def test_dense_truth(
+def test_spectrum_bounds_the_dense_matrix(
     seed, padding, sign, taps, excess, channels, exponent, use_fft, dtype
 ):
     own, shown = channels
@@ -48,7 +48,7 @@ def test_dense_truth(
     try:
         interval = spectrum(Blur(k, padding, use_fft=use_fft), (shown, *size))
     except UncertifiablePhysicsError:
-        # The adjoint of deepinv's border fails for kernels of one or two taps.
+        # deepinv's adjoint of the padding is wrong for kernels of one or two taps.
         assert padding in ("circular", "replicate", "reflect")
         assert min(taps) < 3
         assume(False)
@@ -68,8 +68,10 @@ def test_dense_truth(
     st.integers(0, 3),
     st.sampled_from(["signed", "positive", "motion"]),
 )
-def test_long_kernels_on_the_smallest_images(seed, padding, taps, excess, sign):
-    # torch's circular padding wraps at most once; one row needs none.
+def test_spectrum_bounds_long_kernels_on_the_smallest_images(
+    seed, padding, taps, excess, sign
+):
+    # torch's circular padding wraps at most once.
     use_fft = padding == "circular"
     k = kernel(seed, 1, taps, sign, 0)
     if padding == "constant":
@@ -90,8 +92,8 @@ def test_long_kernels_on_the_smallest_images(seed, padding, taps, excess, sign):
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("size", [(3, 3), (4, 4), (2, 5), (5, 4)])
-def test_both_of_deepinvs_convolutions_are_one_operator(padding, size):
-    # The bound of a direct convolution is computed with the other.
+def test_direct_and_fourier_convolutions_of_deepinv_agree(padding, size):
+    # The bound of a direct convolution is computed with the Fourier convolution.
     k = kernel(1, 2, size, "signed", 0)
     x = torch.randn(1, 2, 7, 8, dtype=torch.float64)
     direct, fourier = (Blur(k, padding, use_fft=flag) for flag in (False, True))
@@ -105,14 +107,14 @@ def test_both_of_deepinvs_convolutions_are_one_operator(padding, size):
     st.tuples(st.integers(1, 3), st.integers(2, 3), st.integers(2, 3)),
     st.booleans(),
 )
-def test_volumes(seed, padding, taps, signed):
+def test_spectrum_bounds_the_dense_matrix_of_volumes(seed, padding, taps, signed):
     k = kernel(seed, 1, taps, "signed" if signed else "positive", 0)
     size = tuple(t + 1 for t in taps)
     physics = Blur(k, padding, use_fft=True)
     check(spectrum(physics, (1, *size)), dense_spectrum(physics, (1, 1, *size)))
 
 
-def test_each_filter_of_a_batch_counts():
+def test_spectrum_of_a_batch_of_filters_holds_for_each_filter():
     k = kernel(0, 1, (3, 3), "positive", 0, batch=3)
     k[1] *= 10
     k[2] /= 10
@@ -126,8 +128,8 @@ def test_each_filter_of_a_batch_counts():
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_tight_where_it_matters(padding):
-    # A Gaussian and a diagonal motion blur on 32 x 32.
+def test_upper_bound_of_usual_blurs_is_within_one_per_cent(padding):
+    # A Gaussian blur and a diagonal motion blur on 32 x 32 pixels.
     motion = torch.eye(15)[None, None] / 15
     for k in (gaussian_blur(sigma=(1.5, 1.5)), motion):
         interval = spectrum(Blur(k, padding), (3, 32, 32))
@@ -135,19 +137,19 @@ def test_tight_where_it_matters(padding):
         check(interval, truth, 1.01)
 
 
-def test_the_sum_of_a_kernel_is_no_bound_under_replicate_padding():
+def test_upper_bound_with_replicate_padding_exceeds_the_sum_of_the_kernel():
     motion = torch.eye(25)[None, None] / 25
     interval = spectrum(Blur(motion, "replicate"), (1, 24, 24))
     assert interval.upper.value > 4
 
 
 @pytest.mark.parametrize("padding", ["replicate", "circular"])
-def test_the_adjoint_of_a_kernel_of_one_row_is_refused_with_a_remedy(padding):
+def test_spectrum_raises_for_a_kernel_with_one_row(padding):
     with pytest.raises(ValueError, match="a Blur cannot be certified"):
         spectrum(Blur(torch.rand(1, 1, 1, 5), padding), (1, 8, 9))
 
 
-def test_a_signed_kernel_takes_the_better_of_two_bounds():
+def test_spectrum_of_a_signed_kernel_uses_the_smaller_of_two_bounds():
     signed = torch.tensor([[0.0, 0, 0], [1, 1, -1], [0, 0, 0]])[None, None]
     by_transfer = spectrum(Blur(signed, "constant"), (1, 16, 16)).upper
     assert "transfer function" in by_transfer.source

@@ -52,14 +52,14 @@ CHANGES: dict[str, Callable[[Module], object]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_is_named(name: str) -> None:
+def test_fingerprint_names_a_change(name: str) -> None:
     module = Module()
     before = fingerprint(module)
     CHANGES[name](module)
     assert changed_names(before, fingerprint(module)) == [name]
 
 
-def test_a_hook_is_named() -> None:
+def test_fingerprint_names_a_hook() -> None:
     module = Module()
     before = fingerprint(module)
     handle = module.layer.register_forward_hook(lambda *_: torch.zeros(1))
@@ -69,7 +69,7 @@ def test_a_hook_is_named() -> None:
     assert changed_names(before, fingerprint(module)) == []
 
 
-def test_another_module_in_the_same_place_is_named() -> None:
+def test_fingerprint_names_a_replaced_module() -> None:
     module = Module()
     before = fingerprint(module)
     module.norm = nn.Identity()
@@ -87,17 +87,17 @@ def test_another_module_in_the_same_place_is_named() -> None:
         lambda m: m.layer(torch.zeros(1, 1, 4, 4)).sum().backward(),
     ],
 )
-def test_what_leaves_the_map_as_it_is_changes_nothing(
+def test_fingerprint_ignores_changes_that_keep_the_map(
     change: Callable[[Module], object],
 ) -> None:
     module = Module()
-    module.plain = module.plain.double()  # plain attributes do not follow .double()
+    module.plain = module.plain.double()  # .double() does not convert plain attributes
     before = fingerprint(module)
     change(module)
     assert changed_names(before, fingerprint(module)) == []
 
 
-def test_the_operator_counts_and_its_noise_does_not() -> None:
+def test_fingerprint_covers_the_operator_and_not_its_noise() -> None:
     physics = dinv.physics.BlurFFT(
         (1, 8, 8),
         filter=torch.rand(1, 1, 3, 3),
@@ -112,7 +112,7 @@ def test_the_operator_counts_and_its_noise_does_not() -> None:
     assert "mask" in changed
 
 
-def test_the_parts_of_a_stack_and_integers_of_deepinv_count() -> None:
+def test_fingerprint_covers_parts_of_a_stack_and_integers_of_deepinv() -> None:
     blur = dinv.physics.Blur(filter=torch.rand(1, 1, 3, 3))
     smaller = dinv.physics.Downsampling((1, 8, 8), filter="gaussian", factor=2)
     physics = dinv.physics.StackedLinearPhysics([blur, smaller])

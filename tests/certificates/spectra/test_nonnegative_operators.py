@@ -24,8 +24,10 @@ def bound(matrix, shape, **kwargs):
     st.floats(0, 0.95),
     st.floats(-40, 40),
 )
-def test_dense_truth(seed, size, sparsity, exponent):
-    # Sparse enough to have rows and columns of zeros, and blocks of their own.
+def test_collatz_wielandt_bounds_the_norm_of_random_matrices(
+    seed, size, sparsity, exponent
+):
+    # Sparse matrices have rows and columns of zeros, and disjoint blocks.
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.rand(size, generator=generator, dtype=torch.float64) ** 4
     matrix *= torch.rand(size, generator=generator) >= sparsity
@@ -37,7 +39,7 @@ def test_dense_truth(seed, size, sparsity, exponent):
     assert value <= schur * (1 + 1e-10)
 
 
-def test_blocks_of_very_different_size():
+def test_collatz_wielandt_bounds_blocks_of_very_different_scale():
     blocks = torch.block_diag(
         torch.rand(5, 5, dtype=torch.float64, generator=torch.Generator()),
         1e-9 * torch.ones(4, 4, dtype=torch.float64),
@@ -48,11 +50,11 @@ def test_blocks_of_very_different_size():
         assert truth <= bound(blocks, shape) <= 1.01 * truth
 
 
-def test_nothing_is_seen():
+def test_collatz_wielandt_of_the_zero_matrix_is_0():
     assert bound(torch.zeros(3, 4, dtype=torch.float64), (1, 1, 4)) == 0
 
 
-def test_rounding_is_added():
+def test_collatz_wielandt_adds_the_rounding():
     matrix = torch.eye(4, dtype=torch.float64)
     assert bound(matrix, (1, 1, 4), rounding=0.25) == pytest.approx(1.25)
     assert 1 < bound(matrix, (1, 1, 4)) < 1 + 1e-10

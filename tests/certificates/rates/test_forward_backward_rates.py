@@ -1,4 +1,4 @@
-"""Every Lipschitz constant against the dense truth."""
+"""Lipschitz constants of iterations, compared with dense matrices."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def problem() -> dict[str, Tensor]:
     }
 
 
-def test_gradient_step(problem: dict[str, Tensor]) -> None:
+def test_gradient_step_is_attained(problem: dict[str, Tensor]) -> None:
     mu, L, tau = problem["mu"], problem["L"], problem["tau"]
     truth = problem["identity"] - scaled(tau, problem["hessian"])
     check(truth, rates.gradient_step, mu, L, tau, tight=1 - 1e-12)
 
 
-def test_proximal_gradient(problem: dict[str, Tensor]) -> None:
+def test_proximal_gradient_is_attained(problem: dict[str, Tensor]) -> None:
     mu, L, tau, scale = (problem[k] for k in ("mu", "L", "tau", "scale"))
     step = problem["identity"] - scaled(tau, problem["hessian"])
     truth = scaled(scale, problem["D"]) @ step
     check(truth, rates.proximal_gradient, mu, L, tau, scale, tight=1 - 1e-12)
 
 
-def test_a_denoiser_near_the_identity_is_that_much_expansive(
+def test_proximal_gradient_bounds_denoisers_near_the_identity(
     problem: dict[str, Tensor],
 ) -> None:
     mu, L, tau, scale = (problem[k] for k in ("mu", "L", "tau", "scale"))
@@ -58,14 +58,16 @@ def test_a_denoiser_near_the_identity_is_that_much_expansive(
     check(truth, rates.proximal_gradient, mu, L, tau, 1 + scale)
 
 
-def test_gradient_descent(problem: dict[str, Tensor]) -> None:
+def test_gradient_descent_bounds_random_iterations(problem: dict[str, Tensor]) -> None:
     mu, L, tau, scale = (problem[k] for k in ("mu", "L", "tau", "scale"))
     R = scaled(scale, problem["D"])
     truth = problem["identity"] - scaled(tau, problem["hessian"] + R)
     check(truth, rates.gradient_descent, mu, L, tau, scale)
 
 
-def test_convex_gradient_descent(problem: dict[str, Tensor]) -> None:
+def test_convex_gradient_descent_bounds_random_iterations(
+    problem: dict[str, Tensor],
+) -> None:
     mu, L, tau = problem["mu"], problem["L"], problem["tau"]
     m = draw(-0.5, 1)
     L_R = m + draw(0, 2)
@@ -74,7 +76,7 @@ def test_convex_gradient_descent(problem: dict[str, Tensor]) -> None:
     check(truth, rates.convex_gradient_descent, mu, L, tau, m, L_R)
 
 
-def test_red(problem: dict[str, Tensor]) -> None:
+def test_red_bounds_random_iterations(problem: dict[str, Tensor]) -> None:
     mu, L, tau, weight, scale = (
         problem[k] for k in ("mu", "L", "tau", "weight", "scale")
     )
@@ -83,7 +85,9 @@ def test_red(problem: dict[str, Tensor]) -> None:
     check(truth, rates.red, mu, L, tau, weight, scale)
 
 
-def test_red_with_a_firmly_nonexpansive_denoiser(problem: dict[str, Tensor]) -> None:
+def test_red_firmly_nonexpansive_bounds_random_iterations(
+    problem: dict[str, Tensor],
+) -> None:
     mu, L, tau, weight = (problem[k] for k in ("mu", "L", "tau", "weight"))
     firm = (problem["identity"] + problem["D"]) / 2
     R = scaled(weight, problem["identity"] - firm)
@@ -91,21 +95,21 @@ def test_red_with_a_firmly_nonexpansive_denoiser(problem: dict[str, Tensor]) -> 
     check(truth, rates.red_firmly_nonexpansive, mu, L, tau, weight)
 
 
-def test_de_grad(problem: dict[str, Tensor]) -> None:
+def test_de_grad_bounds_random_iterations(problem: dict[str, Tensor]) -> None:
     mu, L, eta, eps = (problem[k] for k in ("mu", "L", "tau", "scale"))
     S = problem["identity"] + scaled(eps, problem["D"])
     truth = problem["identity"] - scaled(eta, problem["hessian"] + S)
     check(truth, rates.de_grad, mu, L, eta, eps)
 
 
-def test_half_quadratic_splitting(problem: dict[str, Tensor]) -> None:
+def test_half_quadratic_splitting_is_attained(problem: dict[str, Tensor]) -> None:
     mu, tau, scale = (problem[k] for k in ("mu", "tau", "scale"))
     prox = torch.linalg.inv(problem["identity"] + scaled(tau, problem["hessian"]))
     truth = scaled(scale, problem["D"]) @ prox
     check(truth, rates.half_quadratic_splitting, mu, tau, scale, tight=1 - 1e-12)
 
 
-def test_relaxation_and_blocks(problem: dict[str, Tensor]) -> None:
+def test_relaxed_and_block_bound_random_iterations(problem: dict[str, Tensor]) -> None:
     scale, beta = problem["scale"], draw(0, 2)
     T = scaled(scale, problem["D"])
     truth = scaled(1 - beta, problem["identity"]) + scaled(beta, T)
@@ -123,7 +127,7 @@ def test_relaxation_and_blocks(problem: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("rate", "truth"),
     [
-        # One dimension: the worst denoisers are -L_D, the weakest data mu.
+        # In one dimension the worst denoiser is -L_D, and the worst curvature mu.
         (rates.red(0.1, 1.0, 0.5, 0.5, 0.8), 1 - 0.5 * (0.1 + 0.5) + 0.25 * 0.8),
         (rates.gradient_descent(0.5, 1.0, 0.5, 0.3), 1 - 0.25 + 0.15),
         (rates.red_firmly_nonexpansive(0.1, 1.0, 0.5, 0.5), 1 - 0.05),
@@ -133,12 +137,12 @@ def test_relaxation_and_blocks(problem: dict[str, Tensor]) -> None:
         (rates.gradient_step(1.0, 3.0, 0.5), 0.5),
     ],
 )
-def test_what_is_said_to_be_tight_is_attained(rate: float, truth: float) -> None:
+def test_tight_rates_are_attained_in_one_dimension(rate: float, truth: float) -> None:
     assert truth <= rate <= truth * (1 + 1e-12)
 
 
 @given(mu=positive, gap=positive, tau=positive, weight=positive, lipschitz=positive)
-def test_rounding_goes_upwards(
+def test_rates_are_rounded_up(
     mu: float, gap: float, tau: float, weight: float, lipschitz: float
 ) -> None:
     L = mu + gap
@@ -163,11 +167,11 @@ def test_rounding_goes_upwards(
         )
 
 
-def test_products_do_not_underflow_to_a_false_zero() -> None:
+def test_block_does_not_underflow_to_0() -> None:
     assert rates.block([1e-200, 1e-200]) > 0
 
 
-def test_nothing_known_is_infinite() -> None:
+def test_rates_of_infinite_constants_are_infinite() -> None:
     assert rates.gradient_step(0.0, math.inf, 0.5) == math.inf
     assert rates.gradient_step(0.0, math.inf, 0.0) == 1
     assert rates.proximal_gradient(0.0, 1.0, 0.5, math.inf) == math.inf
@@ -188,6 +192,6 @@ def test_nothing_known_is_infinite() -> None:
         (lambda: rates.half_quadratic_splitting(-1.0, 1.0, 1.0), "mu"),
     ],
 )
-def test_bad_numbers_are_refused(call: Callable[[], float], match: str) -> None:
+def test_rates_raise_for_bad_numbers(call: Callable[[], float], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         call()

@@ -36,7 +36,7 @@ class NoConvolutions(BoundedDnCNN):
 
 
 class Kept(BoundedDnCNN):
-    """Adds a method, and declares less of the residual."""
+    """A subclass that adds a method and declares a weaker residual bound."""
 
     def count(self) -> int:
         return len(self.layers)
@@ -61,7 +61,7 @@ def make(kind: type[BoundedDnCNN]) -> BoundedDnCNN:
 
 
 @pytest.mark.parametrize("kind", [TenfoldNetwork, TenfoldCall, NoConvolutions])
-def test_what_is_declared_ends_with_any_method_that_is_overridden(
+def test_subclass_that_overrides_a_method_loses_the_declaration(
     kind: type[BoundedDnCNN],
 ) -> None:
     denoiser = make(kind)
@@ -74,14 +74,14 @@ def test_what_is_declared_ends_with_any_method_that_is_overridden(
     assert constants.residual.is_vacuous
 
 
-def test_what_is_declared_stays_with_new_methods_and_declarations() -> None:
+def test_subclass_with_new_methods_and_declarations_keeps_the_declaration() -> None:
     kept, base = make(Kept), make(BoundedDnCNN)
     assert deq.lipschitz(kept) == deq.lipschitz(base)
     residual = ProxConstants.of_denoiser(kept, (1, 8, 8)).residual
     assert residual.value == 2 * base.residual_bound().value
 
 
-def test_a_layer_that_is_no_bounded_convolution_is_refused() -> None:
+def test_bounded_dncnn_refuses_another_layer() -> None:
     denoiser = make(BoundedDnCNN)
     denoiser.layers[1] = TenfoldConvolution(2, 1).double()
     message = "'layers.1', a TenfoldConvolution,.* Put a BoundedConvolution"
@@ -95,7 +95,7 @@ def test_a_layer_that_is_no_bounded_convolution_is_refused() -> None:
 
 
 @pytest.mark.parametrize("firmly_nonexpansive", [True, False])
-def test_a_layer_that_is_no_convex_potential_layer_is_refused(
+def test_convex_potential_denoiser_refuses_another_layer(
     firmly_nonexpansive: bool,
 ) -> None:
     denoiser = ConvexPotentialDenoiser(
@@ -112,7 +112,7 @@ def test_a_layer_that_is_no_convex_potential_layer_is_refused(
         deq.lipschitz(denoiser)
 
 
-def test_a_parametrised_module_keeps_what_it_declares() -> None:
+def test_parametrised_module_keeps_the_declaration() -> None:
     block = deq.certificates.Residual(nn.Conv2d(1, 1, 3))
     expected = deq.lipschitz(block)
     block.register_parameter("unused", nn.Parameter(torch.ones(2, 2)))

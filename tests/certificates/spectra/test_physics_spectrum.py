@@ -34,7 +34,7 @@ def twice():
     return LinearPhysics(A=lambda x, **_: 2 * x, A_adjoint=lambda y, **_: 2 * y)
 
 
-def test_a_physics_of_closures_is_estimated_from_above_and_certified_from_below():
+def test_spectrum_of_closures_has_an_estimated_upper_and_a_certified_lower_bound():
     interval = deq.spectrum(twice(), (1, 6, 5))
     assert interval.lower.value == 0
     assert interval.lower.is_certified
@@ -47,7 +47,7 @@ def test_a_physics_of_closures_is_estimated_from_above_and_certified_from_below(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_closures_over_tensors_of_one_precision(dtype):
+def test_spectrum_of_closures_over_tensors_of_either_precision(dtype):
     weight = torch.randn(9, 20, dtype=dtype, generator=torch.Generator())
     physics = LinearPhysics(
         A=lambda x, **_: x.flatten(1) @ weight.T,
@@ -57,7 +57,7 @@ def test_closures_over_tensors_of_one_precision(dtype):
     assert truth <= spectrum(physics, (1, 4, 5)).upper.value <= 1.05 * truth
 
 
-def test_gradients_noise_and_precision_of_the_physics_are_left_alone():
+def test_spectrum_does_not_change_the_physics_or_use_its_noise():
     weight = torch.rand(1, 1, 3, 3, requires_grad=True)
     physics = Blur(weight, "circular")
     physics.set_noise_model(NoiseModel(lambda x: 1 / 0))
@@ -83,7 +83,7 @@ def test_gradients_noise_and_precision_of_the_physics_are_left_alone():
         ),
     ],
 )
-def test_bad_input(physics, size, error, match):
+def test_spectrum_raises_for_bad_input(physics, size, error, match):
     with pytest.raises(error, match=match):
         spectrum(physics, size)
 
@@ -109,13 +109,13 @@ class Thrice(DeclaredTwice):
         return 3 * y
 
 
-def test_a_physics_may_declare_its_own_but_not_for_what_overrides_it():
+def test_subclass_that_overrides_the_operator_loses_the_declared_spectrum():
     assert spectrum(DeclaredTwice(), (1, 3, 3)) == two("declared")
     assert spectrum(Thrice(), (1, 3, 3)).upper.kind is Kind.ESTIMATED
     assert spectrum(Thrice(), (1, 3, 3)).upper.value >= 9
 
 
-def test_rules_and_who_inherits_them(monkeypatch):
+def test_subclass_inherits_the_rule_unless_it_changes_the_operator(monkeypatch):
     monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
 
     @register_spectrum_rule(Twice)
@@ -147,13 +147,13 @@ def test_rules_and_who_inherits_them(monkeypatch):
         spectrum(Twice(), (1, 3, 3))
 
 
-def test_a_rule_is_for_linear_physics():
+def test_register_spectrum_rule_raises_for_nonlinear_physics():
     with pytest.raises(TypeError, match="types of LinearPhysics"):
         register_spectrum_rule(Haze)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_on_cuda():
+def test_spectrum_on_cuda_agrees_with_the_cpu():
     for padding in ("circular", "replicate"):
         k = torch.rand(1, 1, 3, 3)
         there = spectrum(Blur(k.cuda(), padding, device="cuda"), (1, 8, 8))
@@ -162,7 +162,7 @@ def test_on_cuda():
 
 
 @pytest.mark.parametrize("error", [KeyError, ZeroDivisionError, AttributeError])
-def test_whatever_an_operator_raises_names_it(error):
+def test_spectrum_names_the_physics_whose_operator_raises(error):
     class Broken(LinearPhysics):
         def A(self, x, **kwargs):
             raise error("broken")
@@ -171,7 +171,7 @@ def test_whatever_an_operator_raises_names_it(error):
         deq.spectrum(Broken(), (1, 4, 4))
 
 
-def test_an_operator_that_cannot_be_copied_is_named():
+def test_spectrum_names_the_physics_that_cannot_be_copied():
     physics = Denoising()
     physics.lock = threading.Lock()
     with pytest.raises(
@@ -180,13 +180,13 @@ def test_an_operator_that_cannot_be_copied_is_named():
         deq.spectrum(physics, (1, 4, 4))
 
 
-def test_a_complex_image_is_refused():
+def test_spectrum_raises_for_a_complex_adjoint():
     physics = LinearPhysics(A=lambda x: 1j * x, A_adjoint=lambda y: -1j * y)
     with pytest.raises(UncertifiablePhysicsError, match="complex"):
         deq.spectrum(physics, (1, 4, 4))
 
 
-def test_a_transform_replaced_on_the_instance_loses_the_rule():
+def test_spectrum_is_estimated_after_a_method_is_replaced_on_the_instance():
     physics = DecomposablePhysics(mask=torch.ones(1, 4, 4))
     assert deq.spectrum(physics, (1, 4, 4)).kind is Kind.CERTIFIED
     physics.V = lambda x: 3 * x

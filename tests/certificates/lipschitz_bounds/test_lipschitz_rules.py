@@ -13,7 +13,7 @@ from deepinv_equilibrium.certificates import (
 
 
 class Plain(nn.Conv2d):
-    """Builds a layer in another way, and computes what it computes."""
+    """A subclass with another constructor that computes the same map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, padding=1)
@@ -64,7 +64,7 @@ class DeclaredAndKept(Declared):
     pass
 
 
-def test_a_subclass_that_overrides_no_method_has_its_rule() -> None:
+def test_subclass_that_overrides_no_method_inherits_the_rule() -> None:
     layer = Plain(2)
     same = nn.Conv2d(2, 2, 3, padding=1)
     same.load_state_dict(layer.state_dict())
@@ -87,20 +87,20 @@ def test_a_subclass_that_overrides_no_method_has_its_rule() -> None:
     ],
     ids=lambda module: type(module).__name__,
 )
-def test_a_subclass_that_overrides_one_is_refused(module: nn.Module) -> None:
+def test_subclass_that_overrides_a_method_is_refused(module: nn.Module) -> None:
     with pytest.raises(UncertifiableModuleError, match=type(module).__name__) as caught:
         deq.lipschitz(module)
     assert "register_lipschitz_rule" in str(caught.value)
 
 
 @pytest.mark.parametrize("module", [Declared(), DeclaredAndKept()])
-def test_a_module_can_declare_its_bound(module: nn.Module) -> None:
+def test_module_can_declare_its_bound(module: nn.Module) -> None:
     assert deq.lipschitz(module, (1, 4, 4)) == Bound(
         2.0, source="declared for (1, 4, 4)"
     )
 
 
-def test_a_user_can_declare_a_rule_for_a_type() -> None:
+def test_user_can_register_a_rule_for_a_type() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -124,6 +124,8 @@ def test_a_user_can_declare_a_rule_for_a_type() -> None:
 
 
 @pytest.mark.parametrize("types", [("ReLU",), (torch.Tensor,), (nn.ReLU(),)])
-def test_a_rule_is_for_types_of_modules(types: tuple[object, ...]) -> None:
+def test_register_lipschitz_rule_raises_for_other_types_than_modules(
+    types: tuple[object, ...],
+) -> None:
     with pytest.raises(TypeError, match="types of modules"):
         register_lipschitz_rule(*types)
