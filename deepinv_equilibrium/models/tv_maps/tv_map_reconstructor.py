@@ -17,8 +17,10 @@ from ...equilibrium import Equilibrium, UnrollableModel
 from ...equilibrium.equilibrium_model import Observer
 from ...fixed_points import Implicit, Solution, State, Step
 from ...fixed_points.argument_checks import require_count
-from ...optim.total_variation.minimiser import with_implicit_gradient
-from ...optim.total_variation.primal_dual_step import PrimalDualTVStep
+from ...optim.total_variation.primal_dual_step import (
+    PrimalDualTVStep,
+    with_implicit_gradient,
+)
 from ...optim.total_variation.tv_groups import TVNorm, as_weight, check_norm
 from ..least_squares_image import map_input
 from .tv_map import ConstantTVMap, TVMap, refuse_other_settings

@@ -1,15 +1,21 @@
-"""Primal-dual iterations for least squares with weighted total variation."""
+"""Primal-dual iterations for least squares with total variation, and their gradient."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from ...equilibrium.measured_physics import MeasuredPhysics
-from ...fixed_points import State
+from ...fixed_points import Implicit, OnFailure, Solution, State
 from .image_differences import differences, differences_adjoint
+from .implicit_gradient import Jumps, PiecewiseConstantStep, attach_implicit_gradient
 from .tv_groups import TVNorm, project, radii_and_ratios
+
+# The residual of one iteration is how far an image moves, which is less than its error.
+_ERROR_PER_RESIDUAL = 10.0
 
 
 class PrimalDualTVStep:
@@ -86,3 +92,40 @@ class PrimalDualTVStep:
         p = project(p + self.sigma * field, self.radius, self.norm)
         pulled = p if self.ratio is None else p * self.ratio
         return z - self.tau * differences_adjoint(pulled), p
+
+
+def with_implicit_gradient(
+    step: PrimalDualTVStep,
+    solution: Solution,
+    adjoint: Implicit,
+    on_failure: OnFailure,
+) -> Solution:
+    r"""
+    Return the minimiser that primal-dual iterations found, with its implicit gradient.
+
+    :class:`~deepinv_equilibrium.optim.total_variation.PiecewiseConstantStep` takes the
+    gradient with respect to the image. With respect to the state, image and dual, the
+    adjoint system would be singular, because the dual is not unique.
+
+    :param PrimalDualTVStep step: the step of the iterations.
+    :param deepinv_equilibrium.Solution solution: its fixed point, image and dual,
+        without gradient.
+    :param deepinv_equilibrium.Implicit adjoint: its solver solves the adjoint system.
+    :param str on_failure: what to do if the adjoint system is not solved.
+    :return: (deepinv_equilibrium.Solution) the solution; ``output`` is the image with
+        its gradient.
+    """
+    assert isinstance(solution.x, tuple)
+    x, dual = solution.x
+    physics, y = step.measured.original, step.y
+    error = _ERROR_PER_RESIDUAL * solution.absolute_residual
+    smooth = PiecewiseConstantStep(
+        x,
+        lambda x: physics.A_adjoint(physics.A(x) - y),
+        step.weight,
+        step.norm,
+        Jumps.of(x, dual, step.weight, step.norm, error),
+    )
+    found = attach_implicit_gradient(smooth, adjoint, on_failure)
+    # The report of the backward is written when it runs.
+    return replace(solution, output=found.output, _backward=found._backward)
