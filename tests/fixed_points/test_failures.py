@@ -29,8 +29,9 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from .exported_classes import SOLVER_TYPES
+
 F64 = torch.float64
-TYPES = [Picard, Anderson, Broyden]
 ADJOINTS = [
     Implicit(GMRES(rtol=1e-12)),
     Implicit(CGNE(rtol=1e-12)),
@@ -156,7 +157,7 @@ def test_nan_stays_in_its_sample_of_a_complex_state() -> None:
     assert gradient.isfinite()
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_nan_in_x0_ends_its_sample_as_nonfinite(solver_type: Any) -> None:
     x0 = torch.tensor([[1.0], [torch.nan]], dtype=F64)
     with pytest.warns(ConvergenceWarning, match=r"NONFINITE \(sample 1\)"):
@@ -178,7 +179,7 @@ def test_picard_on_an_expansive_step_ends_as_diverged(rtol: float) -> None:
         assert int(solution.iterations[0]) == 11
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_overflow_ends_with_a_finite_value(
     solver_type: Any, dtype: torch.dtype

@@ -17,6 +17,8 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from .exported_classes import SOLVER_TYPES
+
 F64 = torch.float64
 
 
@@ -157,7 +159,7 @@ def test_gpu_and_cpu_agree(problem: Any, solver: Any, adjoint: Any) -> None:
     torch.testing.assert_close(*answers, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("solver_type", [Picard, Anderson, Broyden])
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_x0_is_neither_changed_nor_aliased(solver_type: Any) -> None:
     base = torch.randn(3, 4, 2, dtype=F64)
     x0 = base.permute(1, 2, 0)  # not contiguous

@@ -21,6 +21,8 @@ from deepinv_equilibrium.fixed_points import (
 )
 from deepinv_equilibrium.fixed_points.step import PackedStep
 
+from .exported_classes import SOLVER_TYPES
+
 F64 = torch.float64
 
 
@@ -44,7 +46,7 @@ def test_protocols_recognise_a_step_by_its_methods(output_problem: Any) -> None:
     assert not isinstance(abs, HasDomain | HasOutput)
 
 
-@pytest.mark.parametrize("solver_type", [Picard, Anderson, Broyden])
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_output_belongs_to_the_returned_evaluation(
     output_problem: Any, solver_type: Any
 ) -> None:
@@ -154,7 +156,7 @@ class Shifted:
         return 0.5 * state - torch.tensor([[1.0], [-1.0]], dtype=F64)
 
 
-@pytest.mark.parametrize("solver_type", [Picard, Anderson, Broyden])
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_plain_step_that_leaves_the_domain_ends_as_diverged(solver_type: Any) -> None:
     x0 = torch.full((2, 2), 4.0, dtype=F64)
     with pytest.warns(ConvergenceWarning, match=r"DIVERGED \(sample 0\): .*domain"):

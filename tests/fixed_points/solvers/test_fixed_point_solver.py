@@ -26,7 +26,8 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
-TYPES = [Picard, Anderson, Broyden]
+from ..exported_classes import SOLVER_TYPES
+
 SOLVERS = [
     Picard(),
     Picard(relaxation=0.7),
@@ -117,7 +118,7 @@ def test_evaluations_are_counted_and_the_value_is_the_same_with_gradients(
 
 
 @pytest.mark.parametrize("budget", [1, 2, 13])
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_fixed_budget_is_spent_and_ends_as_completed(
     rows: Rows, solver_type: Any, budget: int, logged: Any
 ) -> None:
@@ -132,7 +133,7 @@ def test_fixed_budget_is_spent_and_ends_as_completed(
     assert solution.history.shape == (budget, 3)
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_spent_budget_warns_with_a_remedy(rows: Rows, solver_type: Any) -> None:
     solver = solver_type(max_iter=4, rtol=1e-3)
     with pytest.warns(ConvergenceWarning, match=r"MAX_ITER \(sample .*2\): .*raise"):
@@ -142,7 +143,7 @@ def test_spent_budget_warns_with_a_remedy(rows: Rows, solver_type: Any) -> None:
     assert solution.iterations.tolist()[2] == 4
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_absolute_tolerance_stops_a_sample(rows: Rows, solver_type: Any) -> None:
     solution = fixed_point(
         rows, torch.zeros(3, 6, dtype=F64), solver_type(rtol=0, atol=1e-6)
@@ -156,7 +157,7 @@ def test_absolute_tolerance_stops_a_sample(rows: Rows, solver_type: Any) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_fixed_point_at_zero_is_found(solver_type: Any, dtype: torch.dtype) -> None:
     r"""Where :math:`\|f(x)\|` vanishes, the residual is relative to the first one."""
     solution = fixed_point(
@@ -166,7 +167,7 @@ def test_fixed_point_at_zero_is_found(solver_type: Any, dtype: torch.dtype) -> N
     assert solution.x.abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_start_at_the_fixed_point_returns_it(solver_type: Any) -> None:
     x0 = torch.tensor([[0.0, 0.0], [2.0, 2.0]], dtype=F64)
     y = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=F64)
@@ -178,7 +179,7 @@ def test_start_at_the_fixed_point_returns_it(solver_type: Any) -> None:
         assert solution.iterations.tolist() == [1 if solver.has_tolerance else 5] * 2
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_rounding_at_the_fixed_point_does_not_end_as_diverged(
     rows: Rows, solver_type: Any
 ) -> None:
@@ -198,7 +199,7 @@ def test_rounding_at_the_fixed_point_does_not_end_as_diverged(
 
 @pytest.mark.parametrize("shape", [(1,), (4,), (1, 1), (1, 1, 1, 1), (2, 3, 5, 7)])
 @pytest.mark.parametrize("dtype", [torch.float32, F64, torch.complex64])
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_solvers_work_for_any_shape_and_precision(
     solver_type: Any, dtype: torch.dtype, shape: tuple[int, ...]
 ) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deepinv_equilibrium.fixed_points import (
-    CG,
     CGNE,
     GMRES,
     LinearOperator,
@@ -21,8 +20,9 @@ from deepinv_equilibrium.fixed_points import (
     Status,
 )
 
+from ..exported_classes import LINEAR_SOLVER_TYPES
+
 F64 = torch.float64
-TYPES = [GMRES, CG, CGNE]
 
 
 def dense(matrix: Tensor) -> LinearOperator:
@@ -49,7 +49,7 @@ def check_report(report: Report, matrix: Tensor, v: Tensor, rhs: Tensor) -> None
 
 
 @given(st.integers(1, 8), st.integers(1, 3), st.integers(0, 2**20))
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_run_agrees_with_a_dense_solve(
     solver_type: Any, n: int, batch: int, seed: int
 ) -> None:
@@ -64,7 +64,7 @@ def test_run_agrees_with_a_dense_solve(
     check_report(report, matrix, v, rhs)
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_result_of_a_sample_does_not_depend_on_its_batch(solver_type: Any) -> None:
     easy = torch.eye(40, dtype=F64)[None] + 0.05 * definite(1, 40, 2.0)
     matrix = torch.cat([easy, definite(1, 40, 60.0)])
@@ -91,7 +91,7 @@ def test_result_of_a_sample_does_not_depend_on_its_batch(solver_type: Any) -> No
         assert report.history[count:, i].isnan().all()
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_zero_right_side_costs_no_product(solver_type: Any) -> None:
     rhs = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=F64)
     matrix = definite(2, 2)
@@ -108,7 +108,7 @@ def test_zero_right_side_costs_no_product(solver_type: Any) -> None:
 
 @pytest.mark.parametrize("factor", [2.0**-20, 2.0**20])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_scaling_the_system_only_scales_the_solution(
     solver_type: Any, dtype: torch.dtype, factor: float
 ) -> None:
@@ -125,7 +125,7 @@ def test_scaling_the_system_only_scales_the_solution(
     torch.testing.assert_close(scaled * factor, v, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_fixed_budget_ends_as_completed(solver_type: Any) -> None:
     matrix, rhs = definite(1, 20), torch.randn(1, 20, dtype=F64)
     v, report = solver_type(max_iter=4, rtol=0).run(dense(matrix), rhs)
@@ -134,7 +134,7 @@ def test_fixed_budget_ends_as_completed(solver_type: Any) -> None:
     check_report(report, matrix, v, rhs)
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_exact_solution_before_the_budget_is_not_a_failure(solver_type: Any) -> None:
     """The system of the identity is solved in one iteration."""
     rhs = torch.tensor([[3.0, 4.0]], dtype=F64)
@@ -144,7 +144,7 @@ def test_exact_solution_before_the_budget_is_not_a_failure(solver_type: Any) -> 
     assert report.failed_count == 0
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_full_krylov_space_before_the_budget_is_not_a_failure(solver_type: Any) -> None:
     matrix, rhs = definite(3, 5), torch.randn(3, 5, dtype=F64)
     v, report = solver_type(max_iter=60, rtol=0).run(dense(matrix), rhs)
@@ -152,7 +152,7 @@ def test_full_krylov_space_before_the_budget_is_not_a_failure(solver_type: Any) 
     assert report.failed_count == 0
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_spent_budget_ends_as_max_iter(solver_type: Any) -> None:
     matrix, rhs = definite(1, 30, 1e4), torch.randn(1, 30, dtype=F64)
     v, report = solver_type(max_iter=3, rtol=1e-8).run(dense(matrix), rhs)
@@ -161,7 +161,7 @@ def test_spent_budget_ends_as_max_iter(solver_type: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["operator", "right side"])
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_nan_stays_in_its_sample(solver_type: Any, where: str) -> None:
     matrix, rhs = definite(2, 6), torch.randn(2, 6, dtype=F64)
     alone, single = solver_type().run(dense(matrix[:1]), rhs[:1])
@@ -172,7 +172,7 @@ def test_nan_stays_in_its_sample(solver_type: Any, where: str) -> None:
     assert v[1].isfinite().all()
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_nan_after_three_products_returns_the_third_iterate(solver_type: Any) -> None:
     matrix, rhs = definite(1, 12, 100.0), torch.randn(1, 12, dtype=F64)
     good = dense(matrix)
@@ -188,7 +188,7 @@ def test_nan_after_three_products_returns_the_third_iterate(solver_type: Any) ->
     check_report(report, matrix, v, rhs)
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_singular_system_without_a_solution_fails(solver_type: Any) -> None:
     matrix = torch.diag(torch.tensor([1.0, 2.0, 0.0], dtype=F64))[None]
     rhs = torch.ones(1, 3, dtype=F64)
@@ -198,7 +198,7 @@ def test_singular_system_without_a_solution_fails(solver_type: Any) -> None:
     assert float(report.residual) >= 3**-0.5 - 1e-9
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_singular_system_with_a_solution_is_solved(solver_type: Any) -> None:
     matrix = torch.diag(torch.tensor([1.0, 2.0, 0.0], dtype=F64))[None]
     rhs = torch.tensor([[1.0, 1.0, 0.0]], dtype=F64)
@@ -207,7 +207,7 @@ def test_singular_system_with_a_solution_is_solved(solver_type: Any) -> None:
     torch.testing.assert_close(v, rhs / torch.tensor([1.0, 2.0, 1.0]))
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
 def test_zero_operator_fails(solver_type: Any) -> None:
     v, report = solver_type().run(
         dense(torch.zeros(1, 3, 3, dtype=F64)), torch.ones(1, 3, dtype=F64)
@@ -234,7 +234,7 @@ def test_absolute_tolerance_stops_a_sample(
         check_report(report, matrix, v, rhs)
 
 
-@pytest.mark.parametrize("solver", [CG, CGNE, GMRES])
+@pytest.mark.parametrize("solver", LINEAR_SOLVER_TYPES)
 def test_reported_residual_is_not_below_rounding(solver: Any) -> None:
     """In float32 the recursive estimate falls far below the true residual."""
     torch.manual_seed(9)

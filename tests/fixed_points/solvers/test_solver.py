@@ -6,16 +6,12 @@ from typing import Any
 import pytest
 
 from deepinv_equilibrium.fixed_points import (
-    CG,
-    CGNE,
-    GMRES,
-    Anderson,
-    Broyden,
-    Picard,
     Restarts,
 )
 
-TYPES = [Picard, Restarts, Anderson, Broyden, GMRES, CG, CGNE]
+from ..exported_classes import LINEAR_SOLVER_TYPES, SOLVER_TYPES
+
+TYPES = [Restarts, *SOLVER_TYPES, *LINEAR_SOLVER_TYPES]
 
 
 @pytest.mark.parametrize("solver_type", TYPES)
