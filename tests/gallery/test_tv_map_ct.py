@@ -1,35 +1,25 @@
 from __future__ import annotations
 
-import contextlib
-import io
-import runpy
-import sys
-from pathlib import Path
 from typing import Any
 
 import deepinv as dinv
-import matplotlib.pyplot as plt
 import pytest
 import torch
 
 from deepinv_equilibrium.certificates import AdjointMismatchError
 
-SCRIPT = Path(__file__).parents[2] / "gallery" / "tv_map_ct.py"
+from .gallery_page import run_page
+
 STEPS, ITERATIONS, WEIGHTS = 2, 8, 3
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The names of the page after a short run, what it printed, and its figure."""
-    figure = tmp_path_factory.mktemp("tv_map_ct") / "figure.png"
-    arguments = ["--steps", str(STEPS), "--iterations", str(ITERATIONS)]
-    arguments += ["--weights", str(WEIGHTS), "--figure", str(figure)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            names = runpy.run_path(str(SCRIPT), run_name="__main__")
-    plt.close("all")
-    return names | {"figure_path": figure, "printed": printed.getvalue()}
+    """The page after a short run."""
+    folder = tmp_path_factory.mktemp("tv_map_ct")
+    return run_page(
+        "tv_map_ct", folder, STEPS=STEPS, ITERATIONS=ITERATIONS, WEIGHTS=WEIGHTS
+    )
 
 
 def rows(page: dict[str, Any], title: str) -> list[list[float]]:
@@ -42,7 +32,7 @@ def rows(page: dict[str, Any], title: str) -> list[list[float]]:
     ]
 
 
-def test_both_models_learn_and_nothing_is_trained_on_the_test(
+def test_train_changes_both_models_and_uses_no_test_image(
     page: dict[str, Any],
 ) -> None:
     untrained = page["build"](page["one_weight"]).step_sizes.state_dict()
@@ -56,7 +46,7 @@ def test_both_models_learn_and_nothing_is_trained_on_the_test(
         assert (trained - image).flatten(1).norm(dim=1).min() > 1
 
 
-def test_the_norm_is_certified_and_an_inexact_adjoint_refused(
+def test_norm_is_certified_and_models_refuse_an_inexact_adjoint(
     page: dict[str, Any],
 ) -> None:
     assert "squared norm <= 1.0003 (certified" in page["printed"]
@@ -67,7 +57,7 @@ def test_the_norm_is_certified_and_an_inexact_adjoint_refused(
         page["models"]["scalar"](page["measured"], fast)
 
 
-def test_the_oracle_takes_the_best_weight_of_each_image(page: dict[str, Any]) -> None:
+def test_oracle_has_the_best_score_of_each_image(page: dict[str, Any]) -> None:
     grid, truth = page["grid"], page["truth"]
     assert len(grid) == WEIGHTS
     assert grid[1] / grid[0] == pytest.approx(1.2)
@@ -81,7 +71,7 @@ def test_the_oracle_takes_the_best_weight_of_each_image(page: dict[str, Any]) ->
     assert page["with_weight"](0.002).tv_map.weights[0] == pytest.approx(0.002)
 
 
-def test_prints_every_image_and_both_means(page: dict[str, Any]) -> None:
+def test_page_prints_every_image_and_both_means(page: dict[str, Any]) -> None:
     measures = (("PSNR", page["psnr"], 0.006), ("SSIM", page["ssim"], 6e-4))
     for title, measure, rounding in measures:
         printed = rows(page, title)
@@ -91,8 +81,3 @@ def test_prints_every_image_and_both_means(page: dict[str, Any]) -> None:
             column = 3 if name == "map" else column
             for row, value in zip(printed, values, strict=True):
                 assert row[column] == pytest.approx(value, abs=rounding)
-
-
-def test_writes_the_figure(page: dict[str, Any]) -> None:
-    assert plt.imread(page["figure_path"]).shape[:2] == (550, 1540)
-    assert f"{page['figure_path']}, " in page["printed"]
