@@ -56,8 +56,8 @@ class Bound:
     :param float delta: probability that the true value violates the bound, in
         :math:`[0, 1)`; 0 for bounds that are not probabilistic.
     :param str point: point where a local bound holds; empty for a global bound.
-    :raises ValueError: if the value is negative or NaN, ``delta`` is out of range, or a
-        certified bound has a positive ``delta``.
+    :raises ValueError: if the value is negative or NaN, ``kind`` is not a kind,
+        ``delta`` is out of range, or a certified bound has a positive ``delta``.
     """
 
     value: float

@@ -55,8 +55,8 @@ def problem_fingerprint(model: nn.Module, physics: Physics) -> dict[str, str]:
     """Return digests of a model, of its number of layers and of a physics."""
     digests = {f"model.{k}": v for k, v in fingerprint(model).items()}
     digests.update({f"physics.{k}": v for k, v in fingerprint(physics).items()})
-    layers = getattr(getattr(model, "equilibrium", None), "layers", None)
-    return {**digests, "model.equilibrium.layers": str(layers)}
+    layers = getattr(getattr(model, "DEQ", None), "layers", None)
+    return {**digests, "model.DEQ.layers": str(layers)}
 
 
 def changed_names(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -93,7 +93,7 @@ def backward_error(
     step is then evaluated once more, at the state that the solver returned.
 
     :param model: a model of this package with ``DEQ``, or another one with
-        ``fixed_point_problem(y, physics)`` and ``equilibrium``.
+        ``fixed_point_problem(y, physics)`` and ``DEQ``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :param float noise_level: standard deviation of the noise, in units of the image.
@@ -123,7 +123,7 @@ def backward_error(
     if noise_level is not None:
         require_in_range("noise_level", noise_level)
     step, x0 = fixed_point_problem(model, y, physics)
-    config = model.equilibrium
+    config = model.DEQ
     solution = fixed_point(step, x0, config.solver, config.adjoint, config.on_failure)
     layout = StateLayout.of(solution.x)
     x, value = layout.pack(solution.x), layout.pack(step(solution.x))

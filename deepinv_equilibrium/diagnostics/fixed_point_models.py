@@ -19,7 +19,7 @@ def fixed_point_problem(
     Return the step :math:`f` and the initial state :math:`x_0` of a model.
 
     :param model: a model with the method ``fixed_point_problem(y, physics)`` and the
-        attribute ``equilibrium``, which holds its solver, adjoint, layers and
+        attribute ``DEQ``, which holds its solver, adjoint, layers and
         ``on_failure``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
@@ -27,19 +27,19 @@ def fixed_point_problem(
     :return: :math:`(f, x_0)`.
     :raises TypeError: if the method or the attribute is missing, or if the method needs
         another argument.
-    :raises ValueError: if ``model.equilibrium`` is ``None``; with ``differentiable``,
+    :raises ValueError: if ``model.DEQ`` is ``None``; with ``differentiable``,
         if the model contains deepinv's ``GSPnP`` with ``detach=True``, whose derivative
         is not the derivative of its values.
     """
     name = type(model).__name__
     method = getattr(model, "fixed_point_problem", None)
-    if method is None or not hasattr(model, "equilibrium"):
+    if method is None or not hasattr(model, "DEQ"):
         raise TypeError(
             "model must solve a fixed-point problem, such as deq.optim.PGD(..., "
             "DEQ=deq.Equilibrium()), or have the method fixed_point_problem(y, "
-            f"physics) and the attribute equilibrium; got {name}."
+            f"physics) and the attribute DEQ; got {name}."
         )
-    if model.equilibrium is None:
+    if model.DEQ is None:
         raise ValueError(
             f"model is a {name} that solves no fixed-point problem; build it with "
             "DEQ=deq.Equilibrium(...) or DEQ=deq.ReTune(...)."

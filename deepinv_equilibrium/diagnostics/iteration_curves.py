@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from deepinv.loss.metric import PSNR
-from deepinv.optim import BaseOptim
+from deepinv.optim import BaseOptim, DEQConfig
 from deepinv.physics import Physics
 from torch import Tensor
 
@@ -35,7 +35,7 @@ class Iterates:
       beyond :math:`K` use the last ones.
 
     :param model: a model of this package, an optimiser of deepinv, or another model
-        with ``fixed_point_problem(y, physics)`` and ``equilibrium``.
+        with ``fixed_point_problem(y, physics)`` and ``DEQ``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :param int count: number of images, at least 1.
@@ -51,11 +51,12 @@ class Iterates:
         self.model, self.y, self.physics, self.count = model, y, physics, count
         self.layers = 1
         self._problem: tuple[Step, State] | None = None
-        # Without DEQ, an optimiser of this package is an optimiser of deepinv.
-        if getattr(model, "equilibrium", None) or not isinstance(model, BaseOptim):
+        # Without DEQ, an optimiser of this package is an optimiser of deepinv, whose
+        # own attribute DEQ is a bool.
+        if not isinstance(model, BaseOptim) or isinstance(model.DEQ, DEQConfig):
             with torch.no_grad():
                 self._problem = fixed_point_problem(model, y, physics)
-            self.layers = model.equilibrium.layers
+            self.layers = model.DEQ.layers
 
     def __iter__(self) -> Iterator[Tensor]:
         return self._iterations() if self._problem is None else self._steps()
@@ -123,7 +124,7 @@ def iteration_curve(
     :class:`~deepinv_equilibrium.diagnostics.Iterates` describes the images.
 
     :param model: a model of this package, an optimiser of deepinv, or another model
-        with ``fixed_point_problem(y, physics)`` and ``equilibrium``.
+        with ``fixed_point_problem(y, physics)`` and ``DEQ``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :param torch.Tensor x: the true images, in :math:`[0, 1]`.

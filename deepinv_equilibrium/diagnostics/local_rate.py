@@ -50,7 +50,7 @@ def estimate_rate(
     images if they do not fit into memory.
 
     :param model: a model of this package with ``DEQ``, or another one with
-        ``fixed_point_problem(y, physics)`` and ``equilibrium``.
+        ``fixed_point_problem(y, physics)`` and ``DEQ``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :param torch.Tensor, tuple point: the state :math:`x` at which :math:`J` is taken.
@@ -68,7 +68,7 @@ def estimate_rate(
     step, x0 = fixed_point_problem(model, y, physics, differentiable=True)
     where = "a given state"
     if point is None:
-        config = model.equilibrium
+        config = model.DEQ
         with torch.no_grad():
             solution = fixed_point(
                 step, x0, config.solver, config.adjoint, config.on_failure

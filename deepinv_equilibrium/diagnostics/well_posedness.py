@@ -186,7 +186,7 @@ def check_well_posed(
     also reports whether the limits are the same point.
 
     :param model: a model of this package with ``DEQ``, or another one with
-        ``fixed_point_problem(y, physics)`` and ``equilibrium``.
+        ``fixed_point_problem(y, physics)`` and ``DEQ``.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :param int starts: number of starts, at least 2, of which :math:`x_0` is the first.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -16,13 +15,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..fixed_points import ConvergenceError, Solution, State, Step, fixed_point
-from ..fixed_points.argument_checks import require_count
+from ..fixed_points.argument_checks import (
+    SuggestsArguments,
+    refuse_unknown,
+    require_count,
+)
 from .configuration import Equilibrium, ReTune
 from .failure_explanations import explain_failure
 from .input_checks import (
     check_samples_apart,
     measured_image,
-    refuse_unknown,
     require_image_axes,
     require_measurement,
     require_physics,
@@ -35,7 +37,7 @@ Observer: TypeAlias = Callable[[State, State], None]
 _LARGEST_INTENSITY = 100.0
 
 
-class EquilibriumModel(Reconstructor, ABC):
+class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
     r"""
     Base class of the reconstructors whose output is the fixed point of a step,
 
@@ -82,22 +84,9 @@ class EquilibriumModel(Reconstructor, ABC):
     solution: Solution | None = None
     """Report and state of the last solve, without gradient; ``None`` before."""
 
-    __signature__: ClassVar[inspect.Signature]
     _equilibrium: Equilibrium | None = None
     _checked: tuple[Any, ...] | None = None
     _has_warned_of_units = False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        # __new__ below would hide the signature of the constructor.
-        cls.__signature__ = _signature_of_constructor(cls)
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Refuse a misspelt argument of any subclass, and suggest the right one."""
-        parameters = cls.__signature__.parameters
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-            refuse_unknown(cls.__name__, kwargs, parameters)
-        return super().__new__(cls)
 
     def __init__(
         self, DEQ: Equilibrium | None = None, show_progress_bar: bool = False
@@ -108,8 +97,8 @@ class EquilibriumModel(Reconstructor, ABC):
 
     @property
     def DEQ(self) -> Any:
-        """How the fixed point is found and differentiated. A new value takes effect at
-        the next call."""
+        """How the fixed point is found and differentiated; ``None`` for an optimiser
+        that was built without it. A new value takes effect at the next call."""
         return self._equilibrium
 
     @DEQ.setter
@@ -129,11 +118,6 @@ class EquilibriumModel(Reconstructor, ABC):
     def _settings(self, config: Equilibrium) -> dict[str, int | bool]:
         """The settings that change the step, or what is proved of its fixed point."""
         return {"layers": config.layers}
-
-    @property
-    def equilibrium(self) -> Any:
-        """:attr:`DEQ`; ``None`` where the model solves no fixed-point problem."""
-        return self._equilibrium
 
     @property
     def max_iter(self) -> int | None:
@@ -321,14 +305,6 @@ class EquilibriumModel(Reconstructor, ABC):
                 "255].",
                 stacklevel=4,
             )
-
-
-def _signature_of_constructor(model: type[EquilibriumModel]) -> inspect.Signature:
-    signature = inspect.signature(model.__init__)
-    return signature.replace(parameters=[*signature.parameters.values()][1:])
-
-
-EquilibriumModel.__signature__ = _signature_of_constructor(EquilibriumModel)
 
 
 def _largest(value: Any) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,36 +25,6 @@ _FAILURES = (
     AttributeError,
     AssertionError,
 )
-
-
-def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    r"""
-    Refuse unknown names of arguments, and suggest the closest known one.
-
-    :param str what: the callable, for the message.
-    :param Iterable given: names of the arguments that were given.
-    :param Iterable known: names of the arguments that the callable takes.
-    :raises TypeError: if a name is unknown.
-    """
-    known = list(known)
-    for name in given:
-        if name not in known:
-            raise TypeError(
-                f"{what} takes no argument {name!r}{closest_names(name, known)}"
-            )
-
-
-def closest_names(name: str, known: Sequence[str]) -> str:
-    r"""
-    Return the end of a message about an unknown name.
-
-    :param str name: the unknown name.
-    :param Sequence known: the known names.
-    :return: (str) the closest known name if there is one, and all known names.
-    """
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{hint} It has: {', '.join(known)}."
 
 
 def require_physics(physics: Any, y: Any = None) -> None:

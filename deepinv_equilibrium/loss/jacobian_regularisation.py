@@ -89,7 +89,7 @@ class JacobianRegularisation(Loss):
         :param deepinv.physics.Physics physics: its physics.
         :param model: the model, just called on ``y`` and ``physics``: a model of this
             package with ``DEQ``, or another one with ``fixed_point_problem(y,
-            physics)``, ``equilibrium`` and ``solution``.
+            physics)``, ``DEQ`` and ``solution``.
         :return: finite penalties, of shape :math:`(B,)`.
         :raises TypeError: if the model solves no fixed-point problem.
         :raises ValueError: if the model was built without ``DEQ`` or was not called on

@@ -30,16 +30,16 @@ class Rated:
 class KnownModel(nn.Module):
     r"""
     :math:`f(x) = e^{\theta_0} W_2 \varphi(W_1 x + e^{\theta_1} u) + \theta_2 y`, with
-    :math:`\varphi` tanh or the identity, a block of ``equilibrium.layers`` of it.
+    :math:`\varphi` tanh or the identity, a block of ``DEQ.layers`` of it.
     """
 
     def __init__(
-        self, seed: int, equilibrium: deq.Equilibrium, affine: bool = False
+        self, seed: int, DEQ: deq.Equilibrium, affine: bool = False
     ) -> None:
         super().__init__()
         self.generator = torch.Generator().manual_seed(seed)
         n, hidden, batch = (int(self.uniform(1, 5)) for _ in range(3))
-        self.equilibrium = equilibrium
+        self.DEQ = DEQ
         self.affine = affine
         self.W1, self.W2 = self.normal(hidden, n), self.normal(n, hidden)
         self.W2 *= self.uniform(0.05, 0.9) / (matrix_norm(self.W1) * self.W2.norm())
@@ -57,7 +57,7 @@ class KnownModel(nn.Module):
 
     def fixed_point_problem(self, y: Tensor, physics: Any = None) -> tuple[Any, Tensor]:
         def step(x: Any) -> Any:
-            for _ in range(self.equilibrium.layers):
+            for _ in range(self.DEQ.layers):
                 x = self.iteration(x, y)
             return x
 
@@ -89,13 +89,13 @@ class KnownModel(nn.Module):
 
     @property
     def certificate(self) -> Rated:
-        return Rated(Bound(self.rate.value**self.equilibrium.layers * UP))
+        return Rated(Bound(self.rate.value**self.DEQ.layers * UP))
 
     @property
     def block_constants(self) -> StepConstants:
         norms = [matrix_norm(B) for B in self.parameter_jacobians]
         beta = Bound(max(norms) * UP)
-        return self.constants.of_block(self.equilibrium.layers, self.rate, beta)
+        return self.constants.of_block(self.DEQ.layers, self.rate, beta)
 
     # Exact values from dense matrices.
 

@@ -41,5 +41,5 @@ def test_check_raises_after_the_number_of_layers_changed() -> None:
     )
     certificate = deq.certify(model, physics, (1, 8, 8))
     model.DEQ = deq.ReTune(3, 4)
-    with pytest.raises(ValueError, match=r"model\.equilibrium\.layers changed"):
+    with pytest.raises(ValueError, match=r"model\.DEQ\.layers changed"):
         certificate.check(model, physics)

@@ -16,10 +16,10 @@ class StepModel:
     """Has the method and the attribute that every diagnostic needs, and no more."""
 
     def __init__(
-        self, step: Any, x0: Any, equilibrium: deq.Equilibrium | None = None
+        self, step: Any, x0: Any, DEQ: deq.Equilibrium | None = None
     ) -> None:
         self.step, self.x0 = step, x0
-        self.equilibrium = equilibrium or deq.Equilibrium(
+        self.DEQ = DEQ or deq.Equilibrium(
             deq.Anderson(rtol=1e-12, max_iter=300), on_failure="raise"
         )
 

@@ -61,7 +61,7 @@ def test_estimate_is_above_dense_norm_of_every_sample(
     step, x0 = random_step(seed, batch, n)
     model = StepModel(step, x0)
     bound = estimate_rate(model, x0, PHYSICS, steps=steps, generator=rng(seed))
-    solution = deq.fixed_point(step, x0, model.equilibrium.solver)
+    solution = deq.fixed_point(step, x0, model.DEQ.solver)
     truth = dense_norm(step, solution.x)
     assert bound.value >= truth * (1 - 1e-9)
     if steps >= 20:

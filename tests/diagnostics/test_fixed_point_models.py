@@ -46,11 +46,11 @@ def test_diagnostic_refuses_other_models(diagnostic: Any, model: Any) -> None:
         diagnostic(model, Y, PHYSICS)
 
 
-def test_diagnostic_refuses_model_without_equilibrium(diagnostic: Any) -> None:
+def test_diagnostic_refuses_model_without_DEQ(diagnostic: Any) -> None:
     class Incomplete:
         fixed_point_problem = StepModel.fixed_point_problem
 
-    with pytest.raises(TypeError, match="attribute equilibrium; got Incomplete"):
+    with pytest.raises(TypeError, match="attribute DEQ; got Incomplete"):
         diagnostic(Incomplete(), Y, PHYSICS)
 
 

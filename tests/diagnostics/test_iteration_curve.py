@@ -24,8 +24,8 @@ def curve_of(images: Iterable[Tensor], x: Tensor = X, **options: Any) -> Iterati
     """The curve of a model whose step returns one given image after the other."""
     images = list(images)
     following = iter(images)
-    equilibrium = deq.Equilibrium(**options)
-    model = StepModel(lambda state: next(following), X, equilibrium)
+    DEQ = deq.Equilibrium(**options)
+    model = StepModel(lambda state: next(following), X, DEQ)
     return iteration_curve(model, X, PHYSICS, x, len(images))
 
 

@@ -61,13 +61,13 @@ def test_both_gradients_train_copies_of_one_network(page: dict[str, Any]) -> Non
     for blur in ("5x5", "9x9"):
         models = page["models"][blur]
         assert models["PnP"].prior[0].denoiser is page["network"]
-        assert type(models["DEQ"].equilibrium.adjoint) is deq.Implicit
+        assert type(models["DEQ"].DEQ.adjoint) is deq.Implicit
         learned = [models[name].prior[0].denoiser.state_dict() for name in LEARNED]
         for weights in learned:
             assert weights.keys() == start.keys()
             assert any(not torch.equal(weights[key], start[key]) for key in start)
         for name in LEARNED[1:]:
-            assert type(models[name].equilibrium.adjoint) is deq.JacobianFree
+            assert type(models[name].DEQ.adjoint) is deq.JacobianFree
 
 
 def test_trained_models_are_certified_to_contract(page: dict[str, Any]) -> None:

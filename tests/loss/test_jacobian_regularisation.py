@@ -27,7 +27,7 @@ PHYSICS = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.05))
 class Model(torch.nn.Module):
     r"""The step :math:`\tanh(x W^\top) + y` with a given solution."""
 
-    equilibrium = deq.Equilibrium()
+    DEQ = deq.Equilibrium()
 
     def __init__(self, weight: Tensor, x: Tensor) -> None:
         super().__init__()

@@ -230,7 +230,7 @@ def test_computes_in_the_precision_of_the_image() -> None:
     y = images(1, 3, 7, 8)
     with torch.no_grad():
         expected = model(y, physics)
-        model.float().equilibrium = deq.Equilibrium(deq.Anderson(rtol=1e-6))
+        model.float().DEQ = deq.Equilibrium(deq.Anderson(rtol=1e-6))
         x = model(y.float(), physics)
     assert x.dtype == torch.float32
     torch.testing.assert_close(x.double(), expected, rtol=0, atol=1e-5)

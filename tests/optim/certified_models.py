@@ -150,7 +150,7 @@ def dense_jacobian(model: Any, physics: dinv.physics.LinearPhysics) -> Tensor:
     step, _ = model.fixed_point_problem(y, physics)
     state: Any = images
     if isinstance(model, deq.optim.ADMM):
-        last = model.equilibrium.layers - 1
+        last = model.DEQ.layers - 1
         parameters = model.update_params_fn(last)
         x = model.update_prior_fn(last).prox(
             images,

@@ -86,7 +86,7 @@ def test_options_are_mapped(
 
 def test_options_mean_the_same_for_every_algorithm(algorithm: str) -> None:
     model = getattr(deq.optim, algorithm)(DEQ=True, max_iter=5, **PARTS)
-    assert model.equilibrium.solver == deq.Picard(max_iter=5, rtol=0.0)
+    assert model.DEQ.solver == deq.Picard(max_iter=5, rtol=0.0)
     assert getattr(deq.optim, algorithm)(DEQ=False).DEQ is None
 
 

@@ -142,7 +142,7 @@ def gradient_error(
         ),
         from_adjoint=terms.bound(terms.adjoint, "adjoint residual"),
         from_forward=terms.bound(terms.forward, "forward residual"),
-        a_priori=_a_priori(model.equilibrium, loss, record, terms),
+        a_priori=_a_priori(model.DEQ, loss, record, terms),
         terms=terms.described(),
         gradient=record.gradient,
     )

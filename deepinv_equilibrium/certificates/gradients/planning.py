@@ -146,7 +146,7 @@ def plan(
         )
     layers, restarts = cheapest(around.error, tol * around.scale)
     return Plan(
-        layers * model.equilibrium.layers,
+        layers * model.DEQ.layers,
         restarts,
         derived(around.error(layers, restarts), around.terms, "of ReTune's gradient"),
         tol * around.scale,

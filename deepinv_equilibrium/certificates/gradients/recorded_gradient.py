@@ -19,7 +19,7 @@ class FixedPointModel(Protocol):
     """A model that solves a fixed-point problem, such as ``deq.optim.PGD(...,
     DEQ=...)``."""
 
-    equilibrium: Any
+    DEQ: Any
     """The configuration: solver, adjoint and number of layers. ``None`` for a model
     that does not solve a fixed-point problem."""
 
@@ -97,7 +97,7 @@ def record_gradient(
     parameters = trained_parameters(model)
     with torch.enable_grad():
         step, x0 = image_problem(model, y, physics)
-        config = model.equilibrium
+        config = model.DEQ
         if x0.requires_grad and any(
             g is not None
             for g in torch.autograd.grad(
@@ -157,7 +157,8 @@ def image_problem(
     :raises ValueError: if the model does not solve a fixed-point problem, or its state
         is not the real image.
     """
-    if getattr(model, "equilibrium", None) is None:
+    solves = hasattr(model, "fixed_point_problem")
+    if not solves or getattr(model, "DEQ", None) is None:
         raise ValueError(
             f"this {type(model).__name__} solves no fixed point; build it with "
             "DEQ=Equilibrium(...) or DEQ=ReTune(...)."

@@ -13,10 +13,10 @@ from ..bounds import Bound
 from ..declarations import UncertifiableModuleError, declares, overrides, refuse_changed
 from ..image_size import require_image_size
 
-Rule = Callable[[Any, "tuple[int, ...] | None"], Bound]
-R = TypeVar("R", bound=Rule)
+LipschitzRule = Callable[[Any, "tuple[int, ...] | None"], Bound]
+R = TypeVar("R", bound=LipschitzRule)
 
-_RULES: dict[type[nn.Module], Rule] = {}
+_RULES: dict[type[nn.Module], LipschitzRule] = {}
 
 
 def register_lipschitz_rule(*types: type[nn.Module]) -> Callable[[R], R]:
@@ -61,7 +61,7 @@ def register_lipschitz_rule(*types: type[nn.Module]) -> Callable[[R], R]:
     return register
 
 
-def lipschitz_rule_of(module: nn.Module) -> Rule:
+def lipschitz_rule_of(module: nn.Module) -> LipschitzRule:
     r"""
     Return the rule for a module: the rule of its type, else its method
     ``lipschitz_bound``, else the rule of a base class. The method and the rule of a

@@ -17,10 +17,10 @@ from .double_precision import double_copy
 from .lanczos import largest_eigenvalue
 from .physics_operator import PhysicsOperator, UncertifiablePhysicsError
 
-Rule = Callable[[Any, "tuple[int, ...]"], "Interval | None"]
-R = TypeVar("R", bound=Rule)
+SpectrumRule = Callable[[Any, "tuple[int, ...]"], "Interval | None"]
+R = TypeVar("R", bound=SpectrumRule)
 
-_RULES: dict[type[LinearPhysics], Rule] = {}
+_RULES: dict[type[LinearPhysics], SpectrumRule] = {}
 # A subclass may define these and still have the A and the A_adjoint of its base.
 _HARMLESS = {
     "A_dagger",
@@ -85,7 +85,7 @@ def register_spectrum_rule(*types: type[LinearPhysics]) -> Callable[[R], R]:
     return register
 
 
-def spectrum_rule_of(physics: LinearPhysics) -> Rule | None:
+def spectrum_rule_of(physics: LinearPhysics) -> SpectrumRule | None:
     r"""
     Return the rule for a physics: the rule of its type, else its method ``spectrum``,
     else the rule of a base class whose operator no subclass changes.

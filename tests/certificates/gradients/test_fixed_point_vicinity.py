@@ -25,13 +25,13 @@ def test_error_bounds_the_gradients_of_retune() -> None:
         assert exact.norm() <= around.scale * (1 + 1e-9)
         # Not in increasing order, and beyond the convergence of the iterates.
         for layers, restarts in ((3, 2), (1, 1), (40, 30), (2, 5), (8, 1)):
-            model.equilibrium = deq.ReTune(layers, restarts)
+            model.DEQ = deq.ReTune(layers, restarts)
             block, _ = model.fixed_point_problem(model.y)
-            config = model.equilibrium
+            config = model.DEQ
             x = deq.fixed_point(block, x0, config.solver, config.adjoint).x
             (gradient,) = torch.autograd.grad(loss(x), model.theta)
             error = float((gradient - exact).norm())
-            model.equilibrium = deq.Equilibrium()
+            model.DEQ = deq.Equilibrium()
             assert error <= around.error(layers, restarts)
 
 

@@ -81,7 +81,7 @@ def test_certified_bounds_hold_for_every_adjoint(name: str) -> None:
 def test_lemma_1_bounds_the_error_at_the_fixed_point(name: str) -> None:
     for seed in range(12):
         model = KnownModel(seed, CONFIGURATIONS[name]())
-        model.equilibrium.solver = deq.Picard(max_iter=500, rtol=0.0)
+        model.DEQ.solver = deq.Picard(max_iter=500, rtol=0.0)
         loss = SquaredError(model.target)
         result = evaluate(model, loss)
         rounding = 1e-11 * (1 + result.gradient_norm)
@@ -101,7 +101,7 @@ def test_bound_of_an_accurate_gradient_is_small() -> None:
 def test_bound_is_attained_in_one_dimension() -> None:
     # In one dimension all norms are moduli, and J is the rate.
     model = KnownModel(0, deq.Equilibrium(adjoint=deq.JacobianFree()), affine=True)
-    model.equilibrium.solver = deq.Picard(max_iter=800, rtol=0.0)
+    model.DEQ.solver = deq.Picard(max_iter=800, rtol=0.0)
     one = torch.ones(1, 1, dtype=torch.float64)
     model.W1, model.W2, model.u = 0.8 * one, one, one[0]
     model.y, model.target = one, -3 * one
@@ -234,8 +234,8 @@ def test_gradient_error_does_not_depend_on_grad_mode() -> None:
 class ManyParameters(KnownModel):
     """A model with so many parameters that norms are estimated by Lanczos' method."""
 
-    def __init__(self, seed: int, equilibrium: deq.Equilibrium) -> None:
-        super().__init__(seed, equilibrium)
+    def __init__(self, seed: int, DEQ: deq.Equilibrium) -> None:
+        super().__init__(seed, DEQ)
         self.bias = nn.Parameter(torch.zeros(40, 40, dtype=torch.float64))
 
     def iteration(self, x: Tensor, y: Tensor) -> Tensor:
@@ -362,6 +362,6 @@ def test_gradient_error_raises_for_models_without_a_bound(
         gradient_error(rated, model, y, physics, loss)
     learned = make_pgd(custom_init=lambda y, physics: physics.A_adjoint(y) * start)[0]
     start = next(p for p in learned.parameters() if p.requires_grad)
-    learned.equilibrium.adjoint = deq.Unrolled()
+    learned.DEQ.adjoint = deq.Unrolled()
     with pytest.raises(ValueError, match="depends on the trained"):
         gradient_error(rated, learned, y, physics, loss)

@@ -28,9 +28,9 @@ def make(model: KnownModel, loss: Any, tol: float, **kwargs: Any) -> Plan:
 def retune_error(model: KnownModel, loss: Any, planned: Plan) -> float:
     """Return the error of ReTune's gradient with the planned layers and restarts."""
     layers, restarts = planned
-    model.equilibrium = deq.ReTune(layers, restarts)
+    model.DEQ = deq.ReTune(layers, restarts)
     step, x0 = model.fixed_point_problem(model.y)
-    config = model.equilibrium
+    config = model.DEQ
     x = deq.fixed_point(step, x0, config.solver, config.adjoint).x
     (gradient,) = torch.autograd.grad(loss(x), model.theta)
     return float((gradient - model.exact_gradient(loss)).norm())
