@@ -33,9 +33,7 @@ class KnownModel(nn.Module):
     :math:`\varphi` tanh or the identity, a block of ``DEQ.layers`` of it.
     """
 
-    def __init__(
-        self, seed: int, DEQ: deq.Equilibrium, affine: bool = False
-    ) -> None:
+    def __init__(self, seed: int, DEQ: deq.Equilibrium, affine: bool = False) -> None:
         super().__init__()
         self.generator = torch.Generator().manual_seed(seed)
         n, hidden, batch = (int(self.uniform(1, 5)) for _ in range(3))

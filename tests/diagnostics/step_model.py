@@ -15,9 +15,7 @@ PHYSICS = dinv.physics.Denoising()
 class StepModel:
     """Has the method and the attribute that every diagnostic needs, and no more."""
 
-    def __init__(
-        self, step: Any, x0: Any, DEQ: deq.Equilibrium | None = None
-    ) -> None:
+    def __init__(self, step: Any, x0: Any, DEQ: deq.Equilibrium | None = None) -> None:
         self.step, self.x0 = step, x0
         self.DEQ = DEQ or deq.Equilibrium(
             deq.Anderson(rtol=1e-12, max_iter=300), on_failure="raise"
