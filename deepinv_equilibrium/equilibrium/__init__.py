@@ -1,4 +1,4 @@
-"""Models whose output is a fixed point: their base class and their configuration."""
+"""Base classes and configurations of models whose output is a fixed point."""
 
 from .configuration import Equilibrium, ReTune
 from .equilibrium_model import EquilibriumModel

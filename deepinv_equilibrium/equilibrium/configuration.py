@@ -1,4 +1,4 @@
-"""Configurations of the ``DEQ`` argument: which solver, which adjoint, which block."""
+"""Values of the argument ``DEQ``: solver, adjoint and number of layers."""
 
 from __future__ import annotations
 
@@ -22,28 +22,31 @@ from ..fixed_points.failures import check_on_failure
 @dataclass
 class Equilibrium(DEQConfig):
     r"""
-    A model whose output is the fixed point of a block of ``layers`` iterations of the
-    optimiser, :math:`x^* = \Phi_K(x^*)`.
+    Configuration of a model whose output is the fixed point
+    :math:`x^\star = \Phi_K(x^\star)` of a block :math:`\Phi_K` of :math:`K`
+    iterations.
 
-    It has the numbers: ``max_iter``, ``early_stop`` and ``thres_conv`` beside it are
-    refused. Parameter, prior or data-fidelity lists of length ``layers`` are the
-    layers of the block, and each gets its gradient.
+    The solver holds the number of iterations and the tolerance, so that the optimisers
+    refuse ``max_iter``, ``early_stop`` and ``thres_conv`` in addition. A list of
+    parameters, priors or data fidelities of length :math:`K` has one entry for each
+    layer, and every entry receives its own gradient.
 
-    :param solver: finds the fixed point. Default: ``Anderson()``.
-    :param adjoint: gives it its gradient. Default: ``Implicit()``.
-    :param int layers: iterations :math:`K` in the block, at least 1. Default: 1.
-    :param str on_failure: what to do where a sample does not converge, forward or
-        backward: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
-    :raises TypeError: if ``solver`` or ``adjoint`` has the wrong type.
-    :raises ValueError: if an argument is out of its range, or the adjoint cannot work
-        with the solver.
+    :param FixedPointSolver solver: finds the fixed point. Default: ``Anderson()``.
+    :param Adjoint adjoint: differentiates the fixed point. Default: ``Implicit()``.
+    :param int layers: number :math:`K` of iterations in the block, at least 1. Default:
+        1.
+    :param str on_failure: what happens if a sample does not converge in the forward or
+        the backward pass: ``"warn"``, ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
+    :raises TypeError: if ``solver`` or ``adjoint`` is of another type.
+    :raises ValueError: if ``layers`` or ``on_failure`` is out of its range, or the
+        adjoint does not work with the solver.
     """
 
     solver: FixedPointSolver = field(default_factory=Anderson)
     adjoint: Adjoint = field(default_factory=Implicit)
     layers: int = 1
     on_failure: OnFailure = "warn"
-    # The fields of deepinv's own configuration come first and mean nothing here.
+    # Fields of deepinv's DEQConfig. Solver and adjoint take their place.
     jacobian_free: bool = field(init=False, repr=False, default=False)
     anderson_acceleration_backward: bool = field(init=False, repr=False, default=False)
     history_size_backward: int = field(init=False, repr=False, default=5)
@@ -61,8 +64,9 @@ class Equilibrium(DEQConfig):
 
 class ReTune(Equilibrium):
     r"""
-    ReTune: a block of :math:`K` iterations applied :math:`T` times, of which the last
-    application is recorded,
+    Configuration of ReTune :footcite:p:`davy2025restarted`: a block :math:`\Phi_K` of
+    :math:`K` iterations is applied :math:`T` times, and the gradient passes through the
+    last application,
 
     .. math::
 
@@ -70,19 +74,20 @@ class ReTune(Equilibrium):
         \frac{\mathrm{d} x_T}{\mathrm{d} \theta} \approx
         \partial_\theta \Phi_K(x_{T-1}).
 
-    The gradient is equation (25) of the paper; its memory is that of :math:`K`
-    iterations, and its error falls with :math:`K`, and with :math:`T` down to a floor
-    that :math:`K` sets. In terms of this package: ``Picard`` over the block with
-    ``JacobianFree`` through its last application. Spending the budget is what was
-    asked for, so it ends as ``COMPLETED`` without a warning; only a residual that has
-    grown more than tenfold since the first application is ``DIVERGED``.
+    The gradient is equation (25) of the paper. It needs the memory of :math:`K`
+    iterations. Its error decreases with :math:`K`; with :math:`T` it decreases to a
+    limit that depends on :math:`K`. The configuration is equivalent to ``Picard`` on
+    the block with ``JacobianFree()``, except for the status: a sample that makes all
+    :math:`T` applications ends as ``COMPLETED``, without a warning. It ends as
+    ``DIVERGED`` if its residual has grown more than tenfold since the first
+    application.
 
-    :param int layers: iterations :math:`K` in the block, at least 1.
-    :param int restarts: applications :math:`T` of the block, at least 1.
-    :param float rtol: stop restarting a sample when the relative residual of the block
-        meets it. Default: ``None``, all restarts are made.
-    :param str on_failure: what to do where a sample diverges or turns non-finite:
-        ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
+    :param int layers: number :math:`K` of iterations in the block, at least 1.
+    :param int restarts: number :math:`T` of applications of the block, at least 1.
+    :param float rtol: relative residual of the block at which a sample stops, in [0,
+        1). Default: ``None``, every sample makes all applications.
+    :param str on_failure: what happens if a sample diverges or becomes non-finite:
+        ``"warn"``, ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
     :raises ValueError: if an argument is out of its range.
     """
 

@@ -1,4 +1,4 @@
-"""The base class of the models whose output is a fixed point."""
+"""Base class of the models whose output is a fixed point."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from .input_checks import (
 )
 
 Observer: TypeAlias = Callable[[State, State], None]
-"""Called after every evaluation of a step, with the iterate and its value."""
+"""A function that is called with each state and with the value of the step there."""
 
-# Far above images in [0, 1], their noise and overshoots; 8-bit images reach 255.
+# Noisy images in [0, 1] stay far below; 8-bit images reach 255.
 _LARGEST_INTENSITY = 100.0
 
 
@@ -45,13 +45,14 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
 
         x^\star = f_\theta(x^\star; y, A),
 
-    with a step :math:`f_\theta` for every measurement :math:`y` and operator :math:`A`.
+    which depends on the measurement :math:`y` and its operator :math:`A`.
 
     A subclass defines :meth:`fixed_point_problem`, which returns the step and the
-    initial state. The base class solves and differentiates the problem as ``DEQ``
-    says, checks the input, shows progress, and keeps the report in :attr:`solution`.
-    Where the image is not the state, or its first component, the subclass also defines
-    :meth:`image`, or its step has a method ``step_and_output``.
+    initial state. The base class checks the input, solves and differentiates the
+    problem with the solver and the adjoint of ``DEQ``, shows progress, and stores the
+    report in :attr:`solution`. If the image is neither the state nor its first
+    component, the subclass also defines :meth:`image`, or its step has a method
+    ``step_and_output``, which returns the next state and the image.
 
     :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
         adjoint and number of layers of the step. Default: ``None``, ``Equilibrium()``.
@@ -82,7 +83,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
     """Whether to show a progress bar during the iterations."""
 
     solution: Solution | None = None
-    """Report and state of the last solve, without gradient; ``None`` before."""
+    """Report and state of the last call, detached; ``None`` before the first call."""
 
     _equilibrium: Equilibrium | None = None
     _checked: tuple[Any, ...] | None = None
@@ -97,8 +98,8 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
 
     @property
     def DEQ(self) -> Any:
-        """How the fixed point is found and differentiated; ``None`` for an optimiser
-        that was built without it. A new value takes effect at the next call."""
+        """Solver, adjoint and number of layers; ``None`` for an optimiser that was
+        built without ``DEQ``. A new value takes effect at the next call."""
         return self._equilibrium
 
     @DEQ.setter
@@ -112,17 +113,17 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
                 f"got {config!r}."
             )
         self._equilibrium = config
-        # A certificate rests on these, and sees them where they are public.
+        # Public, so that the fingerprint of a certificate includes them.
         self.certified_settings = self._settings(config)
 
     def _settings(self, config: Equilibrium) -> dict[str, int | bool]:
-        """The settings that change the step, or what is proved of its fixed point."""
+        """Return the settings on which the certificate of the model depends."""
         return {"layers": config.layers}
 
     @property
     def max_iter(self) -> int | None:
-        """Largest number of iterations of the solver. A new value takes effect at the
-        next call."""
+        """Maximum number of iterations of the solver; ``None`` without ``DEQ``. A new
+        value takes effect at the next call."""
         return None if self._equilibrium is None else self._equilibrium.solver.max_iter
 
     @max_iter.setter
@@ -144,43 +145,51 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         r"""
         Return the fixed-point problem for a measurement.
 
+        :meth:`forward` checks the input with :meth:`check_input` before it calls this
+        method.
+
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
         :return: (tuple) the step, a block of ``DEQ.layers`` iterations, and the initial
-            state. A step that raises for inputs of another size need not be guarded:
-            :meth:`check_input` has run before.
+            state.
         """
 
     def image(self, step: Step, solution: Solution) -> Tensor:
         r"""
         Return the image of a solution.
 
-        :param Callable step: the step that was solved.
-        :param deepinv_equilibrium.Solution solution: its solution, with gradient.
-        :return: (:class:`torch.Tensor`) the output of the step where it has one, else
-            the state or its first component.
+        :param Callable step: the step :math:`f`.
+        :param deepinv_equilibrium.Solution solution: its fixed point, with gradient.
+        :return: (:class:`torch.Tensor`) the image that ``step_and_output`` returns, if
+            the step has this method; otherwise the state or its first component.
         """
         if solution.output is not None:
             return solution.output
         return solution.x if isinstance(solution.x, Tensor) else solution.x[0]
 
     def noise_levels(self) -> Iterable[Any]:
-        """Return the noise levels that the denoisers of the model receive."""
+        """Return the noise levels that the model passes to its denoisers."""
         return ()
 
     def check_input(self, y: Any, physics: Any) -> None:
         r"""
         Refuse inputs that the model cannot reconstruct.
 
-        The shapes of measurement and physics are compared once for each combination of
-        both, because this evaluates the operator.
+        For a linear physics this compares ``y`` with the shape that ``physics.A``
+        returns. The comparison evaluates the operator, and is repeated only if the
+        physics, or the shape, dtype or device of ``y``, differs from the last call.
+
+        Warns once for each model with a denoiser if a noise level is above 1, or the
+        images are far outside :math:`[0, 1]`.
 
         :param torch.Tensor y: the measurement, a floating-point or complex tensor with
-            a batch axis, of the shape that ``physics.A`` returns.
+            a batch axis.
         :param deepinv.physics.Physics physics: its physics.
-        :raises TypeError: if ``y`` is not such a tensor, or ``physics`` not a physics.
-        :raises ValueError: if ``y`` is not a measurement of the physics, or modules of
-            the model couple the samples or are random.
+        :raises TypeError: if ``y`` is not a floating-point or complex tensor, or
+            ``physics`` is not a physics.
+        :raises ValueError: if ``y`` does not have the shape that ``physics.A`` returns,
+            its images have no batch axis, or the model contains a normalisation that
+            uses batch statistics or an active dropout.
         """
         require_physics(physics, y)
         require_measurement(y)
@@ -203,18 +212,22 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         **kwargs: Any,
     ) -> Any:
         r"""
-        Reconstruct.
+        Reconstruct the images of a measurement.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
-        :param Callable observer: called after every evaluation of the step with the
-            iterate and its value. Default: ``None``.
+        :param Callable observer: called after each evaluation of the step, with the
+            state :math:`x` and the value :math:`f(x)`. Default: ``None``.
         :return: (:class:`torch.Tensor`) the images, of shape :math:`(B, C, H, W)` or
             :math:`(B, C, D, H, W)`.
-        :raises TypeError: if ``y`` or ``physics`` is of another type, or an argument is
-            unknown.
-        :raises ValueError: if ``y`` is not a measurement of ``physics``.
-        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
+        :raises TypeError: if ``y`` or ``physics`` is of another type, dtype or device
+            than the model needs, an argument is unknown, or a denoiser needs a noise
+            level and ``sigma_denoiser`` is missing.
+        :raises ValueError: if ``y`` is not a measurement of ``physics``, its images
+            have another number of channels than the networks of the model, or a module
+            of the model couples the samples or is random.
+        :raises ConvergenceError: if a sample does not converge and
+            ``DEQ.on_failure="raise"``.
         """
         refuse_unknown(type(self).__name__, kwargs, ("observer",))
         return self._reconstruct(y, physics, lambda step, start: observer)
@@ -226,10 +239,10 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         watch: Callable[[Any, State], Observer | None],
         **options: Any,
     ) -> Tensor:
-        """Check, solve and report.
+        """Check the input, solve the problem and store the report.
 
-        ``watch`` returns the observer of the solve for a step and the initial state;
-        ``options`` are the keyword arguments of :meth:`fixed_point_problem`.
+        ``watch`` takes the step and the initial state, and returns an observer or
+        ``None``. ``options`` are keyword arguments of :meth:`fixed_point_problem`.
         """
         self.check_input(y, physics)
         try:
@@ -252,7 +265,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         start: State,
         observer: Observer | None = None,
     ) -> Solution:
-        """Solve a problem as ``DEQ`` says; the solution has its gradient."""
+        """Solve the problem with ``DEQ``, and return the solution with gradient."""
         config = self.DEQ
         total, hidden = config.solver.max_iter, not self.show_progress_bar
         with tqdm(total=total, desc=type(self).__name__, disable=hidden) as bar:
@@ -272,16 +285,17 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
             )
 
     def _report(self, step: Step, solution: Solution) -> None:
-        """Keep the report, and warn of inner solves that did not converge."""
-        # Broyden's memory has the size of many images and is needed in the backward
-        # only.
+        """Store the report, and warn of inner solves that did not converge."""
+        # Broyden's inverse Jacobian is as large as many images. The backward pass has
+        # its own reference to it.
         self.solution = replace(solution.detach(), inverse_jacobian=None)
         measured = getattr(step, "measured", None)
         if measured is not None:
             measured.report_unfinished()
 
     def _warn_of_units(self, image: Tensor, physics: LinearPhysics) -> None:
-        """Warn once a model of images and noise levels in other units than [0, 1]."""
+        """Warn once of images or noise levels that do not belong to images in [0, 1].
+        """
         if self._has_warned_of_units or not any(
             isinstance(module, Denoiser) for module in self.modules()
         ):
@@ -294,7 +308,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
                 "images in [0, 1]: divide levels for images in [0, 255] by 255.",
                 stacklevel=4,
             )
-        # A^T y is about |A|^2 times the image: its own image by A^T A tells the factor.
+        # A^T y is about |A|^2 times the image, and A^T A (A^T y) about |A|^4 times.
         backprojected = _largest(physics.A_adjoint(physics.A(image)))
         size = _largest(image) ** 2 / backprojected if backprojected > 0 else 0.0
         if size > _LARGEST_INTENSITY:
@@ -315,7 +329,7 @@ def _largest(value: Any) -> float:
 
 
 def _kind_of_input(y: Any, physics: Physics) -> tuple[Any, ...]:
-    """What the check of shapes depends on, up to values."""
+    """Return the properties of the input on which the check of shapes depends."""
     parts = [y] if isinstance(y, Tensor) else list(y)
     return (
         id(physics),

@@ -9,7 +9,7 @@ from .adjoints.shine import SHINE
 from .adjoints.unrolled import Unrolled
 from .failures import ConvergenceError, ConvergenceWarning, OnFailure
 from .solution import LowRankInverse, Report, Solution, Status
-from .solve import fixed_point
+from .solve import attach_gradient, fixed_point
 from .solvers.anderson import Anderson
 from .solvers.broyden import Broyden
 from .solvers.cg import CG
@@ -57,5 +57,6 @@ __all__ = [
     "Status",
     "Step",
     "Unrolled",
+    "attach_gradient",
     "fixed_point",
 ]

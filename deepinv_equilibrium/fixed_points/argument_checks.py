@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 
 def require_number(name: str, value: float) -> None:
@@ -50,6 +53,60 @@ def require_in_range(
     if not (0 < value < upper or (zero and value == 0)):
         bracket = "[" if zero else "("
         raise ValueError(f"{name} must be in {bracket}0, {upper:g}), got {value!r}.")
+
+
+def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    r"""
+    Refuse unknown names of arguments, and suggest the closest known one.
+
+    :param str what: the callable, for the message.
+    :param Iterable given: names of the arguments that were given.
+    :param Iterable known: names of the arguments that the callable takes.
+    :raises TypeError: if a name is unknown.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"{what} takes no argument {name!r}{closest_names(name, known)}"
+            )
+
+
+def closest_names(name: str, known: Sequence[str]) -> str:
+    r"""
+    Return the end of a message about an unknown name.
+
+    :param str name: the unknown name.
+    :param Sequence known: the known names.
+    :return: (str) the closest known name if there is one, and all known names.
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} It has: {', '.join(known)}."
+
+
+class _ConstructorSignature:
+    """The signature of ``__init__``, which a class with ``__new__`` would hide."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        signature = inspect.signature(owner.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=[*signature.parameters.values()][1:])
+
+
+class SuggestsArguments:
+    """Mixin that refuses a misspelt keyword argument of the constructor of any
+    subclass, and suggests the right one."""
+
+    __signature__: Any = _ConstructorSignature()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Check the names of the keyword arguments."""
+        parameters = inspect.signature(cls).parameters
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+            refuse_unknown(cls.__name__, kwargs, parameters)
+        return super().__new__(cls)
 
 
 def require_instance(name: str, value: object, *bases: type) -> None:

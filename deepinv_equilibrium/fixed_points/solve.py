@@ -15,6 +15,7 @@ from .failures import OnFailure, check_on_failure, report_failure
 from .solution import BackwardSlot, Solution
 from .solvers.anderson import Anderson
 from .solvers.fixed_point_solver import FixedPointSolver
+from .solvers.picard import Picard
 from .state import State, StateLayout
 from .step import PackedStep, Step
 
@@ -105,3 +106,24 @@ def fixed_point(
     )
     report_failure(solution, on_failure, "The fixed-point solve")
     return solution
+
+
+def attach_gradient(
+    step: Step,
+    x: State,
+    adjoint: Adjoint = Implicit(),
+    on_failure: OnFailure = "warn",
+) -> Solution:
+    r"""
+    Give a fixed point that was found elsewhere its gradient.
+
+    The step is evaluated once, at ``x``, and the adjoint records this evaluation.
+
+    :param Callable step: :math:`f`, as for :func:`fixed_point`.
+    :param torch.Tensor, tuple x: the fixed point, or the last iterate before it.
+    :param Adjoint adjoint: gives the value its gradient. Default: ``Implicit()``.
+    :param str on_failure: what to do if the backward pass fails: ``"warn"`` (default),
+        ``"raise"`` or ``"ignore"``.
+    :return: (Solution) :math:`f(x)` with its gradient, with the status ``COMPLETED``.
+    """
+    return fixed_point(step, x, Picard(max_iter=1, rtol=0.0), adjoint, on_failure)

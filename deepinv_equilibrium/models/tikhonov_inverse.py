@@ -1,4 +1,4 @@
-"""The inverse of the operator, regularised."""
+"""Tikhonov regularisation with a learned weight."""
 
 from __future__ import annotations
 
@@ -10,40 +10,45 @@ from deepinv.models import Reconstructor
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from ..equilibrium.input_checks import measured_image, require_linear
+from ..equilibrium.input_checks import (
+    measured_image,
+    require_linear,
+    require_measurement,
+    require_physics,
+)
 from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import OnFailure
-from ..fixed_points.argument_checks import require_number
+from ..fixed_points.argument_checks import refuse_unknown, require_number
 from ..fixed_points.failures import check_on_failure
 from ..optim.trained_parameters import TrainedParameters
 
 
 class TikhonovInverse(Reconstructor):
     r"""
-    The direct inverse, with the regularisation without which it is none,
+    The direct inverse with Tikhonov regularisation,
 
     .. math::
 
         \hat x = \operatorname*{arg\,min}_x \tfrac12 \|A x - y\|^2
         + \tfrac{\lambda}{2} \|x\|^2 = (A^\top A + \lambda I)^{-1} A^\top y,
 
-    a baseline with a single, trained number :math:`\lambda > 0`, learned as a
-    logarithm. For white noise and white images of variances :math:`\sigma^2` and
-    :math:`s^2` it is Wiener's filter, with :math:`\lambda = \sigma^2 / s^2`. Whatever
-    :math:`A` and :math:`\lambda`, it amplifies changes of the measurement by no more
-    than :math:`1 / (2 \sqrt \lambda)`.
+    a baseline with one trained number :math:`\lambda > 0`, which is learned as a
+    logarithm. For white noise of variance :math:`\sigma^2` and white images of variance
+    :math:`s^2` it is Wiener's filter with :math:`\lambda = \sigma^2 / s^2`. For every
+    :math:`A` and :math:`\lambda`, a change of the measurement is amplified by at most
+    :math:`1 / (2 \sqrt \lambda)`.
 
-    It is in closed form where the physics has one (``BlurFFT``, MRI, inpainting, ...),
-    and otherwise solved by conjugate gradients to the ``tol`` and ``max_iter`` of the
-    physics, sample by sample, and differentiated implicitly.
+    The minimiser has a closed form for some physics (``BlurFFT``, MRI, inpainting,
+    ...). Otherwise, conjugate gradients solve for it to the ``tol`` and ``max_iter`` of
+    the physics, independently for each sample, and it is differentiated implicitly.
 
-    :param float lambda_reg: :math:`\lambda` to start from, in units of
+    :param float lambda_reg: initial value of :math:`\lambda`, in units of
         :math:`\|A\|^2`.
-    :param str on_failure: what to do where the conjugate gradients are cut off,
-        forward or backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
-    :raises TypeError: if ``lambda_reg`` is no number.
+    :param str on_failure: what to do if the conjugate gradients do not converge in the
+        forward or backward pass: ``"warn"``, ``"raise"`` or ``"ignore"``.
+    :raises TypeError: if ``lambda_reg`` is not a number.
     :raises ValueError: if ``lambda_reg`` is not positive and finite, or ``on_failure``
-        unknown.
+        is unknown.
 
     |sep|
 
@@ -77,15 +82,16 @@ class TikhonovInverse(Reconstructor):
         :param torch.Tensor y: the measurement, of shape :math:`(B, *)`.
         :param deepinv.physics.LinearPhysics physics: its physics.
         :return: (:class:`torch.Tensor`) images of the shape of :math:`A^\top y`.
-        :raises TypeError: if the physics is not linear, or an argument is unknown.
-        :raises ValueError: if the measurement is none of this physics.
-        :raises ConvergenceError: if a sample is cut off and ``on_failure="raise"``.
+        :raises TypeError: if the physics is not linear, ``y`` is not a tensor, or an
+            argument is unknown.
+        :raises ValueError: if ``y`` is not a measurement of ``physics``.
+        :raises ConvergenceError: if a sample does not converge and
+            ``on_failure="raise"``.
         """
-        if kwargs:
-            raise TypeError(
-                f"TikhonovInverse takes no argument {next(iter(kwargs))!r}."
-            )
+        refuse_unknown(type(self).__name__, kwargs, ("y", "physics"))
+        require_physics(physics, y)
         require_linear(physics)
+        require_measurement(y)
         measured = MeasuredPhysics(physics, y, self.on_failure)
         solver = measured.physics
         zero = torch.zeros_like(measured_image(y, solver))

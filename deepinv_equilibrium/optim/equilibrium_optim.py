@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from ..certificates import Contraction
 from ..equilibrium import Equilibrium, EquilibriumModel
 from ..equilibrium.equilibrium_model import Observer
-from ..equilibrium.input_checks import refuse_unknown
 from ..equilibrium.measured_physics import adjoint_image
 from ..fixed_points import Solution, State, Step, Unrolled
+from ..fixed_points.argument_checks import SuggestsArguments, refuse_unknown
 from .algorithm_state import PRIMAL, AlgorithmState, Estimate, starting_estimate
 from .contraction.model_contraction import OptimiserParts, read_contraction
 from .contraction.rate_scheme import LayerParts, RateScheme
@@ -25,8 +25,8 @@ from .deepinv_options import to_equilibrium
 from .iteration_step import IterationMetrics, IterationStep, IterationStepWithOutput
 from .optimiser_arguments import (
     bind,
-    check_layers,
     check_kinds_of_parts,
+    check_layers,
     check_parts_are_given,
     check_prior_gradients,
     check_trainable,
@@ -69,8 +69,12 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         )
         cls._optimiser_signature = signature_of(optimiser)
         super().__init_subclass__(**kwargs)
-        if cls.__init__ is EquilibriumOptim.__init__:
-            cls.__signature__ = cls._optimiser_signature
+        own = cls.__init__ is not EquilibriumOptim.__init__
+        cls.__signature__ = (
+            vars(SuggestsArguments)["__signature__"]
+            if own
+            else cls._optimiser_signature
+        )
 
     def __init__(self, *args: Any, **kwargs: Any):
         signature = self._optimiser_signature

@@ -11,7 +11,7 @@ from deepinv.models import Denoiser
 from deepinv.optim import BaseOptim, DataFidelity, PnP, Prior
 from torch import Tensor, nn
 
-from ..equilibrium.input_checks import closest_names, refuse_unknown
+from ..fixed_points.argument_checks import closest_names, refuse_unknown
 
 _NOISE_LEVEL = "sigma_denoiser"
 _ALIASES = {"lambda_reg": "lambda", _NOISE_LEVEL: "g_param"}

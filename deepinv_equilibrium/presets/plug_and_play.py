@@ -11,8 +11,8 @@ from deepinv.models import Denoiser
 from deepinv.optim import L2, RED, PnP, Prior
 
 from ..equilibrium import Equilibrium, ReTune
-from ..equilibrium.input_checks import refuse_unknown
 from ..fixed_points import Adjoint, Anderson, FixedPointSolver, Implicit, OnFailure
+from ..fixed_points.argument_checks import refuse_unknown
 from ..optim.equilibrium_optim import EquilibriumOptim
 from ..optim.optimizers import ADMM, DRS, GD, HQS, PDCP, PGD
 from .named_components import named_denoiser

@@ -8,7 +8,7 @@ from typing import Any
 from deepinv.optim import L2, DEQConfig
 
 from ..equilibrium import Equilibrium
-from ..equilibrium.input_checks import refuse_unknown
+from ..fixed_points.argument_checks import refuse_unknown
 from ..optim.optimizers import PGD
 from ..optim.priors.nonnegativity import NonNegativeTikhonov
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..argument_checks import SuggestsArguments
 from ..failures import OnFailure, report_failure
 from ..solution import BackwardSlot, LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
@@ -40,7 +41,7 @@ class Tracked:
 
 
 @dataclass(frozen=True)
-class Adjoint(ABC):
+class Adjoint(SuggestsArguments, ABC):
     r"""
     Base class of the adjoints, which give a fixed point :math:`x^* = f(x^*)` its
     gradient. An adjoint is a frozen dataclass that holds no tensors.

@@ -24,8 +24,8 @@ class Iteration(ABC):
     r"""
     One run of a solver: what it has learned so far, and its next proposal.
 
-    States are packed, of shape :math:`(B, n)`. A method must treat the rows
-    independently of each other, and must not change its arguments in place.
+    States are packed, of shape :math:`(B, n)`. The methods must not couple the rows,
+    and must not change their arguments in place.
     """
 
     @abstractmethod
@@ -83,8 +83,9 @@ class FixedPointSolver(Solver, ABC):
     """Whether iterates are proposals that the step did not produce. An accelerated
     solver returns :math:`f` of its best iterate. It rejects a proposal that is not
     finite, leaves the domain of the step or has ten times the best residual, and goes
-    on from the value at the best iterate. A solver that is not accelerated returns
-    :math:`f` of its last iterate, and cannot reject one."""
+    on from the value at the best iterate. A solver that is not accelerated takes every
+    proposal that is finite and in the domain, and returns :math:`f` of its last
+    iterate."""
 
     @property
     def fills_inverse_jacobian(self) -> bool:
@@ -105,8 +106,7 @@ class FixedPointSolver(Solver, ABC):
         Start a run.
 
         :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
-        :param StateLayout layout: unpacks it, see :class:`StateLayout
-            <deepinv_equilibrium.fixed_points.StateLayout>`.
+        :param StateLayout layout: the layout of the states, which unpacks them.
         :return: (Iteration) a new iteration, which has learned nothing yet.
         """
 

@@ -77,12 +77,12 @@ class Monitor:
                 self.samples, _numbers(x, value, output, domain, proposed), strict=True
             )
         ]
-        kept = [keep for keep, _ in verdicts]
-        self._keep(kept, x, value, output)
+        chosen = [choice for choice, _ in verdicts]
+        self._store(chosen, x, value, output)
         if self.deferred:
             # The recorded evaluation is not the one that the solve returns.
             self.unrecorded = [
-                was and not keep for was, keep in zip(before, kept, strict=True)
+                was and not choice for was, choice in zip(before, chosen, strict=True)
             ]
         running = [sample.active for sample in self.samples]
         if running != before:
@@ -146,7 +146,7 @@ class Monitor:
             ]
         )
 
-    def _keep(
+    def _store(
         self, where: list[bool], x: Tensor, value: Tensor, output: Tensor | None
     ) -> None:
         if output is not None and self.output is None:

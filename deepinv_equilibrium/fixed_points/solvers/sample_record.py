@@ -83,7 +83,7 @@ class SampleRecord:
         met = self.solver.has_tolerance and (
             relative <= self.solver.rtol or absolute <= self.solver.atol
         )
-        kept = met or not self.keep_best or absolute < self.absolute
+        chosen = met or not self.keep_best or absolute < self.absolute
         # With more than ten times the best residual, the model behind the proposal
         # is wrong.
         most = (_GROWTH if self.rate is None else self.rate) * self.absolute
@@ -91,7 +91,7 @@ class SampleRecord:
         if not rejected:  # a rejected proposal does not tell whether the step diverges
             self.last = absolute
         refuted = not proposed and self._refutes_rate(absolute, size, most)
-        if kept:
+        if chosen:
             self.residual, self.absolute = relative, absolute
         if refuted:
             self._end(Status.REFUTED)
@@ -99,7 +99,7 @@ class SampleRecord:
             self._end(Status.CONVERGED)
         elif self._ran_away(absolute):
             self._end(Status.DIVERGED)
-        return kept, rejected
+        return chosen, rejected
 
     def finish(self, size: float) -> None:
         r"""

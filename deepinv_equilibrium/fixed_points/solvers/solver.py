@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..argument_checks import require_count, require_number
+from ..argument_checks import SuggestsArguments, require_count, require_number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Solver:
+class Solver(SuggestsArguments):
     r"""
     Base class of all solvers: a frozen dataclass that holds no tensors.
 

@@ -13,7 +13,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 from ...certificates.spectra.operator_norm import OperatorNorm
 from ...equilibrium.input_checks import check_images
-from ...fixed_points.argument_checks import require_count
+from ...fixed_points.argument_checks import refuse_unknown, require_count
 from .frames import ConvolutionalFrame, backprojection
 from .ista_step import log_thresholds, per_layer, require_relative, soft_threshold
 
@@ -29,27 +29,29 @@ class ConvolutionalLISTA(Reconstructor):
         E_k A^\top (A S_k z_k - y)\right), \qquad z_0 = 0, \quad \hat x = S_K z_K,
 
     that is :math:`W_t^k = I - E_k A^\top A S_k / \|A\|^2` and :math:`W_e^k = E_k
-    A^\top / \|A\|^2`, with analysis filters :math:`E_k`, synthesis filters :math:`S_k`
-    and a threshold for every atom, all learned; either of each layer's own, or tied
-    (:math:`E, S, \theta`), a recurrent network. It starts as :math:`K` iterations of
-    :class:`~deepinv_equilibrium.models.ISTA` in the frame, exactly: :math:`E_k = \tau
-    W`, :math:`S_k = W^\top`, :math:`\theta_k = \tau \lambda`, :math:`\tau = s /
+    A^\top / \|A\|^2`. The analysis filters :math:`E_k`, the synthesis filters
+    :math:`S_k` and a threshold for each atom are learned. Each layer has its own, or
+    all layers share them (:math:`E, S, \theta`), which is a recurrent network. Before
+    training, the network computes exactly :math:`K` iterations of
+    :class:`~deepinv_equilibrium.models.ISTA` in the frame: :math:`E_k = \tau W`,
+    :math:`S_k = W^\top`, :math:`\theta_k = \tau \lambda`, :math:`\tau = s /
     \|W\|^2`.
 
-    A learned convolution in the place of :math:`W_t^k` as a whole would have
-    :math:`M^2 (2 k - 1)^2` weights, and would be right for one blur and away from the
-    borders. This form has :math:`2 M C k^2`, and is for any linear physics and image
-    size. For denoising, :math:`A = I`, it is the network of
-    :footcite:t:`sreter2018learned`. What was learned with one physics can be run with
-    another, but is adapted to the first.
+    A learned convolution in the place of all of :math:`W_t^k` would have
+    :math:`M^2 (2 k - 1)^2` weights, and would be correct for a single blur and away
+    from the borders only. This form has :math:`2 M C k^2` weights, and accepts any
+    linear physics and image size. For denoising, :math:`A = I`, it is the network of
+    :footcite:t:`sreter2018learned`. A network trained with one physics runs with
+    another, but its weights are adapted to the first.
 
-    :param ConvolutionalFrame frame: :math:`W` to start from; it is not changed.
-    :param float, Sequence, torch.Tensor weight: :math:`\lambda \geq 0` to start from,
-        one or one for every atom; where it is 0 the thresholds stay 0.
-    :param int layers: :math:`K`.
+    :param ConvolutionalFrame frame: initial value of :math:`W`; it is not changed.
+    :param float, Sequence, torch.Tensor weight: initial value of :math:`\lambda \geq
+        0`, one for all atoms or one for each. Where it is 0, the thresholds stay 0.
+    :param int layers: number of layers :math:`K`.
     :param bool tied: whether all layers share their filters and thresholds.
-    :param float stepsize: :math:`s` of the ISTA to start from, in (0, 2).
-    :raises TypeError: if ``frame`` is no ``ConvolutionalFrame``.
+    :param float stepsize: step size :math:`s` in (0, 2) of the ISTA that initialises
+        the network.
+    :raises TypeError: if ``frame`` is not a ``ConvolutionalFrame``.
     :raises ValueError: if an argument is out of its range.
 
     |sep|
@@ -92,7 +94,7 @@ class ConvolutionalLISTA(Reconstructor):
         self._norm = OperatorNorm()
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first."""
+        """Return the part of the representation that precedes the modules."""
         return f"in_channels={self.in_channels}, layers={self.layers}, tied={self.tied}"
 
     def forward(self, y: Tensor, physics: LinearPhysics, **kwargs: Any) -> Tensor:
@@ -103,14 +105,11 @@ class ConvolutionalLISTA(Reconstructor):
         :param deepinv.physics.LinearPhysics physics: its physics, linear.
         :return: (:class:`torch.Tensor`) images of shape :math:`(B, C, H, W)`.
         :raises TypeError: if the physics is not linear, or an argument is unknown.
-        :raises ValueError: if the measurement is none of this physics, or its images
+        :raises ValueError: if ``y`` is not a measurement of ``physics``, or its images
             have another number of channels.
         :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``.
         """
-        if kwargs:
-            raise TypeError(
-                f"ConvolutionalLISTA takes no argument {next(iter(kwargs))!r}."
-            )
+        refuse_unknown(type(self).__name__, kwargs, ("y", "physics"))
         at_y = backprojection(y, physics)
         check_images(at_y, self.in_channels)
         norm = self._norm.squared(physics, at_y.detach()).value

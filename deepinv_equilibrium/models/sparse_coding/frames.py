@@ -1,4 +1,4 @@
-"""Frames: what images are analysed by and synthesised from."""
+"""Frames, which analyse images into coefficients and synthesise them again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 from ...certificates import convolution_norm
 from ...certificates.image_size import require_image_size
-from ...equilibrium.input_checks import check_images, measured_image, require_linear
+from ...equilibrium.input_checks import (
+    check_images,
+    measured_image,
+    require_linear,
+    require_measurement,
+    require_physics,
+)
 from ...fixed_points.argument_checks import require_count
 
 
@@ -21,11 +27,11 @@ class Frame(nn.Module, ABC):
     r"""
     A linear map :math:`W` from images to coefficients, with its transpose.
 
-    Coefficients have the batch first and the atoms second. A subclass says how many
-    atoms there are, and computes :math:`W`, exactly its transpose, and its norm, in the
-    precision of what it is given.
+    The first axis of coefficients is the batch, the second one the atoms. A subclass
+    computes :math:`W`, its exact transpose :math:`W^\top`, and a bound of its norm. The
+    results have the precision of the argument.
 
-    :param int atoms: number of atoms: the size of the second axis of coefficients.
+    :param int atoms: number of atoms, the size of the second axis of coefficients.
     """
 
     def __init__(self, atoms: int) -> None:
@@ -35,14 +41,18 @@ class Frame(nn.Module, ABC):
     @abstractmethod
     def analysis(self, x: Tensor) -> Tensor:
         r"""
+        Return the coefficients of images.
+
         :param torch.Tensor x: images.
-        :return: (:class:`torch.Tensor`) their coefficients :math:`W x`.
-        :raises ValueError: if ``x`` is no batch of images that the frame is for.
+        :return: (:class:`torch.Tensor`) the coefficients :math:`W x`.
+        :raises ValueError: if ``x`` does not have the shape that the frame requires.
         """
 
     @abstractmethod
     def synthesis(self, z: Tensor) -> Tensor:
         r"""
+        Return the images that coefficients synthesise.
+
         :param torch.Tensor z: coefficients.
         :return: (:class:`torch.Tensor`) the images :math:`W^\top z`.
         """
@@ -50,18 +60,20 @@ class Frame(nn.Module, ABC):
     @abstractmethod
     def squared_norm(self) -> Tensor:
         r"""
-        :return: (:class:`torch.Tensor`) an upper bound of :math:`\|W\|^2`, without
-            axes, differentiable in the weights of the frame.
+        Return an upper bound of :math:`\|W\|^2`.
+
+        :return: (:class:`torch.Tensor`) the bound, without axes, differentiable in the
+            weights of the frame.
         """
 
     def forward(self, x: Tensor) -> Tensor:
-        """As :meth:`analysis`."""
+        """Call :meth:`analysis`."""
         return self.analysis(x)
 
 
 class DenseFrame(Frame):
     r"""
-    A learned matrix that acts on images of one size as vectors,
+    A learned matrix :math:`M` that acts on images of a fixed size as vectors,
 
     .. math::
 
@@ -70,11 +82,12 @@ class DenseFrame(Frame):
 
     with coefficients of shape :math:`(B, m)`. The rows of :math:`M` are the atoms.
 
-    :param torch.Tensor matrix: where :math:`M` starts, of shape :math:`(m, n)`.
-    :param Sequence img_size: size of the images or signals without the batch, of
-        :math:`n` entries in all. Default: ``None``, vectors of length :math:`n`.
-    :raises TypeError: if the matrix is no real floating-point tensor.
-    :raises ValueError: if the matrix is none, or does not fit ``img_size``.
+    :param torch.Tensor matrix: initial value of :math:`M`, of shape :math:`(m, n)`.
+    :param Sequence img_size: size of the images or signals without the batch axis, with
+        a product of :math:`n`. Default: ``None``, which means :math:`(n,)`.
+    :raises TypeError: if ``matrix`` is not a real floating-point tensor.
+    :raises ValueError: if ``matrix`` does not have two axes, is not finite, or does not
+        fit ``img_size``.
 
     |sep|
 
@@ -111,6 +124,8 @@ class DenseFrame(Frame):
 
     def analysis(self, x: Tensor) -> Tensor:
         r"""
+        Return the coefficients of images.
+
         :param torch.Tensor x: images of shape :math:`(B,` ``*img_size``:math:`)`.
         :return: (:class:`torch.Tensor`) :math:`W x`, of shape :math:`(B, m)`.
         :raises ValueError: if ``x`` has another shape, or is not real.
@@ -124,6 +139,8 @@ class DenseFrame(Frame):
 
     def synthesis(self, z: Tensor) -> Tensor:
         r"""
+        Return the images that coefficients synthesise.
+
         :param torch.Tensor z: coefficients of shape :math:`(B, m)`.
         :return: (:class:`torch.Tensor`) :math:`W^\top z`, of shape :math:`(B,`
             ``*img_size``:math:`)`.
@@ -131,32 +148,32 @@ class DenseFrame(Frame):
         return (z @ self.matrix.to(z.dtype)).unflatten(1, self.img_size)
 
     def squared_norm(self) -> Tensor:
-        """The square of the largest singular value, computed in float64."""
+        """Return the square of the largest singular value, computed in float64."""
         return torch.linalg.matrix_norm(self.matrix.double(), ord=2).square()
 
     def extra_repr(self) -> str:
-        """Its sizes."""
+        """Return the number of atoms and the image size."""
         return f"atoms={self.atoms}, img_size={self.img_size}"
 
 
 class ConvolutionalFrame(Frame):
     r"""
-    The responses of an image to :math:`M` learned filters of :math:`k \times k` pixels,
+    Responses of an image to :math:`M` learned filters of :math:`k \times k` pixels,
 
     .. math::
 
         (W x)_m = \sum_c h_{m, c} \star x_c, \qquad
         (W^\top z)_c = \sum_m h_{m, c} * z_m,
 
-    at every position where a filter meets the image, which is extended by zeros: images
-    :math:`(B, C, H, W)` of any size have coefficients :math:`(B, M, H + k - 1, W + k -
-    1)`. :math:`W^\top` is the synthesis from a convolutional dictionary.
+    at every position where a filter overlaps the image, which is extended by zeros.
+    Images of any size :math:`(B, C, H, W)` have coefficients of shape :math:`(B, M, H +
+    k - 1, W + k - 1)`. :math:`W^\top` is the synthesis from a convolutional dictionary.
 
-    The filters start as the orthonormal discrete cosine transform of :math:`C \times k
-    \times k` patches, over :math:`k`: :math:`M = C k^2`, and as every pixel is in
-    :math:`k^2` patches, :math:`W^\top W = I` for every image size, a Parseval frame.
-    The norm is bounded by :func:`~deepinv_equilibrium.certificates.convolution_norm`,
-    for every image size, whatever is learned.
+    Initially, the filters are the orthonormal discrete cosine transform of :math:`C
+    \times k \times k` patches, divided by :math:`k`, so that :math:`M = C k^2`. Every
+    pixel is in :math:`k^2` patches; hence :math:`W^\top W = I` for every image size, a
+    Parseval frame. :func:`~deepinv_equilibrium.certificates.convolution_norm` bounds
+    the norm for every image size and all weights.
 
     :param int in_channels: channels :math:`C` of the images.
     :param int kernel_size: :math:`k`.
@@ -188,16 +205,21 @@ class ConvolutionalFrame(Frame):
 
     def analysis(self, x: Tensor) -> Tensor:
         r"""
+        Return the coefficients of images.
+
         :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
         :return: (:class:`torch.Tensor`) :math:`W x`, of shape :math:`(B, M, H + k - 1,
             W + k - 1)`.
-        :raises ValueError: if ``x`` is no batch of real images with so many channels.
+        :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
+            channels.
         """
         check_images(x, self.in_channels)
         return conv2d(x, self.filters.to(x.dtype), padding=self.kernel_size - 1)
 
     def synthesis(self, z: Tensor) -> Tensor:
         r"""
+        Return the images that coefficients synthesise.
+
         :param torch.Tensor z: coefficients of shape :math:`(B, M, H + k - 1, W + k -
             1)`.
         :return: (:class:`torch.Tensor`) :math:`W^\top z`, of shape :math:`(B, C, H,
@@ -207,16 +229,16 @@ class ConvolutionalFrame(Frame):
         return conv_transpose2d(z, filters, padding=self.kernel_size - 1)
 
     def squared_norm(self) -> Tensor:
-        """Certified for every image size."""
+        """Return a bound of the squared norm that is certified for every image size."""
         return convolution_norm(self.filters).square()
 
     def extra_repr(self) -> str:
-        """Its sizes."""
+        """Return the number of channels and the size of the filters."""
         return f"in_channels={self.in_channels}, kernel_size={self.kernel_size}"
 
 
 def _cosines(n: int) -> Tensor:
-    """The orthonormal discrete cosine transform of n points; rows are atoms."""
+    """Return the orthonormal discrete cosine transform of n points, atoms as rows."""
     points = torch.arange(n, dtype=torch.float64)
     waves = torch.cos(math.pi / n * torch.outer(points, points + 0.5))
     return waves / torch.linalg.vector_norm(waves, dim=1, keepdim=True)
@@ -227,18 +249,20 @@ _REASON = "coefficients are fitted by least squares"
 
 def backprojection(y: Tensor, physics: LinearPhysics) -> Tensor:
     r"""
-    :math:`A^\top y` of a measurement that is checked.
+    Check a real measurement and return :math:`A^\top y`.
 
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.LinearPhysics physics: its physics.
-    :return: (:class:`torch.Tensor`) an image.
-    :raises TypeError: if the physics is not linear, or ``y`` is no real tensor.
-    :raises ValueError: if ``y`` is not finite, or no measurement of this physics.
+    :return: (:class:`torch.Tensor`) the image :math:`A^\top y`.
+    :raises TypeError: if the physics is not linear, or ``y`` is not a real tensor.
+    :raises ValueError: if ``y`` is not finite, or does not have exactly the shape that
+        ``physics.A`` returns.
     """
+    require_physics(physics, y)
     require_linear(physics, _REASON)
-    if not (isinstance(y, Tensor) and y.is_floating_point()):
-        got = y.dtype if isinstance(y, Tensor) else type(y).__name__
-        raise TypeError(f"y must be a real floating-point tensor, got {got}.")
+    require_measurement(y)
+    if y.is_complex():
+        raise TypeError(f"y must be real, got {y.dtype}.")
     if not bool(torch.isfinite(y).all()):
         raise ValueError("y has NaN or infinite values; leave those samples out.")
     return measured_image(y, physics, _REASON)

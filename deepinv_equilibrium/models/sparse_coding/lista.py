@@ -12,7 +12,8 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from ...certificates.spectra.operator_norm import OperatorNorm
-from ...fixed_points.argument_checks import require_count
+from ...equilibrium.input_checks import require_measurement
+from ...fixed_points.argument_checks import refuse_unknown, require_count
 from .frames import DenseFrame, backprojection
 from .ista_step import log_thresholds, per_layer, require_relative, soft_threshold
 
@@ -26,33 +27,37 @@ class LISTA(Reconstructor):
         z_{k+1} = \mathcal{T}_{\theta_k}\left(W_t^k z_k + W_e^k y\right), \qquad
         z_0 = 0, \quad \hat x = W^\top z_K,
 
-    with learned matrices and one learned threshold for every atom and layer, either of
-    their own (:math:`W_t^k, W_e^k, \theta_k`) or tied (:math:`W_t, W_e, \theta`), a
-    recurrent network. It starts as :math:`K` iterations of
-    :class:`~deepinv_equilibrium.models.ISTA` in the frame for a physics, exactly:
+    with learned matrices and one learned threshold for each atom. Each layer has its
+    own weights (:math:`W_t^k, W_e^k, \theta_k`), or all layers share them (:math:`W_t,
+    W_e, \theta`), which is a recurrent network. Before training, the network computes
+    exactly :math:`K` iterations of :class:`~deepinv_equilibrium.models.ISTA` for a
+    frame and a physics:
 
     .. math::
 
         W_t = I - \tau B^\top B, \qquad W_e = \tau B^\top, \qquad
-        \theta = \tau \lambda, \qquad B = A W^\top,
+        \theta = \tau \lambda, \qquad B = A W^\top.
 
-    after which it knows no physics: :math:`A` is learned with the matrices. Of the step
-    sizes :math:`\tau_k` and weights :math:`\lambda_k` of a layer only their product
-    acts, and is what is learned. The frame :math:`W^\top` that makes an image of the
-    coefficients is learned too; for sparse coding, where these are the result, it is an
-    identity that is frozen.
+    The physics is used for this initialisation only. A layer depends on its step size
+    :math:`\tau_k` and its weight :math:`\lambda_k` through their product alone, which
+    is the learned threshold. The synthesis :math:`W^\top` is learned too. For sparse
+    coding, whose result is the coefficients, give a frozen identity as the frame.
 
-    Signals have one size. For images of any size there is
-    :class:`~deepinv_equilibrium.models.ConvolutionalLISTA`.
+    The network is for signals of one size. Use
+    :class:`~deepinv_equilibrium.models.ConvolutionalLISTA` for images of any size.
 
-    :param DenseFrame frame: :math:`W` to start from; it is copied, frozen or not.
-    :param deepinv.physics.LinearPhysics physics: :math:`A` to start from.
-    :param float, Sequence, torch.Tensor weight: :math:`\lambda \geq 0` to start from,
-        one or one for every atom; where it is 0 the thresholds stay 0.
-    :param int layers: :math:`K`.
+    :param DenseFrame frame: initial value of :math:`W`. It is copied, and a frozen
+        frame stays frozen.
+    :param deepinv.physics.LinearPhysics physics: physics whose :math:`A` initialises
+        the matrices.
+    :param float, Sequence, torch.Tensor weight: initial value of :math:`\lambda \geq
+        0`, one for all atoms or one for each. Where it is 0, the thresholds stay 0.
+    :param int layers: number of layers :math:`K`.
     :param bool tied: whether all layers share their weights.
-    :param float stepsize: :math:`s` of the ISTA to start from, in (0, 2).
-    :raises TypeError: if ``frame`` is no ``DenseFrame``, or the physics is not linear.
+    :param float stepsize: step size :math:`s` in (0, 2) of the ISTA that initialises
+        the network.
+    :raises TypeError: if ``frame`` is not a ``DenseFrame``, or the physics is not
+        linear.
     :raises ValueError: if an argument is out of its range.
 
     |sep|
@@ -85,8 +90,8 @@ class LISTA(Reconstructor):
         require_count("layers", layers, 1)
         if not isinstance(physics, LinearPhysics):
             raise TypeError(
-                "physics must be a deepinv LinearPhysics, of which the matrices start, "
-                f"got {type(physics).__name__}."
+                "physics must be a deepinv LinearPhysics, which initialises the "
+                f"matrices, got {type(physics).__name__}."
             )
         self.layers, self.tied = layers, tied
         self.frame = copy.deepcopy(frame)
@@ -106,7 +111,7 @@ class LISTA(Reconstructor):
         self.log_threshold = per_layer(start.to(B), own)
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first."""
+        """Return the part of the representation that precedes the modules."""
         return (
             f"measurement_size={tuple(self.measurement_size)}, layers={self.layers}, "
             f"tied={self.tied}"
@@ -119,14 +124,15 @@ class LISTA(Reconstructor):
         Reconstruct.
 
         :param torch.Tensor y: the measurement.
-        :param deepinv.physics.Physics physics: not used: the matrices have learned one.
-        :return: (:class:`torch.Tensor`) images of the size that the frame is for.
-        :raises TypeError: if an argument is unknown.
-        :raises ValueError: if ``y`` has another size than the measurements of the
-            physics to start from, or is not real and finite.
+        :param deepinv.physics.Physics physics: not used, because the matrices take its
+            place.
+        :return: (:class:`torch.Tensor`) images of the size of the frame.
+        :raises TypeError: if ``y`` is not a tensor, or an argument is unknown.
+        :raises ValueError: if ``y`` is not real and finite, or has another size than
+            the measurements of the physics that initialised the network.
         """
-        if kwargs:
-            raise TypeError(f"LISTA takes no argument {next(iter(kwargs))!r}.")
+        refuse_unknown(type(self).__name__, kwargs, ("y", "physics"))
+        require_measurement(y)
         if y.shape[1:] != self.measurement_size or not y.is_floating_point():
             raise ValueError(
                 f"y must be a real tensor of shape (B, *{tuple(self.measurement_size)})"

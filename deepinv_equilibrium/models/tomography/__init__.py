@@ -1,4 +1,4 @@
-"""Learned reconstruction for tomography."""
+"""Learned reconstructions for tomography and other linear problems."""
 
 from .fbp_unet import FBPUNet
 from .learned_gradient_descent import LearnedGradientDescent

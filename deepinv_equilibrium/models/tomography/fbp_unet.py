@@ -12,11 +12,10 @@ from torch import Tensor
 from ...equilibrium.input_checks import (
     check_images,
     measured_image,
-    refuse_unknown,
     require_measurement,
     require_physics,
 )
-from ...fixed_points.argument_checks import require_count
+from ...fixed_points.argument_checks import refuse_unknown, require_count
 from ..least_squares_image import conjugate_gradient_image
 from .learned_iterations import require_precision
 

@@ -1,4 +1,4 @@
-"""Gradient descent whose update a network makes."""
+"""Gradient descent with a learned update."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from .small_networks import three_convolutions
 
 class LearnedGradientDescent(LearnedIterations):
     r"""
-    Learned gradient descent :footcite:p:`adler2017solving`: from the filtered
-    back-projection :math:`x_0 = A^\dagger y` and an empty memory :math:`s_0 = 0`,
+    Learned gradient descent :footcite:p:`adler2017solving`. The iterations start from
+    the filtered back-projection :math:`x_0 = A^\dagger y` and the memory :math:`s_0 =
+    0`, and are
 
     .. math::
 
@@ -23,30 +24,32 @@ class LearnedGradientDescent(LearnedIterations):
         s_k \bigr), \\
         x_{k+1} &= x_k + \Delta x, \qquad s_{k+1} = \max(s, 0),
 
-    with the gradients of the data fidelity :math:`\tfrac12 \|A x - y\|^2` and of the
-    regulariser :math:`\tfrac12 \|D x\|^2`, :math:`D` the differences of neighbouring
-    pixels, and a network :math:`\Lambda_\theta` of three 3×3 convolutions with ReLU.
+    The network :math:`\Lambda_\theta` sees the gradients of the data fidelity
+    :math:`\tfrac12 \|A x - y\|^2` and of the regulariser :math:`\tfrac12 \|D x\|^2`,
+    where :math:`D` are the differences of neighbouring pixels. It consists of three 3×3
+    convolutions with ReLU.
 
     The defaults are those of the paper and its code: 10 iterations with the same
-    weights, 5 channels of memory and 32 filters, which for grey images are 13,318
-    parameters, with :math:`1 + 1 + 1 + 5` channels in and :math:`1 + 5` out. With
-    ``positivity`` it is projected, :math:`x_{k+1} = \max(x_k + \Delta x, 0)`, as in
-    slides on the method; the paper does not.
+    weights, 5 channels of memory and 32 filters. For grey images the network has
+    :math:`1 + 1 + 1 + 5` input and :math:`1 + 5` output channels and 13,318 parameters.
+    With ``positivity`` the images are projected, :math:`x_{k+1} = \max(x_k + \Delta x,
+    0)`, as in slides on the method, but not in the paper.
 
-    It departs from the paper in the norm, which need not be 1: :math:`A` and :math:`y`
-    are divided by a bound of :math:`\|A\|`; in the start, where the last layer has a
-    tenth of Glorot's weights and the biases are 0 (the authors' code has .01 in two
-    layers), so that the iterations do not grow; and the filtered back-projection is
-    that of the physics, or ``A_dagger`` for a physics without one.
+    We depart from the paper in three points. :math:`A` and :math:`y` are divided by an
+    upper bound of :math:`\|A\|`. The initial weights of the last layer are a tenth of
+    Glorot's and the initial biases are 0, so that the iterations do not grow; the
+    authors' code has biases of 0.01 in two layers. For a physics without a filtered
+    back-projection, :math:`A^\dagger` is its ``A_dagger``.
 
     :param int iterations: number of iterations.
-    :param int memory: channels of the memory.
+    :param int memory: channels of the memory :math:`s`; 0 for none.
     :param int filters: channels of the hidden layers.
     :param int in_channels: channels :math:`C` of the images.
-    :param bool tied: whether all iterations have the same weights; then ``iterations``
-        can be changed at any time.
-    :param bool positivity: whether negative values are cut off in every iteration.
-    :raises ValueError: if a number is not a positive integer, or ``memory`` negative.
+    :param bool tied: whether all iterations have the same weights. If so,
+        ``iterations`` can be changed at any time.
+    :param bool positivity: whether negative values are set to 0 in every iteration.
+    :raises ValueError: if a number is not a positive integer, or ``memory`` is not a
+        nonnegative one.
 
     |sep|
 
@@ -72,27 +75,27 @@ class LearnedGradientDescent(LearnedIterations):
         positivity: bool = False,
     ) -> None:
         require_count("memory", memory, 0)
-        require_count("filters", filters, 1)
-        require_count("in_channels", in_channels, 1)
-        channels = (3 * in_channels + memory, in_channels + memory)
         super().__init__(
-            lambda: three_convolutions(*channels, filters, nn.ReLU),
+            lambda: three_convolutions(
+                3 * in_channels + memory, in_channels + memory, filters, nn.ReLU
+            ),
             iterations,
             in_channels,
             tied,
+            filters=filters,
         )
         self.memory = memory
         self.positivity = positivity
 
     def start(self, scan: NormalisedPhysics) -> tuple[Tensor, ...]:
-        """The filtered back-projection, and an empty memory."""
+        """Return the filtered back-projection and a memory of zeros."""
         x = filtered_back_projection(scan.measurement, scan.physics)
         return x, x.new_zeros(len(x), self.memory, *x.shape[2:])
 
     def iterate(
         self, layer: nn.Module, state: tuple[Tensor, ...], scan: NormalisedPhysics
     ) -> tuple[Tensor, ...]:
-        """One iteration for the image and the memory."""
+        """Return the next image and memory."""
         x, memory = state
         gradient = scan.adjoint(scan.apply(x) - scan.y)
         smoothness = differences_adjoint(differences(x))
@@ -103,7 +106,7 @@ class LearnedGradientDescent(LearnedIterations):
         return x, update[:, self.in_channels :].relu()
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first."""
+        """Return the part of the representation that precedes the layers."""
         return (
             f"{super().extra_repr()}, memory={self.memory}, "
             f"positivity={self.positivity}"

@@ -11,8 +11,12 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
 from ...certificates.spectra.operator_norm import OperatorNorm
-from ...fixed_points.argument_checks import require_count, require_number
-from .learned_iterations import LearnedIterations, NormalisedPhysics
+from ...fixed_points.argument_checks import require_number
+from .learned_iterations import (
+    LearnedIterations,
+    NormalisedPhysics,
+    require_data_channels,
+)
 from .small_networks import three_convolutions
 
 Operator = Callable[[Tensor], Tensor]
@@ -141,13 +145,7 @@ class LearnedPDHG(LearnedIterations):
         K: Operator | None = None,
         K_adjoint: Operator | None = None,
     ) -> None:
-        data_channels = in_channels if data_channels is None else data_channels
-        for name, value in (
-            ("filters", filters),
-            ("in_channels", in_channels),
-            ("data_channels", data_channels),
-        ):
-            require_count(name, value, 1)
+        channels = in_channels if data_channels is None else data_channels
         require_number("extrapolation", extrapolation)
         if not 0 <= extrapolation <= 1:
             raise ValueError(f"extrapolation must be in [0, 1], got {extrapolation!r}.")
@@ -162,19 +160,25 @@ class LearnedPDHG(LearnedIterations):
                     f"{name} must be a function of a tensor, such as physics.A, got "
                     f"{operator!r}."
                 )
-        # The image or the measurement, and what a network sees beside it.
-        image = in_channels if K is None else 2 * in_channels
-        dual = 2 * data_channels if K is None else data_channels
-        super().__init__(
-            lambda: _ProximalOperators(
-                three_convolutions(dual, data_channels, filters, nn.PReLU),
+
+        def layer() -> nn.Module:
+            # The network that sees the measurement has twice as many input channels.
+            dual, image = channels, in_channels
+            dual, image = (2 * dual, image) if K is None else (dual, 2 * image)
+            return _ProximalOperators(
+                three_convolutions(dual, channels, filters, nn.PReLU),
                 three_convolutions(image, in_channels, filters, nn.PReLU),
-            ),
+            )
+
+        super().__init__(
+            layer,
             iterations,
             in_channels,
             tied,
+            data_channels=channels,
+            filters=filters,
         )
-        self.data_channels = data_channels
+        self.data_channels = channels
         self.extrapolation = float(extrapolation)
         self.K, self.K_adjoint = K, K_adjoint
         self._coupling_norm = OperatorNorm()
@@ -197,11 +201,7 @@ class LearnedPDHG(LearnedIterations):
             name, u = "the value of K", scan.couple(x)
         else:
             name, u = "y", scan.y
-        if u.ndim != 4 or u.shape[1] != self.data_channels:
-            raise ValueError(
-                f"{name} must be of shape (B, {self.data_channels}, H, W), with "
-                f"data_channels={self.data_channels}, got {tuple(u.shape)}."
-            )
+        require_data_channels(name, u, self.data_channels)
         return x, x, torch.zeros_like(u)
 
     def iterate(

@@ -1,4 +1,4 @@
-"""The small networks of which learned iterations are made."""
+"""The convolutional networks of learned iterations."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ def three_convolutions(
     in_channels: int, out_channels: int, filters: int, activation: type[nn.Module]
 ) -> nn.Sequential:
     r"""
-    Three 3×3 convolutions with activations between them, zero-padded, whose output is
-    added to something: it starts small, so that iterations do not grow before they have
-    learned anything.
+    Build three zero-padded 3×3 convolutions with activations between them.
+
+    Learned iterations add the output to their state. The initial output is small, so
+    that untrained iterations do not grow.
 
     :param int in_channels: channels of the input.
     :param int out_channels: channels of the output.
-    :param int filters: channels between the layers.
+    :param int filters: channels of the hidden layers.
     :param type activation: :class:`torch.nn.ReLU` or :class:`torch.nn.PReLU`.
-    :return: (torch.nn.Sequential) the network, initialised by :func:`glorot`, with a
-        tenth of that in the last layer.
+    :return: (torch.nn.Sequential) the network, initialised by :func:`glorot`; the
+        weights of the last layer are divided by 10.
     """
     last = nn.Conv2d(filters, out_channels, 3, padding=1)
     network = nn.Sequential(
@@ -41,10 +42,11 @@ def three_convolutions(
 
 def glorot(network: Network) -> Network:
     r"""
-    Draw the weights of convolutions as Glorot and Bengio do, with biases at 0, as the
-    code of :footcite:t:`adler2018learned` does.
+    Initialise the convolutions of a network as in the code of
+    :footcite:t:`adler2018learned`: weights from the uniform distribution of Glorot and
+    Bengio, and biases of 0.
 
-    :param torch.nn.Module network: changed in place.
+    :param torch.nn.Module network: the network, which is changed in place.
     :return: (torch.nn.Module) the network.
     """
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""Models that descend on an energy, by steps whose decrease is checked."""
+"""The base class of models that decrease an energy by steps with backtracking."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...certificates.gradients.step_jacobians import sample_norms
 from ...equilibrium.measured_physics import MeasuredPhysics
-from ...fixed_points import Adjoint, OnFailure, Picard, fixed_point
+from ...fixed_points import Adjoint, OnFailure, attach_gradient
 from ...fixed_points.argument_checks import require_count, require_in_range
 from ...fixed_points.failures import check_on_failure, report_failure
 from .descent_report import Descent, DescentRecord, describe
@@ -22,29 +22,32 @@ from .energy import Energy, EnergyStep
 
 class BacktrackedDescent(Reconstructor, ABC):
     r"""
-    Base of the models that minimise an energy by steps of a size that is found by
-    backtracking, sample by sample: :math:`\tau \leftarrow \eta \tau` until
+    Base class of the models that decrease an energy by steps with backtracking: for
+    each sample, :math:`\tau \leftarrow \eta \tau` until
 
     .. math::
 
         F(x) - F(T_\tau(x)) \ge \frac{\gamma}{\tau} D(T_\tau(x), x) .
 
-    The descent is not recorded: gradients go through the last step that was accepted,
-    by an adjoint, and cost one evaluation more.
+    The descent is not recorded. An adjoint differentiates the last accepted step, which
+    is evaluated once more with gradients.
 
-    :param float stepsize: the first :math:`\tau`, positive.
+    :param float stepsize: initial :math:`\tau`, positive.
     :param float gamma: :math:`\gamma`, in :math:`(0, 1)`.
     :param float eta: :math:`\eta`, in :math:`(0, 1)`.
-    :param int max_iter: the most trial steps.
-    :param float rtol: tolerance on the relative residual; 0 spends the budget.
-    :param adjoint: gives the solution its gradient.
-    :param str on_failure: ``"warn"``, ``"raise"`` or ``"ignore"``.
-    :raises TypeError: if an argument is of the wrong kind.
-    :raises ValueError: if an argument is out of its range.
+    :param int max_iter: largest number of trial steps.
+    :param float rtol: tolerance on the relative residual, in :math:`[0, 1)`; with 0 all
+        trial steps are made.
+    :param deepinv_equilibrium.fixed_points.Adjoint adjoint: how the solution is
+        differentiated.
+    :param str on_failure: what to do if a sample does not converge: ``"warn"``,
+        ``"raise"`` or ``"ignore"``.
+    :raises TypeError: if an argument has a wrong type.
+    :raises ValueError: if an argument is out of range.
     """
 
     solution: Descent | None
-    """Report of the last descent; ``None`` before."""
+    """Report of the last descent; ``None`` before the first one."""
 
     def __init__(
         self,
@@ -76,7 +79,13 @@ class BacktrackedDescent(Reconstructor, ABC):
 
     @abstractmethod
     def energy(self, y: Tensor, physics: Physics) -> Energy:
-        r""":math:`F` for a measurement."""
+        r"""
+        Return the energy for a measurement.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.Physics physics: its physics.
+        :return: (Energy) :math:`F`.
+        """
 
     def forward(self, y: Tensor, physics: Physics) -> Tensor:
         r"""
@@ -108,7 +117,7 @@ class BacktrackedDescent(Reconstructor, ABC):
         return x
 
     def _descend(self, energy: Energy) -> tuple[Tensor, Tensor, list[DescentRecord]]:
-        """The last iterate, the one before it, and what was seen on the way."""
+        """Return the last two iterates, and the record of each sample."""
         x = before = energy.start()
         value, gradient = energy.value_and_gradient(x)
         eps = torch.finfo(x.dtype).eps
@@ -151,14 +160,13 @@ class BacktrackedDescent(Reconstructor, ABC):
         energy: Energy,
         measured: MeasuredPhysics | None,
     ) -> Tensor:
-        """The last accepted step again, recorded: its value is the solution."""
+        """Evaluate the last accepted step again, with gradient."""
         moved = _column(x, [bool(record.history) for record in records]).bool()
         tau = _column(
             x, [r.accepted_stepsize if r.history else r.stepsize for r in records]
         )
         step = EnergyStep(energy, tau, measured)
-        solver = Picard(max_iter=1, rtol=0)
-        tracked = fixed_point(step, before, solver, self.adjoint, self.on_failure)
+        tracked = attach_gradient(step, before, self.adjoint, self.on_failure)
         assert self.solution is not None
         assert isinstance(tracked.x, Tensor)
         self.solution = replace(
@@ -168,7 +176,7 @@ class BacktrackedDescent(Reconstructor, ABC):
 
 
 def _column(x: Tensor, values: list[Any]) -> Tensor:
-    """One number a sample, to be multiplied with images."""
+    """Return one number a sample, broadcastable to images."""
     return torch.tensor(values, dtype=x.dtype, device=x.device).reshape(
         -1, *[1] * (x.ndim - 1)
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...fixed_points import Implicit, OnFailure, Restarts, Solution, State, fixed_point
+from ...fixed_points import Implicit, OnFailure, Solution, State, attach_gradient
 from .image_differences import (
     differences,
     differences_adjoint,
@@ -234,5 +234,4 @@ def attach_implicit_gradient(
         with its gradient, and ``backward`` the report of the adjoint system.
     """
     c = step.x.new_zeros(step.x.shape).reshape(len(step.x), -1)
-    once = Restarts(max_iter=1, rtol=0.0)
-    return fixed_point(step, c, once, adjoint, on_failure)
+    return attach_gradient(step, c, adjoint, on_failure)

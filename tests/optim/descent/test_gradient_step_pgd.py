@@ -339,8 +339,12 @@ def test_arguments_of_the_wrong_kind() -> None:
         GradientStepPGD(dinv.models.MedianFilter())
     with pytest.raises(TypeError, match="adjoint must be an Adjoint"):
         GradientStepPGD(GSPnP(Shrink()), adjoint=deq.GMRES())
+    with pytest.raises(TypeError, match="'gradient-step-pgd' of deq.plugins.create"):
+        GradientStepPGD("gsdrunet")
     with pytest.raises(ValueError, match="Unknown name"):
-        GradientStepPGD("gs-drunet-of-nobody")
+        deq.plugins.create(
+            "reconstructors", "gradient-step-pgd", denoiser="gs-drunet-of-nobody"
+        )
     model = GradientStepPGD(GSPnP(Shrink()))
     with pytest.raises(TypeError, match="physics must be a deepinv Physics"):
         model(torch.zeros(1, 1, 2, 2), None)

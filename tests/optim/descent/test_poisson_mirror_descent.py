@@ -270,8 +270,13 @@ def test_in_the_trainer_by_its_name() -> None:
 
 
 def test_a_prior_by_its_name() -> None:
-    model = PoissonMirrorDescent(
-        "ridge-regulariser", g_param=0.1, lambda_reg=100.0, rtol=1e-3
+    model = deq.plugins.create(
+        "reconstructors",
+        "deq-md",
+        prior="ridge-regulariser",
+        g_param=0.1,
+        lambda_reg=100.0,
+        rtol=1e-3,
     )
     physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(1 / 60))
     x = torch.full((1, 1, 16, 16), 0.5)
