@@ -1,4 +1,4 @@
-"""The data fidelity of Poisson noise."""
+"""The Kullback-Leibler data fidelity of Poisson noise."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ class KullbackLeibler(DataFidelity):
         \operatorname{KL}(c, m) = \sum_i c_i \log \frac{c_i}{m_i} + m_i - c_i, \qquad
         \nabla f(x) = \frac{1}{\gamma} A^\top \Bigl(1 - \frac{c}{m}\Bigr),
 
-    which is the negative log-likelihood of counts
-    :math:`c \sim \mathcal{P}((A x + b) / \gamma)`, of shape :math:`(B,)`.
-    :class:`deepinv.physics.PoissonNoise` returns :math:`y = \gamma c` with its default
-    ``normalize=True``, which is in the unit of :math:`A x`, and :math:`y = c` without.
-    The gain, one or one a sample, and this unit are those of the noise model of the
-    physics, unless they are given here. The slides' :math:`\alpha` is
+    the negative log-likelihood of counts
+    :math:`c \sim \mathcal{P}((A x + b) / \gamma)` up to a constant.
+    :class:`deepinv.physics.PoissonNoise` returns :math:`y = \gamma c`, in the unit of
+    :math:`A x`, with its default ``normalize=True``, and :math:`y = c` with
+    ``normalize=False``. The gain and the unit are read from the noise model of the
+    physics unless ``gain`` is given. Some authors write :math:`\alpha` for
     :math:`1 / \gamma`.
 
-    For :math:`A \geq 0` and :math:`b \geq 0` it is convex, and it is smooth relative to
-    Burg's entropy :math:`h(x) = -\sum_i \log x_i` :footcite:p:`bauschke2017descent`:
-    :math:`\|c\|_1 h - f` is convex (:meth:`relative_smoothness`), although
-    :math:`\nabla f` is not Lipschitz continuous where :math:`b = 0`.
+    For :math:`A \geq 0` and :math:`b \geq 0` the data fidelity is convex. It is smooth
+    relative to Burg's entropy :math:`h(x) = -\sum_i \log x_i`
+    :footcite:p:`bauschke2017descent`: :math:`\|c\|_1 h - f` is convex
+    (:meth:`relative_smoothness`). The gradient :math:`\nabla f` is not Lipschitz
+    continuous for :math:`b = 0`.
 
-    It departs from :class:`deepinv.optim.PoissonLikelihood`, whose gradient is
-    :math:`\gamma^2` times that of its value, and whose value adds the logarithms of all
-    samples of the batch to each; and it is 0 where the measurement is met.
+    We depart from :class:`deepinv.optim.PoissonLikelihood` in three points. There, the
+    gradient is :math:`\gamma^2` times the gradient of the value; the value of each
+    sample contains the logarithms of the whole batch; and the value is not 0 at
+    :math:`m = c`.
 
-    :param float, torch.Tensor gain: :math:`\gamma > 0`, one or one a sample. Default:
-        ``None``, that of the ``noise_model`` of the physics.
-    :param bool normalize: whether :math:`y = \gamma c`. Not read where the gain is
-        taken from the noise model. Default: ``True``.
+    :param float, torch.Tensor gain: :math:`\gamma > 0`, a number or one number a
+        sample. Default: ``None``, the gain of the ``noise_model`` of the physics.
+    :param bool normalize: whether :math:`y = \gamma c`. It is ignored if the gain comes
+        from the noise model. Default: ``True``.
     :param float, torch.Tensor background: :math:`b \geq 0`, in the unit of
         :math:`A x`. Default: 0.
     :raises TypeError: if gain or background is neither a number nor a tensor.
@@ -91,11 +93,14 @@ class KullbackLeibler(DataFidelity):
         self, x: Tensor, y: Tensor, physics: Physics, *args: Any, **kwargs: Any
     ) -> Tensor:
         r"""
+        Evaluate the data fidelity.
+
         :param torch.Tensor x: image, of shape :math:`(B, C, H, W)`.
         :param torch.Tensor y: measurement, nonnegative.
-        :param deepinv.physics.Physics physics: its physics.
-        :return: :math:`f(x)`, of shape :math:`(B,)`; infinite outside its domain.
-        :raises ValueError: if ``y`` is negative, or no gain is known.
+        :param deepinv.physics.Physics physics: physics of the measurement.
+        :return: (:class:`torch.Tensor`) :math:`f(x)`, of shape :math:`(B,)`; infinite
+            outside the domain of :math:`f`.
+        :raises ValueError: if ``y`` is negative, or the gain is unknown.
         """
         return self._distance(physics).fn(physics.A(x), y)
 
@@ -103,11 +108,13 @@ class KullbackLeibler(DataFidelity):
         self, x: Tensor, y: Tensor, physics: Physics, *args: Any, **kwargs: Any
     ) -> Tensor:
         r"""
-        :param torch.Tensor x: image.
+        Return the gradient of the data fidelity.
+
+        :param torch.Tensor x: image, of shape :math:`(B, C, H, W)`.
         :param torch.Tensor y: measurement, nonnegative.
-        :param deepinv.physics.Physics physics: its physics.
-        :return: :math:`\nabla f(x)`, of the shape of ``x``.
-        :raises ValueError: as :meth:`fn`.
+        :param deepinv.physics.Physics physics: physics of the measurement.
+        :return: (:class:`torch.Tensor`) :math:`\nabla f(x)`, of the shape of ``x``.
+        :raises ValueError: if ``y`` is negative, or the gain is unknown.
         """
         return physics.A_vjp(x, self._distance(physics).grad(physics.A(x), y))
 
@@ -121,33 +128,38 @@ class KullbackLeibler(DataFidelity):
         **kwargs: Any,
     ) -> Tensor:
         r"""
-        :param torch.Tensor x: image.
+        Evaluate the proximal operator of :math:`\tau f` in closed form, for denoising.
+
+        :param torch.Tensor x: image, of shape :math:`(B, C, H, W)`.
         :param torch.Tensor y: measurement, nonnegative.
-        :param deepinv.physics.Physics physics: :class:`deepinv.physics.Denoising`.
-        :param float, torch.Tensor gamma: step size :math:`\tau`, one or one a sample.
-        :return: the proximal operator of :math:`\tau f` at ``x``, in closed form.
-        :raises ValueError: as :meth:`fn`, and for another physics.
+        :param deepinv.physics.Denoising physics: physics of the measurement.
+        :param float, torch.Tensor gamma: step size :math:`\tau`, a number or one number
+            a sample.
+        :return: (:class:`torch.Tensor`) the image, of the shape of ``x``.
+        :raises ValueError: if the physics is not a
+            :class:`deepinv.physics.Denoising`, ``y`` is negative, or the gain is
+            unknown.
         """
         if not isinstance(physics, Denoising):
             raise ValueError(
                 "physics must be a Denoising for the proximal operator of "
-                f"KullbackLeibler, got {type(physics).__name__}: there is no closed "
-                "form. Use a method that asks for none: PoissonMirrorDescent, MD, or "
-                "PDCP with K=physics.A."
+                f"KullbackLeibler, got {type(physics).__name__}, for which it has no "
+                "closed form. Use a method without this operator: "
+                "PoissonMirrorDescent, MD, or PDCP with K=physics.A."
             )
         return self._distance(physics).prox(x, y, gamma=gamma)
 
     def relative_smoothness(self, y: Tensor, physics: Physics) -> Tensor:
         r"""
-        The least :math:`L = \|c\|_1` that Lemma 7 of
-        :footcite:t:`bauschke2017descent` gives: for :math:`A \geq 0`
-        the function :math:`L h - f` is convex with Burg's entropy :math:`h`, and mirror
-        descent on :math:`f` with a step size below :math:`1 / L` decreases it.
+        Return the constant :math:`L = \|c\|_1` of Lemma 7 of
+        :footcite:t:`bauschke2017descent`: for :math:`A \geq 0` and Burg's entropy
+        :math:`h` the function :math:`L h - f` is convex. Mirror descent on :math:`f`
+        with a step size below :math:`1 / L` therefore decreases :math:`f`.
 
         :param torch.Tensor y: measurement, nonnegative, of shape :math:`(B, ...)`.
-        :param deepinv.physics.Physics physics: its physics.
-        :return: :math:`L`, of shape :math:`(B,)`.
-        :raises ValueError: as :meth:`fn`.
+        :param deepinv.physics.Physics physics: physics of the measurement.
+        :return: (:class:`torch.Tensor`) :math:`L`, of shape :math:`(B,)`.
+        :raises ValueError: if ``y`` is negative, or the gain is unknown.
         """
         normalized, gain = self.normalized(y, physics), self._distance(physics).gain
         assert gain is not None
@@ -155,22 +167,24 @@ class KullbackLeibler(DataFidelity):
 
     def normalized(self, y: Tensor, physics: Physics) -> Tensor:
         r"""
+        Return the measurement in the unit of :math:`A x`.
+
         :param torch.Tensor y: measurement.
-        :param deepinv.physics.Physics physics: its physics.
-        :return: :math:`\gamma c`, the measurement in the unit of :math:`A x`.
-        :raises ValueError: as :meth:`fn`.
+        :param deepinv.physics.Physics physics: physics of the measurement.
+        :return: (:class:`torch.Tensor`) :math:`\gamma c`, of the shape of ``y``.
+        :raises ValueError: if ``y`` is negative, or the gain is unknown.
         """
         return self._distance(physics).in_unit_of_u(y, y)[1]
 
     def _distance(self, physics: Physics) -> KullbackLeiblerDistance:
-        """The distance with the gain that is given, or that of the physics."""
+        """Return the distance with the given gain, or with the gain of the physics."""
         if self.d.gain is not None:
             return self.d
         noise = physics.noise_model
         if not isinstance(noise, PoissonNoise):
             raise ValueError(
-                "gain must be given, as in KullbackLeibler(gain=0.05), where the "
-                "noise_model of the physics is no deepinv.physics.PoissonNoise, got "
+                "gain must be given, as in KullbackLeibler(gain=0.05), because the "
+                "noise_model of the physics is not a deepinv.physics.PoissonNoise, got "
                 f"{type(noise).__name__}."
             )
         return KullbackLeiblerDistance(

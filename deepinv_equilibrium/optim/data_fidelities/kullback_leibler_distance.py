@@ -1,4 +1,4 @@
-"""The Kullback-Leibler divergence of Poisson noise from its mean."""
+"""The Kullback-Leibler divergence of counts from their mean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deepinv.optim.distance import Distance
 from torch import Tensor
 
 Scalar: TypeAlias = float | Tensor
-"""A number, or one a sample: a tensor of shape (B,), or with axes of length 1."""
+"""A number or one number a sample, of shape (B,) or with further axes of length 1."""
 
 
 class KullbackLeiblerDistance(Distance):
@@ -23,15 +23,17 @@ class KullbackLeiblerDistance(Distance):
         m = \frac{u + b}{\gamma}, \qquad
         c = \begin{cases} y / \gamma & \text{normalized,} \\ y & \text{else,}\end{cases}
 
-    with :math:`0 \log 0 = 0`, and :math:`\infty` where a mean is negative, or zero and
-    its count is not. It is :math:`-\log P(y \mid u)` of
-    :class:`deepinv.physics.PoissonNoise`, but for a constant. See
-    :class:`KullbackLeibler`.
+    with :math:`0 \log 0 = 0`. The divergence is :math:`\infty` if a mean is negative,
+    or zero with a positive count. Up to a constant it is :math:`-\log P(y \mid u)` of
+    :class:`deepinv.physics.PoissonNoise`.
+    :class:`~deepinv_equilibrium.optim.KullbackLeibler` is the data fidelity.
 
-    :param float, torch.Tensor gain: :math:`\gamma > 0`; ``None`` if it is not known.
-    :param bool normalize: whether the counts were multiplied by the gain.
-    :param float, torch.Tensor background: :math:`b \geq 0`, in the unit of :math:`u`:
-        also one a pixel, with as many axes as :math:`u`.
+    :param float, torch.Tensor gain: :math:`\gamma > 0`; ``None`` if it is unknown.
+    :param bool normalize: whether :math:`y` is the counts times the gain. Default:
+        ``True``.
+    :param float, torch.Tensor background: :math:`b \geq 0`, in the unit of :math:`u`: a
+        number, one number a sample, or a tensor with as many axes as :math:`u` that
+        broadcasts to it. Default: 0.
     """
 
     def __init__(
@@ -49,17 +51,18 @@ class KullbackLeiblerDistance(Distance):
 
     def fn(self, u: Tensor, y: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
+        Evaluate the divergence. Its terms are summed in float64.
+
         :param torch.Tensor u: noise-free measurement :math:`u`, of shape
             :math:`(B, ...)`.
-        :param torch.Tensor y: measurement, of the same shape.
-        :return: :math:`d(u, y)`, of shape :math:`(B,)`. The terms are summed in
-            float64.
-        :raises ValueError: if the gain is not known, it or the background does not fit
-            the batch, or ``y`` is negative.
+        :param torch.Tensor y: measurement, of the shape of ``u``.
+        :return: (:class:`torch.Tensor`) :math:`d(u, y)`, of shape :math:`(B,)`.
+        :raises ValueError: if the gain is unknown, ``y`` is negative, or the gain or
+            the background does not fit the batch.
         """
         gain, y, background = self.in_unit_of_u(u, y)
         shifted = u + background
-        # For y > 0 a term is y (d - log(1 + d)), without the cancellation of large y.
+        # For y > 0 a term is y (d - log(1 + d)), in which large y do not cancel.
         counted = y > 0
         excess = (shifted - y) / torch.where(counted, y, 1)
         excess = torch.where(counted & (shifted > 0), excess, 0)
@@ -72,14 +75,17 @@ class KullbackLeiblerDistance(Distance):
 
     def grad(self, u: Tensor, y: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
-        :param torch.Tensor u: noise-free measurement.
-        :param torch.Tensor y: measurement, of the same shape.
-        :return: :math:`\nabla_u d(u, y) = (1 - c / m) / \gamma`.
-        :raises ValueError: as :meth:`fn`.
+        Return the gradient :math:`\nabla_u d(u, y) = (1 - c / m) / \gamma`.
+
+        :param torch.Tensor u: noise-free measurement, of shape :math:`(B, ...)`.
+        :param torch.Tensor y: measurement, of the shape of ``u``.
+        :return: (:class:`torch.Tensor`) the gradient, of the shape of ``u``.
+        :raises ValueError: if the gain is unknown, ``y`` is negative, or the gain or
+            the background does not fit the batch.
         """
         gain, y, background = self.in_unit_of_u(u, y)
         shifted = u + background
-        # Without counts it is linear, also where its mean is 0.
+        # A term without counts is linear, also at mean 0.
         ratio = y / torch.where(y > 0, shifted, 1)
         return (1 - ratio) / gain
 
@@ -87,36 +93,39 @@ class KullbackLeiblerDistance(Distance):
         self, v: Tensor, y: Tensor, *args: Any, gamma: Scalar = 1.0, **kwargs: Any
     ) -> Tensor:
         r"""
-        The proximal operator :math:`u` of :math:`\tau d(\cdot, y)`, in closed form,
+        Evaluate the proximal operator :math:`u` of :math:`\tau d(\cdot, y)` in closed
+        form,
 
         .. math::
 
             u + b = \tfrac12 \bigl(w + \sqrt{w^2 + 4 \tau c}\bigr), \qquad
             w = v + b - \tau / \gamma .
 
-        :param torch.Tensor v: where it is evaluated.
-        :param torch.Tensor y: measurement, of the same shape.
-        :param float, torch.Tensor gamma: :math:`\tau`, one or one a sample.
-        :return: :math:`u`.
-        :raises ValueError: as :meth:`fn`.
+        :param torch.Tensor v: argument :math:`v`, of shape :math:`(B, ...)`.
+        :param torch.Tensor y: measurement, of the shape of ``v``.
+        :param float, torch.Tensor gamma: step size :math:`\tau`, a number or one number
+            a sample.
+        :return: (:class:`torch.Tensor`) :math:`u`, of the shape of ``v``.
+        :raises ValueError: if the gain is unknown, ``y`` is negative, or the gain or
+            the background does not fit the batch.
         """
         gain, y, background = self.in_unit_of_u(v, y)
         weight = broadcast("gamma", gamma, v) / gain
         w = v + background - weight
         product = weight * y
-        # The sum of two positive numbers, and the other root from their product; the
-        # bound from below gives the root a derivative where both are 0.
+        # The larger root is a sum of positive numbers; the product of both roots gives
+        # the other one. The lower bound keeps the derivative finite where both are 0.
         tiny = torch.finfo(v.dtype).tiny
         root = (w.square() + 4 * product).clamp_min(tiny).sqrt()
         larger = (root + w.abs()) / 2
         return torch.where(w >= 0, larger, product / larger) - background
 
     def in_unit_of_u(self, u: Tensor, y: Tensor) -> tuple[Scalar, Tensor, Scalar]:
-        """Gain, normalized measurement and background, to be broadcast over images."""
+        """Return gain, measurement in the unit of u, and background, broadcastable."""
         if self.gain is None:
             raise ValueError(
-                "gain must be given, as in KullbackLeibler(gain=0.05), where no "
-                "physics with PoissonNoise is at hand to take it from."
+                "gain must be given, as in KullbackLeibler(gain=0.05), unless the "
+                "physics has a PoissonNoise."
             )
         if bool((y < 0).any()):
             raise ValueError(
@@ -130,12 +139,15 @@ class KullbackLeiblerDistance(Distance):
 
 def broadcast(name: str, value: Scalar, x: Tensor, pixels: bool = False) -> Scalar:
     r"""
-    :param str name: what the number is called in an error.
-    :param float, torch.Tensor value: one number, or one a sample.
+    Return a number with axes that broadcast to a tensor.
+
+    :param str name: name of the number in errors.
+    :param float, torch.Tensor value: a number, or one number a sample.
     :param torch.Tensor x: images or measurements, of shape :math:`(B, ...)`.
-    :param bool pixels: whether it may also have the axes of ``x``, to be broadcast.
-    :return: the number in the dtype and on the device of ``x``, along its first axis.
-    :raises ValueError: if it does not fit ``x``.
+    :param bool pixels: whether ``value`` may also have as many axes as ``x``.
+    :return: (float, :class:`torch.Tensor`) the number; a tensor is in the dtype and on
+        the device of ``x``.
+    :raises ValueError: if ``value`` does not fit ``x``.
     """
     if not isinstance(value, Tensor):
         return value
@@ -145,7 +157,7 @@ def broadcast(name: str, value: Scalar, x: Tensor, pixels: bool = False) -> Scal
     if pixels and field:
         return value.to(x)
     if value.numel() not in (1, len(x)):
-        remedy = ", or have as many axes as they and be broadcastable" if pixels else ""
+        remedy = ", or broadcastable with as many axes" if pixels else ""
         raise ValueError(
             f"{name} must be one number, or one for each of the {len(x)} samples of "
             f"shape {tuple(x.shape[1:])}{remedy}, got shape {tuple(value.shape)}."

@@ -1,4 +1,4 @@
-"""A least-squares data fidelity that is strongly convex whatever the operator."""
+"""A least-squares data fidelity that is strongly convex for every operator."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class RidgeL2(L2):
 
         f(x) = \frac{1}{2 \sigma^2} \|Ax - y\|^2 + \frac{\kappa}{2} \|x\|^2 .
 
-    Inpainting, MRI and most blurs have :math:`\mu = \lambda_{\min}(A^\top A) = 0`, or
-    as good as: no iteration with a denoiser that is only nonexpansive then has a proved
-    rate. Here :math:`\nabla^2 f` is at least :math:`\kappa`, and gradient descent with
+    Inpainting, MRI and most blurs have a smallest eigenvalue
+    :math:`\mu = \lambda_{\min}(A^\top A)` of 0 or nearly 0. Then no rate is proved for
+    an iteration with a denoiser that is only nonexpansive. The ridge bounds
+    :math:`\nabla^2 f` below by :math:`\kappa`: with
+    :math:`\mu I \preceq A^\top A \preceq L I`, gradient descent with
     :math:`\tau = 2 \sigma^2 / (\mu + L + 2 \kappa \sigma^2)` contracts at
-    :math:`(L - \mu) / (L + \mu + 2 \kappa \sigma^2)`. The price is a bias towards
-    zero, which :math:`\kappa` measures. It is fixed, not trained: it is what a
-    certificate rests on.
+    :math:`(L - \mu) / (L + \mu + 2 \kappa \sigma^2)`. In return the solution is biased
+    towards zero. :math:`\kappa` is a constant and is not trained, because certificates
+    depend on it.
 
     :param float sigma: :math:`\sigma > 0`. Default: 1.
     :param float kappa: :math:`\kappa > 0`. Default: 0.01.
@@ -55,10 +57,12 @@ class RidgeL2(L2):
         self, x: Tensor, y: Tensor, physics: Physics, *args: Any, **kwargs: Any
     ) -> Tensor:
         r"""
+        Evaluate the data fidelity.
+
         :param torch.Tensor x: image, of shape :math:`(B, C, H, W)`.
         :param torch.Tensor y: measurement.
-        :param deepinv.physics.Physics physics: its physics.
-        :return: :math:`f(x)`, of shape :math:`(B,)`.
+        :param deepinv.physics.Physics physics: physics of the measurement.
+        :return: (:class:`torch.Tensor`) :math:`f(x)`, of shape :math:`(B,)`.
         """
         norms = torch.linalg.vector_norm(x.flatten(1), dim=1)
         ridge = self.kappa / 2 * norms**2
@@ -68,10 +72,12 @@ class RidgeL2(L2):
         self, x: Tensor, y: Tensor, physics: Physics, *args: Any, **kwargs: Any
     ) -> Tensor:
         r"""
-        :param torch.Tensor x: image.
+        Return the gradient :math:`A^\top (Ax - y) / \sigma^2 + \kappa x`.
+
+        :param torch.Tensor x: image, of shape :math:`(B, C, H, W)`.
         :param torch.Tensor y: measurement.
-        :param deepinv.physics.Physics physics: its physics.
-        :return: :math:`A^\top (Ax - y) / \sigma^2 + \kappa x`.
+        :param deepinv.physics.Physics physics: physics of the measurement.
+        :return: (:class:`torch.Tensor`) the gradient, of the shape of ``x``.
         """
         return super().grad(x, y, physics, *args, **kwargs) + self.kappa * x
 
@@ -85,7 +91,9 @@ class RidgeL2(L2):
         **kwargs: Any,
     ) -> Tensor:
         r"""
-        Completing the square moves the ridge into the argument and the step:
+        Evaluate the proximal operator, in closed form if the physics has one.
+
+        Completing the square moves the ridge into the argument and the step size:
 
         .. math::
 
@@ -94,12 +102,12 @@ class RidgeL2(L2):
             \Bigl(\frac{x}{1 + \gamma \kappa}\Bigr), \qquad
             \gamma' = \frac{\gamma}{\sigma^2 (1 + \gamma \kappa)} .
 
-        :param torch.Tensor x: image.
+        :param torch.Tensor x: image, of shape :math:`(B, C, H, W)`.
         :param torch.Tensor y: measurement.
-        :param deepinv.physics.Physics physics: its physics.
-        :param float, torch.Tensor gamma: step size :math:`\gamma`, one or one a sample.
-        :return: the proximal operator at :math:`x`, in closed form where the physics
-            has one.
+        :param deepinv.physics.Physics physics: physics of the measurement.
+        :param float, torch.Tensor gamma: step size :math:`\gamma`, a number or one
+            number a sample.
+        :return: (:class:`torch.Tensor`) the image, of the shape of ``x``.
         """
         if isinstance(gamma, Tensor) and 0 < gamma.ndim < x.ndim:
             gamma = gamma.reshape(-1, *[1] * (x.ndim - 1))
@@ -107,5 +115,5 @@ class RidgeL2(L2):
         return super().prox(x * shrinkage, y, physics, gamma=gamma * shrinkage)
 
     def extra_repr(self) -> str:
-        """Its numbers."""
+        """Return sigma and kappa."""
         return f"sigma={self.norm**-0.5:g}, kappa={self.kappa:g}"

@@ -1,4 +1,4 @@
-"""Models that descend on an energy by steps whose decrease is checked."""
+"""Models that decrease an energy by steps with backtracking."""
 
 from .descent_report import Descent
 from .gradient_step_pgd import GradientStepPGD

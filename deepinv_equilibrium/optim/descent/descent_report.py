@@ -1,4 +1,4 @@
-"""Backtracked descent, sample by sample: what is kept, and what is reported."""
+"""The record of a descent with backtracking, and its report."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from torch import Tensor
 
 from ...fixed_points import Report, Status
 
-_ROUNDING = 32.0  # units of rounding of an energy below which no decrease can be seen
-_LEAST_STEP = 1e-12  # of the first step size: no smooth energy asks for less
+# Units of rounding of an energy, below which a decrease cannot be observed.
+_ROUNDING = 32.0
+# Smallest step size, relative to the first one, that a smooth energy can need.
+_LEAST_STEP = 1e-12
 
 
 @dataclass(frozen=True, repr=False)
 class Descent(Report):
     r"""
-    How a descent went: a report, and the energies that it went through.
+    The report of a descent, with the energy of every iterate.
 
-    The absolute residual of proximal gradient steps is
-    :math:`\frac{\tau_0}{\tau} \|x - T_\tau(x)\|`, which is at least that of the map
-    :math:`T_{\tau_0}` of the first step size, however short the steps have become; of
-    mirror descent it is :math:`\|x - T_\tau(x)\|`. ``iterations`` counts accepted
-    steps, ``evaluations`` those of the network and its gradient.
+    The absolute residual of a proximal gradient step is
+    :math:`\frac{\tau_0}{\tau} \|x - T_\tau(x)\|`. It is at least the residual of
+    :math:`T_{\tau_0}` with the first step size, for every :math:`\tau \leq \tau_0`. The
+    absolute residual of a mirror descent step is :math:`\|x - T_\tau(x)\|`.
+    ``iterations`` is the number of accepted steps, ``evaluations`` the number of
+    evaluations of the network and its gradient.
 
-    :param torch.Tensor energy: energies of the accepted iterates, the first of them
-        :math:`x_0`, iterations + 1 :math:`\times` samples; NaN after a sample has
-        stopped.
-    :param torch.Tensor stepsize: the step size that each sample has come to, of shape
-        :math:`(B,)`.
-    :param torch.Tensor checked: of shape :math:`(B,)`, accepted steps whose sufficient
-        decrease was seen beyond rounding; the others were accepted within it.
+    :param torch.Tensor energy: energies of :math:`x_0` and of the accepted iterates, of
+        shape (iterations + 1) :math:`\times` samples; NaN after a sample has stopped.
+    :param torch.Tensor stepsize: last step size of each sample, of shape :math:`(B,)`.
+    :param torch.Tensor checked: number of accepted steps whose decrease was sufficient
+        beyond rounding, of shape :math:`(B,)`. The decrease of the other accepted steps
+        was sufficient up to rounding.
     """
 
     energy: Tensor
@@ -40,8 +42,8 @@ class Descent(Report):
 
     @property
     def largest_increase(self) -> Tensor:
-        """Largest relative increase of the energy in an accepted step: 0 where it has
-        decreased monotonically, at most rounding elsewhere."""
+        """Largest relative increase of the energy in an accepted step: 0 if the energy
+        has decreased monotonically, else at most its rounding."""
         change = self.energy.diff(dim=0) / self.energy[:-1].abs()
         zero = change.new_zeros(1, change.shape[1])
         return torch.cat((zero, change)).nan_to_num(0.0).amax(dim=0)
@@ -68,7 +70,7 @@ class Descent(Report):
 
 @dataclass
 class DescentRecord:
-    """One sample's descent, in plain numbers."""
+    """The descent of one sample, as Python numbers."""
 
     stepsize: float
     gamma: float
@@ -95,14 +97,14 @@ class DescentRecord:
         self, energy: float, divergence: float, absolute: float, size: float
     ) -> bool:
         r"""
-        Take a trial step into account.
+        Record a trial step.
 
-        :param float energy: :math:`F(c)` of the trial.
-        :param float divergence: :math:`D(c, x)`, of which the energy must decrease by
-            :math:`\gamma / \tau`.
+        :param float energy: energy :math:`F(c)` of the trial :math:`c`.
+        :param float divergence: :math:`D(c, x)`; the energy must decrease by
+            :math:`\gamma D(c, x) / \tau`.
         :param float absolute: the absolute residual.
         :param float size: :math:`\|c\|`.
-        :return: whether it is accepted; if not, the step size has become smaller.
+        :return: (bool) whether the trial is accepted. If not, the step size is reduced.
         """
         if not self.active:
             return False
@@ -110,7 +112,7 @@ class DescentRecord:
         needed = self.gamma / self.stepsize * divergence
         decrease = self.energies[-1] - energy
         slack = _ROUNDING * self.eps * abs(self.energies[-1])
-        # Never true of a NaN.
+        # A NaN is never accepted.
         if not decrease >= needed - slack:
             self.stepsize *= self.eta
             if self.stepsize < _LEAST_STEP * self.first_stepsize:
@@ -132,7 +134,7 @@ class DescentRecord:
         return True
 
     def finish(self) -> None:
-        """Say how the sample ended if it was still running."""
+        """Set the status of a sample that has spent the budget."""
         if self.active and self.rtol == 0:
             self.status = Status.COMPLETED
 
@@ -142,7 +144,7 @@ class DescentRecord:
 
 
 def describe(records: list[DescentRecord], device: torch.device) -> Descent:
-    """The report of a batch."""
+    """Return the report of a batch."""
 
     def column(values: list[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64, device=device)

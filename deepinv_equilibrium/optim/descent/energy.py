@@ -1,4 +1,4 @@
-"""What a descent asks of an energy, and its steps as a map with fixed points."""
+"""The protocol of an energy, and its descent step as a step with fixed points."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from ...fixed_points import State
 
 class Energy(Protocol):
     r"""
-    An energy :math:`F` for one measurement, and the steps :math:`T_\tau` that descend
-    on it. All its numbers are in float64 and of shape :math:`(B,)`.
+    An energy :math:`F` for one measurement, with steps :math:`T_\tau` that decrease it.
+    Values, divergences and residuals are in float64 and of shape :math:`(B,)`.
     """
 
     def start(self) -> Tensor:
-        """The first iterate."""
+        """Return the first iterate."""
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r""":math:`F(x)`, without gradient, and what :meth:`step` needs to know of the
-        gradient, recorded where gradients are enabled."""
+        r"""Return :math:`F(x)`, without gradient, and the part of the gradient that
+        :meth:`step` needs, recorded if gradients are enabled."""
 
     def step(self, x: Tensor, gradient: Tensor, tau: Tensor) -> Tensor:
-        r""":math:`T_\tau(x)`, for one :math:`\tau` a sample, to be broadcast."""
+        r"""Return :math:`T_\tau(x)`; :math:`\tau` has one value a sample and
+        broadcasts to ``x``."""
 
     def divergence(self, trial: Tensor, x: Tensor) -> Tensor:
-        r""":math:`D(x^+, x)`, of which a step must decrease the energy by
-        :math:`\gamma / \tau`."""
+        r"""Return :math:`D(x^+, x)`. An accepted step decreases the energy by at least
+        :math:`\gamma D(x^+, x) / \tau`."""
 
     def residual(self, trial: Tensor, x: Tensor, tau: Tensor) -> Tensor:
-        r"""The absolute residual of a step of size :math:`\tau`, of shape
-        :math:`(B,)`."""
+        r"""Return the absolute residual of a step of size :math:`\tau`."""
 
 
 class EnergyStep:
     r"""
-    :math:`T_\tau` as a step: its fixed points are the critical points of the energy.
+    The step :math:`T_\tau`. Its fixed points are the critical points of the energy.
 
-    :param Energy energy: the energy; where it has a ``domain``, so has the step.
-    :param torch.Tensor tau: :math:`\tau`, one a sample, to be broadcast.
-    :param MeasuredPhysics measured: its physics, where that is linear.
+    :param Energy energy: the energy. If it has a ``domain``, the step has the same.
+    :param torch.Tensor tau: :math:`\tau`, one value a sample, broadcastable to images.
+    :param MeasuredPhysics measured: the physics of the energy, if it is linear.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class EnergyStep:
             self.domain = domain
 
     def __call__(self, state: State) -> State:
-        """The image after the step."""
+        """Return the image after the step."""
         assert isinstance(state, Tensor)
         if self.measured is not None and torch.is_grad_enabled():
             self.measured.start_recording()

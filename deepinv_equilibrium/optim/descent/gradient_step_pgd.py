@@ -1,4 +1,4 @@
-"""The energy of a gradient-step denoiser, for one measurement."""
+"""Gradient-step plug-and-play: proximal gradient descent on a learned energy."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from .backtracked_descent import BacktrackedDescent
 @dataclass(frozen=True)
 class GradientStepEnergy:
     r"""
-    :math:`F(x) = f(x) + \lambda \frac{\alpha}{2} \|x - N_\sigma(x)\|^2`.
+    The energy :math:`F(x) = f(x) + \lambda \frac{\alpha}{2} \|x - N_\sigma(x)\|^2` for
+    one measurement.
 
-    :param deepinv.models.GSPnP.GSPnP denoiser: has :math:`N` and :math:`\alpha`.
+    :param deepinv.models.GSPnP.GSPnP denoiser: the denoiser, with :math:`N` and
+        :math:`\alpha`.
     :param deepinv.optim.DataFidelity data_fidelity: :math:`f`.
-    :param float sigma: :math:`\sigma`.
+    :param float sigma: noise level :math:`\sigma`.
     :param float weight: :math:`\lambda`.
-    :param float first_stepsize: :math:`\tau_0`, to which residuals refer.
+    :param float first_stepsize: :math:`\tau_0`, the unit of step sizes in residuals.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     """
@@ -41,17 +43,17 @@ class GradientStepEnergy:
     physics: Physics
 
     def start(self) -> Tensor:
-        r""":math:`A^\top y`."""
+        r"""Return :math:`A^\top y`."""
         return adjoint_image(self.physics, self.y)
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""
-        :math:`F(x)`, and :math:`\lambda \nabla g_\sigma(x)` by automatic
-        differentiation of the energy itself.
+        Return :math:`F(x)`, and :math:`\lambda \nabla g_\sigma(x)` by automatic
+        differentiation.
 
         :param torch.Tensor x: images, of shape :math:`(B, ...)`.
         :return: the energies in float64, of shape :math:`(B,)` and without gradient,
-            and the gradients of the prior, recorded where gradients are enabled.
+            and the gradients of the prior, recorded if gradients are enabled.
         """
         prior, gradient = value_and_gradient(self._prior, x)
         with torch.no_grad():
@@ -60,26 +62,28 @@ class GradientStepEnergy:
 
     def step(self, x: Tensor, gradient: Tensor, tau: Tensor) -> Tensor:
         r"""
-        :math:`\operatorname{prox}_{\tau f}(x - \tau \lambda \nabla g_\sigma(x))`.
+        Return :math:`\operatorname{prox}_{\tau f}(x - \tau \lambda \nabla
+        g_\sigma(x))`.
 
         :param torch.Tensor x: images.
         :param torch.Tensor gradient: :math:`\lambda \nabla g_\sigma(x)`.
-        :param torch.Tensor tau: :math:`\tau`, one a sample, to be broadcast.
+        :param torch.Tensor tau: :math:`\tau`, one value a sample, broadcastable to
+            ``x``.
         """
         z = x - tau * gradient
         return self.data_fidelity.prox(z, self.y, self.physics, gamma=tau)
 
     def divergence(self, trial: Tensor, x: Tensor) -> Tensor:
-        r""":math:`\|x^+ - x\|^2`."""
+        r"""Return :math:`\|x^+ - x\|^2`."""
         return sample_norms(trial - x).square()
 
     def residual(self, trial: Tensor, x: Tensor, tau: Tensor) -> Tensor:
-        r""":math:`\frac{\tau_0}{\tau} \|x^+ - x\|`, see :class:`Descent
+        r"""Return :math:`\frac{\tau_0}{\tau} \|x^+ - x\|`, see :class:`Descent
         <deepinv_equilibrium.optim.descent.Descent>`."""
         return sample_norms(trial - x) * self.first_stepsize / tau
 
     def _prior(self, x: Tensor) -> Tensor:
-        r""":math:`\lambda g_\sigma(x)`, summed in float64."""
+        r"""Return :math:`\lambda g_\sigma(x)`, summed in float64."""
         gap = x - self.denoiser.student_grad(x, self.sigma)
         factor = 0.5 * self.weight * self.denoiser.alpha
         return factor * gap.double().square().flatten(1).sum(dim=1)
@@ -87,14 +91,14 @@ class GradientStepEnergy:
 
 class GradientStepPGD(BacktrackedDescent):
     r"""
-    Minimise an energy whose prior is a network's,
+    Decrease an energy with the prior of a gradient-step denoiser,
 
     .. math::
 
         F(x) = f(x) + \lambda g_\sigma(x), \qquad
         g_\sigma(x) = \frac{\alpha}{2} \|x - N_\sigma(x)\|^2,
 
-    by proximal gradient steps of a size found by backtracking,
+    by proximal gradient steps with backtracking,
 
     .. math::
 
@@ -102,48 +106,49 @@ class GradientStepPGD(BacktrackedDescent):
             \bigl(x - \tau \lambda \nabla g_\sigma(x)\bigr), \qquad
         F(x) - F(T_\tau(x)) \ge \frac{\gamma}{\tau} \|x - T_\tau(x)\|^2,
 
-    with :math:`\tau \leftarrow \eta \tau` until the second holds: the gradient-step
-    plug-and-play of :footcite:t:`hurault2022gradient`, for each sample on its own.
-    :math:`N` is a network of any size, such as DRUNet, and needs no constraint. For a
-    convex :math:`f` and :math:`\nabla g_\sigma` of Lipschitz constant :math:`L` near
-    the iterates the condition holds from :math:`\tau \le 2 (1 - \gamma) / (\lambda L)`
-    on, so that backtracking ends (the paper's bound
-    :math:`(1 - 2\gamma) / (\lambda L)` is for any :math:`f`); the activations of
-    :math:`N` must be smooth, as the ELU of :func:`deepinv.models.GSDRUNet` is.
+    where :math:`\tau \leftarrow \eta \tau` for each sample until the inequality holds:
+    gradient-step plug-and-play :footcite:p:`hurault2022gradient`. :math:`N` may be any
+    network, such as DRUNet, without constraints. If :math:`f` is convex and
+    :math:`\nabla g_\sigma` is :math:`L`-Lipschitz near the iterates, the inequality
+    holds for :math:`\tau \le 2 (1 - \gamma) / (\lambda L)`, so that backtracking ends.
+    (The paper has :math:`(1 - 2\gamma) / (\lambda L)`, for any :math:`f`.) The
+    activations of :math:`N` must be smooth, like the ELU of
+    :func:`deepinv.models.GSDRUNet`.
 
-    What this gives is a descent: the energy decreases, and so
-    :math:`\min_k \|x_{k+1} - x_k\|^2 \le \tau_0 (F(x_0) - \inf F) / (\gamma m)` after
-    :math:`m` steps. It is checked at every step, in the precision of the model, and
-    reported in :attr:`~.BacktrackedDescent.solution`. It is neither a contraction nor a
-    rate, and critical points need not be unique.
+    The energy decreases, and :math:`\min_k \|x_{k+1} - x_k\|^2 \le
+    \tau_0 (F(x_0) - \inf F) / (\gamma m)` after :math:`m` steps. The inequality is
+    checked in every step, in the precision of the model, and reported in
+    :attr:`~.BacktrackedDescent.solution`. No contraction and no rate follow, and
+    critical points need not be unique.
 
-    Gradients reach the network, the measurement and the physics at the solution, a
-    fixed point of :math:`T_\tau`, by an adjoint; they cost one evaluation more. The
-    energy and its gradient are differentiated here: the ``detach`` of the denoiser,
-    which cuts the derivative of its own call off, has no part in it.
+    An adjoint gives the solution, a fixed point of :math:`T_\tau`, its gradient with
+    respect to the network, the measurement and the physics, at the cost of one more
+    evaluation. The model differentiates the energy and its gradient itself. The
+    ``detach`` in the denoiser, which cuts off the derivative of the denoiser's own
+    call, is not involved.
 
-    :param deepinv.models.GSPnP.GSPnP, str denoiser: the gradient-step denoiser, of
-        which :math:`N` and :math:`\alpha` are used, such as
-        ``deepinv.models.GSDRUNet(pretrained="download")``; or the name of one in
-        :mod:`deepinv_equilibrium.plugins`.
-    :param float sigma_denoiser: :math:`\sigma`, nonnegative. Default: 0.03.
+    :param deepinv.models.GSPnP.GSPnP denoiser: gradient-step denoiser, such as
+        ``deepinv.models.GSDRUNet(pretrained="download")``; its :math:`N` and
+        :math:`\alpha` are used.
+    :param float sigma_denoiser: noise level :math:`\sigma`, nonnegative. Default: 0.03.
     :param float lambda_reg: :math:`\lambda`, positive. Default: 1.
     :param deepinv.optim.DataFidelity data_fidelity: :math:`f`, convex and with a
         proximal operator. Default: ``None``, :class:`deepinv.optim.L2`.
-    :param float stepsize: :math:`\tau_0`, to start from. Default: ``None``,
+    :param float stepsize: initial step size :math:`\tau_0`. Default: ``None``,
         :math:`1 / \lambda`, for which :math:`x - \tau\lambda\nabla g_\sigma(x)` is the
-        denoiser itself where :math:`\alpha = 1`.
+        denoiser if :math:`\alpha = 1`.
     :param float gamma: :math:`\gamma`, in :math:`(0, 1)`. Default: 0.1.
     :param float eta: :math:`\eta`, in :math:`(0, 1)`. Default: 0.9.
-    :param int max_iter: the most trial steps. Default: 400.
+    :param int max_iter: largest number of trial steps. Default: 400.
     :param float rtol: tolerance on the relative residual, see :class:`Descent
-        <deepinv_equilibrium.optim.descent.Descent>`; 0 spends the budget. Default:
-        ``1e-3``.
-    :param adjoint: gives the solution its gradient. Default: ``Implicit()``.
-    :param str on_failure: what to do where a sample does not converge, forward or
+        <deepinv_equilibrium.optim.descent.Descent>`; with 0 all trial steps are made.
+        Default: ``1e-3``.
+    :param deepinv_equilibrium.fixed_points.Adjoint adjoint: how the solution is
+        differentiated. Default: ``Implicit()``.
+    :param str on_failure: what to do if a sample does not converge, forward or
         backward: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
-    :raises TypeError: if an argument is of the wrong kind.
-    :raises ValueError: if an argument is out of its range.
+    :raises TypeError: if an argument has a wrong type.
+    :raises ValueError: if an argument is out of range.
     """
 
     def __init__(
@@ -178,7 +183,13 @@ class GradientStepPGD(BacktrackedDescent):
         self.lambda_reg = float(lambda_reg)
 
     def energy(self, y: Tensor, physics: Physics) -> GradientStepEnergy:
-        r""":math:`F` for a measurement."""
+        r"""
+        Return the energy for a measurement.
+
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.Physics physics: its physics.
+        :return: (GradientStepEnergy) :math:`F`.
+        """
         return GradientStepEnergy(
             self.denoiser,
             self.data_fidelity,

@@ -1,4 +1,4 @@
-"""The energy of a Poisson likelihood and a prior, and mirror descent on it."""
+"""Mirror descent on a Poisson likelihood with a learned prior."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from .backtracked_descent import BacktrackedDescent
 @dataclass(frozen=True)
 class MirrorDescentEnergy:
     r"""
-    :math:`F(x) = \operatorname{KL}(c, (A x + b) / \gamma) + \lambda g_\sigma(x)` on the
-    box :math:`[l, u]^n`, with the steps of mirror descent with Burg's entropy.
+    The energy :math:`F(x) = \operatorname{KL}(c, (A x + b) / \gamma) + \lambda
+    g_\sigma(x)` on the box :math:`[l, u]^n` for one measurement, with steps of mirror
+    descent with Burg's entropy.
 
     :param KullbackLeibler data_fidelity: the divergence.
     :param deepinv.optim.Prior prior: :math:`g`, differentiable.
-    :param float g_param: :math:`\sigma`, which the prior is given; ``None`` if none.
+    :param float g_param: :math:`\sigma`, the argument of the prior; ``None`` if it has
+        no argument.
     :param float weight: :math:`\lambda`.
     :param tuple bounds: :math:`(l, u)`.
     :param torch.Tensor y: the measurement.
@@ -41,8 +43,9 @@ class MirrorDescentEnergy:
     physics: LinearPhysics
 
     def start(self) -> Tensor:
-        r""":math:`A^\top y`, scaled so that :math:`A x` has as much light as
-        :math:`y`, in the box. Dark measurements start at its lower end."""
+        r"""Return :math:`A^\top y`, scaled so that :math:`A x` has the sum of
+        :math:`y`, and clipped to the box. A measurement of zeros starts at the lower
+        end of the box."""
         y = self.data_fidelity.normalized(self.y, self.physics)
         x = self.physics.A_adjoint(y)
         light, projected = (
@@ -55,9 +58,11 @@ class MirrorDescentEnergy:
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""
+        Return :math:`F(x)` and :math:`\nabla F(x)`.
+
         :param torch.Tensor x: positive images, of shape :math:`(B, ...)`.
-        :return: :math:`F(x)` in float64, of shape :math:`(B,)` and without gradient,
-            and :math:`\nabla F(x)`, recorded where gradients are enabled.
+        :return: the energies in float64, of shape :math:`(B,)` and without gradient,
+            and their gradients, recorded if gradients are enabled.
         """
         fidelity = self.data_fidelity.grad(x, self.y, self.physics)
         prior, gradient = value_and_gradient(self._prior, x)
@@ -67,34 +72,36 @@ class MirrorDescentEnergy:
 
     def step(self, x: Tensor, gradient: Tensor, tau: Tensor) -> Tensor:
         r"""
-        The minimiser of :math:`\langle \nabla F(x), z \rangle + D_h(z, x) / \tau` over
-        :math:`z` in the box, which is that over :math:`z > 0`, clipped; where there is
-        none, because the function decreases all along, the upper end.
+        Return the minimiser of
+        :math:`\langle \nabla F(x), z \rangle + D_h(z, x) / \tau` over :math:`z` in the
+        box. It is the minimiser over :math:`z > 0`, clipped, or the upper end of the
+        box where the function has no minimiser because it is decreasing.
 
         :param torch.Tensor x: positive images.
         :param torch.Tensor gradient: :math:`\nabla F(x)`.
-        :param torch.Tensor tau: :math:`\tau`, one a sample, to be broadcast.
+        :param torch.Tensor tau: :math:`\tau`, one value a sample, broadcastable to
+            ``x``.
         """
         denominator = 1 + tau * x * gradient
-        # NaN is kept, so that it is seen.
+        # A NaN stays in the result, where the monitor finds it.
         unbounded = denominator <= 0
         quotient = x / torch.where(unbounded, 1, denominator)
         lower, upper = self.bounds
         return torch.where(unbounded, upper, quotient.clamp(lower, upper))
 
     def divergence(self, trial: Tensor, x: Tensor) -> Tensor:
-        r"""The divergence of Burg's entropy, of Itakura and Saito,
+        r"""Return the divergence of Burg's entropy, which Itakura and Saito introduced,
         :math:`D_h(x^+, x) = \sum_i x^+_i / x_i - \log(x^+_i / x_i) - 1`."""
         change = ((trial - x) / x).double()
         return (change - torch.log1p(change)).flatten(1).sum(dim=1)
 
     def residual(self, trial: Tensor, x: Tensor, tau: Tensor) -> Tensor:
-        r""":math:`\|x^+ - x\|`. It is that of the step that is made: in :math:`\tau` it
-        is neither increasing nor decreasing."""
+        r"""Return :math:`\|x^+ - x\|` for the actual step size. It is not monotone in
+        :math:`\tau`, so it cannot be related to the first step size."""
         return sample_norms(trial - x)
 
     def domain(self, state: State) -> Tensor:
-        """Positive images."""
+        """Return which samples are positive images."""
         assert isinstance(state, Tensor)
         return (state > 0).flatten(1).all(dim=1)
 
@@ -105,15 +112,15 @@ class MirrorDescentEnergy:
 
 class PoissonMirrorDescent(BacktrackedDescent):
     r"""
-    Minimise the negative log-likelihood of Poisson noise and a learned prior,
+    Decrease the negative log-likelihood of Poisson noise plus a learned prior,
 
     .. math::
 
         F(x) = \operatorname{KL}\Bigl(c, \frac{A x + b}{\gamma}\Bigr)
         + \lambda g_\sigma(x), \qquad x \in [l, u]^n, \quad 0 < l,
 
-    by mirror descent with Burg's entropy :math:`h(x) = -\sum_i \log x_i`, with steps of
-    a size found by backtracking, for each sample on its own,
+    by mirror descent with Burg's entropy :math:`h(x) = -\sum_i \log x_i` and
+    backtracking for each sample,
 
     .. math::
 
@@ -121,57 +128,57 @@ class PoissonMirrorDescent(BacktrackedDescent):
             \frac{x}{1 + \tau x \nabla F(x)}, \qquad
         F(x) - F(T_\tau(x)) \ge \frac{\kappa}{\tau} D_h(T_\tau(x), x),
 
-    with :math:`\tau \leftarrow \eta \tau` until the second holds: DEQ-MD, the deep
-    equilibrium model of :footcite:t:`daniele2025deep`. The clipped quotient is the
-    exact minimiser of the linearised energy plus :math:`D_h(\cdot, x) / \tau` over the
-    box (:math:`u` where its denominator is not positive), and therefore
+    where :math:`\tau \leftarrow \eta \tau` until the inequality holds: DEQ-MD, the deep
+    equilibrium model of :footcite:t:`daniele2025deep`. The clipped quotient
+    (:math:`u` where its denominator is not positive) is the exact minimiser over the
+    box of the linearised energy plus :math:`D_h(\cdot, x) / \tau`. Therefore
 
     .. math::
 
         F(x) - F(T_\tau(x)) \ge \Bigl(\frac{1}{\tau} - L\Bigr) D_h(T_\tau(x), x)
             + \frac{1}{\tau} D_h(x, T_\tau(x))
 
-    if :math:`F` is :math:`L`-smooth relative to :math:`h` on the box: the condition
-    holds from :math:`\tau \le (1 - \kappa) / L` on, so that backtracking ends.
-    For :math:`A, b \ge 0` the divergence has :math:`\|c\|_1`
+    if :math:`F` is :math:`L`-smooth relative to :math:`h` on the box. The inequality
+    then holds for :math:`\tau \le (1 - \kappa) / L`, so that backtracking ends. For
+    :math:`A, b \ge 0` the divergence has the constant :math:`\|c\|_1`
     (:meth:`KullbackLeibler.relative_smoothness
-    <deepinv_equilibrium.optim.KullbackLeibler.relative_smoothness>`), and a prior whose
-    gradient is :math:`L_g`-Lipschitz adds :math:`\lambda L_g u^2`.
+    <deepinv_equilibrium.optim.KullbackLeibler.relative_smoothness>`), and a prior with
+    an :math:`L_g`-Lipschitz gradient adds :math:`\lambda L_g u^2`.
 
-    What this gives is a descent: the energy decreases, and so
-    :math:`\min_k D_h(x_{k+1}, x_k) \le \tau_0 (F(x_0) - \inf F) / (\kappa m)` after
-    :math:`m` steps. It is checked at every step, in the precision of the model, and
-    reported in :attr:`~.BacktrackedDescent.solution`. It is neither a contraction nor a
-    rate, and critical points need not be unique.
+    The energy decreases, and :math:`\min_k D_h(x_{k+1}, x_k) \le
+    \tau_0 (F(x_0) - \inf F) / (\kappa m)` after :math:`m` steps. The inequality is
+    checked in every step, in the precision of the model, and reported in
+    :attr:`~.BacktrackedDescent.solution`. No contraction and no rate follow, and
+    critical points need not be unique.
 
-    Gradients reach the prior, the measurement and the physics at the solution, a fixed
-    point of :math:`T_\tau` for every :math:`\tau`, by an adjoint: Jacobian-free as in
-    the paper, or any other.
+    An adjoint gives the solution, a fixed point of :math:`T_\tau` for every
+    :math:`\tau`, its gradient with respect to the prior, the measurement and the
+    physics: Jacobian-free as in the paper, or another one.
 
-    :param deepinv.optim.Prior, str prior: :math:`g`, with a value that can be
-        differentiated, such as :class:`NetworkResidualPrior
+    :param deepinv.optim.Prior prior: :math:`g`, with a differentiable value, such as
+        :class:`NetworkResidualPrior
         <deepinv_equilibrium.optim.NetworkResidualPrior>` or :class:`ScalarNetworkPrior
-        <deepinv_equilibrium.optim.ScalarNetworkPrior>`; or the name of one in
-        :mod:`deepinv_equilibrium.plugins` that can be created without arguments.
-    :param float g_param: :math:`\sigma`, which the prior is given where it is not
-        ``None``; nonnegative. Default: ``None``.
+        <deepinv_equilibrium.optim.ScalarNetworkPrior>`.
+    :param float g_param: argument :math:`\sigma` of the prior, nonnegative. Default:
+        ``None``, for a prior without an argument.
     :param float lambda_reg: :math:`\lambda`, positive. Default: 1.
-    :param KullbackLeibler data_fidelity: the divergence. Default: ``None``, that of
-        the noise model of the physics.
-    :param tuple bounds: :math:`(l, u)`, between which the images are; :math:`u` may be
-        infinite. Default: ``(1e-4, 1.0)``.
-    :param float stepsize: :math:`\tau_0`, to start from. Default: 1.
+    :param KullbackLeibler data_fidelity: the divergence. Default: ``None``, the
+        divergence with the noise model of the physics.
+    :param tuple bounds: :math:`(l, u)`, smallest and largest value of a pixel;
+        :math:`u` may be infinite. Default: ``(1e-4, 1.0)``.
+    :param float stepsize: initial step size :math:`\tau_0`. Default: 1.
     :param float gamma: :math:`\kappa`, in :math:`(0, 1)`. Default: 0.8.
     :param float eta: :math:`\eta`, in :math:`(0, 1)`. Default: 0.5.
-    :param int max_iter: the most trial steps. Default: 1000.
+    :param int max_iter: largest number of trial steps. Default: 1000.
     :param float rtol: tolerance on the relative residual, see :class:`Descent
-        <deepinv_equilibrium.optim.descent.Descent>`; 0 spends the budget. Default:
-        ``2.5e-5``.
-    :param adjoint: gives the solution its gradient. Default: ``JacobianFree()``.
-    :param str on_failure: what to do where a sample does not converge, forward or
+        <deepinv_equilibrium.optim.descent.Descent>`; with 0 all trial steps are made.
+        Default: ``2.5e-5``.
+    :param deepinv_equilibrium.fixed_points.Adjoint adjoint: how the solution is
+        differentiated. Default: ``JacobianFree()``.
+    :param str on_failure: what to do if a sample does not converge, forward or
         backward: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
-    :raises TypeError: if an argument is of the wrong kind.
-    :raises ValueError: if an argument is out of its range, or the prior has no value.
+    :raises TypeError: if an argument has a wrong type.
+    :raises ValueError: if an argument is out of range, or the prior has no value.
 
     |sep|
 
@@ -179,7 +186,7 @@ class PoissonMirrorDescent(BacktrackedDescent):
 
     >>> import torch, deepinv as dinv, deepinv_equilibrium as deq
     >>> physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(gain=1 / 60))
-    >>> prior = deq.optim.NetworkResidualPrior("small-drunet")
+    >>> prior = deq.optim.NetworkResidualPrior(deq.models.SmallDRUNet())
     >>> model = deq.optim.PoissonMirrorDescent(prior, g_param=0.1, lambda_reg=20.0)
     >>> y = physics(torch.full((1, 3, 16, 16), 0.5))
     >>> with torch.no_grad():
@@ -227,8 +234,8 @@ class PoissonMirrorDescent(BacktrackedDescent):
             require_in_range("g_param", g_param, zero=True)
         elif isinstance(prior, NetworkResidualPrior):
             raise ValueError(
-                "g_param must be given with NetworkResidualPrior, whose denoiser takes "
-                "a noise level: e.g. g_param=0.05."
+                "g_param must be given with NetworkResidualPrior: it is the noise "
+                "level of the denoiser, e.g. g_param=0.05."
             )
         if not isinstance(bounds, tuple | list) or len(bounds) != 2:
             raise TypeError(f"bounds must be (l, u) with 0 < l < u, got {bounds!r}.")
@@ -245,9 +252,11 @@ class PoissonMirrorDescent(BacktrackedDescent):
 
     def energy(self, y: Tensor, physics: Physics) -> MirrorDescentEnergy:
         r"""
+        Return the energy for a measurement.
+
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
-        :return: :math:`F` for it.
+        :return: (MirrorDescentEnergy) :math:`F`.
         :raises TypeError: if the physics is not linear.
         """
         if not isinstance(physics, LinearPhysics):
@@ -266,7 +275,7 @@ class PoissonMirrorDescent(BacktrackedDescent):
         )
 
     def extra_repr(self) -> str:
-        """Its numbers."""
+        """Return the parameters of the energy."""
         return (
             f"g_param={self.g_param}, lambda_reg={self.lambda_reg:g}, "
             f"bounds={self.bounds}"

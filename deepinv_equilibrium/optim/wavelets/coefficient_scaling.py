@@ -1,4 +1,4 @@
-"""The variables in which forward-backward iterations on wavelets are made."""
+"""The scaled wavelet coefficients in which forward-backward iterations run."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from .wavelet_transform import Coefficients
 @dataclass(frozen=True)
 class CoefficientScaling:
     r"""
-    Scaled wavelet coefficients :math:`u = \rho w`, of which the prior is a plain group
-    norm, :math:`\|\theta w\|_{1,2} = \sum_j m_j \|u_j\|_{1,2}`, with :math:`\theta =
-    m \rho` and one number :math:`m_j` a scale.
+    Scaled wavelet coefficients :math:`u = \rho w`, in which the prior is a group norm
+    with one weight :math:`m_j` for each scale,
+    :math:`\|\theta w\|_{1,2} = \sum_j m_j \|u_j\|_{1,2}` with
+    :math:`\theta = m \rho`.
 
-    Any :math:`m_j > 0` will do. The paper's is 1, :math:`\rho = \theta`; normalised it
-    is the smallest weight of the scale, so that :math:`\min \rho_j = 1` for each
-    :math:`j`: it is then the ratios of the weights within a scale alone that the step
-    size, and the rate, depend on.
+    Every :math:`m_j > 0` is valid. :footcite:t:`davy2025restarted` have
+    :math:`m_j = 1`, :math:`\rho = \theta`. The normalised scaling has the smallest
+    weight of the scale as :math:`m_j`, so that :math:`\min \rho_j = 1` for each
+    :math:`j`: the step size and the rate then depend on the ratios of the weights
+    within a scale only.
 
-    The approximation is not penalised, and its :math:`\rho_a` is free. With
-    :math:`\rho_a^{-2}` in the middle between the smallest and the largest
-    :math:`\rho^{-2}` of the details, these bound the spectrum of :math:`\rho^{-2}`. (It
-    is 1 in the paper, where :math:`1/\min(\theta)^2` is the Lipschitz constant for
-    :math:`\min(\theta) \leq 1` only.)
+    The approximation is not penalised, and its scaling :math:`\rho_a` is free. We
+    choose :math:`\rho_a^{-2}` in the middle between the smallest and the largest
+    :math:`\rho^{-2}` of the details, so that these bound the spectrum of
+    :math:`\rho^{-2}`. (The paper has :math:`\rho_a = 1`, for which its Lipschitz
+    constant :math:`1/\min(\theta)^2` holds if :math:`\min(\theta) \leq 1`.)
 
     :param tuple rho: :math:`\rho` of the details, from the coarsest scale to the
-        finest, with their axes.
-    :param tuple threshold: :math:`m_j`, without gradient: it cancels.
+        finest, with the axes of the details.
+    :param tuple threshold: the :math:`m_j`, without gradient: their effects on
+        :math:`u` and on the thresholds cancel.
     :param float smallest: :math:`1/\max(\rho)^2`.
     :param float largest: :math:`1/\min(\rho)^2`.
     """
@@ -47,9 +50,13 @@ class CoefficientScaling:
         prior: WeightedWaveletPrior, like: Tensor, normalised: bool
     ) -> CoefficientScaling:
         r"""
+        Return the scaling of a prior.
+
         :param WeightedWaveletPrior prior: the prior, with the weights :math:`\theta`.
-        :param torch.Tensor like: has the dtype and device of the coefficients.
-        :param bool normalised: whether :math:`m_j` is the smallest weight of the scale.
+        :param torch.Tensor like: a tensor with the dtype and device of the
+            coefficients.
+        :param bool normalised: whether :math:`m_j` is the smallest weight of the scale;
+            else it is 1.
         """
         theta = prior.weights(like)
         if normalised:
@@ -63,19 +70,20 @@ class CoefficientScaling:
 
     @property
     def approximation(self) -> float:
-        r""":math:`\rho_a`."""
+        r"""Scaling :math:`\rho_a` of the approximation."""
         return float((2 / (self.smallest + self.largest)) ** 0.5)
 
     @cached_property
     def inverse(self) -> tuple[Tensor, ...]:
-        r""":math:`\rho^{-1}` of the approximation, and of the details."""
+        r"""The :math:`\rho^{-1}` of the approximation and of the details."""
         details = [1 / rho for rho in self.rho]
         return (details[0].new_tensor(1 / self.approximation), *details)
 
     def unscale(self, u: Coefficients) -> Coefficients:
         r"""
+        Return the coefficients :math:`w = \rho^{-1} u`.
+
         :param tuple u: scaled coefficients.
-        :return: the coefficients :math:`w = \rho^{-1} u`.
         """
         return tuple(u * inverse for u, inverse in zip(u, self.inverse, strict=True))
 
@@ -83,21 +91,25 @@ class CoefficientScaling:
         self, rule: float | Literal["optimal"], lower: float, upper: float
     ) -> float:
         r"""
-        The step size for :math:`\lambda I \leq A^\top A \leq \Lambda I`.
+        Return the step size :math:`\tau` for
+        :math:`\lambda I \preceq A^\top A \preceq \Lambda I`.
 
-        :param float, str rule: :math:`\tau L`, :math:`L = \Lambda / \min(\rho)^2`, or
-            ``"optimal"`` for :math:`\tau = 2 / (\mu + L)`, :math:`\mu = \lambda /
-            \max(\rho)^2`.
-        :param float lower: :math:`\lambda`, which only the optimal one asks for.
+        With :math:`L = \Lambda / \min(\rho)^2` and
+        :math:`\mu = \lambda / \max(\rho)^2`, the rule is the number :math:`\tau L`, or
+        ``"optimal"`` for :math:`\tau = 2 / (\mu + L)`.
+
+        :param float, str rule: the rule.
+        :param float lower: :math:`\lambda`; the optimal step size alone depends on it.
         :param float upper: :math:`\Lambda`.
-        :raises ValueError: if the optimal one is asked for with :math:`\lambda = 0`.
+        :return: (float) :math:`\tau`.
+        :raises ValueError: if the rule is ``"optimal"`` and :math:`\lambda = 0`.
         """
         L = upper * self.largest
         if rule != "optimal":
             return rule / L
         if lower == 0:
             raise ValueError(
-                "stepsize='optimal' takes a physics whose spectrum has a positive "
+                "stepsize='optimal' needs a physics whose spectrum has a positive "
                 "lower end: without one the iterations need not converge; give a "
                 "number below 2, such as stepsize=1.95."
             )

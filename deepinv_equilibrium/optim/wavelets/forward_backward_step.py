@@ -23,26 +23,26 @@ class WaveletForwardBackwardStep:
         D A^\top (A D^\top \rho^{-1} u_k - y)\bigr), \qquad
         x_{k+1} = D^\top \rho^{-1} u_{k+1},
 
-    equation (51) of :footcite:t:`davy2025restarted` for :math:`A = I`, :math:`\rho =
-    \theta`, in which the proximal operator is a soft threshold of groups whatever the
-    weights are. The image is an output of the step, and depends on :math:`\theta` for
-    itself: that is a part of its gradient.
+    equation (51) of :footcite:t:`davy2025restarted` for :math:`A = I` and
+    :math:`\rho = \theta`. In this variable the proximal operator is a soft threshold of
+    groups for all weights. The image is an output of the step. It depends on
+    :math:`\theta` also directly, and its gradient contains that part.
 
-    The scaling is :class:`~deepinv_equilibrium.optim.wavelets.CoefficientScaling`, in
-    which the threshold of scale :math:`j` is :math:`\tau m_j`. With
-    :math:`\mu I \leq A^\top A \leq L I` the step is Lipschitz with the constant
+    :class:`~deepinv_equilibrium.optim.wavelets.CoefficientScaling` is the scaling; the
+    threshold of scale :math:`j` is :math:`\tau m_j`. With
+    :math:`\mu I \preceq A^\top A \preceq L I` the step is Lipschitz with the constant
     :math:`\max(|1 - \tau \mu / \max(\rho)^2|, |1 - \tau L / \min(\rho)^2|)`. (The
-    paragraph on validity in the paper has :math:`1/\min(\Lambda)` in the place of
-    :math:`1/\min(\theta)^2`, which diverges.)
+    paper, where it discusses validity, has :math:`1/\min(\Lambda)` in the place of
+    :math:`1/\min(\theta)^2`; iterations with the former diverge.)
 
-    For :math:`A = I` the transforms cancel, and no iteration takes one.
+    For :math:`A = I` the transforms cancel, and the iterations need none.
 
     :param torch.Tensor image: :math:`A^\top y`.
     :param deepinv.physics.LinearPhysics physics: the physics.
     :param WeightedWaveletPrior prior: the prior.
     :param CoefficientScaling scaling: the scaling of the coefficients.
     :param float tau: the step size :math:`\tau`.
-    :param int layers: iterations in the block.
+    :param int layers: number of iterations in the block.
     """
 
     def __init__(
@@ -58,25 +58,26 @@ class WaveletForwardBackwardStep:
         self.tau, self.layers = tau, layers
         self.size = image.shape[-2:]
         self.data = prior.transform.analysis(image)
-        # For A = I the gradient step multiplies each coefficient by a number.
+        # For A = I the gradient step multiplies each coefficient by a constant.
         self._gain = (
             [1 - tau * scale.square() for scale in scaling.inverse]
             if type(physics) is Denoising
             else None
         )
         self._drive = [tau * z for z in scaling.unscale(self.data)]
-        # Entries that no image has would be kept for ever, which is no contraction.
+        # Entries that are 0 for every image must not persist: the step would not
+        # contract.
         self._occurring = prior.transform.occurring(self.size, image)
 
     @property
     def start(self) -> State:
-        r"""The coefficients :math:`D A^\top y`, from which the paper starts; the
-        approximation scaled."""
+        r"""Initial state of the paper: the coefficients :math:`D A^\top y`, here with
+        a scaled approximation."""
         approximation, *details = self.data
         return (approximation * self.scaling.approximation, *details)
 
     def __call__(self, state: State) -> State:
-        """The scaled coefficients after the block."""
+        """Return the scaled coefficients after the block."""
         assert isinstance(state, tuple)
         u = state
         for _ in range(self.layers):
@@ -84,7 +85,7 @@ class WaveletForwardBackwardStep:
         return u
 
     def step_and_output(self, state: State) -> tuple[State, Tensor]:
-        """The scaled coefficients after the block, and their image."""
+        """Return the scaled coefficients after the block, and their image."""
         u = self(state)
         assert isinstance(u, tuple)
         return u, self._image(self.scaling.unscale(u))
@@ -117,7 +118,7 @@ class WaveletForwardBackwardStep:
 
 
 def _soft_threshold(u: Tensor, threshold: float, group: tuple[int, ...]) -> Tensor:
-    """Of the norms of groups, whose derivatives are finite as it is positive."""
-    square = u.square().sum(group, keepdim=True)  # far faster here than vector_norm
+    """Soft threshold of group norms; a positive threshold has finite derivatives."""
+    square = u.square().sum(group, keepdim=True)  # much faster here than vector_norm
     floor = max(threshold**2, torch.finfo(u.dtype).tiny)
     return u * (1 - threshold / square.clamp_min(floor).sqrt())

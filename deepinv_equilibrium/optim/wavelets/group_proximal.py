@@ -1,4 +1,4 @@
-"""The proximal operator of a weighted norm of groups."""
+"""The proximal operator of a sum of weighted group norms."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ def group_prox(
     v: Tensor, weight: Tensor, gamma: Tensor | float, group: tuple[int, ...]
 ) -> Tensor:
     r"""
-    The proximal operator of the sum of weighted norms of groups,
+    Evaluate the proximal operator of a sum of weighted group norms,
 
     .. math::
 
         \hat w = \operatorname*{arg\,min}_w \tfrac12 \|w - v\|^2
         + \gamma \sum_k \|\theta w_k\|_2,
 
-    exact and with its exact gradient, also for weights that differ within a group.
+    exactly and with its exact gradient, also for weights that differ within a group.
 
-    A group is 0 where :math:`\|\theta^{-1} v_k\| \leq \gamma`. Elsewhere the conditions
-    of optimality give it the form
+    A group is 0 if :math:`\|\theta^{-1} v_k\| \leq \gamma`. Otherwise the optimality
+    conditions give
 
     .. math::
 
@@ -30,32 +30,31 @@ def group_prox(
         the root of } \Bigl(\sum_i \frac{\theta_i^2 v_i^2}{(n + \gamma
         \theta_i^2)^2}\Bigr)^{-1/2} = 1.
 
-    The left side is a power mean, of exponent -2, of increasing affine functions, and
-    so concave and increasing in :math:`n`: Newton's method from the left of the root
-    climbs to it without ever passing it. It is linear for equal weights, and the first
-    step then gives the soft threshold of a norm. (The secular equation of trust-region
-    methods has the same form.)
+    The left side of the equation for :math:`n` is a power mean with exponent -2 of
+    increasing affine functions, and is therefore concave and increasing: Newton's
+    method from the left of the root increases to the root and never exceeds it. For
+    equal weights the function is linear, and the first step gives the soft threshold of
+    a norm. (The secular equation of trust-region methods has the same form.)
 
-    Gradients are those of the implicit function theorem: two Newton steps are recorded
-    from the root, and of the functions that these are the first three derivatives are
-    those of the root.
+    Two Newton steps from the root are recorded. Their first three derivatives are the
+    derivatives of the root that the implicit function theorem gives.
 
-    :param torch.Tensor v: real numbers :math:`v`.
-    :param torch.Tensor weight: :math:`\theta > 0`, with the axes of ``v`` and
-        broadcastable to it.
-    :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, broadcastable to ``v`` with
-        one entry a group.
-    :param tuple group: the axes of ``v`` that make a group.
+    :param torch.Tensor v: :math:`v`, real.
+    :param torch.Tensor weight: :math:`\theta > 0`, broadcastable to ``v`` and with as
+        many axes.
+    :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, broadcastable to ``v``,
+        constant within a group.
+    :param tuple group: the axes of ``v`` that form a group.
     :return: (:class:`torch.Tensor`) :math:`\hat w`, of the shape of ``v``.
     """
 
     def norm(x: Tensor) -> Tensor:
-        # Far faster than vector_norm over axes that are not the last.
+        # Much faster than vector_norm over axes other than the last.
         return x.square().sum(group, keepdim=True).sqrt()
 
     with torch.no_grad():
         nonzero = norm(v / weight) > gamma
-    # Groups that are 0 are kept out of the arithmetic, whose derivatives would be NaN.
+    # In groups that are 0 the derivatives would be NaN: compute with 1 instead.
     inside = torch.where(nonzero, v, 1.0)
     slope, shift = weight * inside, gamma * weight.square()
 
@@ -68,7 +67,7 @@ def group_prox(
     with torch.no_grad():
         n = (norm(slope) - shift.amax(group, keepdim=True)).clamp_min(0)
         n = torch.where(nonzero, n, 1.0)
-        # A step that is as small as this is the last that rounding lets count.
+        # After a step below this tolerance, rounding hides all further ones.
         tolerance = torch.finfo(v.dtype).eps ** 0.75
         for _ in range(_MAX_STEPS):
             previous, n = n, torch.where(nonzero, newton_step(n), 1.0)

@@ -14,19 +14,19 @@ from ...fixed_points.argument_checks import require_count, require_number
 from .group_proximal import group_prox
 from .wavelet_transform import WaveletTransform
 
-# Keeps theta and its square away from the ends of float32, whatever an optimiser does.
+# Keeps theta and its square within the range of float32 for every step of training.
 _LARGEST_LOGARITHM = 20.0
 
 
 class WeightedWaveletPrior(Prior):
     r"""
-    The group norm of weighted wavelet coefficients, :math:`\|\theta D x\|_{1,2}`, with
-    trained weights: equations (43) to (45) of :footcite:t:`davy2025restarted`.
+    The group norm :math:`\|\theta D x\|_{1,2}` of wavelet coefficients with trained
+    weights, equations (43) to (45) of :footcite:t:`davy2025restarted`.
 
-    With one weight for each scale :math:`j` and orientation :math:`b`
-    (``channels=None``, :math:`\theta_B`, 7 numbers for 4 scales) or for each scale,
+    There is one weight for each scale :math:`j` and orientation :math:`b`
+    (``channels=None``, :math:`\theta_B`, 7 numbers for 4 scales), or for each scale,
     orientation and channel :math:`c` (``channels=3``, :math:`\theta_{B, C}`, 13
-    numbers),
+    numbers):
 
     .. math::
 
@@ -35,21 +35,22 @@ class WeightedWaveletPrior(Prior):
         \operatorname{R}_{\theta_{B, C}}(x) = \sum_j \lambda_j \sum_k \Bigl(\sum_{b, c}
         \Lambda_{b, c} (D x)_{j, k, b, c}^2\Bigr)^{1/2},
 
-    so that orientations, and in the second form the colours too, are kept or lost
-    together at each position :math:`k`. In short, :math:`\theta` multiplies a
-    coefficient by :math:`\lambda_j \sqrt{\Lambda_{b, c}}`. The approximation is not
+    A group is the coefficients of all orientations, and in the second form of all
+    channels, at a position :math:`k`. The weight of a coefficient is
+    :math:`\theta = \lambda_j \sqrt{\Lambda_{b, c}}`. The approximation is not
     penalised. :math:`D` is
     :class:`~deepinv_equilibrium.optim.wavelets.WaveletTransform`. The logarithms of
     :math:`\lambda` and :math:`\Lambda` are learned, within :math:`\pm 20`.
 
-    :param int, None channels: number of channels of the images, for weights of each
-        and groups over all of them. Default: ``None``: every channel by itself, with
-        the same weights, for images of any number of channels.
-    :param str wavelet: name of an orthonormal wavelet of PyWavelets.
-    :param int levels: number of scales.
-    :param float initial_weight: the :math:`\lambda_j` to start from, in the unit of the
-        images; :math:`\Lambda` starts at 1.
-    :raises ValueError: if an argument is out of its range.
+    :param int, None channels: number of channels of the images; each channel has
+        weights, and groups extend over all channels. Default: ``None``, for images with
+        any number of channels, which share their weights and form separate groups.
+    :param str wavelet: name of an orthonormal wavelet of PyWavelets. Default:
+        ``"db4"``.
+    :param int levels: number of scales. Default: 4.
+    :param float initial_weight: initial value of the :math:`\lambda_j`, in the unit of
+        the images; :math:`\Lambda` starts at 1. Default: 0.1.
+    :raises ValueError: if an argument is out of range.
 
     |sep|
 
@@ -64,7 +65,7 @@ class WeightedWaveletPrior(Prior):
     (torch.Size([2]), torch.Size([2, 3, 24, 31]))
     """
 
-    #: So is the proximal operator of every convex function.
+    #: The proximal operator of every convex function is firmly nonexpansive.
     is_firmly_nonexpansive = True
 
     def __init__(
@@ -90,16 +91,17 @@ class WeightedWaveletPrior(Prior):
 
     @property
     def group(self) -> tuple[int, ...]:
-        """Axes of the details, of shape (B, C, 3, h, w), that make a group."""
+        """The axes of the details, of shape (B, C, 3, h, w), that form a group."""
         return (2,) if self.channels is None else (1, 2)
 
     def weights(self, like: Tensor) -> tuple[Tensor, ...]:
         r"""
-        The weights of the details, from the coarsest scale to the finest.
+        Return the weights of the details, from the coarsest scale to the finest.
 
-        :param torch.Tensor like: has their dtype and device.
-        :return: :math:`\theta > 0` of each scale, of shape :math:`(1, C, 3, 1, 1)`,
-            with 1 for the channels if they do not differ.
+        :param torch.Tensor like: a tensor with the dtype and device of the weights.
+        :return: (tuple) :math:`\theta > 0` of each scale, of shape
+            :math:`(1, C, 3, 1, 1)`; the axis of channels has length 1 if they share
+            their weights.
         """
         scale, band = (
             log.to(like).clamp(-_LARGEST_LOGARITHM, _LARGEST_LOGARITHM)
@@ -110,12 +112,14 @@ class WeightedWaveletPrior(Prior):
 
     def fn(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
-        :param torch.Tensor x: images of shape :math:`(B, C, H, W)`, in single or double
-            precision.
+        Evaluate the prior.
+
+        :param torch.Tensor x: real images of shape :math:`(B, C, H, W)`, in single or
+            double precision.
         :return: (:class:`torch.Tensor`) :math:`\operatorname{R}_\theta(x)`, of shape
             :math:`(B,)`.
-        :raises TypeError: if ``x`` is no such tensor.
-        :raises ValueError: if it has another shape or number of channels.
+        :raises TypeError: if ``x`` is not a tensor of such a dtype.
+        :raises ValueError: if ``x`` has another shape or number of channels.
         """
         self.check_channels(x)
         _, *details = self.transform.analysis(x)
@@ -127,7 +131,7 @@ class WeightedWaveletPrior(Prior):
 
     def grad(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         r"""
-        The norm has none.
+        Raise: the norm has no gradient.
 
         :raises ValueError: always.
         """
@@ -140,17 +144,22 @@ class WeightedWaveletPrior(Prior):
         self, x: Tensor, *args: Any, gamma: Tensor | float = 1.0, **kwargs: Any
     ) -> Tensor:
         r"""
-        The proximal operator, exact: equations (46) to (48), group by group in the
-        coefficients, as :math:`D` is orthonormal. It is a soft threshold where the
-        weights of a group are equal, and else found by
-        :func:`~deepinv_equilibrium.optim.wavelets.group_prox`, with its exact gradient.
+        Evaluate the proximal operator exactly, with its exact gradient.
 
-        :param torch.Tensor x: images, as for :meth:`fn`.
-        :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, one or one an image.
+        As :math:`D` is orthonormal, it acts on each group of coefficients separately,
+        equations (46) to (48):
+        :func:`~deepinv_equilibrium.optim.wavelets.group_prox`, a soft threshold if the
+        weights of a group are equal.
+
+        :param torch.Tensor x: real images of shape :math:`(B, C, H, W)`, in single or
+            double precision.
+        :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, a number or one number
+            an image.
         :return: (:class:`torch.Tensor`)
             :math:`\operatorname{prox}_{\gamma \operatorname{R}_\theta}(x)`.
-        :raises TypeError: if ``x`` is no such tensor.
-        :raises ValueError: as :meth:`fn`, or if ``gamma`` is negative or does not fit.
+        :raises TypeError: if ``x`` is not a tensor of such a dtype.
+        :raises ValueError: if ``x`` has another shape or number of channels, or
+            ``gamma`` is negative or does not fit.
         """
         self.check_channels(x)
         gamma = _as_gamma(gamma, x)
@@ -163,10 +172,10 @@ class WeightedWaveletPrior(Prior):
 
     def check_channels(self, x: Tensor) -> None:
         r"""
-        Refuse images with another number of channels than there are weights for.
+        Raise unless images have the number of channels that the prior has weights for.
 
         :param torch.Tensor x: the images.
-        :raises ValueError: if there are others.
+        :raises ValueError: if they have another number of channels.
         """
         if self.channels is not None and x.shape[1:2] != (self.channels,):
             raise ValueError(
@@ -177,15 +186,15 @@ class WeightedWaveletPrior(Prior):
 
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
-        Lipschitz constant of :meth:`prox`, for all weights.
+        Return the Lipschitz constant of :meth:`prox`, for all weights.
 
-        :param tuple img_size: size of the images; the bound holds for every size.
+        :param tuple img_size: size of the images. The bound holds for every size.
         :return: (Bound) 1, certified.
         """
         return Bound(1.0, source="exact proximal operator of a convex function")
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first."""
+        """Return the arguments of the constructor."""
         return (
             f"channels={self.channels}, wavelet={self.transform.wavelet!r}, "
             f"levels={self.transform.levels}"
@@ -193,11 +202,11 @@ class WeightedWaveletPrior(Prior):
 
 
 def _as_gamma(gamma: Tensor | float, x: Tensor) -> Tensor:
-    """With the axes of the details."""
+    """Return gamma with the axes of the details."""
     given = torch.as_tensor(gamma, dtype=x.dtype, device=x.device)
     if given.numel() not in (1, len(x)) or not bool((given >= 0).all()):
         raise ValueError(
-            f"gamma must be nonnegative, one or one for each of {len(x)} images, got "
-            f"{gamma!r}."
+            f"gamma must be a nonnegative number, or one for each of the {len(x)} "
+            f"images, got {gamma!r}."
         )
     return given.reshape(-1, 1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Orthonormal wavelets of images of any size, differentiable in torch."""
+"""The orthonormal wavelet transform of images of any size, differentiable in torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Coefficients: TypeAlias = tuple[Tensor, ...]
 r"""The approximation, of shape :math:`(B, C, h_J, w_J)`, and the details from the
 coarsest scale to the finest, each of shape :math:`(B, C, 3, h_j, w_j)`."""
 
-# The filters of sym have eleven digits, that of dmey, which is cut off, three.
+# The filters of sym are orthonormal to eleven digits, the truncated dmey to three.
 _TOLERANCE = 1e-10
 
 
@@ -28,25 +28,25 @@ class WaveletTransform:
     The periodised wavelet transform :math:`D` of images, exactly orthonormal:
     :math:`D^\top D = I` for images of any size.
 
-    An axis of length :math:`n` is filtered circularly and every second sample kept, as
-    in ``pywt.wavedec2`` with ``mode="periodization"``, whose coefficients these are
-    where the length of every level is even. Where it is odd, the last sample goes to
-    the approximation as it is, and the others are filtered: PyWavelets repeats the last
-    sample, and is no longer orthonormal. (A ``"periodic"`` boundary is redundant for
+    Each axis is filtered circularly and subsampled by two, as in ``pywt.wavedec2`` with
+    ``mode="periodization"``. The coefficients agree with PyWavelets if the length of
+    the axis is even at every level. If it is odd, we copy the last sample to the
+    approximation and filter the others; PyWavelets repeats the last sample, and its
+    transform is then not orthonormal. (Its ``"periodic"`` boundary is redundant for
     every length.) The filters are PyWavelets', orthonormal to rounding in the families
     haar, db and coif, and to 1e-11 in sym.
 
-    A scale has three orientations, horizontal, vertical and diagonal details. Along an
-    odd axis their last entry stands for the sample that was passed on, and is 0, so
-    that orientations have the same size :math:`h_j = \lceil h_{j-1} / 2 \rceil`.
+    A scale has three orientations: horizontal, vertical and diagonal details. All have
+    the size :math:`h_j = \lceil h_{j-1} / 2 \rceil`; along an odd axis the last entry
+    corresponds to the copied sample and is 0.
 
-    An axis is transformed by a product with a matrix that is kept, which takes less
-    time than convolutions up to about 500 pixels.
+    An axis is transformed by a product with a cached matrix, which is faster than
+    convolutions up to about 500 pixels.
 
     :param str wavelet: name of an orthonormal wavelet of PyWavelets: ``"haar"``,
-        ``"db4"`` (8 taps, that of :footcite:t:`davy2025restarted`), ``"sym8"``,
-        ``"coif2"`` ...
-    :param int levels: number of scales :math:`J \geq 1`.
+        ``"db4"`` (default, 8 taps, used by :footcite:t:`davy2025restarted`),
+        ``"sym8"``, ``"coif2"`` ...
+    :param int levels: number of scales :math:`J \geq 1`. Default: 4.
     :raises ValueError: if the wavelet is unknown or not orthonormal, or ``levels`` is
         less than 1.
 
@@ -71,25 +71,27 @@ class WaveletTransform:
         require_count("levels", self.levels, 1)
         if self.wavelet not in pywt.wavelist(kind="discrete"):
             raise ValueError(
-                f"wavelet must be an orthonormal one of PyWavelets, such as 'db4', got "
-                f"{self.wavelet!r}; pywt.wavelist(kind='discrete') lists the names."
+                "wavelet must be the name of an orthonormal wavelet, such as 'db4', "
+                f"got {self.wavelet!r}; pywt.wavelist(kind='discrete') lists the names."
             )
         known = pywt.Wavelet(self.wavelet)
         if not (known.orthogonal and _is_orthonormal(known.rec_lo)):
             raise ValueError(
-                f"wavelet {self.wavelet!r} is not orthonormal, and the proximal "
-                "operator in its coefficients not that in images; take one of the "
+                f"wavelet {self.wavelet!r} is not orthonormal, so the proximal "
+                "operator does not act on its coefficients separately; take one of the "
                 "families haar, db, sym or coif, such as 'db4'."
             )
 
     def analysis(self, x: Tensor) -> Coefficients:
         r"""
+        Return the coefficients :math:`D x` of images.
+
         :param torch.Tensor x: real images of shape :math:`(B, C, H, W)`, in single or
             double precision.
-        :return: :math:`D x`, the approximation and the details from the coarsest scale
-            to the finest.
-        :raises TypeError: if ``x`` is no such tensor.
-        :raises ValueError: if it has another number of axes, or no pixels.
+        :return: (tuple) the approximation and the details from the coarsest scale to
+            the finest.
+        :raises TypeError: if ``x`` is not a tensor of such a dtype.
+        :raises ValueError: if ``x`` has another number of axes, or no pixels.
         """
         check_real_images(x)
         details: list[Tensor] = []
@@ -104,12 +106,13 @@ class WaveletTransform:
 
     def synthesis(self, coefficients: Coefficients, size: Sequence[int]) -> Tensor:
         r"""
-        :param tuple coefficients: as of :meth:`analysis`. The entries that are 0 there,
-            of odd axes, are left out.
+        Return the images :math:`D^\top w` of coefficients.
+
+        :param tuple coefficients: :math:`w`, with the shapes that :meth:`analysis`
+            returns. The entries that are always 0 there are ignored.
         :param Sequence size: :math:`(H, W)` of the images.
-        :return: (:class:`torch.Tensor`) :math:`D^\top w`, of shape
-            :math:`(B, C, H, W)`.
-        :raises ValueError: if the coefficients are not those of images of this size.
+        :return: (:class:`torch.Tensor`) the images, of shape :math:`(B, C, H, W)`.
+        :raises ValueError: if images of this size have coefficients of other shapes.
         """
         shapes = self._shapes(size)
         got = [tuple(w.shape[-2:]) for w in coefficients]
@@ -129,17 +132,17 @@ class WaveletTransform:
 
     def occurring(self, size: Sequence[int], like: Tensor) -> Coefficients:
         r"""
-        Which entries images of a size have: those that are 0 in every analysis stand
-        for samples that were passed on along an odd axis.
+        Return a mask of the entries that are not 0 for all images of a size. The others
+        correspond to copied samples of odd axes.
 
         :param Sequence size: :math:`(H, W)` of the images.
-        :param torch.Tensor like: has the dtype and device.
-        :return: 1 for entries that occur and 0 for the others, of shapes that broadcast
-            to those of the coefficients.
+        :param torch.Tensor like: a tensor with the dtype and device of the mask.
+        :return: (tuple) 1 or 0, of shapes that broadcast to the shapes of the
+            coefficients.
         """
         masks: list[Tensor] = []
         for height, width in self._shapes(size)[:-1]:
-            # Horizontal details are of high frequency along the height, ...
+            # Horizontal and diagonal details have high frequencies along the height.
             mask = like.new_ones(3, -(-height // 2), -(-width // 2))
             mask[[0, 2], height // 2 :] = 0
             mask[[1, 2], :, width // 2 :] = 0
@@ -147,7 +150,7 @@ class WaveletTransform:
         return (like.new_ones(()), *reversed(masks))
 
     def _shapes(self, size: Sequence[int]) -> list[tuple[int, ...]]:
-        """Sizes of the approximations, the image's own first."""
+        """Return the sizes of the image and of its approximations."""
         shapes = [tuple(size)]
         for _ in range(self.levels):
             shapes.append(tuple(-(-n // 2) for n in shapes[-1]))
@@ -159,11 +162,11 @@ class WaveletTransform:
 
 def check_real_images(x: Tensor) -> None:
     r"""
-    Refuse what is no batch of real images.
+    Raise unless a tensor is a batch of real images.
 
-    :param torch.Tensor x: what should be one.
-    :raises TypeError: if it is no real tensor in single or double precision.
-    :raises ValueError: if it has not the axes :math:`(B, C, H, W)`, or is empty.
+    :param torch.Tensor x: the tensor.
+    :raises TypeError: if it is not a real tensor in single or double precision.
+    :raises ValueError: if its shape is not :math:`(B, C, H, W)`, or it is empty.
     """
     if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -179,7 +182,7 @@ def check_real_images(x: Tensor) -> None:
 
 
 def _is_orthonormal(low_pass: Sequence[float]) -> bool:
-    """Whether a low-pass filter is orthogonal to its even shifts, and of norm 1."""
+    """Return whether a filter has norm 1 and is orthogonal to its even shifts."""
     h = np.asarray(low_pass)
     shifted = [h[2 * m :] @ h[: len(h) - 2 * m] for m in range(len(h) // 2)]
     return bool(np.abs(np.array(shifted) - np.eye(1, len(shifted))).max() < _TOLERANCE)
@@ -187,18 +190,18 @@ def _is_orthonormal(low_pass: Sequence[float]) -> bool:
 
 @lru_cache(maxsize=64)
 def _matrix(wavelet: str, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The transform of an axis of length n by one scale: rows of low frequencies, then
-    as many of high ones, the last of which is 0 where n is odd."""
+    """Return the transform of an axis of length n by one scale: rows of low
+    frequencies, then as many rows of high frequencies. The last row is 0 for odd n."""
     known, half, rows = pywt.Wavelet(wavelet), n // 2, -(-n // 2)
     matrix = np.zeros((2, rows, n))
     for filtered, taps in zip(matrix, (known.rec_lo, known.rec_hi), strict=True):
         for t, value in enumerate(taps if half else ()):
             k = np.arange(half)
-            # The phase is that of PyWavelets. What the filter reaches beyond the axis
-            # comes in again at its other end, more than once where the axis is short.
+            # With the phase of PyWavelets. The filter wraps around the end of the axis,
+            # several times if the axis is short.
             filtered[k, (2 * k + t - len(taps) // 2 + 1) % (2 * half)] += value
     if n % 2:
         matrix[0, half, -1] = 1
-    # What inference mode makes could not be differentiated later.
+    # A tensor that inference mode makes could not be differentiated later.
     with torch.inference_mode(False):
         return torch.tensor(matrix.reshape(2 * rows, n), dtype=dtype, device=device)

@@ -161,6 +161,7 @@ def test_a_step_size_that_leaves_the_domain_is_reported() -> None:
     model = deq.optim.MD(
         bregman_potential=dinv.optim.BurgEntropy(),
         data_fidelity=KullbackLeibler(),
+        prior=dinv.optim.ZeroPrior(),
         stepsize=1.0,
         trainable_params=[],
         custom_init=lambda y, physics: torch.full_like(y, 0.1),

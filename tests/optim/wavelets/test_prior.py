@@ -172,9 +172,9 @@ def test_bad_input_is_named() -> None:
     prior = WeightedWaveletPrior(3)
     with pytest.raises(ValueError, match=r"channels=3, got images of shape \(1, 1,"):
         prior(torch.rand(1, 1, 8, 8))
-    with pytest.raises(ValueError, match="gamma must be nonnegative"):
+    with pytest.raises(ValueError, match="gamma must be a nonnegative number"):
         prior.prox(torch.rand(1, 3, 8, 8), gamma=-1.0)
-    with pytest.raises(ValueError, match="gamma must be nonnegative, one or one"):
+    with pytest.raises(ValueError, match="one for each of the 1 images"):
         prior.prox(torch.rand(1, 3, 8, 8), gamma=torch.ones(2))
     with pytest.raises(ValueError, match="has no gradient"):
         prior.grad(torch.rand(1, 3, 8, 8))
