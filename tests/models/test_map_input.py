@@ -1,4 +1,4 @@
-"""What a TV map sees of a measurement."""
+"""Least-squares images by conjugate gradients, and the checks of a measurement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def blur() -> dinv.physics.Blur:
 
 
 def krylov_least_squares(A: Tensor, y: Tensor, iterations: int) -> Tensor:
-    """The image of the Krylov space of A^T A and A^T y whose energy is least."""
+    """Return the image of least energy in the Krylov space of A^T A and A^T y."""
     space = [A.T @ y]
     for _ in range(iterations - 1):
         space.append(A.T @ (A @ space[-1]))
@@ -33,7 +33,9 @@ def krylov_least_squares(A: Tensor, y: Tensor, iterations: int) -> Tensor:
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 4])
-def test_it_is_the_least_squares_image_of_a_krylov_space(iterations: int) -> None:
+def test_map_input_returns_the_least_squares_image_of_a_krylov_space(
+    iterations: int,
+) -> None:
     physics, y = blur(), torch.rand(2, 1, 4, 3, dtype=DOUBLE)
     A = matrix(physics.A, (1, 4, 3))
     z = map_input(y, physics, iterations)
@@ -42,12 +44,12 @@ def test_it_is_the_least_squares_image_of_a_krylov_space(iterations: int) -> Non
         torch.testing.assert_close(image.flatten(), expected)
 
 
-def test_no_iterations_give_the_adjoint() -> None:
+def test_map_input_without_iterations_returns_the_adjoint() -> None:
     physics, y = blur(), torch.rand(2, 1, 4, 3, dtype=DOUBLE)
     assert torch.equal(map_input(y, physics, 0), physics.A_adjoint(y))
 
 
-def test_what_is_solved_stays_solved() -> None:
+def test_map_input_does_not_change_converged_samples() -> None:
     # Identity: one iteration solves it; zero: none is needed. Neither turns into NaN.
     y = torch.rand(3, 2, 4, 3, dtype=DOUBLE)
     y[1] = 0
@@ -55,7 +57,7 @@ def test_what_is_solved_stays_solved() -> None:
     torch.testing.assert_close(z, y, rtol=1e-15, atol=0)
 
 
-def test_the_null_space_of_an_operator_adds_nothing() -> None:
+def test_map_input_adds_nothing_from_the_null_space() -> None:
     # A subsampled transform is solved by its adjoint; what rounding leaves after it
     # has next to no curvature to be divided by.
     mask = (torch.rand(64, 64) > 0.7).float()
@@ -68,7 +70,7 @@ def test_the_null_space_of_an_operator_adds_nothing() -> None:
         assert error < 1e-6
 
 
-def test_samples_keep_apart() -> None:
+def test_map_input_solves_each_sample_independently() -> None:
     y = torch.rand(3, 1, 4, 3, dtype=DOUBLE) * torch.tensor([1e-8, 1.0, 1e8])[
         :, None, None, None
     ].to(DOUBLE)
@@ -79,7 +81,7 @@ def test_samples_keep_apart() -> None:
 
 
 @pytest.mark.parametrize("dtype", [DOUBLE, torch.complex128])
-def test_gradients_reach_the_measurement(dtype: torch.dtype) -> None:
+def test_map_input_passes_gradients_to_the_measurement(dtype: torch.dtype) -> None:
     factor = torch.randn(1, 1, 2, 3, dtype=dtype)
     physics = LinearPhysics(
         A=lambda x, **_: factor * x, A_adjoint=lambda y, **_: factor.conj() * y
@@ -90,7 +92,7 @@ def test_gradients_reach_the_measurement(dtype: torch.dtype) -> None:
     )
 
 
-def test_complex_images_solve_the_complex_normal_equations() -> None:
+def test_map_input_solves_complex_normal_equations() -> None:
     factor = 1 + 0.5 * torch.randn(1, 1, 2, 3, dtype=torch.complex128)
     physics = LinearPhysics(
         A=lambda x, **_: factor * x, A_adjoint=lambda y, **_: factor.conj() * y
@@ -99,46 +101,48 @@ def test_complex_images_solve_the_complex_normal_equations() -> None:
     torch.testing.assert_close(map_input(factor * x, physics, 30), x)
 
 
-def test_a_physics_that_is_not_linear_is_refused() -> None:
+def test_map_input_raises_for_physics_that_is_not_linear() -> None:
     with pytest.raises(TypeError, match=r"physics must be a deepinv LinearPhysics"):
         map_input(torch.rand(1, 1, 4, 4), dinv.physics.Physics(A=torch.tanh), 3)
     with pytest.raises(TypeError, match="got NoneType"):
         map_input(torch.rand(1, 1, 4, 4), None, 3)
 
 
-def test_a_physics_without_an_adjoint_is_refused() -> None:
+def test_map_input_raises_for_physics_without_an_adjoint() -> None:
     def refuse(y: Tensor, **_: object) -> Tensor:
         raise NotImplementedError("no adjoint")
 
     physics = LinearPhysics(A=lambda x, **_: 2 * x, A_adjoint=refuse)
     with pytest.raises(ValueError, match="or its A_adjoint fails: no adjoint"):
         map_input(torch.rand(1, 1, 4, 4), physics, 3)
-    # deepinv's own, which asks for the size of the image.
+    # deepinv's adjoint needs the size of the image.
     with pytest.raises(ValueError, match="A_adjoint fails: img_size must be set"):
         map_input(torch.rand(1, 1, 4, 4), LinearPhysics(A=lambda x, **_: x), 3)
 
 
 @pytest.mark.parametrize("iterations", [0, 4])
-def test_a_measurement_of_another_shape_is_refused(iterations: int) -> None:
+def test_map_input_raises_for_measurement_of_another_shape(iterations: int) -> None:
     physics = dinv.physics.Inpainting((1, 4, 6), mask=torch.ones(1, 4, 6))
     with pytest.raises(
-        ValueError, match=r"y of shape \(2, 1, 5, 6\) is no measurement"
+        ValueError, match=r"y of shape \(2, 1, 5, 6\) is not a measurement"
     ):
         map_input(torch.rand(2, 1, 5, 6), physics, iterations)
-    # These would broadcast.
-    with pytest.raises(ValueError, match=r"it measures \(2, 1, 4, 6\)"):
+    # These shapes could be broadcast.
+    with pytest.raises(ValueError, match=r"physics.A returns \(2, 1, 4, 6\)"):
         map_input(torch.rand(2, 1, 1, 6), physics, iterations)
-    with pytest.raises(ValueError, match=r"y of shape NoneType is no measurement"):
+    with pytest.raises(ValueError, match=r"y of shape NoneType is not a measurement"):
         map_input(None, physics, iterations)
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4), (1, 1, 2, 3, 4, 5), (0, 1, 4, 4)])
-def test_what_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
+def test_map_input_raises_for_adjoint_that_is_not_an_image(
+    shape: tuple[int, ...],
+) -> None:
     with pytest.raises(ValueError, match="adjoint of the measurement must have shape"):
         map_input(torch.rand(shape), dinv.physics.Denoising(), 0)
 
 
-def test_stacked_physics_have_lists_of_measurements() -> None:
+def test_map_input_accepts_stacked_physics() -> None:
     physics = dinv.physics.StackedLinearPhysics(
         [dinv.physics.Denoising(), dinv.physics.Denoising()]
     )
@@ -146,7 +150,7 @@ def test_stacked_physics_have_lists_of_measurements() -> None:
     torch.testing.assert_close(map_input(physics.A(x), physics, 3), x)
 
 
-def test_a_measurement_that_is_not_finite_is_named():
+def test_map_input_raises_for_measurement_that_is_not_finite():
     y = torch.rand(3, 1, 4, 4)
     y[1, 0, 2, 2] = torch.nan
     with pytest.raises(ValueError, match=r"NaN .* in samples \[1\]"):

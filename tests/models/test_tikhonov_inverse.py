@@ -23,7 +23,7 @@ DOUBLE = torch.float64
 
 
 class Matrix(LinearPhysics):
-    """A dense operator on images, which has no closed form of its own."""
+    """Return a dense operator on images without a closed-form proximal operator."""
 
     def __init__(self, matrix: Tensor, shape: tuple[int, ...], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -50,7 +50,7 @@ def solution(matrix: Tensor, y: Tensor, weight: float) -> Tensor:
 
 
 @pytest.mark.parametrize("rows", [5, 12, 20])
-def test_it_is_the_minimiser_without_closed_form(rows: int) -> None:
+def test_forward_minimises_without_a_closed_form(rows: int) -> None:
     physics = dense(rows, (1, 3, 4))
     y = random_images(1, (3, rows))
     with torch.no_grad():
@@ -61,7 +61,9 @@ def test_it_is_the_minimiser_without_closed_form(rows: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
-def test_it_is_the_minimiser_in_closed_form(channels: int, dtype: torch.dtype) -> None:
+def test_forward_minimises_with_a_closed_form(
+    channels: int, dtype: torch.dtype
+) -> None:
     physics = gaussian_blur((channels, 7, 10), 1.0, dtype=dtype)
     y = random_images(2, (2, channels, 7, 10)).to(dtype)
     x = TikhonovInverse(2.0**-6)(y, physics)
@@ -81,7 +83,7 @@ def test_it_is_the_minimiser_in_closed_form(channels: int, dtype: torch.dtype) -
     ],
     ids=lambda physics: type(physics).__name__,
 )
-def test_any_physics(physics: LinearPhysics) -> None:
+def test_forward_minimises_for_any_linear_physics(physics: LinearPhysics) -> None:
     y = physics.A(random_images(3, (2, 2, 8, 8)).float())
     x = TikhonovInverse(0.25)(y, physics)
     gap = physics.A_adjoint(physics.A(x) - y) + 0.25 * x
@@ -90,7 +92,7 @@ def test_any_physics(physics: LinearPhysics) -> None:
 
 @given(st.floats(1e-4, 10), st.integers(0, 1000))
 @settings(max_examples=30)
-def test_changes_are_amplified_by_no_more_than_its_bound(
+def test_forward_amplifies_changes_of_y_by_at_most_the_bound(
     weight: float, seed: int
 ) -> None:
     physics = dense(6, (1, 2, 2), seed)
@@ -127,7 +129,7 @@ def test_gradients_agree_with_finite_differences(closed_form: bool) -> None:
     assert gradient.item() == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-8)
 
 
-def test_each_sample_is_solved_on_its_own() -> None:
+def test_forward_solves_each_sample_independently() -> None:
     physics = dense(12, (3, 2, 2))
     physics.tol = 1e-3
     y = random_images(5, (3, 12)) * torch.tensor([[1.0], [1e6], [0.0]]).double()
@@ -139,7 +141,7 @@ def test_each_sample_is_solved_on_its_own() -> None:
     assert not together[2].any()
 
 
-def test_it_tells_where_it_was_cut_off() -> None:
+def test_forward_warns_if_a_sample_does_not_converge() -> None:
     physics = dense(12, (1, 3, 4))
     physics.max_iter = 2
     y = random_images(6, (1, 12))
@@ -150,7 +152,7 @@ def test_it_tells_where_it_was_cut_off() -> None:
     TikhonovInverse(1e-3, on_failure="ignore")(y, physics)
 
 
-def test_save_and_load(tmp_path: Path) -> None:
+def test_loaded_model_reconstructs_as_the_saved_one(tmp_path: Path) -> None:
     model, other = TikhonovInverse(0.125), TikhonovInverse(3.0)
     torch.save(model.state_dict(), tmp_path / "model.pt")
     other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
@@ -158,7 +160,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert model.state_dict() == {"lambda_reg.0": pytest.approx(0.125)}
 
 
-def test_created_by_its_name_it_learns_wieners_weight() -> None:
+def test_training_learns_the_weight_of_the_wiener_filter() -> None:
     # Of white images and white noise: the quotient of their variances.
     generator = torch.Generator().manual_seed(7)
     x = torch.randn(64, 1, 8, 8, generator=generator)
@@ -171,9 +173,9 @@ def test_created_by_its_name_it_learns_wieners_weight() -> None:
     assert model.lambda_reg[0].item() == pytest.approx(0.25, rel=0.25)
 
 
-def test_bad_input_is_named() -> None:
+def test_constructor_and_forward_raise_for_bad_input() -> None:
     model, y = TikhonovInverse(), torch.zeros(1, 1, 4, 4)
-    with pytest.raises(TypeError, match=r"deepinv LinearPhysics.*got str"):
+    with pytest.raises(TypeError, match=r"deepinv Physics.*got str"):
         model(y, "blur")
     with pytest.raises(TypeError, match="takes no argument 'gamma'"):
         model(y, dinv.physics.Denoising(), gamma=2.0)

@@ -1,4 +1,4 @@
-"""Copies of modules that hold random number generators."""
+"""The objective of an adaptation, and copies of the model and physics it changes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ Module = TypeVar("Module", bound=nn.Module)
 
 def copy_module(module: Module) -> Module:
     r"""
-    A deep copy. ``copy.deepcopy`` refuses the :class:`torch.Generator` of a noise
-    model in older versions of torch; ``clone`` of deepinv's physics copies it too, but
-    looks at every object that can be reached from the physics, through the globals of
-    its functions most of the interpreter.
+    Return a deep copy of a module, including random number generators.
+
+    ``copy.deepcopy`` refuses the :class:`torch.Generator` of a noise model in older
+    versions of torch. The method ``clone`` of deepinv's physics copies generators, but
+    visits all objects that can be reached from the physics. Through the globals of its
+    functions, these are most objects of the interpreter.
 
     :param torch.nn.Module module: the module.
-    :return: (:class:`torch.nn.Module`) the copy, with generators of its own in the same
-        states.
+    :return: (:class:`torch.nn.Module`) the copy, whose generators have the same states
+        as those of the original.
     """
     memo: dict[int, torch.Generator] = {}
     for part in module.modules():
@@ -39,16 +41,17 @@ def copy_module(module: Module) -> Module:
 
 class AdaptationObjective:
     r"""
-    The three terms that :func:`deepinv_equilibrium.adapt` weighs, as functions of the
-    weights of a model and the parameters of an operator.
+    The three terms of the objective of :func:`deepinv_equilibrium.adapt`, as functions
+    of the weights of a model and the parameters of an operator.
 
-    :param deepinv.models.Reconstructor model: the model, which is changed: a copy.
-    :param torch.Tensor y: measurements.
-    :param deepinv.physics.Physics physics: their physics, likewise a copy.
-    :param list, tuple names: of its parameters.
-    :raises TypeError: if ``names`` is no list of strings.
-    :raises ValueError: if there is nothing to adapt, or the physics has no tensor of a
-        name.
+    :param deepinv.models.Reconstructor model: a copy of the model. It is changed.
+    :param torch.Tensor y: the measurements.
+    :param deepinv.physics.Physics physics: a copy of the physics of ``y``. It is
+        changed.
+    :param list, tuple names: names of the parameters of the physics to adapt.
+    :raises TypeError: if ``names`` is not a list of strings.
+    :raises ValueError: if no weight requires a gradient, or a name does not belong to a
+        real tensor of the physics.
     """
 
     def __init__(
@@ -60,34 +63,35 @@ class AdaptationObjective:
         if not self.weights:
             raise ValueError(
                 f"model ({type(model).__name__}) has no weights that require a "
-                "gradient; unfreeze those that are to be adapted: "
+                "gradient; unfreeze the weights to adapt, e.g. by "
                 "model.requires_grad_(True)."
             )
         self.operator = _leaves(physics, names)
         self._start = [p.detach().clone() for p in self.weights]
         self._nominal = [p.detach().clone() for p in self.operator.values()]
-        self._kept = self._start, self._nominal
-        self._buffers = self._kept_buffers = _buffers(model)
+        self._best = self._start, self._nominal
+        self._buffers = self._best_buffers = _buffers(model)
 
     def discrepancy(self) -> Tensor:
-        """The mean square residual. It may change buffers of the model, such as the
-        statistics of a batch normalisation."""
+        """Return the mean square residual. This may change buffers of the model, such
+        as the statistics of a batch normalisation."""
         self._set_operator(self.operator)
         self._buffers = _buffers(self.model)
         measured = self.physics.A(self.model(self.y, self.physics))
-        # What broadcasts would be fitted to something else, silently.
+        # Tensors of different shapes could be broadcast, which gives a wrong residual.
         if measured.shape != self.y.shape:
             raise ValueError(
-                f"y of shape {tuple(self.y.shape)} is no measurement of this "
-                f"{type(self.physics).__name__}: of the image of model it measures "
-                f"{tuple(measured.shape)}."
+                f"y of shape {tuple(self.y.shape)} is not a measurement of this "
+                f"{type(self.physics).__name__}: for the image of model, physics.A "
+                f"returns {tuple(measured.shape)}. Give the physics of this "
+                "measurement."
             )
         residual = self.y - measured
         return (residual * residual.conj()).real.mean()
 
     def penalties(self) -> tuple[float, float]:
-        """The squared distances from where the weights and the parameters of the
-        operator started."""
+        """Return the squared distances of the weights and of the parameters of the
+        operator from their initial values."""
         operator = list(self.operator.values())
         return (
             _squared_distance(self.weights, self._start),
@@ -98,12 +102,13 @@ class AdaptationObjective:
         self, discrepancy: Tensor, weight: float, physics_weight: float
     ) -> tuple[float, float]:
         r"""
-        Leave the gradient of the objective at the weights and the parameters.
+        Compute the gradient of the objective, and store it in the ``grad`` of the
+        weights and parameters.
 
-        :param torch.Tensor discrepancy: the first term.
-        :param float weight: that of the distance of the weights.
-        :param float physics_weight: that of the distance of the parameters.
-        :return: the norms of the gradient in the weights and in the parameters.
+        :param torch.Tensor discrepancy: the first term of the objective.
+        :param float weight: the weight :math:`\mu` of the second term.
+        :param float physics_weight: the weight :math:`\mu_A` of the third term.
+        :return: (tuple) the norms of the gradient in the weights and in the parameters.
         :raises ValueError: if the discrepancy does not depend on the weights, or on a
             parameter.
         """
@@ -120,7 +125,7 @@ class AdaptationObjective:
         ):
             square = 0.0
             for p, start in zip(tensors, starts, strict=True):
-                # A weight that is not used stays where it is.
+                # A weight that is not used is not changed.
                 if p.grad is not None:
                     p.grad += 2 * mu * (p.detach() - start)
                     square += p.grad.square().sum().item()
@@ -131,8 +136,8 @@ class AdaptationObjective:
         if all(p.grad is None for p in self.weights):
             raise ValueError(
                 f"model ({type(self.model).__name__}) is not differentiable in its "
-                "weights: no gradient reaches them; see whether its forward runs under "
-                "torch.no_grad()."
+                "weights: no gradient reaches them; check whether its forward runs "
+                "under torch.no_grad()."
             )
         for name, leaf in self.operator.items():
             if leaf.grad is None:
@@ -142,26 +147,27 @@ class AdaptationObjective:
                 )
 
     def keep(self) -> None:
-        """Remember where weights and parameters stand, and the buffers with which the
-        last discrepancy began."""
-        self._kept_buffers = self._buffers
-        self._kept = (
+        """Store the current weights and parameters, and the buffers before the last
+        evaluation of the discrepancy."""
+        self._best_buffers = self._buffers
+        self._best = (
             [p.detach().clone() for p in self.weights],
             [p.detach().clone() for p in self.operator.values()],
         )
 
     def finish(self) -> tuple[Reconstructor, Physics]:
-        """The model and the physics, without gradients, as they were last kept."""
+        """Return the model and the physics with the values that :meth:`keep` stored
+        last, without gradients."""
         with torch.no_grad():
-            for p, value in zip(self.weights, self._kept[0], strict=True):
+            for p, value in zip(self.weights, self._best[0], strict=True):
                 p.copy_(value)
-            _restore(self.model, self._kept_buffers)
-            kept = dict(zip(self.operator, self._kept[1], strict=True))
-            for name, value in kept.items():
+            _restore(self.model, self._best_buffers)
+            best = dict(zip(self.operator, self._best[1], strict=True))
+            for name, value in best.items():
                 leaf = self.operator[name]
                 leaf.copy_(value)
                 leaf.grad = None
-        self._set_operator(kept)
+        self._set_operator(best)
         self.model.zero_grad(set_to_none=True)
         return self.model, self.physics
 
@@ -171,7 +177,7 @@ class AdaptationObjective:
             for name, value in values.items()
             if not isinstance(self.operator[name], nn.Parameter)
         }
-        # Not update, which changes parameters of the noise of the same name too.
+        # Physics.update would also change noise parameters of the same name.
         if tensors:
             self.physics.update_parameters(**tensors)
 
@@ -186,7 +192,7 @@ def _restore(model: nn.Module, buffers: dict[str, Tensor]) -> None:
         module = model.get_submodule(owner)
         current = getattr(module, own)
         if isinstance(current, Tensor) and current.shape == value.shape:
-            current.copy_(value)  # modules may share it
+            current.copy_(value)  # in place, because modules may share the buffer
         else:
             setattr(module, own, value)
 
@@ -199,15 +205,15 @@ def _squared_distance(tensors: list[Tensor], starts: list[Tensor]) -> float:
 
 
 def _leaves(physics: Physics, names: Sequence[str]) -> dict[str, Tensor]:
-    """The parameters of a physics that are adapted: parameters of the module, and
-    copies of its other tensors."""
+    """Return the parameters of a physics to adapt by their names. Parameters of the
+    module are returned themselves, other tensors as copies."""
     if isinstance(names, str):
         raise TypeError(
             "physics_parameters must be a list of names, got the string "
             f"{names!r}; put it in a list."
         )
     own = {**dict(physics.named_buffers()), **dict(physics.named_parameters())}
-    # Those of its modules, such as the noise model, are no part of the operator.
+    # The tensors of submodules, such as the noise model, do not belong to the operator.
     own = {
         name: value
         for name, value in own.items()
@@ -226,7 +232,7 @@ def _leaves(physics: Physics, names: Sequence[str]) -> dict[str, Tensor]:
             close = difflib.get_close_matches(name, own, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ValueError(
-                f"physics_parameters has {name!r}, which is no real tensor of this "
+                f"physics_parameters has {name!r}, which is not a real tensor of this "
                 f"{type(physics).__name__}{hint} It has: {', '.join(own)}."
             )
         if isinstance(value, nn.Parameter):

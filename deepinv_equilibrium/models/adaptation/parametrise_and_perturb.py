@@ -1,4 +1,4 @@
-"""What adapting a model returns: the model, its operator, and how it went."""
+"""Adaptation of a model to another operator by parametrise-and-perturb."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from deepinv.physics import GaussianNoise, LinearPhysics, Physics
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...equilibrium.input_checks import measured_image
+from ...equilibrium.input_checks import (
+    measured_image,
+    require_measurement,
+    require_physics,
+)
 from ...fixed_points import ConvergenceWarning
-from ...fixed_points.argument_checks import require_count, require_number
+from ...fixed_points.argument_checks import require_count, require_in_range
 from .adaptation_objective import AdaptationObjective, copy_module
 
 
 class AdaptationStatus(IntEnum):
     r"""
-    Why an adaptation stopped. Each member carries a sentence:
+    Why an adaptation stopped. Each member has a sentence:
 
     >>> from deepinv_equilibrium.models import AdaptationStatus
     >>> print(AdaptationStatus.NOISE_LEVEL.sentence)
@@ -37,12 +41,12 @@ class AdaptationStatus(IntEnum):
 
     @property
     def sentence(self) -> str:
-        """What happened and, where one is due, what to do about it."""
+        """What happened and, after a failure, what to do about it."""
         return _SENTENCES[self]
 
     @property
     def failed(self) -> bool:
-        """Whether it did not reach what was asked for."""
+        """Whether the adaptation stopped before its goal."""
         return self > AdaptationStatus.COMPLETED
 
 
@@ -69,21 +73,23 @@ _SENTENCES = {
 @dataclass(frozen=True, repr=False, eq=False)
 class Adaptation:
     r"""
-    A model that was adapted to an operator, and a report; all of it observed.
+    A model that was adapted to an operator, and a report. All values are observed.
 
-    :param deepinv.models.Reconstructor model: the adapted copy, in the mode of the
-        original; the weights after the last step where the discrepancy met the noise,
-        else those of the least objective.
-    :param deepinv.physics.Physics physics: a copy of the operator, with its adapted
+    :param deepinv.models.Reconstructor model: the adapted copy, in the mode (train or
+        eval) of the original. It has the weights after the last step if the discrepancy
+        met the noise level, and otherwise those of the smallest objective.
+    :param deepinv.physics.Physics physics: a copy of the operator with the adapted
         parameters.
-    :param AdaptationStatus status: why it stopped.
+    :param AdaptationStatus status: why the adaptation stopped.
     :param torch.Tensor discrepancy: :math:`\frac{1}{B m} \|y - A f(y)\|^2` before each
-        step and after the last, the first of them that of the naive swap.
-    :param torch.Tensor penalty: :math:`\|\theta - \theta_0\|^2`, likewise.
-    :param torch.Tensor physics_penalty: :math:`\|\varphi - \varphi_0\|^2`, likewise.
-    :param int kept: index in these of what is returned.
-    :param float target: the discrepancy that noise alone has, :math:`(\tau \sigma)^2`;
-        ``None`` where the noise level is not known.
+        step and after the last step. The first value is that of the model before
+        adaptation.
+    :param torch.Tensor penalty: :math:`\|\theta - \theta_0\|^2` at the same steps.
+    :param torch.Tensor physics_penalty: :math:`\|\varphi - \varphi_0\|^2` at the same
+        steps.
+    :param int kept: index of the step whose weights ``model`` has.
+    :param float target: the discrepancy of the noise, :math:`(\tau \sigma)^2`, or
+        ``None`` if the noise level is not known.
     """
 
     model: Reconstructor
@@ -97,7 +103,7 @@ class Adaptation:
 
     @property
     def steps(self) -> int:
-        """Steps that were made."""
+        """Number of steps."""
         return len(self.discrepancy) - 1
 
     def __repr__(self) -> str:
@@ -133,7 +139,7 @@ def adapt(
 ) -> Adaptation:
     r"""
     Adapt a trained model :math:`f(y; \theta_0, A_0)` to measurements of another
-    operator :math:`A_1`, without ground truth: parametrise-and-perturb of
+    operator :math:`A_1` without ground truth, by parametrise-and-perturb of
     :footcite:t:`gilton2021model`,
 
     .. math::
@@ -142,24 +148,26 @@ def adapt(
         \frac{1}{m} \|y_i - A_\varphi f(y_i; \theta, A_\varphi)\|^2
         + \mu \|\theta - \theta_0\|^2 + \mu_A \|\varphi - \varphi_0\|^2,
 
-    from :math:`\theta_0`, the naive swap of the operator, on. :math:`\varphi` are
-    parameters of the operator where it is known in part: by default there are none and
-    :math:`A_\varphi = A_1`. The data term is a mean over the :math:`B` samples and the
-    :math:`m` entries of a measurement, so that a weight means the same for any number
-    and size of images; the :math:`\mu` of the sum over entries is :math:`m \mu`.
-    :math:`\theta` are the weights as the model stores them: step sizes of
-    :mod:`deepinv_equilibrium.optim` are logarithms.
+    The minimisation starts from :math:`\theta_0`, that is from the trained model with
+    the operator replaced. :math:`\varphi` are unknown parameters of the operator. By
+    default there are none, and :math:`A_\varphi = A_1`. The data term is a mean over
+    the :math:`B` samples and the :math:`m` entries of a measurement, so that
+    :math:`\mu` does not depend on the number and size of the images. (With a sum over
+    the entries, the equivalent weight is :math:`m \mu`.) :math:`\theta` are the weights
+    as the model stores them; step sizes of :mod:`deepinv_equilibrium.optim` are stored
+    as logarithms.
 
-    The weights are those of all samples of ``y``: measurements that are to be adapted
-    to one by one are given one by one. ``model`` and ``physics`` are not changed; their
-    copies keep the mode (train or eval), and frozen weights stay frozen. Buffers, such
-    as the statistics of a batch normalisation in train mode, are returned as they were
-    when the weights that are returned were tried.
+    All samples of ``y`` share the adapted weights. To adapt to each measurement
+    separately, call the function once for each. ``model`` and ``physics`` are not
+    changed. Their copies keep the mode (train or eval), and frozen weights stay frozen.
+    Buffers, such as the statistics of a batch normalisation in train mode, have the
+    values with which the returned weights were evaluated.
 
-    A model with many weights can fit noise. Where the noise level :math:`\sigma` is
-    known, it stops by the discrepancy principle :footcite:p:`engl1996regularization`
-    as soon as the mean square residual is at most :math:`(\tau \sigma)^2`; else at the
-    minimiser, which depends on :math:`\mu` alone, or after ``max_steps``.
+    A model with many weights can fit noise. If the noise level :math:`\sigma` is known,
+    the adaptation stops by the discrepancy principle
+    :footcite:p:`engl1996regularization` as soon as the mean square residual is at most
+    :math:`(\tau \sigma)^2`. Otherwise it stops at the minimiser, which depends on
+    :math:`\mu`, or after ``max_steps``.
 
     :param deepinv.models.Reconstructor model: the trained model, differentiable in its
         weights.
@@ -167,27 +175,31 @@ def adapt(
     :param deepinv.physics.Physics physics: :math:`A_1`, or its nominal value.
     :param float weight: :math:`\mu \geq 0`.
     :param list, tuple physics_parameters: names of the tensors :math:`\varphi` of the
-        physics, such as ``["filter"]``, which its ``update_parameters`` takes, or
-        parameters of it as a module.
+        physics, such as ``["filter"]``. A tensor must be a parameter of the module, or
+        an argument of ``physics.update_parameters``.
     :param float physics_weight: :math:`\mu_A \geq 0`.
     :param float, torch.Tensor noise_level: standard deviation :math:`\sigma` of the
-        noise in ``y``, or one for each sample. Default: ``None``, that of
-        ``physics.noise_model`` if it is Gaussian, else unknown. With 0 the
-        discrepancy principle is off.
-    :param float tau: :math:`\tau > 0` of the discrepancy principle, whose theory asks
-        for more than 1.
+        noise in ``y``, one number for all samples or one for each. Default: ``None``,
+        the level of ``physics.noise_model`` if it is Gaussian, and unknown otherwise.
+        0 switches the discrepancy principle off.
+    :param float tau: :math:`\tau > 0` of the discrepancy principle. The theory requires
+        :math:`\tau > 1`.
     :param float lr: learning rate of Adam for :math:`\theta`.
-    :param float physics_lr: likewise for :math:`\varphi`, in its own unit.
-    :param int max_steps: the most steps; each is one reconstruction and its gradient.
-    :param float rtol: it has converged where the gradient, in :math:`\theta` and in
-        :math:`\varphi`, is this fraction of the first; 0 spends ``max_steps``.
-    :param bool show_progress_bar: whether to show one.
-    :return: (deepinv_equilibrium.models.Adaptation) the adapted model, the physics, and
-        a report. A warning is given where it did not get to the end.
-    :raises TypeError: if an argument is of the wrong kind.
-    :raises ValueError: if one is out of its range, ``y`` is no measurement of the
-        physics, there is nothing to adapt, or the
-        reconstruction does not depend on it differentiably.
+    :param float physics_lr: learning rate of Adam for :math:`\varphi`, in the unit of
+        :math:`\varphi`.
+    :param int max_steps: largest number of steps, each of which computes one
+        reconstruction and its gradient.
+    :param float rtol: the adaptation has converged if the norms of the gradients in
+        :math:`\theta` and in :math:`\varphi` are at most this fraction of their initial
+        values. With 0 all ``max_steps`` are made.
+    :param bool show_progress_bar: whether to show a progress bar.
+    :return: (deepinv_equilibrium.models.Adaptation) the adapted model, the physics and
+        a report. A :class:`~deepinv_equilibrium.ConvergenceWarning` is issued if the
+        adaptation failed.
+    :raises TypeError: if an argument is of another type.
+    :raises ValueError: if an argument is out of its range, ``y`` is not a finite
+        measurement of ``physics``, no weight requires a gradient, or the reconstruction
+        is not differentiable in the weights or in a parameter.
 
     |sep|
 
@@ -206,17 +218,13 @@ def adapt(
     """
     _check(model, y, physics)
     for name, number in (("tau", tau), ("lr", lr), ("physics_lr", physics_lr)):
-        require_number(name, number)
-        if not 0 < number < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {number!r}.")
+        require_in_range(name, number)
     for name, number in (
         ("weight", weight),
         ("physics_weight", physics_weight),
         ("rtol", rtol),
     ):
-        require_number(name, number)
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{name} must be nonnegative and finite, got {number!r}.")
+        require_in_range(name, number, zero=True)
     require_count("max_steps", max_steps, 1)
     target = _target(y, physics, noise_level, tau)
     record: list[tuple[float, float, float]] = []
@@ -228,7 +236,7 @@ def adapt(
         torch.enable_grad(),
         tqdm(total=max_steps, desc="adapt", disable=not show_progress_bar) as bar,
     ):
-        # Copies: tensors of an inference mode have no gradients.
+        # Tensors that were created in inference mode have no gradients; copies do.
         objective = AdaptationObjective(
             copy_module(model),
             y.clone().detach(),
@@ -285,12 +293,8 @@ def _check(model: Reconstructor, y: Tensor, physics: Physics) -> None:
             "model must be a deepinv Reconstructor, called as model(y, physics), got "
             f"{type(model).__name__}."
         )
-    if not isinstance(physics, Physics):
-        raise TypeError(
-            f"physics must be a deepinv Physics, got {type(physics).__name__}."
-        )
-    if not isinstance(y, Tensor):
-        raise TypeError(f"y must be a tensor, got {type(y).__name__}.")
+    require_physics(physics, y)
+    require_measurement(y)
     if not bool(torch.isfinite(y).all()):
         raise ValueError("y has NaN or infinite values; leave those samples out.")
     if isinstance(physics, LinearPhysics):
@@ -301,7 +305,8 @@ def _check(model: Reconstructor, y: Tensor, physics: Physics) -> None:
 def _target(
     y: Tensor, physics: Physics, noise_level: float | Tensor | None, tau: float
 ) -> float | None:
-    """The mean square of the noise, times tau squared; ``None`` if unknown or 0."""
+    """Return the mean square of the noise times tau squared, or ``None`` if the noise
+    level is unknown or 0."""
     if noise_level is None:
         noise_model = physics.noise_model
         if not isinstance(noise_model, GaussianNoise):
@@ -315,7 +320,7 @@ def _target(
         )
     if not bool((torch.isfinite(sigma) & (sigma >= 0)).all()):
         raise ValueError(
-            f"noise_level must be nonnegative and finite, got {noise_level!r}; 0 turns "
-            "the discrepancy principle off."
+            f"noise_level must be nonnegative and finite, got {noise_level!r}; 0 "
+            "switches the discrepancy principle off."
         )
     return float(sigma.square().mean()) * tau**2 or None

@@ -1,4 +1,4 @@
-"""Total variation with weights that a network estimates from the measurement."""
+"""Total variation with weights that are learned or estimated by a network."""
 
 from .positivity import BoundedSigmoid, Positivity, Softplus
 from .tv_map import ConstantTVMap, TVMap

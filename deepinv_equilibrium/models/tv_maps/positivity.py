@@ -1,4 +1,4 @@
-"""What makes a positive weight of any number that a network returns."""
+"""Positive functions that turn the numbers of a network into weights."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-# Weights are kept this far from 0 and, where nothing else bounds them, from infinity,
-# relative to the scale: far beyond what a map needs, far from under- and overflow.
+from ...fixed_points.argument_checks import require_in_range
+
+# Smallest and largest weight relative to the scale. A map does not need smaller or
+# larger ones, and these do not underflow or overflow.
 _FLOOR = 1e-6
 _CAP = 1e6
 
 
 class Positivity(nn.Module, ABC):
     r"""
-    An increasing map from all real numbers, infinite ones included, to positive finite
-    weights.
+    An increasing map from the real numbers, including infinite ones, to positive and
+    finite weights.
 
-    It holds nothing that is trained. A NaN stays a NaN, so that it is seen.
+    It has no trained parameters. It returns NaN for NaN, so that errors are not hidden.
     """
 
     @abstractmethod
     def forward(self, raw: Tensor) -> Tensor:
         r"""
+        Return the weights of raw numbers.
+
         :param torch.Tensor raw: real numbers, float32 or float64, of any shape.
         :return: (:class:`torch.Tensor`) weights of the same shape and dtype.
         """
@@ -33,25 +37,26 @@ class Positivity(nn.Module, ABC):
     @abstractmethod
     def initial(self, value: float) -> float:
         r"""
-        Invert the map, to start from a wanted weight.
+        Return the raw number of a weight, the inverse of the map.
 
         :param float value: a weight.
-        :return: (float) the raw number that gives this weight.
-        :raises ValueError: if no raw number gives it.
+        :return: (float) the raw number that is mapped to this weight.
+        :raises ValueError: if no raw number is mapped to this weight.
         """
 
 
 class Softplus(Positivity):
     r"""
-    A positive weight without a bound that is felt:
+    A positive weight without an effective upper bound,
 
     .. math::
 
         \lambda = s \left(\log(1 + e^{\min(r, 10^6)}) + 10^{-6}\right),
 
-    as in :footcite:t:`kofler2023learning`, where :math:`s = 0.1`. It departs from there
-    in the floor :math:`10^{-6} s` and the cap :math:`10^6 s`: the softplus alone is 0
-    for large negative :math:`r`, and its square infinite for large positive :math:`r`.
+    as in :footcite:t:`kofler2023learning`, where :math:`s = 0.1`. We depart from the
+    paper in the floor :math:`10^{-6} s` and the cap :math:`10^6 s`. Without them, the
+    weight is 0 for large negative :math:`r`, and its square is infinite for large
+    positive :math:`r`.
 
     :param float scale: :math:`s > 0`, in the unit of the images.
     :raises ValueError: if ``scale`` is not positive and finite.
@@ -59,22 +64,27 @@ class Softplus(Positivity):
 
     def __init__(self, scale: float = 0.1) -> None:
         super().__init__()
-        self.scale = _check_positive("scale", scale)
+        require_in_range("scale", scale)
+        self.scale = float(scale)
 
     def forward(self, raw: Tensor) -> Tensor:
         r"""
+        Return the weights of raw numbers.
+
         :param torch.Tensor raw: real numbers, float32 or float64, of any shape.
         :return: (:class:`torch.Tensor`) weights of the same shape and dtype.
         """
-        # Beyond the threshold the softplus is the identity, to the rounding of float64.
+        # Above this threshold the softplus equals the identity in float64.
         smooth = softplus(raw.clamp(max=_CAP), threshold=40.0)
         return self.scale * (smooth + _FLOOR)
 
     def initial(self, value: float) -> float:
         r"""
+        Return the raw number of a weight.
+
         :param float value: a weight between :math:`10^{-6} s` and :math:`10^6 s`, both
             excluded.
-        :return: (float) the raw number that gives this weight.
+        :return: (float) the raw number that is mapped to this weight.
         :raises ValueError: if ``value`` is out of this range.
         """
         _check_range("scale", value, _FLOOR * self.scale, _CAP * self.scale)
@@ -82,21 +92,21 @@ class Softplus(Positivity):
         return smooth + math.log(-math.expm1(-smooth))
 
     def extra_repr(self) -> str:
-        """Return what the representation shows: the scale."""
+        """Return the scale."""
         return f"scale={self.scale:g}"
 
 
 class BoundedSigmoid(Positivity):
     r"""
-    A positive weight with a bound:
+    A positive weight with an upper bound,
 
     .. math::
 
         \lambda = b \left(10^{-6} + \frac{1 - 10^{-6}}{1 + e^{-r}}\right)
         \in [10^{-6} b, b],
 
-    as :footcite:t:`kofler2023learning` have it for denoising, where :math:`b = 0.5`. It
-    departs from there in the floor: the sigmoid alone is 0 for large negative
+    as in :footcite:t:`kofler2023learning` for denoising, where :math:`b = 0.5`. We
+    depart from the paper in the floor, without which the weight is 0 for large negative
     :math:`r`.
 
     :param float bound: :math:`b > 0`, in the unit of the images.
@@ -105,10 +115,13 @@ class BoundedSigmoid(Positivity):
 
     def __init__(self, bound: float = 0.5) -> None:
         super().__init__()
-        self.bound = _check_positive("bound", bound)
+        require_in_range("bound", bound)
+        self.bound = float(bound)
 
     def forward(self, raw: Tensor) -> Tensor:
         r"""
+        Return the weights of raw numbers.
+
         :param torch.Tensor raw: real numbers, float32 or float64, of any shape.
         :return: (:class:`torch.Tensor`) weights of the same shape and dtype.
         """
@@ -118,9 +131,11 @@ class BoundedSigmoid(Positivity):
 
     def initial(self, value: float) -> float:
         r"""
+        Return the raw number of a weight.
+
         :param float value: a weight between :math:`10^{-6} b` and :math:`b`, both
             excluded.
-        :return: (float) the raw number that gives this weight.
+        :return: (float) the raw number that is mapped to this weight.
         :raises ValueError: if ``value`` is out of this range.
         """
         floor = _FLOOR * self.bound
@@ -128,19 +143,13 @@ class BoundedSigmoid(Positivity):
         return math.log(value - floor) - math.log(self.bound - value)
 
     def extra_repr(self) -> str:
-        """Return what the representation shows: the bound."""
+        """Return the upper bound."""
         return f"bound={self.bound:g}"
-
-
-def _check_positive(name: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value!r}.")
-    return float(value)
 
 
 def _check_range(name: str, value: float, lower: float, upper: float) -> None:
     if not lower < value < upper:
         raise ValueError(
             f"the weight must be between {lower:g} and {upper:g}, both excluded, got "
-            f"{value!r}; another {name} gives another range."
+            f"{value!r}; change {name}, which determines this range."
         )

@@ -1,4 +1,4 @@
-"""What maps to TV weights have in common."""
+"""The base class of maps from images to TV weights, and the constant map."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ class TVMap(nn.Module, ABC):
     A map :math:`z \mapsto \Lambda` from an image to the weight of its total variation
     :math:`\|\Lambda \mathrm{D} x\|`, with :math:`\mathrm{D}` the forward differences.
 
-    The weight of each direction, which is an axis of the image, is that of its group:
+    A direction is a spatial axis of the image. Directions of the same group share a
+    weight:
 
     .. math::
 
         \Lambda_i = \operatorname{P}(r_{g(i)}(z)), \qquad i = 1, \dots, d,
 
-    with the raw weights :math:`r_0(z), r_1(z), \dots` of :meth:`raw_weight`, which is
-    all that a subclass has to define, and a positive increasing function
-    :math:`\operatorname{P}`. The weight is thus positive and finite whatever the raw
-    weights, infinite ones included.
+    where :meth:`raw_weight` returns the raw weights :math:`r_0(z), r_1(z), \dots`, and
+    :math:`\operatorname{P}` is positive and increasing. The weight is positive and
+    finite for all raw weights, infinite ones included. A subclass defines
+    :meth:`raw_weight`.
 
     :param list, tuple directions: the groups :math:`g(i)` of the 2 or 3 spatial axes,
-        numbered from 0 without gaps. For images of axes :math:`(H, W)`, ``(0, 0)`` is
-        one weight for both and ``(0, 1)`` is one for each. For a time series of axes
-        :math:`(T, H, W)`, ``(0, 1, 1)`` is one for time and another one for both axes
-        of space, as in :footcite:t:`kofler2023learning`.
+        numbered from 0 without gaps. For images with axes :math:`(H, W)`, ``(0, 0)`` is
+        one weight for both axes and ``(0, 1)`` one weight for each axis. For a time
+        series with axes :math:`(T, H, W)`, ``(0, 1, 1)`` is one weight for time and one
+        for the two axes of space, as in :footcite:t:`kofler2023learning`.
     :param deepinv_equilibrium.models.Positivity, None positivity: the function
-        :math:`\operatorname{P}`. ``None`` is :class:`Softplus()
+        :math:`\operatorname{P}`. Default: ``None``, :class:`Softplus()
         <deepinv_equilibrium.models.Softplus>`.
     :raises TypeError: if an argument is of another type.
     :raises ValueError: if ``directions`` are not the groups of 2 or 3 axes.
@@ -59,40 +60,47 @@ class TVMap(nn.Module, ABC):
     @abstractmethod
     def raw_weight(self, z: Tensor) -> Tensor:
         r"""
-        :param torch.Tensor z: real images of shape :math:`(B, C, *spatial)`; of complex
-            ones, the real parts of all channels and then the imaginary parts.
+        Return the raw weights of an image.
+
+        :param torch.Tensor z: real images of shape :math:`(B, C, *spatial)`. The
+            channels of complex images are the real parts of all channels, followed by
+            the imaginary parts.
         :return: (:class:`torch.Tensor`) real numbers of shape :math:`(B, G, *spatial)`
-            for :math:`G` groups, with 1 for :math:`B` or any spatial size where they
-            are constant.
+            for :math:`G` groups. An axis along which they are constant may have size 1,
+            except that of the groups.
         """
 
     def forward(self, z: Tensor) -> Tensor:
         r"""
+        Return the weight of the total variation of an image.
+
         :param torch.Tensor z: images of shape :math:`(B, C, H, W)` or :math:`(B, C, T,
-            H, W)`, like the ones to reconstruct, of any size, real or complex, in
-            single or double precision.
+            H, W)`, of any size, real or complex, in single or double precision.
         :return: (:class:`torch.Tensor`) the weight :math:`\Lambda > 0`, real and in the
-            precision of ``z``, of shape :math:`(B, 1, d, *spatial)`, with 1 for
-            :math:`B` and the spatial sizes if it is constant.
-        :raises TypeError: if ``z`` is no tensor of this kind.
+            precision of ``z``, of shape :math:`(B, 1, d, *spatial)`. If it is constant,
+            :math:`B` and the spatial sizes are 1.
+        :raises TypeError: if ``z`` is not a tensor of one of these dtypes.
         :raises ValueError: if ``z`` has another number of axes, or no pixels.
         """
         d = len(self.directions)
         _check_image(z, d)
         if z.is_complex():
             z = torch.cat((z.real, z.imag), dim=1)
-        # Under autocast the raw weights may have come in half precision.
+        # Under autocast the raw weights may be in half precision.
         weight = self.positivity(self.raw_weight(z).to(z.dtype))
         return torch.stack([weight[:, g] for g in self.directions], dim=1)[:, None]
 
     def raw_weight_of(self, weight: float | Sequence[float]) -> tuple[float, ...]:
         r"""
-        Invert the positive function, for a subclass to start from a wanted weight.
+        Return the raw weights of given weights, by the inverse of
+        :math:`\operatorname{P}`.
+
+        A subclass uses it to initialise the raw weights.
 
         :param float, list weight: one weight for all groups, or one for each.
         :return: (tuple) one raw weight for each group.
-        :raises ValueError: if there are neither one nor as many as groups, or if one is
-            out of the range of the positive function.
+        :raises ValueError: if the number of weights is neither 1 nor the number of
+            groups, or if a weight is out of the range of :math:`\operatorname{P}`.
         """
         weights = (
             tuple(weight) if isinstance(weight, Sequence) else (weight,) * self.groups
@@ -105,33 +113,35 @@ class TVMap(nn.Module, ABC):
         return tuple(self.positivity.initial(value) for value in weights)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what the trained numbers mean, for the ``state_dict``."""
+        """Return the settings on which the meaning of the weights depends, for the
+        ``state_dict``."""
         return {"directions": self.directions, "positivity": repr(self.positivity)}
 
     def set_extra_state(self, state: Any) -> None:
-        """Refuse numbers that were trained for another meaning."""
+        """Raise ValueError if the weights were trained with other settings."""
         refuse_other_settings(self, state)
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first: the directions."""
+        """Return the directions."""
         return f"directions={self.directions}"
 
 
 def refuse_other_settings(module: nn.Module, state: dict[str, Any]) -> None:
     r"""
-    Refuse a ``state_dict`` that was trained with other settings.
+    Raise if a ``state_dict`` was trained with other settings than those of a module.
 
-    :param torch.nn.Module module: the module to load it into.
-    :param dict state: its settings, as of ``module.get_extra_state()``.
-    :raises ValueError: if they differ.
+    :param torch.nn.Module module: the module that loads the ``state_dict``.
+    :param dict state: the settings in the ``state_dict``, in the form of
+        ``module.get_extra_state()``.
+    :raises ValueError: if the settings differ.
     """
     own = module.get_extra_state()
     for name, value in state.items():
         if own[name] != value:
             raise ValueError(
                 f"the weights were trained with {name}={value}, and this "
-                f"{type(module).__name__} has {name}={own[name]}; build it with the "
-                "same."
+                f"{type(module).__name__} has {name}={own[name]}; construct it with "
+                f"{name}={value}."
             )
 
 
@@ -168,22 +178,22 @@ def _check_image(z: Tensor, d: int) -> None:
 
 class ConstantTVMap(TVMap):
     r"""
-    One trained weight for each group of directions, the same for all pixels and images.
+    One trained weight for each group of directions, constant over pixels and images,
 
     .. math::
 
         \Lambda_i = \lambda_{g(i)}, \qquad i = 1, \dots, d.
 
-    It is what a map has to be better than, in the same model and trained in the same
-    way: one number with ``directions=(0, 0)``, and the pair :math:`(\lambda_t,
-    \lambda_{xy})` of :footcite:t:`kofler2023learning` with ``directions=(0, 1, 1)``.
+    This is the baseline for a map in the same model: one number with ``directions=(0,
+    0)``, and the pair :math:`(\lambda_t, \lambda_{xy})` of
+    :footcite:t:`kofler2023learning` with ``directions=(0, 1, 1)``.
 
     :param list, tuple directions: the group of each spatial axis, see
         :class:`~deepinv_equilibrium.models.TVMap`.
-    :param float, list initial_weight: the weight to start from, in the unit of the
-        images, or one for each group.
-    :param deepinv_equilibrium.models.Positivity, None positivity: what keeps the
-        weights positive. ``None`` is :class:`Softplus()
+    :param float, list initial_weight: initial weight in the unit of the images, one for
+        all groups or one for each.
+    :param deepinv_equilibrium.models.Positivity, None positivity: the function that
+        makes the weights positive. Default: ``None``, :class:`Softplus()
         <deepinv_equilibrium.models.Softplus>`.
     :raises TypeError: if an argument is of another type.
     :raises ValueError: if an argument is out of its range.
@@ -210,19 +220,21 @@ class ConstantTVMap(TVMap):
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """The current weight of each group."""
+        """Current weight of each group."""
         with torch.no_grad():
             return tuple(self.positivity(self.raw).tolist())
 
     def raw_weight(self, z: Tensor) -> Tensor:
         r"""
+        Return the raw weights, which do not depend on the image.
+
         :param torch.Tensor z: images of shape :math:`(B, C, *spatial)`. Only their
-            number of axes and their device are read.
+            number of axes and their device are used.
         :return: (:class:`torch.Tensor`) raw weights of shape :math:`(1, G, 1, \dots)`.
         """
         return self.raw.to(z.device).view(1, -1, *[1] * (z.ndim - 2))
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first: the directions and weights."""
+        """Return the directions and weights."""
         weights = ", ".join(f"{weight:.4g}" for weight in self.weights)
         return f"{super().extra_repr()}, weights=({weights})"

@@ -1,4 +1,4 @@
-"""A TV map beside the image that it gives."""
+"""A figure of TV weights and images."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ def plot_tv_map(
     images: Mapping[str, Tensor], weight: Tensor, directions: Sequence[int]
 ) -> Figure:
     r"""
-    Show images of one sample, and the weight of each group of directions.
+    Plot images of one sample, and the weight of each group of directions.
 
-    Of volumes and time series the middle entry of the first axis is shown; two channels
-    are real and imaginary parts, of which the modulus is shown, as of complex images.
+    For volumes and time series, the middle entry of the first axis is shown. For
+    complex images and images with two channels, which are real and imaginary parts, the
+    modulus is shown.
 
-    :param dict images: titles and images, of shape :math:`(1, C, H, W)` or :math:`(1,
-        C, T, H, W)`.
+    :param dict images: images of shape :math:`(1, C, H, W)` or :math:`(1, C, T, H, W)`,
+        by their titles.
     :param torch.Tensor weight: :math:`\Lambda`, of shape :math:`(1, 1, d, H, W)` or
-        :math:`(1, 1, d, T, H, W)`, with 1 for axes along which it is constant.
-    :param Sequence directions: group of each direction, see
+        :math:`(1, 1, d, T, H, W)`. Axes along which it is constant may have size 1.
+    :param Sequence directions: the group of each direction, see
         :class:`~deepinv_equilibrium.models.TVMap`.
     :return: (matplotlib.figure.Figure) the figure.
     """
-    from matplotlib import pyplot as plt  # heavy, and for pictures only
+    from matplotlib import pyplot as plt  # optional, and slow to import
 
     weight = weight.detach().cpu()
     groups = sorted(set(directions))
@@ -56,7 +57,7 @@ def plot_tv_map(
 
 
 def _picture(image: Tensor) -> Tensor:
-    """One sample as (H, W) or (H, W, 3) in [0, 1]."""
+    """Return one sample as (H, W) or (H, W, 3) in [0, 1]."""
     x = image.detach().cpu()[0]
     x = x[:, x.shape[1] // 2] if x.ndim == 4 else x
     if x.is_complex():

@@ -1,4 +1,4 @@
-"""Trained step sizes that keep the primal-dual iterations convergent."""
+"""Trained step sizes with which the primal-dual iterations converge."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ class TVStepSizes(nn.Module):
         \tau = \frac{1.98\, s_1}{\|A\|^2}, \qquad
         \sigma = \frac{0.99\, s_2}{\tau \|D\|^2}, \qquad s_1, s_2 \in [10^{-6}, 1],
 
-    with sigmoids :math:`s_1, s_2` of two trained numbers: :math:`\tau \|A\|^2 < 2` and
-    :math:`\sigma \tau \|D\|^2 < 1` whatever an optimiser does to them. The norm of
-    :math:`D` is exact, that of :math:`A` is
-    :class:`~deepinv_equilibrium.certificates.spectra.OperatorNorm`'s. Where every
-    sample has an operator of its own, all have the steps for the one of largest norm.
+    where :math:`s_1` and :math:`s_2` are sigmoids of two trained numbers. Therefore
+    :math:`\tau \|A\|^2 < 2` and :math:`\sigma \tau \|D\|^2 < 1` for all values of these
+    numbers. The norm of :math:`D` is exact;
+    :class:`~deepinv_equilibrium.certificates.spectra.OperatorNorm` bounds the norm of
+    :math:`A`. If each sample has its own operator, the largest norm determines the step
+    sizes of all samples.
 
-    :param float stepsize: :math:`\tau \|A\|^2` to start from, in (0, 1.98).
+    :param float stepsize: initial value of :math:`\tau \|A\|^2`, in (0, 1.98).
     :raises ValueError: if ``stepsize`` is out of its range.
     """
 
@@ -45,10 +46,13 @@ class TVStepSizes(nn.Module):
 
     def forward(self, physics: LinearPhysics, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""
+        Return the step sizes for a physics.
+
         :param deepinv.physics.LinearPhysics physics: the physics.
-        :param torch.Tensor x: images that it acts on; only their layout matters.
-        :return: :math:`\tau` and :math:`\sigma`, without axes, in the precision of
-            ``x``.
+        :param torch.Tensor x: images on which the physics acts. Only their shape, dtype
+            and device are used.
+        :return: (tuple) :math:`\tau` and :math:`\sigma`, without axes, in the precision
+            of ``x``.
         :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``.
         """
         bound = self._norm.squared(physics, x).value

@@ -1,4 +1,4 @@
-"""The U-Net that estimates TV weights."""
+"""A U-Net that estimates TV weights."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv3d, interpolate, pad
 
+from ...fixed_points.argument_checks import require_count
 from .positivity import Positivity
 from .tv_map import TVMap
 
-# Three convolutions follow each other at most before their result saturates again, so
-# that they do not overflow float32, with thousands of inputs to a pixel.
+# At most three convolutions follow each other between two saturations. With these
+# limits they do not overflow float32 for thousands of inputs to a pixel.
 _LARGEST_FEATURE = 1e9
 _LARGEST_WEIGHT = 1e5
 
@@ -22,17 +23,19 @@ class UNet(nn.Module):
     The U-Net of :footcite:t:`kofler2023learning`, in two or three dimensions, without
     biases and normalisation.
 
-    Each of ``depth`` levels has two convolutions, each followed by a LeakyReLU of slope
-    0.01; max-pooling by 2 leads to the next level, which has twice as many channels. On
-    the way back, linear interpolation by 2 and a convolution to half the channels lead
-    to a level, whose features are concatenated, and two convolutions follow. A
-    convolution of size 1 gives the outputs, to which the inputs are added; where there
-    are more or fewer inputs than outputs, their projection by a convolution of size 1.
-    All other convolutions are of size 3 with zero padding.
+    The encoder has ``depth`` levels of two convolutions, each followed by a LeakyReLU
+    of slope 0.01. Max-pooling by 2 leads to the next level, which has twice as many
+    channels. A level of the decoder interpolates linearly by 2, halves the number of
+    channels by a convolution, concatenates the features of the encoder at the same
+    level, and applies two convolutions. A convolution of size 1 makes the outputs, to
+    which the inputs are added. If the numbers of inputs and outputs differ, a
+    convolution of size 1 projects the inputs. All other convolutions have size 3 and
+    zero padding.
 
-    It departs from there in two ways. The projection has no bias. Kernels saturate at
-    :math:`\pm 10^5`, the inputs and the features of each level at :math:`\pm 10^9`, so
-    that the outputs are finite even of a network whose weights have run away.
+    We depart from the paper in two points. The projection has no bias. Kernels saturate
+    at :math:`\pm 10^5`, and the inputs and the features of each level at :math:`\pm
+    10^9`, so that the outputs are finite for all weights, even after a diverging
+    training.
 
     :param int dim: number of spatial axes, 2 or 3.
     :param int in_channels: number of inputs.
@@ -68,6 +71,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         r"""
+        Apply the network.
+
         :param torch.Tensor x: inputs of shape :math:`(B, C, *spatial)`, each spatial
             size a multiple of :math:`2^{depth - 1}`.
         :return: (:class:`torch.Tensor`) outputs of the same spatial sizes.
@@ -109,6 +114,8 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         r"""
+        Apply the convolution.
+
         :param torch.Tensor x: images of shape :math:`(B, C, *spatial)`.
         :return: (:class:`torch.Tensor`) images of the same spatial sizes.
         """
@@ -117,13 +124,13 @@ class Convolution(nn.Module):
         return convolve(x, weight, padding=weight.shape[-1] // 2)
 
     def extra_repr(self) -> str:
-        """Return what the representation shows: channels and sizes."""
+        """Return the numbers of channels and the size of the kernel."""
         out_channels, in_channels, *sizes = self.weight.shape
         return f"{in_channels}, {out_channels}, kernel_size={tuple(sizes)}"
 
 
 def _saturated(x: Tensor) -> Tensor:
-    # Under autocast, features come in half precision, which is smaller.
+    # Under autocast, features are in half precision, which has a smaller range.
     limit = min(_LARGEST_FEATURE, torch.finfo(x.dtype).max)
     return x.clamp(-limit, limit)
 
@@ -139,38 +146,39 @@ def _double_convolution(dim: int, in_channels: int, width: int) -> nn.Sequential
 
 class UNetTVMap(TVMap):
     r"""
-    The weight that a U-Net estimates for each pixel and each group of directions
-    :footcite:p:`kofler2023learning`:
+    A weight for each pixel and each group of directions that a U-Net estimates
+    :footcite:p:`kofler2023learning`,
 
     .. math::
 
         \Lambda_i = \operatorname{P}(\operatorname{N}(z)_{g(i)} + c_{g(i)}), \qquad
         i = 1, \dots, d,
 
-    with a network :math:`\operatorname{N}` of convolutions without biases, residual (it
-    adds :math:`z`, or a projection of it where channels and groups differ in number),
-    and :math:`\operatorname{P}` that makes the weight positive. The constant :math:`c`
-    is not trained: it is such that a network that returned zero would give
-    ``initial_weight``, near which an untrained network is, for images of the order of
-    1. ``UNetTVMap(in_channels=2, directions=(0, 1, 1))`` has the 97,216 parameters of
-    the network for dynamic MRI (whose first output is the weight of space, as with
+    where :math:`\operatorname{N}` is a residual network of convolutions without biases,
+    and :math:`\operatorname{P}` makes the weight positive. The network adds :math:`z`
+    to its output, or a projection of :math:`z` if the numbers of channels and groups
+    differ. The constant :math:`c` is not trained: a network that returns zero gives
+    ``initial_weight``. An untrained network is near this weight for images of the order
+    of 1. ``UNetTVMap(in_channels=2, directions=(0, 1, 1))`` has the 97,216 parameters
+    of the network for dynamic MRI (whose first output is the weight of space, as with
     ``directions=(1, 0, 0)``).
 
-    Images are extended by ``padding``, and further to a multiple of :math:`2^{depth-1}`
-    pixels, by reflection, or by their last pixel in axes that are too short for that;
-    the map is cropped in the end. Any image size will do.
+    Images of any size are extended by ``padding``, and further to a multiple of
+    :math:`2^{depth-1}` pixels. They are extended by reflection, or by repeating the
+    last pixel in axes that are too short for reflection. The map is cropped to the size
+    of the image.
 
-    Samples do not influence each other, training and evaluation are the same map, and
-    the weight is positive and finite for all finite images and parameters.
+    Samples do not influence each other, training and evaluation mode are the same map,
+    and the weight is positive and finite for all finite images and parameters.
 
-    It departs from the paper in :math:`c`, which is zero there (and here with
-    ``initial_weight=0.1 * math.log(2)``, to the floor of the positive function), in the
-    extension to a multiple, for which the paper's code pools with a remainder, and in
-    padding time series by reflection at test time too, where the code repeats them
-    periodically.
+    We depart from the paper in three points. In the paper, :math:`c` is zero (as here
+    with ``initial_weight=0.1 * math.log(2)``, up to the floor of the positive
+    function). The code of the paper does not extend images to a multiple, but pools
+    with a remainder. At test time, the code repeats time series periodically; here they
+    are extended by reflection.
 
-    :param int in_channels: real channels of the images: the real and imaginary parts of
-        a complex channel are two.
+    :param int in_channels: real channels of the images. A complex channel counts as
+        two, its real and imaginary parts.
     :param list, tuple directions: the group of each spatial axis, see
         :class:`~deepinv_equilibrium.models.TVMap`. It has 2 entries for images and 3
         for volumes and time series.
@@ -178,13 +186,14 @@ class UNetTVMap(TVMap):
         many.
     :param int depth: number of levels.
     :param deepinv_equilibrium.models.Positivity, None positivity: the function
-        :math:`\operatorname{P}`. ``None`` is :class:`Softplus()
+        :math:`\operatorname{P}`. Default: ``None``, :class:`Softplus()
         <deepinv_equilibrium.models.Softplus>`.
-    :param float, list initial_weight: the weight to start from, in the unit of the
-        images, or one for each group.
-    :param int, list, None padding: pixels by which the images are extended on both
-        sides, one number for all spatial axes or one for each. ``None`` is 4, and 8 in
-        the first of three axes, which is that of time in a time series.
+    :param float, list initial_weight: initial weight in the unit of the images, one for
+        all groups or one for each.
+    :param int, list, None padding: number of pixels by which the images are extended on
+        both sides, one number for all spatial axes or one for each. Default: ``None``,
+        4 for two axes and (8, 4, 4) for three, of which the first is time in a time
+        series.
     :raises TypeError: if an argument is of another type.
     :raises ValueError: if an argument is out of its range.
 
@@ -214,35 +223,32 @@ class UNetTVMap(TVMap):
         padding: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__(directions, positivity)
-        for name, value in (
-            ("in_channels", in_channels),
-            ("filters", filters),
-            ("depth", depth),
-        ):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        require_count("in_channels", in_channels, 1)
+        require_count("filters", filters, 1)
+        require_count("depth", depth, 1)
         self.in_channels = in_channels
         self.padding = _check_padding(padding, len(self.directions))
         self._multiple = 2 ** (depth - 1)
         offset = torch.tensor(self.raw_weight_of(initial_weight))
-        self.register_buffer("offset", offset)  # saved: the map depends on it
+        self.register_buffer("offset", offset)  # part of the state_dict
         self.network = UNet(
             len(self.directions), in_channels, self.groups, filters, depth
         )
 
     def raw_weight(self, z: Tensor) -> Tensor:
         r"""
+        Return the outputs of the network, shifted by :math:`c`.
+
         :param torch.Tensor z: real images of shape :math:`(B, C, *spatial)`.
-        :return: (:class:`torch.Tensor`) the outputs of the network, shifted by
-            :math:`c`, of shape :math:`(B, G, *spatial)`.
+        :return: (:class:`torch.Tensor`) raw weights of shape :math:`(B, G, *spatial)`.
         :raises TypeError: if the network has another dtype than ``z``.
         :raises ValueError: if ``z`` has another number of channels.
         """
         if z.shape[1] != self.in_channels:
             raise ValueError(
-                f"the input z of the map, an image made of the measurement, has "
-                f"{z.shape[1]} real channels (a complex one counts twice), and the map "
-                f"was made for in_channels={self.in_channels}."
+                f"z, the image of the measurement, has {z.shape[1]} real channels (a "
+                "complex channel counts twice), and the map was constructed with "
+                f"in_channels={self.in_channels}."
             )
         dtype = self.network.output.weight.dtype
         if z.dtype != dtype:
@@ -258,7 +264,7 @@ class UNetTVMap(TVMap):
         return raw + self.offset.view(1, -1, *[1] * len(self.directions))
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first: channels, directions, padding."""
+        """Return the number of channels, the directions and the padding."""
         return (
             f"in_channels={self.in_channels}, {super().extra_repr()}, "
             f"padding={self.padding}"
@@ -278,9 +284,9 @@ def _check_padding(padding: int | Sequence[int] | None, d: int) -> tuple[int, ..
 
 
 def _extend(x: Tensor, padding: tuple[int, ...], multiple: int) -> Tensor:
-    """Extend each spatial axis on both sides, and on the far one to a multiple."""
+    """Extend each spatial axis on both sides, and at its end to a multiple."""
     margins: dict[str, list[int]] = {"reflect": [], "replicate": []}
-    # torch wants the last axis first.
+    # torch's pad starts with the last axis.
     for size, before in zip(reversed(x.shape[2:]), reversed(padding), strict=True):
         after = before + -(size + 2 * before) % multiple
         mode = "reflect" if size > after else "replicate"

@@ -12,7 +12,7 @@ from ..operators import Gain
 
 
 @pytest.mark.parametrize("status", [*AdaptationStatus])
-def test_every_status_has_a_sentence_and_a_failure_its_remedy(
+def test_every_status_has_a_sentence_and_every_failure_a_remedy(
     status: AdaptationStatus,
 ) -> None:
     assert status.sentence.endswith(".")
@@ -22,7 +22,7 @@ def test_every_status_has_a_sentence_and_a_failure_its_remedy(
 
 
 @pytest.mark.parametrize(("target", "noise"), [(0.01, "1.000e-02"), (None, "unknown")])
-def test_the_report(target: float | None, noise: str) -> None:
+def test_str_prints_the_report(target: float | None, noise: str) -> None:
     adaptation = Adaptation(
         Gain(1.0),
         dinv.physics.Denoising(),

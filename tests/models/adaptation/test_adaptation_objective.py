@@ -1,4 +1,4 @@
-"""The objective of an adaptation: its gradients by finite differences."""
+"""The objective of an adaptation: gradients and parameters of the physics."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from deepinv_equilibrium.models.adaptation.adaptation_objective import (
 from ..operators import DOUBLE, gaussian_blur
 
 
-def test_the_gradient_of_an_equilibrium_agrees_with_finite_differences() -> None:
-    """In the weights of the model and, through both uses of it, in the operator."""
+def test_gradient_for_an_equilibrium_agrees_with_finite_differences() -> None:
+    """The operator is used by the model and by the data term."""
     denoiser = deq.models.ConvexPotentialDenoiser(
         in_channels=1,
         pretrained=None,
@@ -44,7 +44,7 @@ def test_the_gradient_of_an_equilibrium_agrees_with_finite_differences() -> None
         copy_module(model), y, copy_module(physics), ["filter"]
     )
     leaves = [*objective.weights, *objective.operator.values()]
-    # Off the start, where the penalties have a gradient.
+    # At other values than the initial ones, the penalties have a gradient.
     with torch.no_grad():
         for leaf in leaves:
             leaf += 0.01 * torch.randn_like(leaf)
@@ -69,7 +69,7 @@ def test_the_gradient_of_an_equilibrium_agrees_with_finite_differences() -> None
         assert expected != 0
 
 
-def test_the_operator_alone_is_updated_not_the_noise_of_the_same_name() -> None:
+def test_discrepancy_does_not_change_noise_parameters_of_the_same_name() -> None:
     class Blur(dinv.physics.LinearPhysics):
         def __init__(self) -> None:
             noise = dinv.physics.GaussianNoise(0.1)

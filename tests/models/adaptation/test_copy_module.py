@@ -1,4 +1,4 @@
-"""A copy of a module shares nothing with it, and draws the same noise."""
+"""Copies of modules with random number generators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deepinv_equilibrium.models.adaptation.adaptation_objective import (
 )
 
 
-def test_a_copy_draws_the_same_noise_and_leaves_the_generator_alone() -> None:
+def test_copy_module_copies_the_state_of_generators() -> None:
     noise = dinv.physics.GaussianNoise(0.1, rng=torch.Generator().manual_seed(3))
     physics = dinv.physics.Inpainting((1, 4, 4), mask=torch.ones(4, 4))
     physics.noise_model = noise

@@ -1,4 +1,4 @@
-"""Networks of learned iterations that are made linear, to compute a classical step."""
+"""Linear networks, with which learned iterations compute classical steps."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def make_linear(network: nn.Module, matrix: Tensor) -> None:
-    """Give three convolutions with PReLU the weights with which they multiply the
-    channels of every pixel by a matrix."""
+    """Set the weights of three convolutions with PReLU such that they multiply the
+    channels of each pixel by a matrix."""
     first, second, third = (m for m in network.modules() if isinstance(m, nn.Conv2d))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

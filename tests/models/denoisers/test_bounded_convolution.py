@@ -28,7 +28,7 @@ def make_layer(
 
 
 def dense(layer: BoundedConvolution, height: int, width: int) -> Tensor:
-    """The matrix of the linear part: all unit images at once."""
+    """Return the matrix of the linear part, from a batch of all unit images."""
     inputs = layer.weight.shape[1]
     units = torch.eye(inputs * height * width, **DOUBLE)
     with torch.no_grad():
@@ -46,7 +46,7 @@ def dense(layer: BoundedConvolution, height: int, width: int) -> Tensor:
     width=st.integers(1, 8),
     scale=st.sampled_from([1e-200, 1e-12, 1e-3, 1.0, 1e3, 1e12]),
 )
-def test_is_nonexpansive_at_every_size_and_scale(
+def test_layer_is_nonexpansive_for_all_sizes_and_scales(
     seed: int,
     inputs: int,
     outputs: int,
@@ -62,7 +62,7 @@ def test_is_nonexpansive_at_every_size_and_scale(
     assert norm <= layer.norm() <= 1
 
 
-def test_the_norm_is_honest_about_weights_that_were_changed_behind_torch():
+def test_norm_bounds_filters_that_were_changed_through_data():
     layer = make_layer(15)
     layer(torch.rand(1, 2, 4, 4, **DOUBLE))
     layer.weight.data.mul_(100)
@@ -72,12 +72,12 @@ def test_the_norm_is_honest_about_weights_that_were_changed_behind_torch():
     assert torch.linalg.matrix_norm(dense(layer, 6, 6), 2) <= layer.norm() <= 1
 
 
-def test_the_bound_is_near_the_norm_on_a_large_image():
+def test_norm_is_tight_on_a_large_image():
     norm = torch.linalg.matrix_norm(dense(make_layer(1, 1, 2), 20, 20), 2)
     assert norm > 0.92  # 1 / 1.039, and an image of 20 x 20 is not all the plane
 
 
-def test_the_norm_of_the_reshaped_kernel_is_no_bound():
+def test_norm_of_the_reshaped_kernel_does_not_bound_the_norm():
     layer = BoundedConvolution(1, 1).double()
     with torch.no_grad():
         layer.weight.fill_(1.0)
@@ -88,7 +88,7 @@ def test_the_norm_of_the_reshaped_kernel_is_no_bound():
     assert 0.9 < true <= applied <= 1
 
 
-def test_forward_is_its_formula():
+def test_forward_computes_the_documented_formula():
     layer = make_layer(2)
     x = torch.rand(2, 2, 5, 4, **DOUBLE)
     norm = convolution_norm(layer.weight, grid=16)
@@ -96,7 +96,7 @@ def test_forward_is_its_formula():
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_zero_weights_make_a_constant():
+def test_forward_with_zero_weights_returns_the_bias():
     layer = make_layer(3)
     with torch.no_grad():
         layer.weight.zero_()
@@ -104,7 +104,7 @@ def test_zero_weights_make_a_constant():
     torch.testing.assert_close(out, layer.bias[:, None, None].expand(1, 3, 4, 4))
 
 
-def test_the_gradient_passes_through_the_norm():
+def test_gradient_passes_through_the_norm():
     layer = make_layer(4)
     x = torch.rand(1, 2, 4, 4, **DOUBLE, requires_grad=True)
 
@@ -112,7 +112,7 @@ def test_the_gradient_passes_through_the_norm():
         with torch.no_grad():
             layer.weight.copy_(weight)
         kept = layer(x)
-        # The kept gradient is that of the parameter, the argument stands in for it.
+        # The argument replaces the parameter, for which a gradient is cached.
         return kept + 0 * weight.sum()
 
     weight = layer.weight.detach().clone()
@@ -126,11 +126,11 @@ def test_the_gradient_passes_through_the_norm():
     )
     slope = (ahead - behind) / (2 * h)
     torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-6, atol=0)
-    # The layer does not see the scale of its weights.
+    # The layer does not depend on the scale of its weights.
     assert (gradient * weight).sum().abs() < 1e-12
 
 
-def test_it_can_be_differentiated_twice_in_the_image():
+def test_second_derivative_in_the_image_is_right():
     layer = make_layer(5)
     x = torch.rand(1, 2, 4, 4, **DOUBLE, requires_grad=True)
 
@@ -141,7 +141,7 @@ def test_it_can_be_differentiated_twice_in_the_image():
     assert torch.autograd.gradgradcheck(squared, (x,))
 
 
-def test_the_norm_is_computed_once_for_each_state_of_the_weights(
+def test_bound_is_computed_once_for_each_state_of_the_weights(
     monkeypatch: pytest.MonkeyPatch,
 ):
     calls = []
@@ -171,7 +171,7 @@ def test_the_norm_is_computed_once_for_each_state_of_the_weights(
 
 # torch scripts its own rules when forward mode is first used.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
-def test_forward_mode_and_functional_calls_agree_with_backward():
+def test_forward_mode_and_functional_call_agree_with_backward():
     layer = make_layer(9)
     x, v = torch.rand(2, 1, 2, 4, 4, **DOUBLE)
     with torch.no_grad():
@@ -187,7 +187,7 @@ def test_forward_mode_and_functional_calls_agree_with_backward():
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_what_inference_mode_keeps_serves_a_gradient():
+def test_bound_cached_in_inference_mode_has_a_gradient():
     layer, twin = make_layer(14), make_layer(14)
     x = torch.rand(1, 2, 4, 4, **DOUBLE)
     with torch.inference_mode():
@@ -199,22 +199,22 @@ def test_what_inference_mode_keeps_serves_a_gradient():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_computes_in_the_dtype_of_the_image(dtype: torch.dtype):
+def test_forward_keeps_the_dtype_of_the_image(dtype: torch.dtype):
     layer = make_layer(10)
     x = torch.rand(1, 2, 6, 6, **DOUBLE)
     expected = layer(x)
     out = layer.float()(x.to(dtype))
     assert out.dtype == dtype
-    # The norm of float32 filters leaves a part in 1e6 for their rounding.
+    # The bound of the norm of float32 filters is enlarged by 1e-6 for rounding.
     torch.testing.assert_close(out.double(), expected, rtol=0, atol=5e-6)
 
 
-def test_float32_filters_are_nonexpansive_past_their_rounding():
+def test_float32_filters_are_nonexpansive_despite_rounding():
     for seed in range(20):
         assert make_layer(seed, 1, 1, 1).float().norm() <= 1
 
 
-def test_saved_and_pickled_layers_are_the_same(tmp_path: Path):
+def test_loaded_and_pickled_layers_compute_the_same(tmp_path: Path):
     layer = make_layer(11)
     x = torch.rand(1, 2, 5, 5, **DOUBLE)
     expected = layer(x)
@@ -234,12 +234,12 @@ def test_saved_and_pickled_layers_are_the_same(tmp_path: Path):
         ((1, 1, -1), "kernel_size must be odd and positive, got -1"),
     ],
 )
-def test_bad_arguments_are_named(arguments: tuple[int, ...], message: str):
+def test_constructor_raises_for_bad_arguments(arguments: tuple[int, ...], message: str):
     with pytest.raises(ValueError, match=message):
         BoundedConvolution(*arguments)
 
 
-def test_weights_that_are_not_finite_are_named():
+def test_forward_raises_for_weights_that_are_not_finite():
     layer = make_layer(13)
     with torch.no_grad():
         layer.weight[0, 0, 0, 0] = torch.nan
@@ -247,5 +247,5 @@ def test_weights_that_are_not_finite_are_named():
         layer(torch.rand(1, 2, 4, 4, **DOUBLE))
 
 
-def test_representation_shows_the_sizes():
+def test_repr_shows_the_sizes():
     assert repr(make_layer()) == "BoundedConvolution(2, 3, kernel_size=3)"

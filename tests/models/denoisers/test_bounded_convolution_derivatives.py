@@ -15,7 +15,7 @@ def make_layer(inputs: int, outputs: int) -> BoundedConvolution:
 
 
 @pytest.mark.parametrize("channels", [(1, 1), (2, 3)])
-def test_it_can_be_differentiated_twice_in_the_weights(channels: tuple[int, int]):
+def test_second_derivative_in_the_weights_is_right(channels: tuple[int, int]):
     layer = make_layer(*channels)
     x = torch.rand(1, channels[0], 4, 4, **DOUBLE)
     origin = layer.weight.detach().clone()
@@ -45,7 +45,7 @@ def test_it_can_be_differentiated_twice_in_the_weights(channels: tuple[int, int]
         )
 
 
-def test_a_second_derivative_that_does_not_exist_is_named():
+def test_second_derivative_raises_if_the_largest_singular_value_is_multiple():
     layer = make_layer(3, 3)
     torch.nn.init.dirac_(layer.weight)
     loss = layer(torch.rand(1, 3, 4, 4, **DOUBLE)).square().sum()
@@ -54,7 +54,7 @@ def test_a_second_derivative_that_does_not_exist_is_named():
         torch.autograd.grad(first.square().sum(), layer.weight)
 
 
-def test_a_mixed_derivative_reaches_the_weights():
+def test_mixed_derivative_reaches_the_weights():
     layer = make_layer(2, 3)
     x = torch.rand(1, 2, 4, 4, **DOUBLE, requires_grad=True)
     direction = torch.randn_like(layer.weight)

@@ -41,7 +41,7 @@ def make_denoiser(seed: int = 0, in_channels: int = 1, **arguments) -> BoundedDn
     width=st.integers(1, 6),
     spread=st.sampled_from([1e-3, 1.0, 1e3]),
 )
-def test_both_bounds_hold_at_every_image(
+def test_bounds_hold_for_dense_jacobians_at_random_images(
     seed: int,
     in_channels: int,
     epsilon: float,
@@ -74,10 +74,10 @@ def test_both_bounds_hold_at_every_image(
     ("residual", "sign", "of_residual"),
     [(True, 1, False), (True, 1, True), (False, 1, False), (False, -1, True)],
 )
-def test_the_bounds_are_met_by_a_linear_network(
+def test_bounds_are_attained_by_a_linear_network(
     residual: bool, sign: int, of_residual: bool
 ):
-    # Convolutions that are numbers, and a shift that keeps all units open.
+    # The convolutions multiply by numbers, and the bias keeps all ReLUs active.
     denoiser = make_denoiser(epsilon=0.8, residual=residual, depth=2, filters=1)
     with torch.no_grad():
         for layer, gain, bias in zip(
@@ -91,12 +91,12 @@ def test_the_bounds_are_met_by_a_linear_network(
         jacobian = jacobian - torch.eye(16, **DOUBLE)
         bound = denoiser.residual_bound()
     norm = torch.linalg.matrix_norm(jacobian, 2).item()
-    # The norm of each layer is known to 1 %.
+    # The bound of each norm is within 1 % of the norm.
     assert norm <= bound.value <= 1.02 * norm
 
 
 @pytest.mark.parametrize("residual", [True, False])
-def test_forward_is_its_formula(residual: bool):
+def test_forward_computes_the_documented_formula(residual: bool):
     denoiser = make_denoiser(1, 3, epsilon=0.7, residual=residual)
     x = random_images(0, (2, 3, 6, 5))
     first, second, third = denoiser.layers
@@ -106,27 +106,28 @@ def test_forward_is_its_formula(residual: bool):
     assert torch.equal(denoiser(x), denoiser(x, sigma=torch.tensor([0.1, 3.0])))
 
 
-def test_the_default_is_the_network_of_the_paper():
+def test_default_network_has_the_sizes_of_the_paper():
     denoiser = BoundedDnCNN()
     shapes = [tuple(layer.weight.shape) for layer in denoiser.layers]
     assert shapes == [(64, 3, 3, 3), *[(64, 64, 3, 3)] * 15, (3, 64, 3, 3)]
     assert type(plugins.create("denoisers", "bounded-dncnn", depth=2)) is BoundedDnCNN
 
 
-def test_a_deep_network_starts_as_a_shallow_one():
+def test_new_deep_network_computes_nearly_the_same_as_a_shallow_one():
     deep, shallow = (BoundedDnCNN(1, depth=d, filters=8).double() for d in (17, 4))
     for own, other in zip(
         shallow.layers, [*deep.layers[:2], *deep.layers[-2:]], strict=True
     ):
         own.load_state_dict(other.state_dict())
     x = random_images(6, (2, 1, 9, 9))
-    # Between them are 13 identities, divided by what a grid of 16 points leaves open.
+    # The 13 inner layers are identities, divided by the excess of the bound on a grid
+    # of 16 points.
     gain = math.cos(math.pi / 16) ** (2 * 13)
     expected = gain * (shallow(x) - x)
     torch.testing.assert_close(deep(x) - x, expected, rtol=1e-5, atol=1e-9)
 
 
-def test_the_bounds_say_what_they_rest_on():
+def test_bounds_name_their_source():
     text = str(make_denoiser(epsilon=0.5).residual_bound())
     assert "certified: epsilon times the product of 3 convolutions" in text
     text = str(make_denoiser(epsilon=0.5, residual=False).lipschitz_bound())
@@ -134,13 +135,13 @@ def test_the_bounds_say_what_they_rest_on():
 
 
 @pytest.mark.parametrize("residual", [True, False])
-def test_derivatives_are_right(residual: bool):
+def test_derivatives_agree_with_finite_differences(residual: bool):
     denoiser = make_denoiser(2, residual=residual)
     x = random_images(1, (2, 1, 3, 4)).requires_grad_()
     assert torch.autograd.gradcheck(denoiser, (x,))
 
 
-def test_the_gradient_in_the_weights_is_that_of_finite_differences():
+def test_gradient_in_the_weights_agrees_with_finite_differences():
     denoiser = make_denoiser(3)
     x = random_images(2, (1, 1, 5, 5))
     denoiser(x).square().sum().backward()
@@ -160,7 +161,7 @@ def test_the_gradient_in_the_weights_is_that_of_finite_differences():
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
-def test_samples_are_independent_and_training_is_evaluation(in_channels: int):
+def test_forward_is_independent_of_batch_mates_and_mode(in_channels: int):
     denoiser = make_denoiser(4, in_channels)
     x = random_images(3, (3, in_channels, 7, 9))
     together = denoiser.train()(x)
@@ -168,18 +169,18 @@ def test_samples_are_independent_and_training_is_evaluation(in_channels: int):
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-13)
 
 
-def test_computes_in_the_dtype_of_the_image():
+def test_forward_keeps_the_dtype_of_the_image():
     denoiser = make_denoiser(5)
     x = random_images(4, (1, 1, 6, 6))
     expected = denoiser(x)
     for dtype in (torch.float32, torch.float64):
         out = denoiser.float()(x.to(dtype))
         assert out.dtype == dtype
-        # The norms of float32 filters leave a part in 1e6 for their rounding.
+        # The bounds of the norms of float32 filters are enlarged by 1e-6 for rounding.
         torch.testing.assert_close(out.double(), expected, rtol=0, atol=1e-5)
 
 
-def test_a_state_dict_makes_the_same_denoiser(tmp_path: Path):
+def test_loaded_denoiser_computes_as_the_saved_one(tmp_path: Path):
     source = make_denoiser(6, 3).float()
     torch.save(source.state_dict(), tmp_path / "weights.pt")
     twin = BoundedDnCNN(3, pretrained=tmp_path / "weights.pt", **SMALL)
@@ -189,7 +190,7 @@ def test_a_state_dict_makes_the_same_denoiser(tmp_path: Path):
 
 
 @pytest.mark.parametrize("lr", [1e-3, 10.0])
-def test_is_certified_after_every_step_of_a_training(lr: float):
+def test_bounds_hold_after_every_training_step(lr: float):
     denoiser = make_denoiser(7, epsilon=0.9)
     x = random_images(5, (6, 1, 5, 5))
     y = x + 0.1 * torch.randn_like(x)
@@ -224,16 +225,18 @@ def test_is_certified_after_every_step_of_a_training(lr: float):
         ({"filters": 0}, "filters must be an integer >= 1, got 0"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, float], message: str):
+def test_constructor_raises_for_bad_arguments(
+    arguments: dict[str, float], message: str
+):
     with pytest.raises(ValueError, match=message):
         BoundedDnCNN(**arguments)
 
 
-def test_a_bound_that_is_no_number_is_named():
+def test_constructor_raises_for_epsilon_that_is_not_a_number():
     with pytest.raises(TypeError, match="epsilon must be a number, got 'a'"):
         BoundedDnCNN(epsilon="a")
 
 
-def test_bad_images_are_named():
+def test_forward_raises_for_bad_images():
     with pytest.raises(ValueError, match=r"x must be .* \(B, 3, H, W\), got"):
         BoundedDnCNN(**SMALL)(torch.rand(1, 1, 8, 8))

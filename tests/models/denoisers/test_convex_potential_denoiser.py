@@ -26,7 +26,7 @@ ROUNDING = 1e-12
 def make_denoiser(
     seed: int = 0, in_channels: int = 1, scale: float = 1.0, steps: int = 0, **arguments
 ) -> ConvexPotentialDenoiser:
-    """Random weights, and some steps of an optimiser that goes astray."""
+    """Return a denoiser with random weights after a few diverging optimiser steps."""
     torch.manual_seed(seed)
     sizes = {"layers": 2, "generators": 1, "kernel_size": 3} | arguments
     denoiser = ConvexPotentialDenoiser(in_channels, pretrained=None, **sizes)
@@ -69,7 +69,7 @@ denoisers = st.builds(
     spread=st.sampled_from([1e-3, 1.0, 1e3]),
     sigma=st.sampled_from([0.0, 1e-3, 0.1, 2.0]),
 )
-def test_the_bound_is_never_below_the_dense_norm(
+def test_lipschitz_bound_holds_for_dense_jacobians(
     denoiser: ConvexPotentialDenoiser,
     height: int,
     width: int,
@@ -93,7 +93,7 @@ def test_the_bound_is_never_below_the_dense_norm(
     side=st.integers(1, 8),
     sigma=st.sampled_from([1e-3, 0.1, 2.0]),
 )
-def test_is_averaged_as_declared_between_any_two_images(
+def test_forward_is_averaged_as_declared_for_random_pairs(
     denoiser: ConvexPotentialDenoiser, side: int, sigma: float
 ):
     x, z = torch.randn(2, 1, denoiser.in_channels, side, side + 1, **DOUBLE)
@@ -112,7 +112,7 @@ def test_is_averaged_as_declared_between_any_two_images(
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("firmly_nonexpansive", [False, True])
 @pytest.mark.parametrize("relaxation", [1.0, 2.0, 3.0])
-def test_what_is_declared_follows_the_layers(
+def test_declarations_follow_the_layers(
     layers: int, firmly_nonexpansive: bool, relaxation: float
 ):
     denoiser = make_denoiser(
@@ -127,8 +127,8 @@ def test_what_is_declared_follows_the_layers(
     assert denoiser.is_firmly_nonexpansive is firm
 
 
-def test_the_bound_is_met():
-    # A constant is only contracted, so that no smaller number bounds it.
+def test_lipschitz_bound_is_attained():
+    # Differences of constants are multiplied by L, so that no smaller bound holds.
     for contraction in (1.0, 0.9):
         denoiser = make_denoiser(contraction=contraction)
         dense = jacobian(denoiser, torch.rand(1, 1, 4, 4, **DOUBLE), 0.1)
@@ -136,7 +136,7 @@ def test_the_bound_is_met():
         assert denoiser.lipschitz_bound().value == pytest.approx(norm, rel=1e-11)
 
 
-def test_the_bound_says_what_it_rests_on():
+def test_lipschitz_bound_names_its_source():
     denoiser = make_denoiser(firmly_nonexpansive=True, contraction=0.9)
     assert str(denoiser.lipschitz_bound()) == (
         "<= 0.9 (certified: 2 convex potential layers, averaged with the identity, "
@@ -145,7 +145,7 @@ def test_the_bound_says_what_it_rests_on():
 
 
 @pytest.mark.parametrize("firmly_nonexpansive", [False, True])
-def test_forward_is_its_formula(firmly_nonexpansive: bool):
+def test_forward_computes_the_documented_formula(firmly_nonexpansive: bool):
     arguments = {"firmly_nonexpansive": firmly_nonexpansive, "layers": 3}
     denoiser = make_denoiser(1, 2, contraction=0.8, **arguments)
     x = torch.rand(2, 2, 5, 6, **DOUBLE)
@@ -159,7 +159,7 @@ def test_forward_is_its_formula(firmly_nonexpansive: bool):
     torch.testing.assert_close(denoiser(x, sigma), expected, **EXACT)
 
 
-def test_mid_grey_stays_where_it_is():
+def test_forward_does_not_change_mid_grey():
     denoiser = make_denoiser(contraction=0.3)
     grey = torch.full((1, 1, 6, 5), 0.5, **DOUBLE)
     torch.testing.assert_close(denoiser(grey, 0.2), grey, **EXACT)
@@ -167,7 +167,7 @@ def test_mid_grey_stays_where_it_is():
 
 @pytest.mark.parametrize("in_channels", [1, 3])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (33, 18)])
-def test_commutes_with_rotations_reflections_and_brighter_channels(
+def test_forward_commutes_with_rotations_reflections_and_constants(
     in_channels: int, size: tuple[int, int]
 ):
     denoiser = ConvexPotentialDenoiser(in_channels).double()
@@ -184,13 +184,13 @@ def test_commutes_with_rotations_reflections_and_brighter_channels(
             torch.testing.assert_close(denoiser(move(x), 0.1), move(denoised), **EXACT)
 
 
-def test_noise_levels_of_every_shape_agree():
+def test_forward_accepts_noise_levels_of_all_shapes():
     denoiser = make_denoiser(2, 3)
     x = torch.rand(2, 3, 7, 6, **DOUBLE)
     levels = torch.tensor([0.05, 0.5], **DOUBLE)
     expected = torch.cat([denoiser(x[i : i + 1], levels[i].item()) for i in range(2)])
     for sigma in (levels, levels.reshape(2, 1, 1, 1), levels.float()):
-        # float32 holds neither 0.05 nor the thresholds to more than seven digits.
+        # 0.05 and the thresholds are rounded to seven digits in float32.
         tolerance = 1e-7 if sigma.dtype == torch.float32 else 1e-14
         torch.testing.assert_close(denoiser(x, sigma), expected, rtol=0, atol=tolerance)
     shared = denoiser(x, 0.05)
@@ -199,7 +199,7 @@ def test_noise_levels_of_every_shape_agree():
     assert (expected - shared).abs().max() > 1e-3
 
 
-def test_float32_weights_denoise_images_of_float64():
+def test_float32_weights_denoise_float64_images():
     denoiser = make_denoiser(3)
     x = torch.rand(1, 1, 9, 9, **DOUBLE)
     expected = denoiser(x, 0.1)
@@ -211,7 +211,7 @@ def test_float32_weights_denoise_images_of_float64():
     torch.testing.assert_close(out.double(), expected, rtol=0, atol=1e-6)
 
 
-def test_training_and_evaluation_are_one_map():
+def test_train_and_eval_mode_are_the_same_map():
     denoiser = make_denoiser(4)
     x = torch.rand(1, 1, 9, 8, **DOUBLE)
     trained = denoiser.train()(x, 0.1)
@@ -221,7 +221,7 @@ def test_training_and_evaluation_are_one_map():
 
 
 @pytest.mark.parametrize("firmly_nonexpansive", [False, True])
-def test_derivatives_are_right(firmly_nonexpansive: bool):
+def test_derivatives_agree_with_finite_differences(firmly_nonexpansive: bool):
     denoiser = make_denoiser(
         5, firmly_nonexpansive=firmly_nonexpansive, contraction=0.9
     )
@@ -231,7 +231,7 @@ def test_derivatives_are_right(firmly_nonexpansive: bool):
     assert torch.autograd.gradgradcheck(denoiser, (x, sigma))
 
 
-def test_a_state_dict_makes_the_same_denoiser(tmp_path: Path):
+def test_loaded_denoiser_computes_as_the_saved_one(tmp_path: Path):
     source = make_denoiser(6, 2, layers=3).float()
     torch.save(source.state_dict(), tmp_path / "weights.pt")
     copy = ConvexPotentialDenoiser(
@@ -250,7 +250,7 @@ def test_a_state_dict_makes_the_same_denoiser(tmp_path: Path):
 def certified_at_every_step(
     model: torch.nn.Module, denoiser: ConvexPotentialDenoiser, lr: float
 ) -> list[float]:
-    """Train for an epoch; return the bounds, checked after each step."""
+    """Train for an epoch, check the bounds after each step, and return them."""
     torch.manual_seed(0)
     x = torch.rand(12, 1, 6, 6, **DOUBLE)
     physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
@@ -273,7 +273,7 @@ def certified_at_every_step(
 
 
 @pytest.mark.parametrize("lr", [1e-2, 10.0])
-def test_is_certified_after_every_step_of_a_training(lr: float):
+def test_bound_holds_after_every_training_step(lr: float):
     denoiser = make_denoiser(7, contraction=0.9)
     before = [p.detach().clone() for p in denoiser.parameters()]
     model = deq.optim.PGD(
@@ -321,7 +321,7 @@ def test_bundled_weights_are_small_plain_tensors(
         (False, {"firmly_nonexpansive": True}, {15: 5.4, 25: 6.4}),
     ],
 )
-def test_denoises_every_photo_that_it_was_not_trained_on(
+def test_bundled_weights_denoise_every_held_out_photo(
     grey: bool, arguments: dict[str, float], gains: dict[int, float]
 ):
     denoiser = ConvexPotentialDenoiser(1 if grey else 3, **arguments)
@@ -334,7 +334,7 @@ def test_denoises_every_photo_that_it_was_not_trained_on(
                 assert psnr(denoiser(y, level / 255), x) > psnr(y, x) + gain
 
 
-def test_other_channels_have_no_bundled_weights():
+def test_constructor_raises_for_channels_without_bundled_weights():
     with pytest.raises(ValueError, match=r"in_channels must be 1 .* got 2"):
         ConvexPotentialDenoiser(in_channels=2)
 
@@ -348,14 +348,16 @@ def test_other_channels_have_no_bundled_weights():
         ({"layers": 0}, "layers must be an integer >= 1, got 0"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, float], message: str):
+def test_constructor_raises_for_bad_arguments(
+    arguments: dict[str, float], message: str
+):
     with pytest.raises(ValueError, match=message):
         ConvexPotentialDenoiser(pretrained=None, **arguments)
     with pytest.raises(TypeError, match="contraction must be a number, got 'a'"):
         ConvexPotentialDenoiser(pretrained=None, contraction="a")
 
 
-def test_bad_images_and_noise_levels_are_named():
+def test_forward_raises_for_bad_images_and_noise_levels():
     denoiser = ConvexPotentialDenoiser(pretrained=None)
     with pytest.raises(ValueError, match=r"x must be .* \(B, 3, H, W\), got"):
         denoiser(torch.rand(1, 1, 8, 8), 0.1)

@@ -74,20 +74,20 @@ def test_jacobian_is_symmetric_and_between_its_bounds(
     width=st.integers(1, 9),
     sigma=st.sampled_from([1e-3, 0.1, 2.0]),
 )
-def test_is_averaged_between_any_two_images(
+def test_forward_is_averaged_for_random_pairs(
     layer: ConvexPotentialLayer, height: int, width: int, sigma: float
 ):
     x, z = torch.randn(2, 1, layer.generators.shape[1], height, width, **DOUBLE)
     with torch.no_grad():
         moved = layer(x, level(sigma)) - layer(z, level(sigma))
-    # lambda/2-averaged, so firmly nonexpansive for lambda = 1.
+    # The layer is lambda/2-averaged, and firmly nonexpansive for lambda = 1.
     excess = (2 / layer.relaxation - 1) * (x - z - moved).square().sum()
     assert moved.square().sum() + excess <= (x - z).square().sum() * (1 + ROUNDING)
 
 
 @settings(max_examples=50)
 @given(layer=layers, height=st.integers(1, 5), width=st.integers(1, 5))
-def test_acts_on_the_periodic_image_of_reflections(
+def test_forward_acts_on_the_image_extended_by_reflection(
     layer: ConvexPotentialLayer, height: int, width: int
 ):
     x = torch.randn(1, layer.generators.shape[1], height, width, **DOUBLE)
@@ -95,7 +95,7 @@ def test_acts_on_the_periodic_image_of_reflections(
     period = torch.cat((period, period.flip(-2)), dim=-2)
     filters = layer.filters().detach()
     kernel_size, threshold = filters.shape[-1], layer.log_threshold.exp()
-    # Each tap shifts the period; no padding is involved.
+    # Each entry of a filter multiplies a shifted copy of the period, without padding.
     taps = [(i, j) for i in range(kernel_size) for j in range(kernel_size)]
 
     def shifted(image: Tensor, i: int, j: int) -> Tensor:
@@ -126,18 +126,18 @@ def test_acts_on_the_periodic_image_of_reflections(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_filters_use_their_bound_up(channels: int, dtype: torch.dtype):
+def test_filters_have_a_norm_near_one(channels: int, dtype: torch.dtype):
     layer = make_layer(3, channels, 1e4, generators=4).to(dtype)
     filters = layer.filters()
     assert filters.dtype == dtype
     assert filters.shape == (32, channels, 5, 5)
-    # The bound is at most 1 / cos(4 pi / 64)^2 above the truth.
+    # The bound is at most 1 / cos(4 pi / 64)^2 times the norm.
     grid = torch.fft.fft2(filters.detach().double(), s=(256, 256))
     truth = torch.linalg.matrix_norm(grid.permute(2, 3, 0, 1), 2).max()
     assert 0.96 < truth <= layer.norm() <= 1
 
 
-def test_filters_are_closed_under_rotations_and_reflections_without_mean():
+def test_filters_are_closed_under_rotations_and_reflections_with_mean_zero():
     filters = make_layer(1, channels=2, generators=2).filters().detach()
     assert filters.mean(dim=(-2, -1)).abs().max() < 1e-15
     for moved in (filters.rot90(1, (-2, -1)), filters.flip(-1), filters.flip(-2)):
@@ -145,7 +145,7 @@ def test_filters_are_closed_under_rotations_and_reflections_without_mean():
         assert distance.amin(dim=1).max() == 0
 
 
-def test_derivatives_are_right():
+def test_derivatives_agree_with_finite_differences():
     layer = make_layer(2, channels=2, generators=1, kernel_size=3)
     x = torch.randn(2, 2, 3, 4, **DOUBLE, requires_grad=True)
     sigma = torch.tensor([0.3, 2.0], **DOUBLE).reshape(2, 1, 1, 1).requires_grad_()
@@ -159,7 +159,7 @@ def test_derivatives_are_right():
     assert torch.autograd.gradcheck(apply, inputs)
 
 
-def test_nothing_is_done_without_noise_and_gradients_are_finite():
+def test_forward_without_noise_is_the_identity_with_finite_gradients():
     layer = make_layer(4)
     x = torch.rand(1, 1, 4, 4, **DOUBLE, requires_grad=True)
     x.data[..., :2] = 0.5  # flat: some responses vanish
@@ -172,7 +172,7 @@ def test_nothing_is_done_without_noise_and_gradients_are_finite():
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.1, 1e30])
-def test_second_derivatives_are_finite_where_the_image_is_flat(sigma: float):
+def test_second_derivatives_are_finite_for_a_constant_image(sigma: float):
     layer = make_layer(4)
     x = torch.full((1, 1, 5, 5), 0.5, **DOUBLE, requires_grad=True)
     noise_level = level(sigma).requires_grad_()
@@ -187,7 +187,7 @@ def test_second_derivatives_are_finite_where_the_image_is_flat(sigma: float):
         assert torch.isfinite(tensor).all()
 
 
-def test_without_a_threshold_the_layer_is_linear():
+def test_forward_with_infinite_threshold_is_linear():
     layer = make_layer(4, relaxation=2.0)
     x = torch.rand(1, 1, 6, 5, **DOUBLE)
     with torch.no_grad():
@@ -197,7 +197,7 @@ def test_without_a_threshold_the_layer_is_linear():
     assert (out - x).abs().max() > 1e-2
 
 
-def test_vanishing_filters_are_the_identity():
+def test_forward_with_zero_filters_is_the_identity():
     layer = make_layer(0, scale=0.0)
     x = torch.rand(1, 1, 4, 4, **DOUBLE)
     assert torch.equal(layer(x, level(0.1)), x)
@@ -242,7 +242,7 @@ def change_the_dtype(layer: ConvexPotentialLayer) -> None:
         change_the_dtype,
     ],
 )
-def test_kept_filters_follow_the_weights(change):
+def test_cached_filters_follow_the_weights(change):
     layer = make_layer(5).eval()
     with torch.no_grad():
         before = layer.filters()
@@ -254,7 +254,7 @@ def test_kept_filters_follow_the_weights(change):
     assert torch.equal(after, layer.filters())  # with a gradient: computed anew
 
 
-def test_filters_that_inference_mode_keeps_serve_a_gradient():
+def test_filters_cached_in_inference_mode_have_a_gradient():
     layer = make_layer(5).requires_grad_(False)
     x = torch.rand(1, 1, 4, 4, **DOUBLE)
     with torch.inference_mode():
@@ -265,7 +265,7 @@ def test_filters_that_inference_mode_keeps_serve_a_gradient():
     assert x.grad.abs().sum() > 0
 
 
-def test_copies_keep_no_filters():
+def test_copies_have_no_cached_filters():
     layer = make_layer(6)
     with torch.no_grad():
         kept = layer.filters()
@@ -277,7 +277,7 @@ def test_copies_keep_no_filters():
 
 # torch scripts its own rules when forward mode is first used.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
-def test_forward_mode_reaches_the_weights():
+def test_forward_mode_derivative_reaches_the_weights():
     layer = make_layer(7)
     x = torch.rand(1, 1, 4, 4, **DOUBLE)
     weights = {name: p.detach() for name, p in layer.named_parameters()}
@@ -304,11 +304,13 @@ def test_forward_mode_reaches_the_weights():
         ({"channels": 1, "relaxation": 2.1}, r"relaxation must be .* got 2.1"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, float], message: str):
+def test_constructor_raises_for_bad_arguments(
+    arguments: dict[str, float], message: str
+):
     with pytest.raises(ValueError, match=message):
         ConvexPotentialLayer(**arguments)
 
 
-def test_representation_shows_the_sizes():
+def test_repr_shows_the_sizes():
     text = "channels=3, generators=2, kernel_size=5, relaxation=2.0"
     assert text in repr(ConvexPotentialLayer(3, generators=2, relaxation=2.0))

@@ -15,7 +15,7 @@ DOUBLE = {"dtype": torch.float64}
 
 
 @pytest.mark.parametrize("pixels", [0, 1, 2, 3, 8])
-def test_reflection_repeats_the_edges(pixels: int):
+def test_extend_by_reflection_repeats_the_edges(pixels: int):
     x = torch.arange(3.0).reshape(1, 1, 1, 3)
     row = ([0.0, 1, 2, 2, 1, 0] * 9)[24 - pixels : 24 + 3 + pixels]
     extended = extend_by_reflection(x, pixels)
@@ -23,7 +23,7 @@ def test_reflection_repeats_the_edges(pixels: int):
     assert extended[0, 0].tolist() == [row] * (1 + 2 * pixels)
 
 
-def test_orbit_is_that_of_the_symmetries_of_the_square():
+def test_orbit_returns_the_eight_symmetries_of_the_square():
     (kernel,) = filters = torch.randn(1, 2, 3, 3, **DOUBLE)
     turned = [kernel.rot90(k, (-2, -1)) for k in range(4)]
     expected = {tuple(image.flatten().tolist()) for image in turned}
@@ -33,7 +33,7 @@ def test_orbit_is_that_of_the_symmetries_of_the_square():
     assert set(found) == expected
 
 
-def test_orientations_of_several_filters_come_by_orientation():
+def test_orbit_of_several_filters_is_sorted_by_orientation():
     filters = torch.randn(3, 1, 3, 3, **DOUBLE)
     bank = orbit(filters).unflatten(0, (8, 3))
     for i in range(3):
@@ -41,27 +41,27 @@ def test_orientations_of_several_filters_come_by_orientation():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_normalised_filters_have_no_mean_and_use_their_bound_up(scale: float):
+def test_normalised_orbit_has_mean_zero_and_norm_near_one(scale: float):
     generators = scale * torch.randn(2, 3, 5, 5, **DOUBLE)
     filters = normalised_orbit(generators, 1e-3)
     assert filters.shape == (16, 3, 5, 5)
     assert filters.mean(dim=(-2, -1)).abs().max() < 1e-15
-    # The margin is twice what rounding may do.
+    # The margin is twice the rounding error.
     norm = convolution_norm(filters).item()
     assert norm == pytest.approx(1 / 1.002, rel=1e-9)
 
 
-def test_vanishing_generators_stay():
+def test_normalised_orbit_of_zero_is_zero():
     assert not normalised_orbit(torch.zeros(1, 1, 3, 3), 0.0).any()
     assert not normalised_orbit(torch.ones(1, 1, 3, 3), 0.0).any()
 
 
-def test_normalisation_is_differentiable():
+def test_normalised_orbit_is_differentiable():
     generators = torch.randn(1, 1, 3, 3, **DOUBLE, requires_grad=True)
     assert torch.autograd.gradcheck(lambda w: normalised_orbit(w, 1e-3), generators)
 
 
-def test_random_generators_are_parameters_of_unit_variance():
+def test_random_generators_returns_parameters_of_unit_variance():
     generators = random_generators(40, 2, 5)
     assert isinstance(generators, torch.nn.Parameter)
     assert generators.shape == (40, 2, 5, 5)
@@ -76,6 +76,8 @@ def test_random_generators_are_parameters_of_unit_variance():
         ((1, 1, 1), "kernel_size must be .* got 1"),
     ],
 )
-def test_bad_sizes_are_named(arguments: tuple[int, int, int], message: str):
+def test_random_generators_raises_for_bad_sizes(
+    arguments: tuple[int, int, int], message: str
+):
     with pytest.raises(ValueError, match=message):
         random_generators(*arguments)

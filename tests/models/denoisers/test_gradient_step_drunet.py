@@ -11,7 +11,7 @@ from deepinv_equilibrium.models import gradient_step_drunet
 
 
 @pytest.mark.parametrize(("in_channels", "grey"), [(1, True), (3, False)])
-def test_asks_for_the_weights_of_its_channels(
+def test_gradient_step_drunet_loads_the_weights_for_its_channels(
     monkeypatch: pytest.MonkeyPatch, in_channels: int, grey: bool
 ) -> None:
     weights = GSDRUNet(in_channels=in_channels, out_channels=in_channels).state_dict()
@@ -33,6 +33,6 @@ def test_asks_for_the_weights_of_its_channels(
         assert torch.equal(value, weights[name])
 
 
-def test_other_channels_are_refused() -> None:
+def test_gradient_step_drunet_raises_for_other_channels() -> None:
     with pytest.raises(ValueError, match=r"in_channels must be 1 .* got 2"):
         gradient_step_drunet(2)

@@ -9,7 +9,7 @@ from deepinv_equilibrium.models.denoisers.bundled_weights import each_image
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_real_images_of_any_size_pass(dtype: torch.dtype):
+def test_check_images_accepts_real_images_of_any_size(dtype: torch.dtype):
     check_images(torch.zeros(2, 3, 1, 7, dtype=dtype), 3)
 
 
@@ -23,13 +23,13 @@ def test_real_images_of_any_size_pass(dtype: torch.dtype):
         torch.zeros(1, 3, 8, 8, dtype=torch.complex64),
     ],
 )
-def test_other_images_are_named(x: Tensor):
+def test_check_images_raises_for_other_tensors(x: Tensor):
     with pytest.raises(ValueError, match=r"x must be .* \(B, 3, H, W\), got") as caught:
         check_images(x, 3)
     assert f"{x.dtype} of shape {tuple(x.shape)}" in str(caught.value)
 
 
-def test_one_number_or_one_for_each():
+def test_each_image_accepts_one_number_or_one_for_each_image():
     x = torch.zeros(2, 3, 4, 5, dtype=torch.float64)
     for value in (0.5, 1, torch.tensor(0.5), torch.ones(1), torch.ones(1, 1, 1, 1)):
         shared = each_image("sigma", value, x)
@@ -42,7 +42,7 @@ def test_one_number_or_one_for_each():
         assert values.flatten().tolist() == [0.5, 2.0]
 
 
-def test_gradients_reach_the_numbers():
+def test_each_image_passes_gradients():
     sigma = torch.tensor([0.5, 2.0], requires_grad=True)
     each_image("sigma", sigma, torch.zeros(2, 1, 3, 3)).square().sum().backward()
     assert sigma.grad is not None
@@ -50,7 +50,7 @@ def test_gradients_reach_the_numbers():
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 1, 8, 8), (2, 1)])
-def test_other_numbers_are_named(shape: tuple[int, ...]):
+def test_each_image_raises_for_other_shapes(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"gamma must be .* \(2, 1, 1, 1\)") as caught:
         each_image("gamma", torch.ones(shape), torch.zeros(2, 3, 8, 8))
     assert str(shape) in str(caught.value)

@@ -23,7 +23,7 @@ def random_filters(size: int) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [3, 7])
-def test_responses_are_convolutions_of_the_transformed_channels(size: int):
+def test_oriented_responses_are_convolutions_of_the_transformed_channels(size: int):
     x, filters = torch.rand(SHAPE, **DOUBLE), random_filters(size)
     responses = oriented_responses(x, filters, border=size // 2)
     planes = extend_by_reflection(channel_transform(x), size // 2)
@@ -37,9 +37,9 @@ def test_responses_are_convolutions_of_the_transformed_channels(size: int):
 
 
 @pytest.mark.parametrize("size", [3, 5])
-def test_adjoint_up_to_the_symmetry_of_the_borders(size: int):
-    # On the period, <W x, r> = <x, W^T r>; with r the responses of another image, the
-    # quarter of the period that is the image has a quarter of both.
+def test_oriented_adjoint_is_the_transpose_on_symmetric_responses(size: int):
+    # On the period, <W x, r> = <x, W^T r>. If r are the responses of another image, the
+    # image, which is a quarter of the period, contributes a quarter to both sides.
     x, other = torch.rand(2, *SHAPE, **DOUBLE)
     filters = random_filters(size)
     inside = oriented_responses(x, filters, size // 2)
@@ -50,7 +50,7 @@ def test_adjoint_up_to_the_symmetry_of_the_borders(size: int):
     torch.testing.assert_close(paired.sum(), (x * pull).sum())
 
 
-def test_transform_of_the_channels_is_orthonormal():
+def test_channel_transform_is_orthonormal():
     x = torch.rand(SHAPE, **DOUBLE)
     transformed = channel_transform(x)
     torch.testing.assert_close(transformed.norm(), x.norm())
@@ -60,7 +60,7 @@ def test_transform_of_the_channels_is_orthonormal():
     assert torch.equal(channel_transform(grey), grey)
 
 
-def test_norm_of_nothing_has_no_gradient():
+def test_orientation_norm_of_zero_has_gradient_zero():
     responses = torch.zeros(1, 8, 2, 3, requires_grad=True)
     orientation_norm(responses).sum().backward()
     assert responses.grad is not None

@@ -8,7 +8,7 @@ from deepinv_equilibrium.models import pretrained_drunet
 
 
 @pytest.mark.parametrize(("in_channels", "file"), [(1, "gray"), (3, "color")])
-def test_asks_for_the_weights_of_its_channels(
+def test_pretrained_drunet_loads_the_weights_for_its_channels(
     monkeypatch: pytest.MonkeyPatch, in_channels: int, file: str
 ):
     weights = DRUNet(in_channels, in_channels, pretrained=None).state_dict()
@@ -27,6 +27,6 @@ def test_asks_for_the_weights_of_its_channels(
     assert torch.equal(denoiser.m_tail.weight, weights["m_tail.weight"])
 
 
-def test_other_channels_are_refused():
+def test_pretrained_drunet_raises_for_other_channels():
     with pytest.raises(ValueError, match=r"in_channels must be 1 .* got 2"):
         pretrained_drunet(2)

@@ -23,7 +23,7 @@ DOUBLE = {"dtype": torch.float64}
 def random_denoiser(
     seed: int, channels: int = 1, contraction: float = 1.0, smoothness: float = 5.0
 ) -> RidgeProxDenoiser:
-    """Small, of random weights in float64, with thresholds that matter."""
+    """Return a small denoiser in float64 with random weights and active thresholds."""
     generator = torch.Generator().manual_seed(seed)
     denoiser = RidgeProxDenoiser(
         channels, contraction, None, smoothness, None, 2, 3
@@ -46,7 +46,7 @@ def random_denoiser(
     distance=st.sampled_from([1e-3, 1.0, 1e2]),
     single=st.booleans(),
 )
-def test_pairs_are_as_close_as_certified(
+def test_bounds_hold_for_random_pairs(
     seed: int,
     channels: int,
     size: tuple[int, int],
@@ -73,10 +73,10 @@ def test_pairs_are_as_close_as_certified(
     bound = denoiser.lipschitz_bound()
     assert bound.is_certified
     assert moved.norm() <= bound.value * apart.norm() + errors
-    # Firmly: <d, x> >= |d|^2, up to the errors.
+    # Firmly nonexpansive: <d, x> >= |d|^2, up to the errors.
     slack = errors * (2 * moved.norm() + apart.norm() + errors)
     assert moved @ apart >= moved @ moved - slack
-    # And the residual.
+    # The residual D - I has a bound too.
     residual = (moved - apart).norm()
     assert residual <= denoiser.residual_bound().value * apart.norm() + errors
     assert errors < 1e-3 * (1 + smoothness) * (1 + distance)
@@ -101,7 +101,7 @@ def test_jacobian_is_symmetric_and_within_bounds(
     assert eigenvalues[-1] <= denoiser.lipschitz_bound().value + 1e-7
 
 
-def test_gradients_are_exact():
+def test_gradients_agree_with_finite_differences():
     denoiser = random_denoiser(0)
     denoiser.regulariser.rtol = 1e-13
     x = random_images(0, (2, 1, 3, 2)).requires_grad_()
@@ -128,7 +128,7 @@ def test_error_bound_holds_for_truncated_solves():
         assert (bound <= 2 * (1 + 60.0) * rtol * x.flatten(1).norm(dim=1)).all()
 
 
-def test_certified_bounds_are_those_of_its_parts():
+def test_bounds_are_certified_with_the_documented_values():
     denoiser = RidgeProxDenoiser(contraction=0.9, pretrained=None)
     assert deq.lipschitz(denoiser).value == pytest.approx(0.9)
     assert (
@@ -141,7 +141,7 @@ def test_certified_bounds_are_those_of_its_parts():
 
 
 @pytest.mark.parametrize("rtol", [1e-1, 1e-13])
-def test_nothing_is_certified_at_a_tolerance_of_the_users(rtol: float):
+def test_bounds_are_estimated_if_rtol_is_given(rtol: float):
     exact = random_denoiser(5, contraction=0.9)
     loose = random_denoiser(5, contraction=0.9)
     loose.regulariser.rtol = rtol
@@ -154,8 +154,8 @@ def test_nothing_is_certified_at_a_tolerance_of_the_users(rtol: float):
         assert bound.source == f"{proved.source}; the computed one only has {rtol = :g}"
 
 
-def test_a_loose_solve_may_expand():
-    # Between two neighbours the number of its iterations changes, and it jumps.
+def test_denoiser_with_a_loose_tolerance_can_expand():
+    # The number of iterations differs between the two images, so that the result jumps.
     denoiser = random_denoiser(1)
     denoiser.regulariser.rtol = 0.01
     first, last = random_images(1, (2, 1, 6, 6))
@@ -167,7 +167,7 @@ def test_a_loose_solve_may_expand():
 
 
 @pytest.mark.parametrize("optimiser", [deq.optim.PGD, deq.optim.DRS, deq.optim.GD])
-def test_rates_are_certified_at_the_default_tolerance_only(optimiser):
+def test_rates_are_certified_for_the_default_tolerance_only(optimiser):
     denoiser = random_denoiser(6, contraction=0.9)
     prior = dinv.optim.RED if optimiser is deq.optim.GD else dinv.optim.PnP
     model = optimiser(
@@ -188,14 +188,14 @@ def test_rates_are_certified_at_the_default_tolerance_only(optimiser):
     assert "<= " + f"{estimated.rate.value:.6g}" not in str(estimated)
 
 
-def test_contracts_about_mid_grey():
+def test_forward_contracts_towards_mid_grey():
     plain, contracted = random_denoiser(2), random_denoiser(2, contraction=0.8)
     x = random_images(2, (1, 1, 5, 5))
     expected = 0.5 + 0.8 * (plain(x, 0.1) - 0.5)
     torch.testing.assert_close(contracted(x, 0.1), expected)
 
 
-def test_batch_mates_do_not_matter():
+def test_forward_denoises_samples_independently():
     denoiser, x = random_denoiser(3, 3), random_images(3, (3, 3, 5, 4))
     sigma = torch.tensor([0.01, 0.1, 0.5], **DOUBLE)
     together = denoiser(x, sigma)
@@ -204,7 +204,7 @@ def test_batch_mates_do_not_matter():
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-8, atol=1e-8)
 
 
-def test_is_certified_at_every_step_of_a_training():
+def test_bounds_hold_after_every_training_step():
     torch.manual_seed(0)
     denoiser = RidgeProxDenoiser(1, 0.95, None, generators=2, kernel_size=3, rtol=1e-3)
     optimizer = torch.optim.Adam(denoiser.parameters(), 0.5)
@@ -257,7 +257,7 @@ def test_bundled_weights_are_small_plain_tensors(channels: int):
     ("grey", "sigma", "gain"),
     [(True, 0.06, 2.5), (True, 0.1, 3.5), (False, 0.06, 4.0), (False, 0.1, 6.0)],
 )
-def test_denoises_every_photo_that_it_was_not_trained_on(
+def test_bundled_weights_denoise_every_held_out_photo(
     grey: bool, sigma: float, gain: float
 ):
     denoiser = RidgeProxDenoiser(in_channels=1 if grey else 3)
@@ -269,14 +269,14 @@ def test_denoises_every_photo_that_it_was_not_trained_on(
             assert psnr(denoiser(y, sigma), x) > psnr(y, x) + gain
 
 
-def test_is_a_plugin():
+def test_create_by_name_returns_the_denoiser():
     denoiser = deq.plugins.create("denoisers", "ridge-prox", contraction=0.99)
     assert denoiser.contraction == 0.99
     prior = deq.plugins.create("priors", "ridge-regulariser")
     assert prior.gradient_bounds().upper.value <= 60
 
 
-def test_weights_from_a_file(tmp_path: Path):
+def test_constructor_loads_weights_from_a_file(tmp_path: Path):
     source = RidgeProxDenoiser(2, pretrained=None)
     torch.save(source.regulariser.state_dict(), tmp_path / "weights.pt")
     copy = RidgeProxDenoiser(2, pretrained=tmp_path / "weights.pt")
@@ -286,7 +286,7 @@ def test_weights_from_a_file(tmp_path: Path):
         assert torch.equal(source(x, 0.1), copy(x, 0.1))
 
 
-def test_bad_contraction_is_named():
+def test_constructor_raises_for_bad_contraction():
     with pytest.raises(ValueError, match=r"contraction must be in \(0, 1\], got 1.5"):
         RidgeProxDenoiser(contraction=1.5, pretrained=None)
     with pytest.raises(TypeError, match="contraction must be a number, got 'a'"):

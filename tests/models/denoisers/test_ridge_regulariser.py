@@ -22,7 +22,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 def random_regulariser(
     seed: int, channels: int = 1, size: int = 3, smoothness: float = 5.0
 ) -> RidgeRegulariser:
-    """Small, of random weights in float64, with thresholds that matter."""
+    """Return a small prior in float64 with random weights and active thresholds."""
     generator = torch.Generator().manual_seed(seed)
     prior = RidgeRegulariser(channels, None, smoothness, None, 2, size).double()
     for name, scale in (("generators", 1.0), ("log_threshold", 1.0)):
@@ -36,8 +36,8 @@ def jacobian(prior: RidgeRegulariser, x: Tensor, sigma: float) -> Tensor:
     return dense_jacobian(lambda v: prior.grad(v, sigma), x)
 
 
-def test_value_on_the_periodic_extension():
-    # The definition, in other words: a quarter of the sum over the period.
+def test_fn_is_a_quarter_of_the_sum_over_the_periodic_extension():
+    # The value is a quarter of the sum over the period.
     prior, x = random_regulariser(0, size=5), random_images(0, (1, 1, 4, 6))
     mirrored = torch.cat((x, x.flip(-1)), -1)
     period = torch.cat((mirrored, mirrored.flip(-2)), -2)
@@ -53,7 +53,7 @@ def test_value_on_the_periodic_extension():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_gradient_is_that_of_the_value(channels: int):
+def test_grad_is_the_gradient_of_fn(channels: int):
     prior = random_regulariser(1, channels, size=5)
     x = random_images(1, (2, channels, 3, 7)).requires_grad_()
     sigma = torch.tensor([0.05, 0.2], **DOUBLE)
@@ -97,8 +97,8 @@ def test_dense_jacobian_is_within_the_certified_bounds(
     assert bounds.upper.value <= smoothness
 
 
-def test_bound_is_tight_on_large_images():
-    # Without a kink the Jacobian is L V^T V.
+def test_gradient_bounds_are_tight_on_large_images():
+    # Below all thresholds the Jacobian is L V^T V.
     prior = random_regulariser(3, smoothness=1.0)
     prior.log_threshold.data.fill_(10.0)
     v = random_images(3, (1, 1, 64, 64))
@@ -108,7 +108,7 @@ def test_bound_is_tight_on_large_images():
     assert 0.97 < norm <= prior.gradient_bounds().upper.value
 
 
-def test_bounds_hold_for_the_float32_filters_that_are_applied():
+def test_gradient_bounds_hold_for_float32_filters():
     prior = random_regulariser(4).float()
     prior.log_threshold.data.fill_(10.0)
     dense = jacobian(prior, random_images(4, (1, 1, 5, 5)), 0.1)
@@ -117,7 +117,7 @@ def test_bounds_hold_for_the_float32_filters_that_are_applied():
 
 
 @pytest.mark.parametrize("turn", [lambda x: x.mT, lambda x: x.flip(-1)])
-def test_orientation_of_the_image_does_not_matter(turn):
+def test_fn_does_not_depend_on_the_orientation_of_the_image(turn):
     prior, x = random_regulariser(5, size=5), random_images(5, (1, 1, 6, 4))
     torch.testing.assert_close(
         prior.grad(turn(x), 0.1), turn(prior.grad(x, 0.1)), **EXACT
@@ -125,14 +125,14 @@ def test_orientation_of_the_image_does_not_matter(turn):
     torch.testing.assert_close(prior.fn(turn(x), 0.1), prior.fn(x, 0.1), **EXACT)
 
 
-def test_constants_cost_nothing():
+def test_fn_of_a_constant_image_is_zero():
     prior, x = random_regulariser(6, 3), random_images(6, (1, 3, 5, 5))
     constant = torch.tensor([0.1, 0.5, -2.0], **DOUBLE)[:, None, None]
     torch.testing.assert_close(prior.grad(x + constant, 0.1), prior.grad(x, 0.1))
     assert prior.fn(constant.expand(1, 3, 5, 5), 0.1).item() < 1e-12
 
 
-def test_noise_levels_of_every_shape_agree():
+def test_noise_levels_of_all_shapes_agree():
     prior, x = random_regulariser(7), random_images(7, (2, 1, 4, 4))
     levels = torch.tensor([0.05, 0.15], **DOUBLE)
     expected = torch.cat([prior.grad(x[i : i + 1], levels[i].item()) for i in range(2)])
@@ -140,15 +140,15 @@ def test_noise_levels_of_every_shape_agree():
         torch.testing.assert_close(prior.grad(x, sigma), expected, **EXACT)
 
 
-def test_thresholds_follow_the_noise_level():
+def test_thresholds_scale_with_the_noise_level():
     prior = random_regulariser(8)
     prior.log_exponent.data.fill_(0.0)
     x = random_images(8, (1, 1, 6, 6))
-    # With exponent 1, image and noise scale together.
+    # With the exponent 1, scaling image and noise level scales the gradient.
     torch.testing.assert_close(prior.grad(3 * x, 0.3), 3 * prior.grad(x, 0.1), **EXACT)
 
 
-def test_without_noise_nothing_is_changed_and_gradients_are_finite():
+def test_prox_without_noise_is_the_identity_with_finite_gradients():
     prior = random_regulariser(9).float()
     x = torch.rand(1, 1, 5, 5, requires_grad=True)
     denoised = prior.prox(x, 0.0)
@@ -159,7 +159,7 @@ def test_without_noise_nothing_is_changed_and_gradients_are_finite():
         assert torch.isfinite(tensor.grad).all()
 
 
-def test_proximal_operator_is_optimal():
+def test_prox_meets_the_condition_of_optimality():
     prior, x = random_regulariser(10, 3), random_images(10, (2, 3, 5, 6))
     gamma = torch.tensor([0.5, 2.0], **DOUBLE)
     z = prior.prox(x, 0.2, gamma=gamma)
@@ -170,7 +170,7 @@ def test_proximal_operator_is_optimal():
     assert error.max() < 1e-6
 
 
-def test_is_a_prior_of_gradient_descent_and_of_proximal_methods():
+def test_regulariser_is_a_prior_of_gradient_descent_and_of_proximal_methods():
     torch.manual_seed(0)
     prior = random_regulariser(11)
     physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
@@ -188,7 +188,7 @@ def test_is_a_prior_of_gradient_descent_and_of_proximal_methods():
         torch.testing.assert_close(model(y, physics), expected, rtol=0, atol=1e-6)
 
 
-def test_weights_from_a_file(tmp_path: Path):
+def test_constructor_loads_weights_from_a_file(tmp_path: Path):
     source = RidgeRegulariser(2, None)
     torch.save(source.state_dict(), tmp_path / "weights.pt")
     copy, x = RidgeRegulariser(2, tmp_path / "weights.pt"), torch.rand(1, 2, 8, 8)
@@ -206,17 +206,19 @@ def test_weights_from_a_file(tmp_path: Path):
         ({"smoothness": 0.0, "pretrained": None}, r"smoothness must be in \(0, inf\)"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, object], message: str):
+def test_constructor_raises_for_bad_arguments(
+    arguments: dict[str, object], message: str
+):
     with pytest.raises(ValueError, match=message):
         RidgeRegulariser(**arguments)
 
 
 @pytest.mark.parametrize("method", ["fn", "grad", "prox"])
-def test_bad_images_are_named(method: str):
+def test_methods_raise_for_bad_images(method: str):
     with pytest.raises(ValueError, match=r"x must be .* \(B, 3, H, W\), got"):
         getattr(RidgeRegulariser(3, None), method)(torch.rand(1, 1, 8, 8), 0.1)
 
 
-def test_bad_noise_levels_are_named():
+def test_methods_raise_for_bad_noise_levels():
     with pytest.raises(ValueError, match=r"sigma_denoiser must be .* shape \(2,\)"):
         RidgeRegulariser(1, None).grad(torch.rand(2, 1, 8, 8), torch.rand(3))

@@ -48,7 +48,7 @@ def test_bundled_weights_are_small_plain_tensors_in_half_precision():
         (True, 0.2, 6.7),
     ],
 )
-def test_denoises_every_photo_that_it_was_not_trained_on(
+def test_bundled_weights_denoise_every_held_out_photo(
     grey: bool, sigma: float, gain: float
 ):
     denoiser = SmallDRUNet(in_channels=1 if grey else 3)
@@ -59,7 +59,7 @@ def test_denoises_every_photo_that_it_was_not_trained_on(
             assert psnr(denoiser(y, sigma), x) > psnr(y, x) + gain
 
 
-def test_is_the_network_of_deepinv(denoiser: SmallDRUNet):
+def test_forward_computes_as_the_network_of_deepinv(denoiser: SmallDRUNet):
     theirs = DRUNet(nc=(16, 32, 64, 128), nb=1, pretrained=None).double()
     theirs.load_state_dict(denoiser.state_dict())
     x = torch.rand(2, 3, 32, 40, **DOUBLE)
@@ -68,7 +68,7 @@ def test_is_the_network_of_deepinv(denoiser: SmallDRUNet):
 
 
 @given(height=st.integers(1, 40), width=st.integers(1, 40))
-def test_every_size_is_extended_to_a_multiple_of_eight(
+def test_forward_extends_images_to_a_multiple_of_eight(
     denoiser: SmallDRUNet, height: int, width: int
 ):
     generator = torch.Generator().manual_seed(41 * height + width)
@@ -79,7 +79,7 @@ def test_every_size_is_extended_to_a_multiple_of_eight(
         assert torch.equal(denoiser(x, 0.1), expected)
 
 
-def test_training_and_evaluation_are_one_map(denoiser: SmallDRUNet):
+def test_train_and_eval_mode_are_the_same_map(denoiser: SmallDRUNet):
     x = torch.rand(1, 3, 67, 70, **DOUBLE)
     with torch.no_grad():
         evaluated = denoiser.eval()(x, 0.1)
@@ -88,7 +88,7 @@ def test_training_and_evaluation_are_one_map(denoiser: SmallDRUNet):
     assert torch.equal(evaluated, trained)
 
 
-def test_noise_levels_of_every_shape_agree(denoiser: SmallDRUNet):
+def test_noise_levels_of_all_shapes_agree(denoiser: SmallDRUNet):
     x = torch.rand(2, 3, 19, 24, **DOUBLE)
     levels = torch.tensor([0.05, 0.15], **DOUBLE)
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_noise_level_map_acts_locally(denoiser: SmallDRUNet):
     assert change[:16].max() == 0
 
 
-def test_scales_with_image_and_noise_level(denoiser: SmallDRUNet):
+def test_forward_scales_with_image_and_noise_level(denoiser: SmallDRUNet):
     x = torch.rand(1, 3, 16, 16, **DOUBLE)
     with torch.no_grad():
         scaled = denoiser(1e-3 * x, 1e-4)
@@ -123,8 +123,8 @@ def test_scales_with_image_and_noise_level(denoiser: SmallDRUNet):
 
 
 def test_gradients_satisfy_the_identity_of_euler(denoiser: SmallDRUNet):
-    # Without biases, D(x, sigma) is homogeneous of degree one: its derivative along
-    # (x, sigma) is D itself. Finite differences would cross kinks.
+    # Without biases, D(x, sigma) is homogeneous of degree one, so that its derivative
+    # along (x, sigma) is D. Finite differences would cross kinks.
     x = torch.rand(2, 3, 9, 11, **DOUBLE, requires_grad=True)
     sigma = torch.tensor([0.05, 0.1], **DOUBLE, requires_grad=True)
     weights = torch.randn(2, 3, 9, 11, **DOUBLE)
@@ -135,7 +135,7 @@ def test_gradients_satisfy_the_identity_of_euler(denoiser: SmallDRUNet):
     assert along_sigma.abs().min() > 1e-3
 
 
-def test_plug_and_play_iteration_settles():
+def test_plug_and_play_iteration_converges():
     sigma, stepsize = 0.03, 1.8
     denoiser, physics = SmallDRUNet(), ChannelwiseBlur()
     truth = torch.stack([s["x"] for s in Photos("test", img_size=64)])
@@ -159,7 +159,7 @@ def test_grey_network_is_the_mean_over_the_colours(denoiser: SmallDRUNet):
         torch.testing.assert_close(grey(x, 0.1), expected, rtol=0, atol=1e-6)
 
 
-def test_weights_from_a_file(tmp_path: Path, denoiser: SmallDRUNet):
+def test_constructor_loads_weights_from_a_file(tmp_path: Path, denoiser: SmallDRUNet):
     torch.manual_seed(1)
     source = SmallDRUNet(in_channels=2, pretrained=None)
     torch.save(source.state_dict(), tmp_path / "weights.pt")
@@ -177,17 +177,17 @@ def test_weights_are_cast_to_the_default_dtype():
         torch.set_default_dtype(torch.float32)
 
 
-def test_other_channels_have_no_bundled_weights():
+def test_constructor_raises_for_channels_without_bundled_weights():
     with pytest.raises(ValueError, match=r"in_channels must be 1 .* got 2"):
         SmallDRUNet(in_channels=2)
 
 
-def test_bad_images_are_named(denoiser: SmallDRUNet):
+def test_forward_raises_for_bad_images(denoiser: SmallDRUNet):
     with pytest.raises(ValueError, match=r"x must be .* \(B, 3, H, W\), got"):
         denoiser(torch.rand(1, 1, 8, 8), 0.1)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 8, 8), (2, 1, 8, 9)])
-def test_bad_noise_levels_are_named(shape: tuple[int, ...]):
+def test_forward_raises_for_bad_noise_levels(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"sigma must be .* \(2, 1, 8, 8\)"):
         SmallDRUNet()(torch.rand(2, 3, 8, 8), torch.full(shape, 0.1))

@@ -17,7 +17,7 @@ IMAGES = torch.rand(2, 3, 7, 5, **V)
 
 
 @pytest.mark.parametrize("norm", ["isotropic", "componentwise"])
-def test_is_the_proximal_operator(norm: str):
+def test_forward_is_the_proximal_operator(norm: str):
     denoiser = WeightedTVDenoiser(norm, tol=1e-8, max_iter=20000)
     weight = 0.2 * torch.rand(2, 1, 7, 5, **V)
     expected = weighted_tv_prox(IMAGES, weight, norm, 1e-8, 20000)
@@ -30,7 +30,7 @@ def test_is_the_proximal_operator(norm: str):
     assert torch.equal(prior.prox(IMAGES, weight), expected.x)
 
 
-def test_has_no_memory():
+def test_forward_does_not_depend_on_earlier_calls():
     denoiser = WeightedTVDenoiser()
     before = copy.deepcopy(vars(denoiser))
     first = denoiser(IMAGES, 0.1)
@@ -52,14 +52,14 @@ def test_has_no_memory():
         ((2, 1, 4, 4), torch.complex64),
     ],
 )
-def test_keeps_shape_and_dtype(shape: tuple[int, ...], dtype: torch.dtype):
+def test_forward_keeps_shape_and_dtype(shape: tuple[int, ...], dtype: torch.dtype):
     x = torch.randn(shape, dtype=dtype)
     out = WeightedTVDenoiser()(x, 0.1)
     assert out.shape == shape
     assert out.dtype == dtype
 
 
-def test_denoises():
+def test_forward_reduces_the_error_of_a_noisy_image():
     x = torch.zeros(1, 1, 32, 32)
     x[..., 8:24, 8:24] = 1.0
     y = x + 0.1 * torch.randn(x.shape)
@@ -67,7 +67,7 @@ def test_denoises():
     assert error < 0.1 * (y - x).square().mean()
 
 
-def test_plug_and_play_with_a_map():
+def test_plug_and_play_accepts_a_map_of_weights():
     y = torch.rand(1, 1, 8, 8)
     model = deq.optim.PGD(
         data_fidelity=dinv.optim.L2(),
@@ -80,14 +80,14 @@ def test_plug_and_play_with_a_map():
     torch.testing.assert_close(x, WeightedTVDenoiser()(y, 0.1), rtol=0, atol=2e-3)
 
 
-def test_lipschitz_bound_is_no_proof():
+def test_lipschitz_bound_is_estimated():
     bound = deq.lipschitz(WeightedTVDenoiser(), (1, 8, 8))
     assert bound.value == 1
     assert not bound.is_certified
     assert "duality gap of 0.0001" in bound.source
 
 
-def test_is_a_plugin():
+def test_create_by_name_returns_the_denoiser():
     denoiser = deq.plugins.create("denoisers", "weighted-tv", norm="componentwise")
     assert isinstance(denoiser, WeightedTVDenoiser)
     assert denoiser.norm == "componentwise"
@@ -103,12 +103,12 @@ def test_is_a_plugin():
         ({"on_failure": "stop"}, "on_failure must be one of"),
     ],
 )
-def test_bad_options_are_named(options: dict, message: str):
+def test_constructor_raises_for_bad_options(options: dict, message: str):
     with pytest.raises(ValueError, match=message):
         WeightedTVDenoiser(**options)
 
 
-def test_bad_input_is_named():
+def test_forward_raises_for_bad_input():
     with pytest.raises(ValueError, match=r"must have shape \(B, C, H, W\)"):
         WeightedTVDenoiser()(torch.rand(8, 8), 0.1)
     with pytest.raises(ValueError, match="weight must be nonnegative"):

@@ -1,4 +1,4 @@
-"""Small problems of sparse coding, and what they look like as matrices."""
+"""Small problems of sparse coding and their matrices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOUBLE = torch.float64
 
 
 def matrix_physics(A: Tensor, img_size: tuple[int, ...]) -> LinearPhysics:
-    """Measurements of vectorised images by a matrix."""
+    """Return the physics that multiplies vectorised images by a matrix."""
     return LinearPhysics(
         A=lambda x, **_: x.flatten(1) @ A.mT.to(x.dtype),
         A_adjoint=lambda y, **_: (y @ A.to(y.dtype)).unflatten(1, img_size),
@@ -23,7 +23,7 @@ def matrix_physics(A: Tensor, img_size: tuple[int, ...]) -> LinearPhysics:
 
 
 def blur(channels: int, height: int, width: int) -> LinearPhysics:
-    """A lopsided blur with circular borders, in double precision."""
+    """Return an asymmetric blur with circular borders, in double precision."""
     kernel = torch.tensor([[0.1, 0.1, 0.0], [0.1, 0.5, 0.1], [0.0, 0.1, 0.0]])
     return dinv.physics.BlurFFT(
         (channels, height, width), filter=kernel[None, None].to(DOUBLE)
@@ -31,7 +31,7 @@ def blur(channels: int, height: int, width: int) -> LinearPhysics:
 
 
 def convolutional_frame(in_channels: int, kernel_size: int = 3) -> ConvolutionalFrame:
-    """Learned filters that are no Parseval frame any more."""
+    """Return filters that do not form a Parseval frame."""
     frame = ConvolutionalFrame(in_channels, kernel_size).to(DOUBLE)
     with torch.no_grad():
         frame.filters.add_(0.1 * torch.randn_like(frame.filters))
@@ -39,11 +39,11 @@ def convolutional_frame(in_channels: int, kernel_size: int = 3) -> Convolutional
 
 
 def dense_frame(img_size: tuple[int, ...] = (1, 3, 4), atoms: int = 15) -> DenseFrame:
-    """More random atoms than pixels."""
+    """Return a frame with more random atoms than pixels."""
     pixels = torch.Size(img_size).numel()
     return DenseFrame(torch.randn(atoms, pixels, dtype=DOUBLE), img_size)
 
 
 def synthesis_matrix(frame: Frame, img_size: tuple[int, ...]) -> Tensor:
-    r""":math:`W^\top`, from what the analysis does to a basis of images."""
+    r"""Return :math:`W^\top` from the analysis of a basis of images."""
     return matrix(frame.analysis, img_size).detach().mT

@@ -1,4 +1,4 @@
-"""What is refused as a measurement."""
+"""Checks of a measurement, and its back-projection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deepinv_equilibrium.models.sparse_coding.frames import backprojection
 from .problems import blur
 
 
-def test_is_the_adjoint_with_its_gradient() -> None:
+def test_backprojection_returns_the_adjoint_with_its_gradient() -> None:
     physics = blur(1, 5, 6)
     y = torch.rand(2, 1, 5, 6, dtype=torch.float64, requires_grad=True)
     image = backprojection(y, physics)
@@ -19,7 +19,7 @@ def test_is_the_adjoint_with_its_gradient() -> None:
     assert image.requires_grad
 
 
-def test_names_bad_input() -> None:
+def test_backprojection_raises_for_bad_input() -> None:
     physics = dinv.physics.Denoising()
     y = torch.rand(1, 1, 4, 4)
     with pytest.raises(

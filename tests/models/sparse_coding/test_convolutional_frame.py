@@ -1,4 +1,4 @@
-"""The frame of filters: its transpose, its tightness, its norm at every image size."""
+"""Convolutional frames: transpose, Parseval property and norm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .problems import DOUBLE, convolutional_frame
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kernel_size", [1, 2, 5])
-def test_starts_as_a_parseval_frame_for_every_image_size(
+def test_new_frame_is_a_parseval_frame_for_every_image_size(
     channels: int, kernel_size: int
 ) -> None:
     frame = ConvolutionalFrame(channels, kernel_size).to(DOUBLE)
@@ -27,15 +27,15 @@ def test_starts_as_a_parseval_frame_for_every_image_size(
         )
 
 
-def test_the_atoms_are_products_of_cosines() -> None:
-    """The first averages a patch; the second is half a wave along its columns."""
+def test_filters_of_a_new_frame_are_products_of_cosines() -> None:
+    """The first averages a patch; the second is half a wave along the columns."""
     filters = ConvolutionalFrame(1, 2).filters.detach()
     torch.testing.assert_close(filters[0, 0], torch.full((2, 2), 0.25))
     torch.testing.assert_close(filters[1, 0], torch.tensor([[0.25, -0.25]] * 2))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_synthesis_is_the_transpose(channels: int) -> None:
+def test_synthesis_is_the_transpose_of_analysis(channels: int) -> None:
     frame = convolutional_frame(channels)
     W = matrix(frame.analysis, (channels, 4, 3))
     z = torch.randn(1, frame.atoms, 6, 5, dtype=DOUBLE)
@@ -47,7 +47,7 @@ def test_synthesis_is_the_transpose(channels: int) -> None:
 @given(
     seed=st.integers(0, 2**31), kernel_size=st.integers(1, 4), side=st.integers(1, 9)
 )
-def test_the_norm_is_bounded_whatever_is_learned(
+def test_squared_norm_bounds_the_norm_for_random_filters(
     seed: int, kernel_size: int, side: int
 ) -> None:
     frame = ConvolutionalFrame(2, kernel_size).to(DOUBLE)
@@ -58,7 +58,7 @@ def test_the_norm_is_bounded_whatever_is_learned(
     assert torch.linalg.matrix_norm(W, 2) ** 2 <= frame.squared_norm()
 
 
-def test_the_norm_is_tight_and_differentiable() -> None:
+def test_squared_norm_is_tight_and_differentiable() -> None:
     frame = convolutional_frame(1)
     norm = frame.squared_norm()
     W = matrix(frame.analysis, (1, 24, 24)).detach()
@@ -71,14 +71,14 @@ def test_the_norm_is_tight_and_differentiable() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_computes_in_the_precision_of_the_image(dtype: torch.dtype) -> None:
+def test_analysis_and_synthesis_keep_the_precision(dtype: torch.dtype) -> None:
     frame = ConvolutionalFrame(1, 3)
     z = frame.analysis(torch.rand(1, 1, 5, 6, dtype=dtype))
     assert z.dtype == dtype
     assert frame.synthesis(z).dtype == dtype
 
 
-def test_names_bad_input() -> None:
+def test_constructor_and_analysis_raise_for_bad_input() -> None:
     with pytest.raises(ValueError, match="kernel_size must be an integer >= 1, got 0"):
         ConvolutionalFrame(1, 0)
     with pytest.raises(ValueError, match="in_channels must be an integer >= 1"):

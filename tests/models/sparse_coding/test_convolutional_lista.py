@@ -1,4 +1,4 @@
-"""LISTA with filters: it starts as ISTA for any physics, and learns from there."""
+"""LISTA with filters: initialisation by ISTA, formula, gradients and training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .problems import DOUBLE, blur, convolutional_frame
 
 @pytest.fixture(autouse=True)
 def double_precision() -> None:
-    """Weights in double precision: equal means to 1e-14."""
+    """Create weights in double precision, to compare to 1e-14."""
     torch.set_default_dtype(DOUBLE)
     yield
     torch.set_default_dtype(torch.float32)
@@ -42,7 +42,9 @@ def physics_of(name: str, channels: int) -> dinv.physics.LinearPhysics:
 @pytest.mark.parametrize("name", ["denoising", "blur", "inpainting"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("layers", [1, 5])
-def test_starts_as_ista(name: str, channels: int, tied: bool, layers: int) -> None:
+def test_untrained_model_computes_ista(
+    name: str, channels: int, tied: bool, layers: int
+) -> None:
     frame, physics = convolutional_frame(channels, 2), physics_of(name, channels)
     y = physics(torch.rand(2, channels, 6, 5))
     weight = torch.linspace(0, 0.2, frame.atoms)
@@ -53,9 +55,9 @@ def test_starts_as_ista(name: str, channels: int, tied: bool, layers: int) -> No
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_each_layer_is_the_formula(tied: bool) -> None:
-    """z+ = S(z - E_k A'(A S_k z - y) / |A|^2) with matrices, x = S_K z_K, for weights
-    that are no frame's any more."""
+def test_forward_is_the_formula_with_matrices(tied: bool) -> None:
+    """z+ = S(z - E_k A'(A S_k z - y) / |A|^2) with matrices and x = S_K z_K, for random
+    weights."""
     frame, physics = convolutional_frame(1, 2), blur(1, 4, 3)
     model = ConvolutionalLISTA(frame, 0.1, 3, tied)
     with torch.no_grad():
@@ -84,7 +86,7 @@ def test_each_layer_is_the_formula(tied: bool) -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_gradients_by_finite_differences(tied: bool) -> None:
+def test_gradients_agree_with_finite_differences(tied: bool) -> None:
     model = ConvolutionalLISTA(convolutional_frame(1, 2), 0.1, 2, tied)
     names, physics = dict(model.named_parameters()), blur(1, 3, 3)
 
@@ -95,13 +97,15 @@ def test_gradients_by_finite_differences(tied: bool) -> None:
     leaves = [p.detach().requires_grad_() for p in names.values()]
     y = torch.rand(2, 1, 3, 3, requires_grad=True)
     assert torch.autograd.gradcheck(reconstruct, (y, *leaves))
-    # Nothing is learned in vain, which a distributed training would refuse.
+    # Every weight has a gradient, as distributed training requires.
     grads = torch.autograd.grad(reconstruct(y, *leaves).sum(), leaves)
     assert all(g.flatten(1).norm(dim=1).min() > 0 for g in grads)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_any_image_size_sample_by_sample(dtype: torch.dtype) -> None:
+def test_forward_reconstructs_samples_of_any_size_independently(
+    dtype: torch.dtype,
+) -> None:
     model, physics = (
         ConvolutionalLISTA(convolutional_frame(3), 0.05, 3),
         dinv.physics.Denoising(),
@@ -115,8 +119,8 @@ def test_any_image_size_sample_by_sample(dtype: torch.dtype) -> None:
         torch.testing.assert_close(together, alone, rtol=0, atol=atol)
 
 
-def test_the_norm_of_the_physics_does_not_matter() -> None:
-    """An operator ten times as large gives the same image of ten times the data."""
+def test_forward_does_not_depend_on_the_unit_of_the_measurement() -> None:
+    """Scaling the operator and the measurement does not change the image."""
     model = ConvolutionalLISTA(convolutional_frame(1), 0.05, 3)
     y = torch.rand(1, 1, 6, 5)
     physics = dinv.physics.Inpainting((1, 6, 5), mask=torch.full((1, 6, 5), 8.0))
@@ -126,7 +130,7 @@ def test_the_norm_of_the_physics_does_not_matter() -> None:
     torch.testing.assert_close(model(8 * y, physics), expected)
 
 
-def test_saves_and_loads(tmp_path: Path) -> None:
+def test_loaded_model_reconstructs_as_the_saved_one(tmp_path: Path) -> None:
     model = ConvolutionalLISTA(convolutional_frame(1), [0.0] + [0.1] * 8, 2)
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     other = ConvolutionalLISTA(ConvolutionalFrame(1, 3), 1.0, 2)
@@ -135,7 +139,7 @@ def test_saves_and_loads(tmp_path: Path) -> None:
     assert torch.equal(model(y, physics), other(y, physics))
 
 
-def test_an_epoch_of_the_trainer_learns() -> None:
+def test_training_for_an_epoch_reduces_the_error() -> None:
     torch.set_default_dtype(torch.float32)
     physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
     x = torch.linspace(0, 1, 64).reshape(1, 8, 8).expand(32, 1, 8, 8)
@@ -157,7 +161,7 @@ def test_an_epoch_of_the_trainer_learns() -> None:
     assert torch.equal(frame.filters, start)
 
 
-def test_names_bad_input() -> None:
+def test_constructor_and_forward_raise_for_bad_input() -> None:
     frame, physics = ConvolutionalFrame(1, 2), dinv.physics.Denoising()
     with pytest.raises(TypeError, match="must be a ConvolutionalFrame, got DenseFrame"):
         ConvolutionalLISTA(DenseFrame(torch.eye(2)), 0.1)

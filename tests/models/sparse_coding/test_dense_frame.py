@@ -1,4 +1,4 @@
-"""The frame of a matrix."""
+"""Frames given by a matrix."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def test_analysis_and_synthesis_are_the_matrix_and_its_transpose() -> None:
     assert frame.synthesis(torch.ones(2, 30, dtype=DOUBLE)).shape == (2, 2, 3, 4)
 
 
-def test_the_norm_is_the_largest_singular_value() -> None:
+def test_squared_norm_is_the_largest_singular_value_squared() -> None:
     frame = DenseFrame(torch.diag(torch.tensor([1.0, -3.0, 2.0])))
     assert frame.img_size == (3,)
     torch.testing.assert_close(frame.squared_norm(), torch.tensor(9.0, dtype=DOUBLE))
 
 
-def test_the_matrix_that_was_given_is_copied() -> None:
+def test_constructor_copies_the_matrix() -> None:
     matrix = torch.eye(3)
     frame = DenseFrame(matrix)
     with torch.no_grad():
@@ -34,12 +34,12 @@ def test_the_matrix_that_was_given_is_copied() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_computes_in_the_precision_of_the_image(dtype: torch.dtype) -> None:
+def test_analysis_and_synthesis_keep_the_precision(dtype: torch.dtype) -> None:
     frame = DenseFrame(torch.eye(3))
     assert frame.synthesis(frame(torch.rand(2, 3, dtype=dtype))).dtype == dtype
 
 
-def test_names_bad_input() -> None:
+def test_constructor_and_analysis_raise_for_bad_input() -> None:
     with pytest.raises(ValueError, match="matrix must be a finite matrix"):
         DenseFrame(torch.full((2, 2), torch.nan))
     with pytest.raises(ValueError, match="matrix must be a finite matrix"):

@@ -1,4 +1,4 @@
-"""ISTA in a frame: its minimiser, its gradients, and what it refuses."""
+"""ISTA: optimality, gradients and checks of the input."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ EQUILIBRIUM = deq.Equilibrium(
 def injective_problem(
     img_size: tuple[int, ...] = (1, 3, 4),
 ) -> tuple[dinv.physics.LinearPhysics, torch.Tensor, DenseFrame]:
-    """Fewer atoms than pixels and more measurements: a unique minimiser."""
+    """Return a problem with a unique minimiser: fewer atoms than measurements."""
     physics = matrix_physics(torch.randn(20, 12, dtype=DOUBLE), img_size)
     atoms = torch.eye(12, dtype=DOUBLE)[:8] + 0.1
     return physics, torch.randn(2, 20, dtype=DOUBLE), DenseFrame(atoms, img_size)
 
 
-def test_denoises_in_an_orthonormal_frame_by_one_threshold() -> None:
-    """x = W' S(W y) in closed form, after one iteration with s = 1 and for ever."""
+def test_denoising_in_an_orthonormal_frame_is_soft_thresholding() -> None:
+    """With s = 1, x = W' S(W y) after one iteration and all later ones."""
     Q, _ = torch.linalg.qr(torch.randn(12, 12, dtype=DOUBLE))
     frame, physics = DenseFrame(Q, (1, 3, 4)), dinv.physics.Denoising()
     y = torch.randn(2, 1, 3, 4, dtype=DOUBLE)
@@ -48,8 +48,10 @@ def test_denoises_in_an_orthonormal_frame_by_one_threshold() -> None:
 
 
 @pytest.mark.parametrize("img_size", [(1, 3, 4), (3, 2, 2)])
-def test_the_equilibrium_minimises(img_size: tuple[int, ...]) -> None:
-    """Optimality: |B'(B z - y)| <= lambda, with equality of sign where z is not 0."""
+def test_equilibrium_meets_the_conditions_of_optimality(
+    img_size: tuple[int, ...],
+) -> None:
+    """|B'(B z - y)| <= lambda, and B'(B z - y) = -lambda sign(z) where z is not 0."""
     physics, y, frame = injective_problem(img_size)
     model = ISTA(frame, torch.linspace(0, 8, 8), DEQ=EQUILIBRIUM, stepsize=1.9)
     with torch.no_grad():
@@ -69,8 +71,8 @@ def test_the_equilibrium_minimises(img_size: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_filters_reach_the_minimum_too(channels: int) -> None:
-    """More coefficients than pixels: slower, and not unique, but as low."""
+def test_objective_converges_in_a_convolutional_frame(channels: int) -> None:
+    """With more coefficients than pixels, minimisers are not unique."""
     frame, physics = convolutional_frame(channels, 2), blur(channels, 4, 5)
     y = torch.rand(1, channels, 4, 5, dtype=DOUBLE)
 
@@ -87,7 +89,7 @@ def test_filters_reach_the_minimum_too(channels: int) -> None:
     assert more == pytest.approx(many, rel=1e-3)
 
 
-def test_the_implicit_gradient_is_that_of_a_long_unrolled_run() -> None:
+def test_implicit_gradient_agrees_with_a_long_unrolled_run() -> None:
     physics, y, frame = injective_problem()
     results = []
     for options in ({"DEQ": EQUILIBRIUM}, {"max_iter": 500}):
@@ -102,7 +104,7 @@ def test_the_implicit_gradient_is_that_of_a_long_unrolled_run() -> None:
         torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_the_gradient_of_some_iterations_by_finite_differences() -> None:
+def test_gradient_of_a_few_iterations_agrees_with_finite_differences() -> None:
     physics, y, frame = injective_problem()
 
     def reconstruct(y: torch.Tensor, atoms: torch.Tensor) -> torch.Tensor:
@@ -114,8 +116,10 @@ def test_the_gradient_of_some_iterations_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(reconstruct, leaves)
 
 
-def test_an_iteration_costs_one_synthesis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The image is made once, at the end."""
+def test_forward_makes_one_synthesis_for_each_iteration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The image is synthesised once more at the end."""
     physics, y, frame = injective_problem()
     model, made, synthesis = ISTA(frame, 0.3, max_iter=7), [], frame.synthesis
 
@@ -130,7 +134,7 @@ def test_an_iteration_costs_one_synthesis(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_samples_do_not_depend_on_each_other(dtype: torch.dtype) -> None:
+def test_forward_reconstructs_samples_independently(dtype: torch.dtype) -> None:
     frame, physics = ConvolutionalFrame(3, 2), dinv.physics.Denoising()
     y = torch.rand(3, 3, 7, 5, dtype=dtype)
     model = ISTA(frame, 0.05, max_iter=5)
@@ -142,14 +146,14 @@ def test_samples_do_not_depend_on_each_other(dtype: torch.dtype) -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=atol)
 
 
-def test_scaling_the_problem_scales_the_image() -> None:
+def test_scaling_measurement_and_weight_scales_the_image() -> None:
     frame, physics = ConvolutionalFrame(1, 3), dinv.physics.Denoising()
     y = torch.rand(1, 1, 6, 6, dtype=DOUBLE)
     small, large = (ISTA(frame, w, max_iter=5) for w in (0.0625, 0.0625 * 2**20))
     torch.testing.assert_close(large(y * 2**20, physics), small(y, physics) * 2**20)
 
 
-def test_saves_and_loads(tmp_path: Path) -> None:
+def test_loaded_model_reconstructs_as_the_saved_one(tmp_path: Path) -> None:
     model = ISTA(convolutional_frame(1), [0.0] + [0.1] * 8, max_iter=4)
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     other = ISTA(ConvolutionalFrame(1, 3).double(), 1.0, max_iter=4)
@@ -159,7 +163,7 @@ def test_saves_and_loads(tmp_path: Path) -> None:
     assert torch.equal(model(y, physics), other(y, physics))
 
 
-def test_an_epoch_of_the_trainer_learns() -> None:
+def test_training_for_an_epoch_reduces_the_error() -> None:
     physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
     x = torch.linspace(0, 1, 64).reshape(1, 8, 8).expand(32, 1, 8, 8)
     pairs = [{"x": a, "y": b} for a, b in zip(x, physics(x), strict=True)]
@@ -185,7 +189,7 @@ def test_an_epoch_of_the_trainer_learns() -> None:
         assert not torch.equal(old, new)
 
 
-def test_names_bad_input() -> None:
+def test_constructor_and_forward_raise_for_bad_input() -> None:
     frame, physics = ConvolutionalFrame(1, 3), dinv.physics.Denoising()
     with pytest.raises(TypeError, match=r"frame must be a Frame, .* got Tensor"):
         ISTA(torch.eye(3), 0.1, max_iter=1)

@@ -1,4 +1,4 @@
-"""LISTA with matrices: it starts as ISTA, and learns from there."""
+"""LISTA with matrices: initialisation by ISTA, gradients and training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .problems import DOUBLE, dense_frame, matrix_physics
 
 @pytest.fixture(autouse=True)
 def double_precision() -> None:
-    """Weights in double precision: equal means to 1e-14."""
+    """Create weights in double precision, to compare to 1e-14."""
     torch.set_default_dtype(DOUBLE)
     yield
     torch.set_default_dtype(torch.float32)
@@ -39,7 +39,9 @@ def small_model(layers: int = 3, tied: bool = False) -> LISTA:
 @pytest.mark.parametrize("img_size", [(12,), (1, 3, 4), (3, 2, 2)])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("layers", [1, 6])
-def test_starts_as_ista(img_size: tuple[int, ...], tied: bool, layers: int) -> None:
+def test_untrained_model_computes_ista(
+    img_size: tuple[int, ...], tied: bool, layers: int
+) -> None:
     physics, y, frame = problem(img_size)
     weight = torch.linspace(0, 2, frame.atoms)
     ista = ISTA(frame, weight, max_iter=layers, stepsize=1.6)(y, physics)
@@ -48,8 +50,8 @@ def test_starts_as_ista(img_size: tuple[int, ...], tied: bool, layers: int) -> N
     torch.testing.assert_close(lista, ista, rtol=1e-12, atol=1e-14)
 
 
-def test_the_weights_start_as_the_slides_write_them() -> None:
-    """W_t = I - tau B'B, W_e = tau B', of which ||W_t|| <= 1."""
+def test_initial_weights_are_those_of_the_slides() -> None:
+    """W_t = I - tau B'B and W_e = tau B'."""
     A = torch.randn(7, 12)
     frame = DenseFrame(torch.eye(12)).requires_grad_(False)
     model = LISTA(frame, matrix_physics(A, (12,)), 0.5, 2)
@@ -59,7 +61,7 @@ def test_the_weights_start_as_the_slides_write_them() -> None:
     torch.testing.assert_close(model.transition, W_t.expand(2, 12, 12))
     torch.testing.assert_close(model.log_threshold.exp(), (tau * 0.5).expand(2, 12))
     assert 1 / tau >= torch.linalg.matrix_norm(A, 2) ** 2
-    # A frozen frame stays so: sparse coding learns no decoder.
+    # A frozen frame stays frozen: sparse coding does not learn a decoder.
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {
         "transition",
         "encoder",
@@ -68,8 +70,8 @@ def test_the_weights_start_as_the_slides_write_them() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_each_layer_has_its_own_weights_or_shares_them(tied: bool) -> None:
-    """Changing the last weights changes the last layer only, or every layer."""
+def test_layers_have_their_own_weights_unless_tied(tied: bool) -> None:
+    """Changing the last weights changes the last layer, or every layer if tied."""
     physics, y, frame = problem()
     model = LISTA(frame, physics, 0.1, 3, tied)
     with torch.no_grad():
@@ -85,7 +87,7 @@ def test_each_layer_has_its_own_weights_or_shares_them(tied: bool) -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_gradients_by_finite_differences(tied: bool) -> None:
+def test_gradients_agree_with_finite_differences(tied: bool) -> None:
     model = small_model(2, tied)
     names = dict(model.named_parameters())
 
@@ -99,20 +101,20 @@ def test_gradients_by_finite_differences(tied: bool) -> None:
     assert torch.autograd.gradcheck(reconstruct, (y, *leaves))
 
 
-def test_samples_do_not_depend_on_each_other() -> None:
+def test_forward_reconstructs_samples_independently() -> None:
     model, y = small_model(), torch.randn(4, 7)
     alone = torch.cat([model(sample[None]) for sample in y])
     torch.testing.assert_close(model(y), alone, rtol=0, atol=1e-13)
 
 
-def test_computes_in_the_precision_of_the_measurement() -> None:
+def test_forward_keeps_the_precision_of_the_measurement() -> None:
     model, y = small_model(), torch.randn(2, 7)
     single = model(y.float())
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), model(y), rtol=1e-4, atol=1e-5)
 
 
-def test_saves_and_loads(tmp_path: Path) -> None:
+def test_loaded_model_reconstructs_as_the_saved_one(tmp_path: Path) -> None:
     model, other = small_model(), small_model()
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     y = torch.randn(2, 7)
@@ -121,7 +123,7 @@ def test_saves_and_loads(tmp_path: Path) -> None:
     assert torch.equal(model(y), other(y))
 
 
-def test_an_epoch_of_the_trainer_comes_nearer_to_the_codes_than_ista() -> None:
+def test_training_for_an_epoch_gives_a_smaller_error_than_ista() -> None:
     torch.set_default_dtype(torch.float32)
     physics = matrix_physics(torch.randn(10, 12) / 10**0.5, (12,))
     x = torch.randn(256, 12) * (torch.rand(256, 12) < 0.1)
@@ -141,7 +143,7 @@ def test_an_epoch_of_the_trainer_comes_nearer_to_the_codes_than_ista() -> None:
     assert error() < 0.85 * untrained
 
 
-def test_names_bad_input() -> None:
+def test_constructor_and_forward_raise_for_bad_input() -> None:
     physics, _, frame = problem()
     with pytest.raises(
         TypeError, match=r"frame must be a DenseFrame, got Convol.*Conv"

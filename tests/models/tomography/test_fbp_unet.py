@@ -24,19 +24,21 @@ def measurement(channels: int = 1) -> Tensor:
     return scan().A(random_images(0, (3, channels, SIZE, SIZE)))
 
 
-def test_it_cleans_the_filtered_back_projection() -> None:
+def test_forward_adds_the_network_to_the_filtered_back_projection() -> None:
     model, y = small(), measurement()
     x = scan().A_dagger(y, fbp=True)
     with torch.no_grad():
         assert model(y, scan()).equal(model.backbone_net(x))
-        # The last layer makes the correction.
+        # The last layer alone determines the correction.
         model.backbone_net.Conv_1x1.weight.zero_()
         model.backbone_net.Conv_1x1.bias.fill_(0.25)
         torch.testing.assert_close(model(y, scan()), x + 0.25)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grey_and_colour_and_each_sample_on_its_own(channels: int) -> None:
+def test_forward_reconstructs_grey_and_colour_samples_independently(
+    channels: int,
+) -> None:
     model, y = small(channels), measurement(channels)
     with torch.no_grad():
         x = model.train()(y, scan())
@@ -46,7 +48,7 @@ def test_grey_and_colour_and_each_sample_on_its_own(channels: int) -> None:
     torch.testing.assert_close(x, alone, rtol=0, atol=1e-12)
 
 
-def test_any_physics_and_size() -> None:
+def test_forward_accepts_any_physics_and_image_size() -> None:
     physics = dinv.physics.Inpainting((1, 5, 7), mask=torch.ones(1, 5, 7).double())
     x = random_images(1, (2, 1, 5, 7))
     model = small()
@@ -75,7 +77,7 @@ def test_gradients_agree_with_finite_differences() -> None:
     assert slope == pytest.approx((gradient * direction).sum().item(), rel=1e-5)
 
 
-def test_save_and_load(tmp_path: Path) -> None:
+def test_loaded_model_reconstructs_as_the_saved_one(tmp_path: Path) -> None:
     model, other, y = small(), small(), measurement()
     torch.save(model.state_dict(), tmp_path / "model.pt")
     other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
@@ -83,7 +85,7 @@ def test_save_and_load(tmp_path: Path) -> None:
         assert other(y, scan()).equal(model(y, scan()))
 
 
-def test_it_is_created_by_its_name_and_trains() -> None:
+def test_create_by_name_returns_a_model_that_trains() -> None:
     physics = dinv.physics.Tomography(5, SIZE, circle=True, normalize=True)
     x = random_images(2, (4, 1, SIZE, SIZE)).float()
     pairs = [{"x": image, "y": physics.A(image[None])[0]} for image in x]
@@ -98,7 +100,7 @@ def test_it_is_created_by_its_name_and_trains() -> None:
     )
 
 
-def test_bad_input_is_named() -> None:
+def test_constructor_and_forward_raise_for_bad_input() -> None:
     model, y = small(), measurement()
     with pytest.raises(TypeError, match=r"must be a deepinv Physics.*got str"):
         model(y, "scan")

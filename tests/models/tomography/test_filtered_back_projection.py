@@ -10,8 +10,8 @@ from deepinv_equilibrium.models.tomography.fbp_unet import filtered_back_project
 from ..images import random_images
 
 
-def test_of_a_scan_it_is_in_the_unit_of_the_image() -> None:
-    """Whatever the norm of the operator is taken to be."""
+def test_filtered_back_projection_of_a_scan_is_in_the_unit_of_the_image() -> None:
+    """It does not depend on whether the operator is normalised."""
     x = torch.zeros(1, 1, 32, 32, dtype=torch.float64)
     x[..., 8:24, 8:24] = 2.0
     images = []
@@ -24,7 +24,7 @@ def test_of_a_scan_it_is_in_the_unit_of_the_image() -> None:
     assert abs(images[0][..., 12:20, 12:20].mean() - 2) < 0.1
 
 
-def test_of_another_physics_it_is_the_pseudo_inverse() -> None:
+def test_filtered_back_projection_of_inpainting_is_the_pseudo_inverse() -> None:
     mask = torch.tensor([[[2.0, 0.0, 4.0]]], dtype=torch.float64)
     physics = dinv.physics.Inpainting((1, 1, 3), mask=mask)
     x = random_images(0, (2, 1, 1, 3))
@@ -35,20 +35,21 @@ def test_of_another_physics_it_is_the_pseudo_inverse() -> None:
 
 
 def noisy_and_flat() -> Tensor:
-    """A noisy sample, which takes many iterations, and two flat ones, which do not."""
+    """Return a noisy sample, which needs many iterations, and two flat ones, which need
+    few."""
     noisy = random_images(1, (1, 1, 12, 12))
     flat = torch.ones_like(noisy)
     return torch.cat((noisy, 0.5 * flat, 1e-3 * flat))
 
 
 def blur() -> dinv.physics.Blur:
-    """Without a closed form."""
+    """Return a blur whose pseudo-inverse has no closed form."""
     kernel = torch.ones(1, 1, 3, 3, dtype=torch.float64) / 9
     kernel[..., 1, 1] += 0.5
     return dinv.physics.Blur(kernel, padding="constant")
 
 
-def test_samples_keep_apart_where_the_inverse_is_iterative() -> None:
+def test_iterative_inverse_solves_each_sample_independently() -> None:
     y, physics = noisy_and_flat().requires_grad_(), blur()
     together = filtered_back_projection(y, physics)
     (gradient,) = torch.autograd.grad(together.square().sum(), y)
@@ -65,7 +66,7 @@ def test_samples_keep_apart_where_the_inverse_is_iterative() -> None:
         )
 
 
-def test_the_iterative_inverse_meets_the_tolerance_of_the_physics() -> None:
+def test_iterative_inverse_meets_the_tolerance_of_the_physics() -> None:
     physics, x = blur(), noisy_and_flat()
     physics.tol, physics.max_iter = 1e-12, 300
     torch.testing.assert_close(filtered_back_projection(physics.A(x), physics), x)
@@ -73,7 +74,7 @@ def test_the_iterative_inverse_meets_the_tolerance_of_the_physics() -> None:
     assert not torch.allclose(filtered_back_projection(physics.A(x), physics), x)
 
 
-def test_samples_of_a_scan_with_coils_keep_apart() -> None:
+def test_inverse_of_multi_coil_mri_solves_each_sample_independently() -> None:
     maps = torch.complex(random_images(2, (1, 2, 6, 6)), random_images(3, (1, 2, 6, 6)))
     mask = (random_images(4, (6, 6)) > 0.3).double()
     physics = dinv.physics.MultiCoilMRI(mask=mask, coil_maps=maps, img_size=(6, 6))
@@ -86,6 +87,6 @@ def test_samples_of_a_scan_with_coils_keep_apart() -> None:
     torch.testing.assert_close(together[1:], alone, rtol=0, atol=1e-14)
 
 
-def test_what_is_not_finite_stays_so() -> None:
+def test_inverse_of_nan_is_nan() -> None:
     y = torch.full((1, 1, 12, 12), torch.nan, dtype=torch.float64)
     assert filtered_back_projection(y, blur()).isnan().all()

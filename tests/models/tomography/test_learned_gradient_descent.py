@@ -15,14 +15,16 @@ from .test_learned_iterations import SIZE, scan
 def gradient_descent(
     tau: float, weight: float, **arguments: bool
 ) -> LearnedGradientDescent:
-    """A network that computes -tau times the two gradients, and no memory."""
+    """Return a model whose network computes -tau times the sum of the gradients, and a
+    memory of 0."""
     model = LearnedGradientDescent(iterations=3, filters=4, **arguments).double()
     first, second, third = model.layers[0][0], model.layers[0][2], model.layers[0][4]
     with torch.no_grad():
         for layer in (first, second, third):
             layer.weight.zero_()
             layer.bias.zero_()
-        # The positive and the negative part of what a ReLU would cut off.
+        # One filter for the positive part and one for the negative part, because a
+        # ReLU sets negative values to 0.
         for filter_, sign in ((0, 1.0), (1, -1.0)):
             first.weight[filter_, 1, 1, 1] = sign
             first.weight[filter_, 2, 1, 1] = sign * weight
@@ -42,7 +44,7 @@ def by_hand(y: Tensor, tau: float, weight: float, positivity: bool) -> Tensor:
     return x
 
 
-def test_the_published_size() -> None:
+def test_default_model_has_the_published_number_of_parameters() -> None:
     parameters = sum(p.numel() for p in LearnedGradientDescent().parameters())
     assert parameters == 13_318
     untied = LearnedGradientDescent(tied=False)
@@ -50,7 +52,7 @@ def test_the_published_size() -> None:
 
 
 @pytest.mark.parametrize("positivity", [False, True])
-def test_it_can_compute_gradient_descent(positivity: bool) -> None:
+def test_linear_network_computes_gradient_descent(positivity: bool) -> None:
     y = scan().A(random_images(0, (2, 1, SIZE, SIZE)) - 0.3)
     model = gradient_descent(0.8, 0.05, positivity=positivity)
     with torch.no_grad():
@@ -59,7 +61,7 @@ def test_it_can_compute_gradient_descent(positivity: bool) -> None:
     assert (x.min() >= 0) == positivity
 
 
-def test_the_memory_is_handed_on_cut_off_at_zero() -> None:
+def test_iterate_returns_the_positive_part_of_the_memory() -> None:
     model = LearnedGradientDescent(memory=2, filters=4).double()
     with torch.no_grad():
         model.layers[0][4].weight.zero_()
@@ -75,7 +77,7 @@ def test_the_memory_is_handed_on_cut_off_at_zero() -> None:
     assert memory[0, 1].unique().tolist() == [0.0]
 
 
-def test_without_memory() -> None:
+def test_memory_can_be_zero_but_not_negative() -> None:
     model = LearnedGradientDescent(iterations=2, memory=0, filters=4).double()
     y = scan().A(random_images(2, (1, 1, SIZE, SIZE)))
     assert model(y, scan()).shape == (1, 1, SIZE, SIZE)

@@ -184,14 +184,20 @@ def test_create_by_name_returns_a_model_that_trains(kind: str) -> None:
 def test_forward_raises_for_bad_input(kind: str) -> None:
     model, physics = small(kind), scan()
     y = physics.A(random_images(7, (1, 1, SIZE, SIZE)))
-    with pytest.raises(TypeError, match=r"must be a deepinv LinearPhysics.*got str"):
+    with pytest.raises(TypeError, match=r"must be a deepinv Physics.*got str"):
         model(y, "scan")
+    with pytest.raises(TypeError, match=r"must be a deepinv LinearPhysics.*got Haze"):
+        model(y, dinv.physics.Haze())
+    with pytest.raises(TypeError, match="the arguments are swapped"):
+        model(physics, y)
+    with pytest.raises(TypeError, match=r"y must be a torch.Tensor.*got None"):
+        model(None, physics)
     with pytest.raises(TypeError, match=r"takes no argument 'sigma'"):
         model(y, physics, sigma=0.1)
     with pytest.raises(TypeError, match=r"float64, and the weights of torch\.float32"):
         model.float()(y, physics)
     model.double()
-    with pytest.raises(ValueError, match="is no measurement of this Tomography"):
+    with pytest.raises(ValueError, match="is not a measurement of this Tomography"):
         model(y[..., :-1], physics)
     with pytest.raises(ValueError, match=r"\(B, 1, H, W\)"):
         model(y.expand(1, 2, -1, -1), physics)

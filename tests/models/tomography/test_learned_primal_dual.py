@@ -14,7 +14,7 @@ TAU = SIGMA = 0.9
 
 
 def chambolle_pock(y: Tensor, norm: float, iterations: int) -> Tensor:
-    """Primal-dual iterations with extrapolation for least squares."""
+    """Return the result of primal-dual iterations for least squares."""
     physics, y = scan(), y / norm
     x = extrapolated = torch.zeros(len(y), 1, SIZE, SIZE, dtype=y.dtype)
     u = torch.zeros_like(y)
@@ -25,20 +25,21 @@ def chambolle_pock(y: Tensor, norm: float, iterations: int) -> Tensor:
     return x
 
 
-def test_the_published_size() -> None:
+def test_default_model_has_the_published_number_of_parameters() -> None:
     model = LearnedPrimalDual()
     slopes = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.PReLU))
     assert sum(p.numel() for p in model.parameters()) - slopes == 251_940
     assert slopes == 40
 
 
-def test_it_can_compute_primal_dual_iterations_with_extrapolation() -> None:
-    """The second image is the extrapolated one: nothing else is needed for it."""
+def test_linear_networks_compute_primal_dual_iterations_with_extrapolation() -> None:
+    """The second image is the extrapolated one."""
     model = LearnedPrimalDual(
         iterations=7, primal_memory=2, dual_memory=1, filters=4, tied=True
     ).double()
     shrink = SIGMA / (1 + SIGMA)
-    # Channels u, A x_2, y; and x_1, x_2, A^T u. What is computed is the change.
+    # The input channels are u, A x_2, y and x_1, x_2, A^T u; the outputs are added to u
+    # and to x_1, x_2.
     make_linear(model.layers[0]["dual"], torch.tensor([[-shrink, shrink, -shrink]]))
     make_linear(
         model.layers[0]["primal"], torch.tensor([[0, 0, -TAU], [1, -1, -2 * TAU]])
@@ -50,7 +51,7 @@ def test_it_can_compute_primal_dual_iterations_with_extrapolation() -> None:
     torch.testing.assert_close(x, chambolle_pock(y, norm, 7), rtol=1e-6, atol=1e-7)
 
 
-def test_the_operator_sees_the_second_image_and_the_first_measurement() -> None:
+def test_iterate_applies_the_operator_to_the_second_image() -> None:
     model = LearnedPrimalDual(iterations=1, primal_memory=3, dual_memory=2, filters=9)
     model.double()
     seen = []
@@ -70,7 +71,7 @@ def test_the_operator_sees_the_second_image_and_the_first_measurement() -> None:
     torch.testing.assert_close(seen[1][1], normalised.adjoint(after[:, :1]))
 
 
-def test_it_starts_from_zero() -> None:
+def test_start_returns_zero() -> None:
     model = LearnedPrimalDual(in_channels=3).double()
     y = scan().A(random_images(3, (2, 3, SIZE, SIZE)))
     x, u = model.start(model.normalise(y, scan()))
@@ -80,7 +81,7 @@ def test_it_starts_from_zero() -> None:
     assert not u.any()
 
 
-def test_measurements_with_other_channels_or_axes() -> None:
+def test_forward_and_constructor_raise_for_bad_numbers_of_channels() -> None:
     model = LearnedPrimalDual(filters=4, data_channels=2, iterations=1).double()
     y = scan().A(random_images(4, (1, 1, SIZE, SIZE)))
     with pytest.raises(ValueError, match=r"shape \(B, 2, H, W\).*data_channels=2"):

@@ -8,7 +8,7 @@ from ...certificates.dense_operator import matrix
 from .test_learned_iterations import SIZE, scaled
 
 
-def test_operator_adjoint_and_measurement_are_divided() -> None:
+def test_operator_adjoint_and_measurement_are_divided_by_the_norm() -> None:
     physics = scaled(7.0)
     y = physics.A(torch.rand(1, 1, SIZE, SIZE, dtype=torch.float64))
     normalised = NormalisedPhysics(physics, y, norm=3.5)

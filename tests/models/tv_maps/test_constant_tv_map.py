@@ -17,7 +17,7 @@ from deepinv_equilibrium.models import BoundedSigmoid, ConstantTVMap
         ((1, 0, 0), (0.04, 0.005), [0.005, 0.04, 0.04]),
     ],
 )
-def test_starts_at_the_initial_weight(
+def test_new_map_returns_the_initial_weight(
     directions: tuple[int, ...],
     initial_weight: float | tuple[float, ...],
     expected: list[float],
@@ -28,7 +28,7 @@ def test_starts_at_the_initial_weight(
     torch.testing.assert_close(weight.flatten(), torch.tensor(expected))
 
 
-def test_has_one_parameter_for_each_group():
+def test_map_has_one_parameter_for_each_group():
     assert sum(p.numel() for p in ConstantTVMap((0, 0)).parameters()) == 1
     assert sum(p.numel() for p in ConstantTVMap((0, 1, 1)).parameters()) == 2
 
@@ -42,7 +42,7 @@ def test_has_one_parameter_for_each_group():
         (torch.complex128, torch.float64),
     ],
 )
-def test_image_gives_the_precision_and_nothing_else(
+def test_forward_uses_only_precision_and_axes_of_the_image(
     dtype: torch.dtype, real: torch.dtype
 ):
     tv_map = ConstantTVMap((0, 1))
@@ -51,13 +51,13 @@ def test_image_gives_the_precision_and_nothing_else(
     assert torch.equal(one, tv_map(torch.randn(4, 3, 5, 2, dtype=dtype)))
 
 
-def test_weights_by_group():
+def test_weights_returns_one_number_for_each_group():
     tv_map = ConstantTVMap((0, 1, 1), initial_weight=(0.04, 0.005))
     assert tv_map.weights == pytest.approx((0.04, 0.005), rel=1e-5)
     assert "directions=(0, 1, 1), weights=(0.04, 0.005)" in repr(tv_map)
 
 
-def test_is_trained_to_a_weight():
+def test_training_reaches_a_given_weight():
     tv_map = ConstantTVMap((0, 1), initial_weight=0.1)
     optimiser = torch.optim.Adam(tv_map.parameters(), lr=0.1)
     target = torch.tensor([0.02, 0.4]).view(1, 1, 2, 1, 1)
@@ -70,7 +70,7 @@ def test_is_trained_to_a_weight():
 
 @pytest.mark.parametrize("positivity", [None, BoundedSigmoid()], ids=str)
 @pytest.mark.parametrize("gradient", [-1e4, 1e4, -1e30, 1e30])
-def test_any_step_leaves_positive_weights(
+def test_weights_stay_positive_after_any_step(
     positivity: BoundedSigmoid | None, gradient: float
 ):
     tv_map = ConstantTVMap((0, 1), positivity=positivity)
@@ -83,7 +83,7 @@ def test_any_step_leaves_positive_weights(
         assert bool(weight.square().isfinite().all())
 
 
-def test_save_and_load():
+def test_loaded_map_returns_the_saved_weights():
     saved, loaded = ConstantTVMap((0, 1, 1), (0.04, 0.005)), ConstantTVMap((0, 1, 1))
     buffer = io.BytesIO()
     torch.save(saved.state_dict(), buffer)
@@ -92,7 +92,7 @@ def test_save_and_load():
     assert loaded.weights == saved.weights
 
 
-def test_bad_initial_weight():
+def test_constructor_raises_for_bad_initial_weight():
     with pytest.raises(ValueError, match="initial_weight must be one number or 2"):
         ConstantTVMap((0, 1, 1), initial_weight=(0.1, 0.1, 0.1))
     with pytest.raises(ValueError, match=r"must be between .* got 0\.7"):

@@ -14,7 +14,7 @@ DTYPES = [torch.float32, torch.float64]
 EXTREMES = [0.0, 1.0, 30.0, 100.0, 1e4, 1e30, 3e38, math.inf]
 
 
-def test_is_the_published_function_to_the_floor():
+def test_forward_is_the_published_function_up_to_the_floor():
     raw = torch.linspace(-8, 8, 50, dtype=torch.float64)
     torch.testing.assert_close(
         Softplus()(raw), 0.1 * torch.log1p(raw.exp()), rtol=0, atol=1.1e-7
@@ -26,7 +26,7 @@ def test_is_the_published_function_to_the_floor():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("positivity", BOTH, ids=str)
-def test_is_positive_and_finite_with_gradients_that_are_finite(
+def test_forward_is_positive_and_finite_with_finite_gradients(
     positivity: Positivity, dtype: torch.dtype
 ):
     extremes = [sign * value for value in EXTREMES for sign in (-1, 1)]
@@ -42,7 +42,7 @@ def test_is_positive_and_finite_with_gradients_that_are_finite(
 
 
 @given(raw=st.floats(allow_nan=False), single=st.booleans())
-def test_is_within_its_floor_and_cap(raw: float, single: bool):
+def test_forward_is_between_floor_and_cap(raw: float, single: bool):
     raw = torch.tensor(raw, dtype=torch.float32 if single else torch.float64)
     rounding = 4 * torch.finfo(raw.dtype).eps
     for positivity, lower, upper in (
@@ -54,19 +54,19 @@ def test_is_within_its_floor_and_cap(raw: float, single: bool):
 
 
 @pytest.mark.parametrize("positivity", BOTH, ids=str)
-def test_a_nan_is_seen(positivity: Positivity):
+def test_forward_of_nan_is_nan(positivity: Positivity):
     assert positivity(torch.tensor(torch.nan)).isnan()
 
 
 @pytest.mark.parametrize("positivity", BOTH, ids=str)
-def test_gradient(positivity: Positivity):
+def test_gradient_agrees_with_finite_differences(positivity: Positivity):
     raw = torch.tensor([-30.0, -3.0, 0.0, 2.0, 19.99, 20.01, 45.0], dtype=torch.float64)
     assert torch.autograd.gradcheck(positivity, raw.requires_grad_())
 
 
 @pytest.mark.parametrize("positivity", BOTH, ids=str)
 @given(fraction=st.floats(1e-4, 0.999))
-def test_initial_inverts(positivity: Positivity, fraction: float):
+def test_initial_is_the_inverse_of_forward(positivity: Positivity, fraction: float):
     unbounded = isinstance(positivity, Softplus)
     for value in (1e4 * fraction, fraction) if unbounded else (0.5 * fraction,):
         raw = torch.tensor(positivity.initial(value), dtype=torch.float64)
@@ -75,24 +75,24 @@ def test_initial_inverts(positivity: Positivity, fraction: float):
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e-8, math.inf, math.nan])
 @pytest.mark.parametrize("positivity", BOTH, ids=str)
-def test_a_weight_that_cannot_be_reached(positivity: Positivity, value: float):
-    with pytest.raises(ValueError, match=r"must be between .* gives another range"):
+def test_initial_raises_for_weights_out_of_range(positivity: Positivity, value: float):
+    with pytest.raises(ValueError, match=r"must be between .* change (scale|bound)"):
         positivity.initial(value)
 
 
-def test_a_weight_above_the_bound():
-    with pytest.raises(ValueError, match=r"5e-07 and 0\.5, .* got 0\.5; another bound"):
+def test_initial_raises_for_a_weight_above_the_bound():
+    with pytest.raises(ValueError, match=r"5e-07 and 0\.5, .* got 0\.5; change bound"):
         BoundedSigmoid().initial(0.5)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, math.inf, math.nan])
-def test_bad_arguments(value: float):
-    with pytest.raises(ValueError, match="scale must be positive and finite"):
+def test_constructor_raises_for_bad_arguments(value: float):
+    with pytest.raises(ValueError, match=r"scale must be in \(0, inf\)"):
         Softplus(value)
-    with pytest.raises(ValueError, match="bound must be positive and finite"):
+    with pytest.raises(ValueError, match=r"bound must be in \(0, inf\)"):
         BoundedSigmoid(value)
 
 
-def test_representation():
+def test_repr_shows_the_arguments():
     assert repr(Softplus()) == "Softplus(scale=0.1)"
     assert repr(BoundedSigmoid()) == "BoundedSigmoid(bound=0.5)"

@@ -8,13 +8,13 @@ from deepinv_equilibrium.models import BoundedSigmoid, Softplus, TVMap
 
 
 class Channels(TVMap):
-    """The channels of the image as raw weights."""
+    """A map whose raw weights are the channels of the image."""
 
     def raw_weight(self, z: Tensor) -> Tensor:
         return z
 
 
-def test_each_direction_has_the_weight_of_its_group():
+def test_forward_gives_each_direction_the_weight_of_its_group():
     tv_map = Channels(directions=(1, 0, 1))
     z = torch.randn(2, 2, 3, 4, 5)
     weight = tv_map(z)
@@ -24,7 +24,7 @@ def test_each_direction_has_the_weight_of_its_group():
         assert torch.equal(weight[:, 0, axis], groups[:, group])
 
 
-def test_positivity_of_choice():
+def test_forward_applies_the_given_positivity():
     z = torch.randn(1, 1, 4, 4)
     weight = Channels((0, 0), BoundedSigmoid(0.2))(z)
     assert torch.equal(weight[0, 0, 0], BoundedSigmoid(0.2)(z)[0, 0])
@@ -34,7 +34,9 @@ def test_positivity_of_choice():
     ("dtype", "real"),
     [(torch.complex64, torch.float32), (torch.complex128, torch.float64)],
 )
-def test_complex_images_are_two_channels(dtype: torch.dtype, real: torch.dtype):
+def test_forward_returns_real_weights_for_complex_images(
+    dtype: torch.dtype, real: torch.dtype
+):
     z = torch.randn(2, 1, 4, 5, dtype=dtype)
     weight = Channels((0, 1))(z)
     assert weight.dtype == real
@@ -42,7 +44,7 @@ def test_complex_images_are_two_channels(dtype: torch.dtype, real: torch.dtype):
     torch.testing.assert_close(weight[:, 0, 1], Softplus()(z.imag)[:, 0])
 
 
-def test_real_parts_come_before_imaginary_parts():
+def test_forward_passes_real_parts_before_imaginary_parts():
     z = torch.randn(1, 2, 4, 5, dtype=torch.complex64)
     seen = []
 
@@ -55,7 +57,7 @@ def test_real_parts_come_before_imaginary_parts():
     assert torch.equal(seen[0], torch.cat((z.real, z.imag), dim=1))
 
 
-def test_precision_is_that_of_the_image():
+def test_forward_keeps_the_precision_of_the_image():
     class Half(TVMap):  # what autocast gives
         def raw_weight(self, z: Tensor) -> Tensor:
             return z.half()
@@ -63,7 +65,7 @@ def test_precision_is_that_of_the_image():
     assert Half((0, 0))(torch.randn(1, 1, 2, 2)).dtype == torch.float32
 
 
-def test_raw_weights_of_wanted_ones():
+def test_raw_weight_of_is_the_inverse_of_positivity():
     tv_map = Channels((0, 1, 1))
     raw = torch.tensor(tv_map.raw_weight_of((0.04, 0.005)))
     torch.testing.assert_close(tv_map.positivity(raw), torch.tensor([0.04, 0.005]))
@@ -73,18 +75,18 @@ def test_raw_weights_of_wanted_ones():
 
 
 @pytest.mark.parametrize("directions", [(0,), (0, 2), (1, 1), (0, -1), (0, 0, 0, 0)])
-def test_directions_out_of_range(directions: tuple[int, ...]):
+def test_constructor_raises_for_directions_out_of_range(directions: tuple[int, ...]):
     with pytest.raises(ValueError, match="directions must be the groups of 2 or 3"):
         Channels(directions)
 
 
 @pytest.mark.parametrize("directions", [2, (0, 1.0), (False, True), "01", None])
-def test_directions_of_another_type(directions: object):
+def test_constructor_raises_for_directions_of_another_type(directions: object):
     with pytest.raises(TypeError, match="directions must be a tuple of integers"):
         Channels(directions)
 
 
-def test_positivity_of_another_type():
+def test_constructor_raises_for_positivity_of_another_type():
     with pytest.raises(TypeError, match=r"Softplus\(scale=0\.1\) or .* got 0\.1"):
         Channels((0, 0), 0.1)
 
@@ -92,32 +94,32 @@ def test_positivity_of_another_type():
 @pytest.mark.parametrize(
     "shape", [(1, 4, 4), (1, 1, 4, 4, 4), (1, 0, 4, 4), (1, 1, 0, 4)]
 )
-def test_image_of_another_shape(shape: tuple[int, ...]):
+def test_forward_raises_for_image_of_another_shape(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"z must be of shape \(B, C, H, W\)"):
         Channels((0, 0))(torch.zeros(shape))
 
 
-def test_image_for_three_axes():
+def test_forward_raises_for_image_without_time_axis():
     with pytest.raises(ValueError, match=r"\(B, C, T, H, W\) .* got \(1, 1, 4, 4\)"):
         Channels((0, 1, 1))(torch.zeros(1, 1, 4, 4))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.bool])
-def test_image_of_another_dtype(dtype: torch.dtype):
+def test_forward_raises_for_image_of_another_dtype(dtype: torch.dtype):
     with pytest.raises(TypeError, match=rf"float32, .* got {dtype}"):
         Channels((0, 0))(torch.zeros(1, 1, 4, 4, dtype=dtype))
 
 
-def test_image_that_is_no_tensor():
+def test_forward_raises_for_image_that_is_not_a_tensor():
     with pytest.raises(TypeError, match=r"z must be a tensor .* got list"):
         Channels((0, 0))([[0.0]])
 
 
-def test_base_is_abstract():
+def test_base_class_cannot_be_constructed():
     with pytest.raises(TypeError, match="abstract"):
         TVMap((0, 0))
 
 
-def test_representation():
+def test_repr_shows_directions_and_positivity():
     assert "directions=(0, 1)" in repr(Channels((0, 1)))
     assert "Softplus(scale=0.1)" in repr(Channels((0, 1)))

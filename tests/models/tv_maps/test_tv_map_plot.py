@@ -1,4 +1,4 @@
-"""Pictures of a TV map beside the images."""
+"""Figures of a TV map and images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shown(figure: Figure, index: int) -> np.ndarray:
     return np.asarray(figure.axes[index].images[0].get_array())
 
 
-def test_the_model_shows_its_map_in_one_call() -> None:
+def test_model_plots_its_map() -> None:
     model = TVMapReconstructor(UNetTVMap(1, (0, 1), filters=2, depth=2), max_iter=3)
     y, physics = torch.rand(2, 1, 8, 7), Denoising()
     figure = model.plot(y, physics)
@@ -48,7 +48,7 @@ def test_the_model_shows_its_map_in_one_call() -> None:
     assert not x.requires_grad
 
 
-def test_directions_of_one_weight_share_a_picture() -> None:
+def test_plot_shows_one_panel_for_each_group() -> None:
     weight = torch.rand(1, 1, 3, 4, 6, 5)
     figure = plot_tv_map({"x": torch.rand(1, 2, 4, 6, 5)}, weight, (0, 1, 1))
     assert titles(figure) == ["x", "weight of $D_t$", "weight of $D_y$, $D_x$"]
@@ -56,14 +56,14 @@ def test_directions_of_one_weight_share_a_picture() -> None:
     np.testing.assert_array_equal(shown(figure, 2), weight[0, 0, 1, 2])
 
 
-def test_a_constant_weight_fills_the_picture() -> None:
+def test_plot_expands_a_constant_weight() -> None:
     model = TVMapReconstructor(ConstantTVMap((0, 0), 0.2), max_iter=3)
     figure = model.plot(torch.rand(1, 3, 8, 7), Denoising())
     assert shown(figure, 0).shape == (8, 7, 3)
     np.testing.assert_allclose(shown(figure, 2), np.full((8, 7), 0.2), rtol=1e-6)
 
 
-def test_two_channels_and_complex_images_are_shown_by_their_modulus() -> None:
+def test_plot_shows_the_modulus_of_complex_images() -> None:
     x = torch.rand(1, 2, 6, 5) / 2
     weight = torch.rand(1, 1, 2, 6, 5)
     both = {"parts": x, "complex": torch.complex(x[:, :1], x[:, 1:])}

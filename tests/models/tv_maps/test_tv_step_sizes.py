@@ -1,4 +1,4 @@
-"""Step sizes that no optimiser can move out of convergence."""
+"""Step sizes within the range of convergence for all parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PHYSICS = dinv.physics.Blur(filter=KERNEL[None, None].double(), padding="circula
 
 @torch.no_grad()
 def products(steps: TVStepSizes) -> tuple[float, float]:
-    """tau |A|^2 and sigma tau |D|^2, the norms from dense matrices."""
+    """Return tau |A|^2 and sigma tau |D|^2, with norms of dense matrices."""
     tau, sigma = steps(PHYSICS, torch.zeros(2, *SIZE, dtype=DOUBLE))
     assert tau > 0
     assert sigma > 0
@@ -32,15 +32,17 @@ def products(steps: TVStepSizes) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("stepsize", [1e-3, 1.0, 1.9])
-def test_the_start_is_what_was_asked_for(stepsize: float) -> None:
+def test_new_step_sizes_have_the_given_start(stepsize: float) -> None:
     primal, dual = products(TVStepSizes(stepsize))
-    # The bound of the norm is exact here, and the parameters are in single precision.
+    # The bound of this norm is exact; the parameters are in single precision.
     assert primal == pytest.approx(stepsize, rel=1e-4)
     assert dual == pytest.approx(0.98, rel=1e-4)
 
 
 @pytest.mark.parametrize("raw", [1e4, -1e4, 1e30, -1e30, math.inf, -math.inf, 0.0])
-def test_the_steps_converge_whatever_the_parameters(raw: float) -> None:
+def test_step_sizes_are_in_the_range_of_convergence_for_all_parameters(
+    raw: float,
+) -> None:
     steps = TVStepSizes()
     for other in (raw, -raw):
         with torch.no_grad():
@@ -51,7 +53,7 @@ def test_the_steps_converge_whatever_the_parameters(raw: float) -> None:
         assert 1e-7 < dual < 0.995
 
 
-def test_they_follow_their_parameters() -> None:
+def test_step_sizes_are_differentiable_in_their_parameters() -> None:
     steps = TVStepSizes().double()
     assert torch.autograd.gradcheck(
         lambda *_: steps(PHYSICS, torch.zeros(1, *SIZE, dtype=DOUBLE)),
@@ -59,7 +61,7 @@ def test_they_follow_their_parameters() -> None:
     )
 
 
-def test_they_are_in_the_precision_of_the_image() -> None:
+def test_step_sizes_have_the_precision_of_the_image() -> None:
     steps = TVStepSizes()
     physics = dinv.physics.Denoising()
     for dtype, real in (
@@ -71,7 +73,7 @@ def test_they_are_in_the_precision_of_the_image() -> None:
             assert step.shape == ()
 
 
-def test_images_of_one_pixel_have_steps() -> None:
+def test_step_sizes_are_finite_for_images_of_one_pixel() -> None:
     steps = TVStepSizes()(dinv.physics.Denoising(), torch.zeros(1, 1, 1, 1))
     tau, sigma = (step.item() for step in steps)
     assert 0 < tau < 2
@@ -79,6 +81,6 @@ def test_images_of_one_pixel_have_steps() -> None:
 
 
 @pytest.mark.parametrize("stepsize", [0.0, -1.0, 1.98, 2.5, math.nan, math.inf])
-def test_a_start_out_of_range_is_refused(stepsize: float) -> None:
+def test_constructor_raises_for_start_out_of_range(stepsize: float) -> None:
     with pytest.raises(ValueError, match="stepsize is tau times the squared norm"):
         TVStepSizes(stepsize)

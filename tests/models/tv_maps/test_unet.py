@@ -8,7 +8,7 @@ from torch.nn.functional import conv2d, conv3d, interpolate, leaky_relu, max_poo
 from deepinv_equilibrium.models.tv_maps.unet_tv_map import Convolution, UNet
 
 
-def test_is_the_published_network():
+def test_unet_is_the_published_network():
     network = UNet(dim=3, in_channels=2, out_channels=2, filters=8, depth=3).double()
     weights = [p.detach() for p in network.parameters()]
     encoder, up, decoder, output = weights[:6], weights[6:8], weights[8:12], weights[12]
@@ -32,7 +32,7 @@ def test_is_the_published_network():
     torch.testing.assert_close(network(x), conv3d(fine, output) + x)
 
 
-def test_residual_is_projected_where_channels_differ():
+def test_shortcut_is_a_projection_if_channels_differ():
     network = UNet(dim=2, in_channels=3, out_channels=1, filters=4, depth=2)
     x = torch.randn(1, 3, 4, 4)
     torch.nn.init.zeros_(network.output.weight)
@@ -41,7 +41,7 @@ def test_residual_is_projected_where_channels_differ():
 
 @pytest.mark.parametrize(("dim", "size"), [(2, (6, 5)), (3, (3, 6, 5))])
 @pytest.mark.parametrize("kernel_size", [1, 3])
-def test_convolution_keeps_the_size_and_its_kernel_saturates(
+def test_convolution_keeps_the_size_and_saturates_its_kernel(
     dim: int, size: tuple[int, ...], kernel_size: int
 ):
     convolution = Convolution(dim, 64, 4, kernel_size)
@@ -61,7 +61,7 @@ def test_convolution_keeps_the_size_and_its_kernel_saturates(
     ("dim", "filters", "depth"), [(2, 64, 4), (3, 32, 3)], ids=["2D", "3D"]
 )
 @pytest.mark.parametrize("largest", [3e38, torch.inf])
-def test_does_not_overflow(dim: int, filters: int, depth: int, largest: float):
+def test_forward_does_not_overflow(dim: int, filters: int, depth: int, largest: float):
     network = UNet(dim, in_channels=3, out_channels=2, filters=filters, depth=depth)
     signs = torch.randn(1, 3, *[8] * dim).sign()
     for parameters in ("ones", "signs"):
@@ -72,5 +72,5 @@ def test_does_not_overflow(dim: int, filters: int, depth: int, largest: float):
         assert bool(network(largest * signs).isfinite().all())
 
 
-def test_representation():
+def test_repr_of_convolution_shows_the_sizes():
     assert "Convolution(2, 8, kernel_size=(3, 3, 3))" in repr(UNet(3, 2, 2, 8, 3))

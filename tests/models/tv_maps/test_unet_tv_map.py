@@ -16,7 +16,7 @@ SIZES = [(1, 1), (1, 9), (2, 3), (5, 4), (17, 12), (31, 33), (32, 32)]
 VOLUMES = [(1, 1, 1), (1, 8, 5), (3, 1, 7), (9, 6, 5), (10, 16, 16)]
 
 
-def test_published_configuration_has_its_number_of_parameters():
+def test_published_configuration_has_the_published_number_of_parameters():
     tv_map = UNetTVMap(in_channels=2, directions=(0, 1, 1))
     assert sum(p.numel() for p in tv_map.parameters()) == 97_216
     assert tv_map.padding == (8, 4, 4)
@@ -24,7 +24,7 @@ def test_published_configuration_has_its_number_of_parameters():
 
 @pytest.mark.parametrize("size", SIZES + VOLUMES, ids=str)
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_every_size(size: tuple[int, ...], channels: int):
+def test_forward_accepts_images_of_any_size(size: tuple[int, ...], channels: int):
     d = len(size)
     tv_map = UNetTVMap(channels, (0, 1, 1)[:d], filters=2)
     weight = tv_map(torch.rand(2, channels, *size))
@@ -33,12 +33,12 @@ def test_every_size(size: tuple[int, ...], channels: int):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_every_depth(depth: int):
+def test_forward_accepts_any_depth(depth: int):
     tv_map = UNetTVMap(1, (0, 0), filters=2, depth=depth, padding=0)
     assert tv_map(torch.rand(1, 1, 9, 1)).shape == (1, 1, 2, 9, 1)
 
 
-def test_starts_near_the_initial_weight():
+def test_new_map_returns_weights_near_the_initial_weight():
     z = torch.rand(4, 1, 32, 32)
     for weight in (0.003, 0.05, 0.4):
         tv_map = UNetTVMap(1, (0, 0), initial_weight=weight)
@@ -48,17 +48,19 @@ def test_starts_near_the_initial_weight():
 
 
 @pytest.mark.parametrize("positivity", [None, BoundedSigmoid()], ids=str)
-def test_offset_is_that_of_each_group(positivity: BoundedSigmoid | None):
+def test_map_of_a_zero_image_is_the_initial_weight_of_each_group(
+    positivity: BoundedSigmoid | None,
+):
     tv_map = UNetTVMap(
         2, (0, 1, 1), positivity=positivity, initial_weight=(0.04, 0.005)
     ).double()
-    # Without inputs there are no outputs, because there are no biases.
+    # The network maps zero to zero, because it has no biases.
     weight = tv_map(torch.zeros(1, 2, 3, 4, 5, **DOUBLE))
     expected = torch.tensor([0.04, 0.005, 0.005], **DOUBLE)
     torch.testing.assert_close(weight[0, 0, :, 1, 2, 3], expected)
 
 
-def test_published_offset_is_zero():
+def test_offset_is_zero_for_the_published_initial_weight():
     tv_map = UNetTVMap(1, (0, 0), filters=2, initial_weight=0.1 * math.log(2)).double()
     z = torch.rand(1, 1, 8, 8, **DOUBLE)
     outputs = tv_map.network(pad(z, [4] * 4, mode="reflect"))[..., 4:-4, 4:-4]
@@ -78,7 +80,7 @@ def test_published_offset_is_zero():
         ((1, 1), 0, (0, 3, 0, 3), "replicate"),
     ],
 )
-def test_extends_and_crops(
+def test_forward_extends_and_crops_the_image(
     size: tuple[int, int],
     padding: int | tuple[int, int],
     margins: tuple[int, ...],
@@ -99,7 +101,7 @@ def test_extends_and_crops(
     torch.testing.assert_close(tv_map(z), expected)
 
 
-def test_time_is_padded_more_than_space():
+def test_default_padding_is_larger_for_time_than_for_space():
     default, explicit = (
         UNetTVMap(2, (0, 1, 1), filters=2, padding=padding)
         for padding in (None, (8, 4, 4))
@@ -110,14 +112,14 @@ def test_time_is_padded_more_than_space():
 
 
 @pytest.mark.parametrize("directions", [(0, 1), (0, 1, 1)])
-def test_samples_are_independent(directions: tuple[int, ...]):
+def test_forward_maps_samples_independently(directions: tuple[int, ...]):
     tv_map = UNetTVMap(1, directions, filters=4).double()
     z = torch.rand(3, 1, *[9] * len(directions), **DOUBLE)
     alone = torch.cat([tv_map(sample[None]) for sample in z])
     torch.testing.assert_close(tv_map(z), alone, rtol=1e-12, atol=1e-12)
 
 
-def test_train_and_eval_are_the_same_map():
+def test_train_and_eval_mode_are_the_same_map():
     tv_map = UNetTVMap(1, (0, 0), filters=2)
     z = torch.rand(1, 1, 9, 9)
     trained = tv_map.train()(z)
@@ -125,7 +127,7 @@ def test_train_and_eval_are_the_same_map():
     assert torch.equal(trained, tv_map(z))
 
 
-def test_complex_images_are_two_channels():
+def test_forward_treats_complex_images_as_two_channels():
     tv_map = UNetTVMap(2, (0, 1, 1), filters=2)
     z = torch.randn(1, 1, 5, 6, 7, dtype=torch.complex64)
     assert torch.equal(tv_map(z), tv_map(torch.cat((z.real, z.imag), dim=1)))
@@ -144,7 +146,7 @@ def test_gradients_reach_every_parameter_and_the_image(
         assert bool(parameter.grad.any()), name
 
 
-def test_gradient_is_right():
+def test_gradient_agrees_with_finite_differences():
     tv_map = UNetTVMap(1, (0, 1), filters=1, depth=2, padding=1).double()
     z = torch.rand(1, 1, 5, 3, **DOUBLE, requires_grad=True)
     weights = tuple(tv_map.parameters())
@@ -160,7 +162,7 @@ def test_gradient_is_right():
 @pytest.mark.parametrize("positivity", [Softplus(), BoundedSigmoid()], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("lr", [1e4, 1e10, 1e30])
-def test_any_step_leaves_positive_weights(
+def test_weights_stay_positive_after_any_step(
     positivity: Softplus | BoundedSigmoid, dtype: torch.dtype, lr: float
 ):
     tv_map = UNetTVMap(2, (0, 1), filters=4, positivity=positivity).to(dtype)
@@ -176,7 +178,7 @@ def test_any_step_leaves_positive_weights(
 
 @pytest.mark.parametrize("lr", [1e3, 1e10, 1e30])
 @pytest.mark.parametrize("optimiser", [torch.optim.SGD, torch.optim.Adam])
-def test_a_training_that_runs_away_leaves_positive_weights(
+def test_weights_stay_positive_after_a_diverging_training(
     optimiser: type[torch.optim.Optimizer], lr: float
 ):
     tv_map = UNetTVMap(1, (0, 1), filters=4)
@@ -192,7 +194,7 @@ def test_a_training_that_runs_away_leaves_positive_weights(
         assert bool(weight.square().isfinite().all())
 
 
-def test_a_nan_is_seen():
+def test_forward_of_nan_is_nan():
     tv_map = UNetTVMap(1, (0, 0), filters=2)
     z = torch.rand(2, 1, 4, 4)
     z[0, 0, 0, 0] = torch.nan
@@ -201,7 +203,7 @@ def test_a_nan_is_seen():
     assert bool(weight[1].isfinite().all())
 
 
-def test_save_and_load():
+def test_loaded_map_returns_the_saved_weights():
     saved, loaded = (UNetTVMap(2, (0, 1, 1), filters=2) for _ in range(2))
     z = torch.rand(1, 2, 4, 5, 6)
     assert not torch.equal(saved(z), loaded(z))
@@ -213,21 +215,21 @@ def test_save_and_load():
 
 
 @pytest.mark.parametrize("directions", [(0, 0), (0, 1, 1)])
-def test_copies_and_pickles(directions: tuple[int, ...]):
+def test_copied_and_pickled_maps_compute_the_same(directions: tuple[int, ...]):
     tv_map = UNetTVMap(1, directions, filters=2)
     z = torch.rand(1, 1, *[5] * len(directions))
     for copied in (copy.deepcopy(tv_map), pickle.loads(pickle.dumps(tv_map))):
         assert torch.equal(copied(z), tv_map(z))
 
 
-def test_compiles_into_one_graph():
+def test_map_compiles_into_one_graph():
     tv_map = UNetTVMap(1, (0, 1), filters=2, depth=2)
     z = torch.rand(1, 1, 9, 3)
     compiled = torch.compile(tv_map, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(z), tv_map(z))
 
 
-def test_autocast_gives_the_precision_of_the_image():
+def test_forward_under_autocast_keeps_the_precision_of_the_image():
     tv_map = UNetTVMap(1, (0, 0), filters=2)
     z = torch.rand(1, 1, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):
@@ -236,37 +238,37 @@ def test_autocast_gives_the_precision_of_the_image():
     torch.testing.assert_close(weight, tv_map(z), rtol=0.05, atol=0)
 
 
-def test_another_number_of_channels():
+def test_forward_raises_for_another_number_of_channels():
     with pytest.raises(ValueError, match=r"has 1 real channels .* in_channels=2"):
         UNetTVMap(2, (0, 0))(torch.rand(1, 1, 4, 4))
 
 
-def test_another_precision():
+def test_forward_raises_for_another_precision():
     with pytest.raises(TypeError, match=r"convert the network with .to\(torch.float64"):
         UNetTVMap(1, (0, 0))(torch.rand(1, 1, 4, 4, **DOUBLE))
 
 
 @pytest.mark.parametrize("name", ["in_channels", "filters", "depth"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
-def test_bad_numbers(name: str, value: object):
+def test_constructor_raises_for_bad_numbers(name: str, value: object):
     arguments = {"in_channels": 1, "directions": (0, 0), name: value}
-    with pytest.raises(ValueError, match=rf"{name} must be a positive integer"):
+    with pytest.raises(ValueError, match=rf"{name} must be an integer >= 1"):
         UNetTVMap(**arguments)
 
 
 @pytest.mark.parametrize("padding", [-1, 1.5, (4,), (4, 4, 4), (4, -4)])
-def test_bad_padding(padding: object):
+def test_constructor_raises_for_bad_padding(padding: object):
     with pytest.raises(ValueError, match="padding must be a nonnegative integer, or 2"):
         UNetTVMap(1, (0, 0), padding=padding)
 
 
-def test_representation():
+def test_repr_shows_channels_directions_and_padding():
     shown = repr(UNetTVMap(2, (0, 1, 1)))
     assert "in_channels=2, directions=(0, 1, 1), padding=(8, 4, 4)" in shown
     assert "Softplus(scale=0.1)" in shown
 
 
-def test_a_saved_map_brings_its_initial_weight():
+def test_loaded_map_has_the_saved_initial_weight():
     saved = UNetTVMap(1, (0, 0), initial_weight=0.02)
     loaded = UNetTVMap(1, (0, 0))
     loaded.load_state_dict(saved.state_dict())
@@ -281,6 +283,6 @@ def test_a_saved_map_brings_its_initial_weight():
         (UNetTVMap(2, (0, 1, 1), positivity=BoundedSigmoid()), "positivity"),
     ],
 )
-def test_a_map_of_another_meaning_is_not_loaded(other, named):
+def test_load_raises_for_weights_trained_with_other_settings(other, named):
     with pytest.raises(ValueError, match=f"trained with {named}="):
         UNetTVMap(2, (0, 1, 1)).load_state_dict(other.state_dict())

@@ -22,7 +22,7 @@ MINIMISER = deq.Equilibrium(
 
 
 def complex_modulation(factor: Tensor) -> LinearPhysics:
-    """Complex images and their neighbours, times a complex factor."""
+    """Multiply complex images and their neighbours by a complex factor."""
 
     def adjoint(y: Tensor, **_: object) -> Tensor:
         z = factor.conj() * y
@@ -39,11 +39,10 @@ class Problem:
     y: Tensor
     model: TVMapReconstructor
     parameter: Tensor | None = None
-    """What of the physics a gradient can reach."""
+    """Parameter of the physics that has a gradient."""
 
     def gradients(self) -> tuple[Tensor, list[Tensor]]:
-        """The image, and the gradients in y, the map and the parameter of the
-        physics."""
+        """Return the image, and the gradients in y, the map and the parameter."""
         y = self.y.clone().requires_grad_()
         inputs = [y, *self.model.tv_map.parameters()]
         if self.parameter is not None:
