@@ -1,4 +1,4 @@
-"""Reconstruction with few coefficients in a frame."""
+"""Reconstruction with sparse coefficients in a frame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .ista_step import (
 
 class ISTA(UnrollableModel):
     r"""
-    The image with few coefficients in a frame :math:`W`, in synthesis form,
+    The image with sparse coefficients in a frame :math:`W`, in synthesis form,
 
     .. math::
 
@@ -32,22 +32,22 @@ class ISTA(UnrollableModel):
         \hat z \in \operatorname*{arg\,min}_z \tfrac12 \|A W^\top z - y\|^2
         + \sum_m \lambda_m \|z_m\|_1,
 
-    for any linear physics, by iterative soft thresholding
+    for any linear physics. Iterative soft thresholding
     :footcite:p:`daubechies2004iterative` from :math:`z_0 = 0`
-    (:class:`~deepinv_equilibrium.models.sparse_coding.ISTAStep`): a number of
-    iterations, or to equilibrium. For an orthonormal :math:`W` it is the same as
-    :math:`x_{k+1} = W^\top \mathcal{T}_{\tau \lambda} W (x_k - \tau A^\top (A x_k -
-    y))`. (The term :math:`+ \tau W A^\top y` has the sign of that form; slides that
-    write :math:`-` have lost it.)
+    (:class:`~deepinv_equilibrium.models.sparse_coding.ISTAStep`) makes a number of
+    iterations, or iterates to equilibrium. For an orthonormal :math:`W` the iterations
+    are :math:`x_{k+1} = W^\top \mathcal{T}_{\tau \lambda} W (x_k - \tau A^\top (A x_k -
+    y))`. (In coefficients, the data term is :math:`+ \tau W A^\top y`; slides that
+    write :math:`-` have a sign error.)
 
     The step size is :math:`\tau = s / (\|A\|^2 \|W\|^2)` with upper bounds of both
-    norms, of :class:`~deepinv_equilibrium.certificates.spectra.OperatorNorm` and of the
-    frame. The weights :math:`\lambda_m` and the frame are learned; what is minimised
-    does not depend on :math:`s`.
+    norms, from :class:`~deepinv_equilibrium.certificates.spectra.OperatorNorm` and from
+    the frame. The weights :math:`\lambda_m` and the frame are learned. The minimisers
+    do not depend on :math:`s`.
 
-    In a frame with more coefficients than pixels they need not be unique, and no
-    contraction is certified: ``deq.Picard()`` converges, slowly; an accelerated solver
-    is faster where it settles, and ``model.solution`` reports whether it did.
+    In a frame with more coefficients than pixels the minimiser need not be unique, and
+    no contraction is certified. ``deq.Picard()`` converges slowly. An accelerated
+    solver is faster if it converges, which ``model.solution`` reports.
 
     With ``nonnegative=True`` the image is constrained to :math:`W^\top z \geq 0`, by
     the primal-dual iterations of
@@ -60,16 +60,16 @@ class ISTA(UnrollableModel):
 
     :param Frame frame: :math:`W`, e.g. a
         :class:`~deepinv_equilibrium.models.ConvolutionalFrame`.
-    :param float, Sequence, torch.Tensor weight: :math:`\lambda \geq 0` to start from,
-        one or one for every atom; where it is 0 it stays 0.
-    :param int max_iter: iterations to unroll: all are recorded.
+    :param float, Sequence, torch.Tensor weight: initial value of :math:`\lambda \geq
+        0`, one for all atoms or one for each. Where it is 0, it stays 0.
+    :param int max_iter: number of iterations to unroll, which are all recorded.
     :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the
         equilibrium, in the place of ``max_iter``. Both can be changed at any time, by
         setting ``DEQ``.
     :param float stepsize: :math:`s`, in (0, 2).
     :param bool nonnegative: whether images are constrained to be nonnegative. Default:
         ``False``.
-    :raises TypeError: if ``frame`` or ``DEQ`` is none.
+    :raises TypeError: if ``frame`` is not a ``Frame``, or ``DEQ`` is of another type.
     :raises ValueError: if not exactly one of ``max_iter`` and ``DEQ`` is given, or an
         argument is out of its range.
 
@@ -116,7 +116,7 @@ class ISTA(UnrollableModel):
         return self.log_weight.exp()
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first."""
+        """Return the part of the representation that precedes the frame."""
         return (
             f"stepsize={self.stepsize:g}, nonnegative={self.nonnegative}, "
             f"DEQ={self.DEQ!r}"
@@ -126,15 +126,15 @@ class ISTA(UnrollableModel):
         self, y: Tensor, physics: LinearPhysics
     ) -> tuple[ISTAStep, State]:
         r"""
-        The fixed-point problem that the model solves for a measurement.
+        Return the fixed-point problem for a measurement.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
         :return: the step, a block of ``DEQ.layers`` iterations, and coefficients 0;
             with ``nonnegative``, coefficients and dual variable 0.
         :raises TypeError: if the physics is not linear.
-        :raises ValueError: if the measurement is none of this physics, or the frame is
-            for other images.
+        :raises ValueError: if ``y`` is not a measurement of ``physics``, or the frame
+            is for other images.
         """
         image = backprojection(y, physics)
         with torch.no_grad():
