@@ -52,7 +52,7 @@ class AdjointMismatchError(UncertifiablePhysicsError):
 
 
 # Names of parameters of deepinv's operators whose first axis is the batch.
-BATCHED = ("filter", "mask", "filters", "multipliers", "coil_maps")
+BATCHED_PARAMETERS = ("filter", "mask", "filters", "multipliers", "coil_maps")
 PAIRS = 3
 """Number of random pairs in the check of an adjoint."""
 
@@ -144,11 +144,19 @@ class PhysicsOperator:
 
 
 def batch_size(physics: LinearPhysics) -> int:
-    """Return the batch size of the parameters of a physics, 1 for shared parameters."""
+    r"""
+    Return the batch size of the parameters of a physics, 1 for shared parameters.
+
+    A user-defined physics whose parameters have other names than those of deepinv says
+    so by a class attribute, such as ``batched_parameters = ("kernel",)``.
+
+    :param deepinv.physics.LinearPhysics physics: the physics, or a stack of physics.
+    :return: (int) the largest size of the first axis of these parameters.
+    """
     sizes = [
         tensor.shape[0]
         for module in physics.modules()
-        for name in BATCHED
+        for name in getattr(module, "batched_parameters", BATCHED_PARAMETERS)
         if isinstance(tensor := getattr(module, name, None), Tensor)
         and tensor.ndim >= 4
     ]

@@ -75,3 +75,14 @@ def test_batch_size_is_that_of_the_parameters():
     mask = torch.rand(4, 1, 6, 5)
     inpainting = Inpainting(img_size=SIZE, mask=mask)
     assert batch_size(stack(Denoising(), inpainting)) == 4
+
+
+def test_batch_size_asks_a_physics_for_the_names_of_its_parameters():
+    class Gain(LinearPhysics):
+        batched_parameters = ("gain",)
+
+        def __init__(self, gain: torch.Tensor):
+            super().__init__()
+            self.gain = gain
+
+    assert batch_size(Gain(torch.rand(5, 1, 1, 1))) == 5
