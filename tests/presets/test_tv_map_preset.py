@@ -78,5 +78,5 @@ def test_wrong_arguments_are_refused() -> None:
         plugins.create("reconstructors", "tv-map", denoiser="small-drunet")
     with pytest.raises(ValueError, match="give either max_iter"):
         plugins.create("reconstructors", "tv-map", max_iter=3, DEQ=deq.ReTune(2, 2))
-    with pytest.raises(ValueError, match="filters must be a positive integer"):
+    with pytest.raises(ValueError, match="filters must be an integer >= 1"):
         plugins.create("reconstructors", "tv-map", filters=0)

@@ -408,7 +408,7 @@ def test_a_mismatched_adjoint_is_refused(dtype: torch.dtype) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     model, denoise = make_model(), dinv.physics.Denoising()
     with pytest.raises(
-        ValueError, match=r"y of shape \(1, 1, 5, 4\) is no measurement"
+        ValueError, match=r"y of shape \(1, 1, 5, 4\) is not a measurement"
     ):
         model(
             torch.rand(1, 1, 5, 4),
