@@ -116,13 +116,17 @@ class StateLayout:
         :return: (torch.Tensor) the packed state, of shape :math:`(B, n)`.
         """
         components = state if isinstance(state, tuple) else (state,)
-        rows = [
-            (torch.view_as_real(c.resolve_conj()) if c.is_complex() else c).reshape(
-                c.shape[0], -1
-            )
+        if len(components) == 1:
+            (c,) = components
+            real = torch.view_as_real(c.resolve_conj()) if c.is_complex() else c
+            return real.reshape(c.shape[0], -1)
+        # The backward of view_as_real fails for a slice at an odd offset, which the
+        # backward of cat makes behind a real component of odd size.
+        parts = [
+            torch.stack((c.real, c.imag), dim=-1) if c.is_complex() else c
             for c in components
         ]
-        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+        return torch.cat([part.reshape(part.shape[0], -1) for part in parts], dim=1)
 
     def unpack(self, packed: Tensor) -> State:
         r"""

@@ -102,3 +102,14 @@ def test_value_that_is_not_a_state_like_x0_raises(
 def test_value_with_another_number_of_components_raises() -> None:
     with pytest.raises(ValueError, match="expected a tuple"):
         fixed_point(lambda x: x[:1], (torch.ones(2), torch.ones(2)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_packing_a_real_and_a_complex_component_is_differentiable(size: int) -> None:
+    x = torch.randn(2, size, dtype=torch.float64, requires_grad=True)
+    z = torch.randn(2, 3, dtype=torch.complex128, requires_grad=True)
+
+    def pack(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return StateLayout.of((x, z)).pack((x, z))
+
+    assert torch.autograd.gradcheck(pack, (x, z))

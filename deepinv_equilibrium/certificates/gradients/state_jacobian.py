@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...fixed_points import State, StateLayout, Step
-from .recorded_jacobian import RecordedJacobian
+from ...fixed_points.recorded_jacobian import RecordedJacobian
 
 MISMATCH = 1e-3
 """Largest relative mismatch of two products that are adjoint to each other; far above

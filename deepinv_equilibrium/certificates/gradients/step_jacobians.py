@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ...fixed_points import Step
+from ...fixed_points.recorded_jacobian import RecordedJacobian
 from ..bounds import Bound, Kind
 from ..spectra.lanczos import largest_eigenvalue
-from .recorded_jacobian import RecordedJacobian
 
 FEW_PARAMETERS = 32
 """Largest number of parameters whose Jacobian is computed column by column."""

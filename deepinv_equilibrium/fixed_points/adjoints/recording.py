@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..recorded_jacobian import RecordedJacobian
 from ..solution import LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver
 from ..solvers.linear_solver import LinearOperator
@@ -79,23 +80,13 @@ class Recording:
 
     def jvp(self, tangent: Tensor) -> Tensor:
         r"""
-        Return the Jacobian-vector product of the value, by differentiating the map
-        :math:`w \mapsto J^\top w`.
+        Return the Jacobian-vector product of the value.
 
         :param torch.Tensor tangent: :math:`u`, of shape :math:`(B, n)`.
         :return: (torch.Tensor) :math:`J u`, of shape :math:`(B, n)`.
         """
-        if not self.value.requires_grad:
-            return torch.zeros_like(tangent)
-        w = torch.zeros_like(self.value, requires_grad=True)
-        with torch.enable_grad():
-            (product,) = torch.autograd.grad(
-                self.value, self.iterate, w, create_graph=True, allow_unused=True
-            )
-            if product is None or not product.requires_grad:
-                return torch.zeros_like(tangent)
-            (result,) = torch.autograd.grad(product, w, tangent)
-        return self.mask(result)
+        jacobian = RecordedJacobian(self.value, [self.iterate])
+        return self.mask(jacobian.product([tangent]))
 
     def right_side(self, cotangent: Cotangent) -> Tensor:
         r"""
