@@ -48,12 +48,14 @@ def test_45_products_reach_a_gradient_error_of_2e_4(
     assert found.error(reference) <= 2e-4
 
 
-def test_150_picard_products_do_not(
+# The problem is trained in float32, so that its rate, and with it the number of Picard
+# products for an error of 2e-4, depends on the kernels of the CPU: 145 to 160 were seen.
+def test_130_picard_products_miss_a_gradient_error_of_2e_4(
     problem: Problem, reference: backward_solves.Gradient
 ) -> None:
-    method = ours.backward_method(problem, "Picard", 150)
+    method = ours.backward_method(problem, "Picard", 130)
     found, products = backward_solves.gradient(problem, method)
-    assert products == 150
+    assert products == 130
     assert 2e-4 < found.error(reference) < 1e-3
 
 
