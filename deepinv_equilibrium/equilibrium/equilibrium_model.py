@@ -294,8 +294,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
             measured.report_unfinished()
 
     def _warn_of_units(self, image: Tensor, physics: LinearPhysics) -> None:
-        """Warn once of images or noise levels that do not belong to images in [0, 1].
-        """
+        """Warn once if images or noise levels are not in units of images in [0, 1]."""
         if self._has_warned_of_units or not any(
             isinstance(module, Denoiser) for module in self.modules()
         ):

@@ -1,4 +1,4 @@
-"""What is wrong with the input of a model whose step raised an error."""
+"""Explanations of failures: which argument of a call does not fit the model."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ def explain_failure(
     noise_levels: Iterable[Any],
 ) -> Exception | None:
     r"""
-    Find the input that does not fit the model, once its step has failed.
+    Find the argument that does not fit the model, after the model has failed.
 
-    The checks are made after a failure and not before the call, because many networks
-    convert dtypes or accept any number of channels themselves.
+    These checks are made only after a failure, because many networks convert dtypes or
+    accept any number of channels.
 
-    :param Exception error: what the step raised.
+    :param Exception error: the error that the model raised.
     :param torch.nn.Module model: the model.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
-    :param Iterable noise_levels: what the denoisers of the model receive as noise
-        level.
-    :return: an error that names the argument and the remedy; ``None`` if every input
+    :param Iterable noise_levels: noise levels that the model passes to its denoisers.
+    :return: an error that names the argument and the remedy; ``None`` if every argument
         fits the model.
     """
     first = next(iter(y)) if isinstance(y, TensorList) else y
@@ -54,7 +53,8 @@ def explain_failure(
             f"({error})"
         )
     dtypes = {p.dtype for p in _network_weights(model)}
-    if first.is_complex() and not any(d.is_complex for d in dtypes):
+    has_networks = bool(dtypes or denoisers)
+    if first.is_complex() and has_networks and not any(d.is_complex for d in dtypes):
         return TypeError(
             f"y is complex ({first.dtype}), and the networks of the model are real: "
             "use a denoiser for complex images, such as "
@@ -87,7 +87,8 @@ def explain_failure(
 
 
 def _network_weights(model: nn.Module) -> list[Tensor]:
-    """Weights of layers; parameters of an algorithm, which follow y, are left out."""
+    """Return the weights of layers. Parameters of algorithms, which are numbers, have
+    no axes, and are converted to the dtype of y."""
     return [
         parameter
         for module in model.modules()

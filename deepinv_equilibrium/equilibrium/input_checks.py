@@ -1,4 +1,4 @@
-"""Checks of what a model is given, each with its remedy."""
+"""Checks of the arguments of models. Each error names the remedy."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ _FAILURES = (
 
 def require_physics(physics: Any, y: Any = None) -> None:
     r"""
-    Refuse anything but a physics.
+    Raise unless an argument is a physics.
 
     :param deepinv.physics.Physics physics: the physics.
-    :param y: the measurement given beside it, to see whether both were swapped.
+    :param torch.Tensor y: the measurement of the same call, to detect swapped
+        arguments. Default: ``None``.
     :raises TypeError: if ``physics`` is not a :class:`deepinv.physics.Physics`.
     """
     if isinstance(physics, Physics):
@@ -50,11 +51,11 @@ def require_physics(physics: Any, y: Any = None) -> None:
 
 def require_linear(physics: Any, reason: str = "") -> None:
     r"""
-    Refuse anything but a linear physics.
+    Raise unless an argument is a linear physics.
 
     :param deepinv.physics.LinearPhysics physics: the physics.
     :param str reason: why the model needs a linear physics, for the message.
-    :raises TypeError: if ``physics`` is not linear.
+    :raises TypeError: if ``physics`` is not a :class:`deepinv.physics.LinearPhysics`.
     """
     if not isinstance(physics, LinearPhysics):
         why = f": {reason}" if reason else ""
@@ -66,7 +67,7 @@ def require_linear(physics: Any, reason: str = "") -> None:
 
 def require_denoiser(denoiser: Any) -> None:
     r"""
-    Refuse anything but a denoiser.
+    Raise unless an argument is a denoiser.
 
     :param deepinv.models.Denoiser denoiser: the denoiser.
     :raises TypeError: if ``denoiser`` is not a :class:`deepinv.models.Denoiser`.
@@ -86,11 +87,11 @@ def require_denoiser(denoiser: Any) -> None:
 
 def require_contractive(denoiser: Denoiser) -> None:
     r"""
-    Refuse a denoiser that is not proved to be strictly contractive.
+    Raise unless a denoiser is proved to be strictly contractive.
 
     :param deepinv.models.Denoiser denoiser: the denoiser :math:`D`.
     :raises UncertifiableModuleError: if nothing can be proved of the denoiser.
-    :raises ValueError: if its Lipschitz constant is not certified, or not below 1.
+    :raises ValueError: if its Lipschitz constant is not certified or is not below 1.
     """
     bound = lipschitz(denoiser)
     if not (bound.is_certified and bound.value < 1):
@@ -104,7 +105,7 @@ def require_contractive(denoiser: Denoiser) -> None:
 
 def require_measurement(y: Any) -> None:
     r"""
-    Refuse anything but a floating-point or complex tensor.
+    Raise unless a measurement is a floating-point or complex tensor.
 
     :param torch.Tensor y: the measurement, or a
         :class:`deepinv.utils.TensorList` of measurements.
@@ -134,17 +135,18 @@ def measured_image(
     image_of: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     r"""
-    Compute an image from a measurement, and check the measurement against its physics.
+    Compute an image from a measurement, and raise unless the measurement has exactly
+    the shape that ``physics.A`` returns.
 
     :param torch.Tensor y: the measurement :math:`y`.
     :param deepinv.physics.LinearPhysics physics: its physics.
     :param str reason: why the model needs a linear physics, for the message.
-    :param Callable image_of: computes the image from ``y``. Default: ``None``, the
-        adjoint :math:`A^\top y`.
-    :return: (:class:`torch.Tensor`) the image :math:`x`.
+    :param Callable image_of: computes the image from ``y``. Default: ``None``,
+        ``physics.A_adjoint``.
+    :return: (:class:`torch.Tensor`) the image :math:`x`, by default :math:`A^\top y`.
     :raises TypeError: if the physics is not linear.
-    :raises ValueError: if :math:`A x` has another shape than ``y``. A measurement that
-        could be broadcast to the shape of :math:`A x` is refused as well.
+    :raises ValueError: if :math:`A x` has another shape than ``y``, even if ``y`` could
+        be broadcast to this shape, or if the operators of the physics fail.
     """
     require_linear(physics, reason)
     got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
@@ -171,12 +173,11 @@ def measured_image(
 
 def require_image_axes(image: Tensor, axes: tuple[int, ...] = (2, 3)) -> None:
     r"""
-    Refuse images without a batch axis.
+    Raise unless images have a batch axis and a channel axis.
 
-    :param torch.Tensor image: an image :math:`x` with the axes that the model's state
-        will have.
-    :param tuple axes: numbers of spatial axes that the model accepts.
-    :raises ValueError: if the image has another number of axes, or no pixel.
+    :param torch.Tensor image: images :math:`x`.
+    :param tuple axes: numbers of spatial axes that the model accepts. Default: 2 or 3.
+    :raises ValueError: if the images have another number of axes, or no pixel.
     """
     if image.ndim - 2 not in axes or image.numel() == 0:
         raise ValueError(
@@ -188,11 +189,11 @@ def require_image_axes(image: Tensor, axes: tuple[int, ...] = (2, 3)) -> None:
 
 def check_images(x: Tensor, in_channels: int) -> None:
     r"""
-    Refuse anything but a batch of real images with a given number of channels.
+    Raise unless an argument is a batch of real images with a number of channels.
 
     :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
-    :param int in_channels: :math:`C`.
-    :raises ValueError: if ``x`` has another shape, or is not real.
+    :param int in_channels: number :math:`C` of channels.
+    :raises ValueError: if ``x`` has another shape or is not real.
     """
     if x.ndim != 4 or x.shape[1] != in_channels or not x.is_floating_point():
         raise ValueError(
@@ -203,14 +204,14 @@ def check_images(x: Tensor, in_channels: int) -> None:
 
 def check_image(x: Tensor, name: str = "x") -> None:
     r"""
-    Refuse anything but a batch of images, volumes or time series.
+    Raise unless an argument is a batch of images, volumes or time series.
 
     :param torch.Tensor x: images of shape :math:`(B, C, H, W)`, :math:`(B, C, D, H, W)`
         or :math:`(B, C, T, H, W)`.
     :param str name: name of the argument, for the message.
     :raises TypeError: if ``x`` is not a real or complex tensor in single or double
         precision.
-    :raises ValueError: if ``x`` does not have two or three spatial axes, or is empty.
+    :raises ValueError: if ``x`` does not have 4 or 5 axes, or is empty.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(x).__name__}.")
@@ -228,20 +229,20 @@ def check_image(x: Tensor, name: str = "x") -> None:
 
 def check_samples_apart(model: nn.Module) -> None:
     r"""
-    Refuse modules that couple the samples of a batch or draw random numbers.
+    Raise if modules of a model couple the samples of a batch or draw random numbers:
+    the step of such a model does not define a fixed point for each sample.
 
-    :param torch.nn.Module model: the model that is about to run.
-    :raises ValueError: if the model has a BatchNorm that uses batch statistics, or an
-        active dropout: the step of such a model has no fixed point for each sample.
+    :param torch.nn.Module model: the model.
+    :raises ValueError: if the model contains a BatchNorm that uses batch statistics, or
+        an active dropout.
     """
     for name, module in model.named_modules():
         if isinstance(module, _COUPLING):
             if module.training or module.running_mean is None:
                 raise ValueError(
                     f"{name} ({type(module).__name__}) uses batch statistics, which "
-                    "couple the samples, so that no sample has an equilibrium of its "
-                    "own; put it in eval mode or use another normalisation (LayerNorm, "
-                    "GroupNorm)."
+                    "couple the samples of a batch; put it in eval mode or use another "
+                    "normalisation (LayerNorm, GroupNorm)."
                 )
         elif isinstance(module, _RANDOM) and module.training and module.p > 0:
             raise ValueError(

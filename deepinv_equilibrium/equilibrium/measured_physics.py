@@ -1,4 +1,4 @@
-"""The physics as one solve sees it: its measurement is fixed."""
+"""A physics with a fixed measurement."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from ..fixed_points.failures import report_failure
 
 class MeasuredPhysics:
     r"""
-    A linear physics during the solve for one measurement :math:`y`.
+    A linear physics with a fixed measurement :math:`y`, for the iterations of a solver.
 
-    - :math:`A^\top y` does not change, and is computed once (once more where gradients
-      reach it; deepinv recomputes it at every iteration).
-    - A proximal operator
-      :math:`(I + \gamma A^\top A)^{-1}(z + \gamma A^\top y)` without closed form is
-      solved sample by sample, to the ``tol`` and ``max_iter`` of the physics, and
-      differentiated implicitly, with gradients for :math:`z`, :math:`y`,
-      :math:`\gamma` and the parameters of the physics where autograd sends them.
-      deepinv's couples the samples, and adds to the ``.grad`` of buffers at every
-      vector-Jacobian product, which an adjoint solve makes many of.
+    It differs from the physics in two ways.
 
-    :param deepinv.physics.LinearPhysics physics: the physics; it is not changed.
+    - It computes :math:`A^\top y` once, and a second time if :math:`A^\top y` has a
+      gradient. deepinv computes it in every iteration.
+    - If the physics has no closed form of the proximal operator :math:`(I + \gamma
+      A^\top A)^{-1} (z + \gamma A^\top y)`, conjugate gradients compute it for each
+      sample, with the ``tol`` and ``max_iter`` of the physics. The implicit function
+      theorem gives the gradients in :math:`z`, :math:`y`, :math:`\gamma` and the
+      parameters of the physics. deepinv's own solver couples the samples, and its
+      backward adds to the ``.grad`` of buffers in each vector-Jacobian product, of
+      which an adjoint makes many.
+
+    :param deepinv.physics.LinearPhysics physics: the physics. It is not changed.
     :param torch.Tensor y: the measurement.
-    :param str on_failure: what to do where a proximal operator is cut off, in the
-        forward or in the backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
+    :param str on_failure: what happens if conjugate gradients end without convergence,
+        in the forward or the backward pass: ``"warn"``, ``"raise"`` or ``"ignore"``.
+        Default: ``"warn"``.
     """
 
     def __init__(
@@ -41,8 +44,8 @@ class MeasuredPhysics:
         self.y = y
         self.on_failure = on_failure
         self.unfinished: list[Report] = []
-        # A^T y without its graph, with it, and whether gradients reach it: asked where
-        # the solve as a whole is recorded.
+        # A^T y without and with its graph, and whether it has a gradient. The latter is
+        # found out in the grad mode of the caller: the solver disables gradients.
         self._constant: Tensor | None = None
         self._recorded: Tensor | None = None
         self._records = torch.is_grad_enabled()
@@ -50,9 +53,10 @@ class MeasuredPhysics:
 
     @property
     def physics(self) -> LinearPhysics:
-        """A copy of the physics whose methods go through the cache. Not kept here: the
-        copy holds methods of this object, and a cycle would keep both, with all that
-        was cached, until the collector runs."""
+        """A copy of the physics that uses the cached :math:`A^\top y`.
+
+        Each access makes a new copy. A stored copy would refer to methods of this
+        object, and the reference cycle would delay the release of its tensors."""
         physics = copy.copy(self.original)
         physics.A_adjoint = self._adjoint
         if type(physics).prox_l2 is LinearPhysics.prox_l2:
@@ -60,7 +64,8 @@ class MeasuredPhysics:
         return physics
 
     def report_unfinished(self) -> None:
-        """Tell of proximal operators that were cut off since the last call."""
+        """Report the last proximal operator that did not converge since the last call
+        of this method, as ``on_failure`` says."""
         if self.unfinished:
             last = self.unfinished[-1]
             self.unfinished = []
@@ -72,7 +77,7 @@ class MeasuredPhysics:
             )
 
     def start_recording(self) -> None:
-        """Forget what was computed with gradients: it belongs to another graph."""
+        """Drop the cached tensor with a graph, before a new graph is recorded."""
         self._recorded = None
 
     def _adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
@@ -95,7 +100,7 @@ class MeasuredPhysics:
         if isinstance(gamma, Tensor) and 0 < gamma.ndim < z.ndim:
             gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
         layout = StateLayout.of(z, "the argument of the proximal operator")
-        # The operator is constant for what follows, whatever records it.
+        # The inverse is not differentiated: the recorded right side is, below.
         frozen = gamma.detach() if isinstance(gamma, Tensor) else gamma
         shifted = self._shifted(layout, frozen)
         at_y = self._adjoint(y)
@@ -104,14 +109,14 @@ class MeasuredPhysics:
             x = z + _image(layout, shifted(layout.pack(gap)))
         if not torch.is_grad_enabled():
             return x
-        # The right side of x = z + gamma (A^T y - A^T A x), recorded at the solution:
-        # its derivative through the inverse is that of x.
+        # x satisfies x = z + gamma (A^T y - A^T A x). By the implicit function theorem
+        # dx = (I + gamma A^T A)^{-1} d(right side), with the right side taken at x.
         right = z + gamma * (at_y - self.original.A_adjoint_A(x))
         change = layout.pack(right - right.detach())
 
         def backward(rhs: Tensor) -> Tensor:
             v = shifted(rhs)
-            self.report_unfinished()  # nobody asks after a backward
+            self.report_unfinished()  # nothing else runs after the backward pass
             return v
 
         return x + _image(layout, _SymmetricSolve.apply(backward, change))
@@ -119,7 +124,7 @@ class MeasuredPhysics:
     def _shifted(
         self, layout: StateLayout, gamma: float | Tensor
     ) -> Callable[[Tensor], Tensor]:
-        r""":math:`(I + \gamma A^\top A)^{-1}` on packed states."""
+        r"""Return :math:`(I + \gamma A^\top A)^{-1}` as a function of packed states."""
 
         def apply(v: Tensor) -> Tensor:
             image = _image(layout, v)
@@ -131,7 +136,7 @@ class MeasuredPhysics:
                 v, report = solver.run(LinearOperator(apply, apply), rhs)
             if Status.MAX_ITER in report.status or Status.DIVERGED in report.status:
                 self.unfinished.append(report)
-            # What is not finite must not look solved.
+            # A solution that is not finite must not pass for a finite one.
             bad = [status is Status.NONFINITE for status in report.status]
             return torch.where(v.new_tensor(bad).bool()[:, None], torch.nan, v)
 
@@ -139,7 +144,7 @@ class MeasuredPhysics:
 
 
 class _SymmetricSolve(torch.autograd.Function):
-    """A linear, symmetric solve, which is its own derivative."""
+    """The solution of a symmetric linear system. The solve is its own derivative."""
 
     @staticmethod
     def forward(ctx: Any, solve: Callable[[Tensor], Tensor], rhs: Tensor) -> Tensor:
@@ -159,10 +164,12 @@ def _image(layout: StateLayout, packed: Tensor) -> Tensor:
 
 def adjoint_image(physics: Physics, y: Tensor) -> Tensor:
     r"""
+    Return :math:`A^\top y`, the initial image of deepinv's optimisers.
+
     :param deepinv.physics.Physics physics: the physics.
     :param torch.Tensor y: the measurement.
-    :return: :math:`A^\top y`, deepinv's initial image.
-    :raises ValueError: if the physics has no adjoint.
+    :return: (:class:`torch.Tensor`) :math:`A^\top y`.
+    :raises ValueError: if the physics has no method ``A_adjoint``.
     """
     if not hasattr(physics, "A_adjoint"):
         raise ValueError(

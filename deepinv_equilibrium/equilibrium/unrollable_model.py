@@ -1,4 +1,4 @@
-"""Models that are unrolled for a number of iterations, or solved to equilibrium."""
+"""Base class of models that unroll iterations or are solved to equilibrium."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from .equilibrium_model import EquilibriumModel
 
 class UnrollableModel(EquilibriumModel):
     r"""
-    Base class of the equilibrium models that take ``max_iter`` in the place of ``DEQ``.
+    Base class of equilibrium models that take either ``max_iter`` or ``DEQ``.
 
-    ``max_iter=T`` makes :math:`T` iterations and records all of them: the solver
-    ``Restarts(max_iter=T)`` with the adjoint ``Unrolled()``. Both ``max_iter`` and
-    ``DEQ`` can be set at any time, and take effect at the next call.
+    With ``max_iter=T`` the model makes :math:`T` iterations, and the gradient passes
+    through all of them: the solver is ``Restarts(max_iter=T)``, the adjoint
+    ``Unrolled()``. Both ``max_iter`` and ``DEQ`` can be set at any time. A new value
+    takes effect at the next call.
 
-    :param int max_iter: number of iterations to unroll.
-    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the
-        equilibrium, in the place of ``max_iter``.
+    :param int max_iter: number :math:`T` of iterations to unroll.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
+        adjoint and number of layers, instead of ``max_iter``.
     :param bool show_progress_bar: whether to show a progress bar during the iterations.
     :raises TypeError: if ``DEQ`` is of another type.
-    :raises ValueError: if not exactly one of ``max_iter`` and ``DEQ`` is given, or
+    :raises ValueError: if both or neither of ``max_iter`` and ``DEQ`` are given, or
         ``max_iter`` is not a positive integer.
     """
 
@@ -33,8 +34,8 @@ class UnrollableModel(EquilibriumModel):
     ) -> None:
         if (max_iter is None) == (DEQ is None):
             raise ValueError(
-                "give either max_iter, to unroll so many iterations, or DEQ, e.g. "
-                f"deq.ReTune(layers=8, restarts=8), got {max_iter=} and {DEQ=}."
+                "give either max_iter, the number of iterations to unroll, or DEQ, "
+                f"e.g. deq.ReTune(layers=8, restarts=8), got {max_iter=} and {DEQ=}."
             )
         super().__init__(
             unrolled(max_iter) if max_iter is not None else DEQ, show_progress_bar
@@ -42,7 +43,8 @@ class UnrollableModel(EquilibriumModel):
 
     @property
     def max_iter(self) -> int | None:
-        """Number of iterations that are unrolled; ``None`` with another ``DEQ``."""
+        """Number of iterations that are unrolled; ``None`` if the adjoint of ``DEQ`` is
+        not ``Unrolled()``."""
         is_unrolled = isinstance(self.DEQ.adjoint, Unrolled)
         return self.DEQ.solver.max_iter if is_unrolled else None
 
@@ -53,7 +55,7 @@ class UnrollableModel(EquilibriumModel):
 
 def unrolled(max_iter: int) -> Equilibrium:
     r"""
-    Return the configuration that records all of a number of iterations.
+    Return the configuration that makes and differentiates a number of iterations.
 
     :param int max_iter: number of iterations, at least 1.
     :return: (Equilibrium) ``Restarts(max_iter)`` with the adjoint ``Unrolled()``.

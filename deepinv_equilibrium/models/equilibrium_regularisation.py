@@ -1,4 +1,4 @@
-"""Regularisation by an equilibrium equation with a monotone network."""
+"""Regularisation by an equilibrium equation with a monotone operator."""
 
 from __future__ import annotations
 
@@ -38,16 +38,20 @@ from ..optim.contraction.model_contraction import as_if_exact, has_closed_prox
 
 class ResolventStep:
     r"""
-    :math:`x \mapsto (A^* A + \alpha I)^{-1} (A^* y + \alpha N_\sigma(x))`, as often as
-    the block has layers.
+    A block of :math:`K` iterations of
 
-    :param deepinv.models.Denoiser denoiser: :math:`N`.
-    :param float sigma_denoiser: :math:`\sigma`.
-    :param torch.Tensor log_alpha: :math:`\log \alpha`, a number.
+    .. math::
+
+        x \mapsto (A^* A + \alpha I)^{-1} (A^* y + \alpha N_\sigma(x)).
+
+    :param deepinv.models.Denoiser denoiser: the network :math:`N`.
+    :param float sigma_denoiser: the noise level :math:`\sigma`.
+    :param torch.Tensor log_alpha: :math:`\log \alpha`, without axes.
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.LinearPhysics physics: its physics.
-    :param deepinv_equilibrium.Equilibrium config: has the number of layers, and what to
-        do where the inverse is solved iteratively and cut off.
+    :param deepinv_equilibrium.Equilibrium config: contains :math:`K` as ``layers``, and
+        ``on_failure``, which applies if an iterative solver computes the inverse and
+        does not converge.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class ResolventStep:
         self.layers = config.layers
 
     def __call__(self, state: State) -> State:
-        """The image after the block."""
+        """Return the image after the block."""
         assert isinstance(state, Tensor)
         x = state
         if torch.is_grad_enabled():
@@ -82,42 +86,54 @@ class ResolventStep:
 
 class EquilibriumRegularisation(EquilibriumModel):
     r"""
-    The solution of an equation, which need not be that of a minimisation,
+    Equilibrium regularisation :footcite:p:`obmann2023convergence`: the solution
+    :math:`x` of
 
     .. math::
 
         A^*(A x - y) + \alpha G(x) = 0, \qquad G = I - N_\sigma, \qquad
         \|N_\sigma(u) - N_\sigma(v)\| \le q \|u - v\|, \quad q < 1,
 
-    for any linear physics: equilibrium regularisation in the sense of
-    :footcite:t:`obmann2023convergence`, with a network :math:`N` whose :math:`q` is
-    certified, such as a denoiser. :math:`G` is :math:`\kappa`-strongly monotone with
-    :math:`\kappa = 1 - q`, so that there is exactly one solution. It is the fixed point
-    of
+    for a linear operator :math:`A` and a network :math:`N`, such as a denoiser, with a
+    certified :math:`q`. The equation need not be the optimality condition of a
+    minimisation problem. :math:`G` is :math:`\kappa`-strongly monotone with
+    :math:`\kappa = 1 - q`, so that the equation has exactly one solution. The solution
+    is the fixed point of
 
     .. math::
 
         x \mapsto (A^* A + \alpha I)^{-1} (A^* y + \alpha N_\sigma(x)),
 
-    a contraction of rate :math:`q \alpha / (\alpha + \mu)` for :math:`A^* A \succeq
-    \mu I`, whatever :math:`\alpha` is. :func:`deepinv_equilibrium.certify` gives the
-    rate, and the stability :math:`\|x_1 - x_2\| \le \|y_1 - y_2\| / (2 \sqrt{\alpha
-    \kappa})`; :meth:`error_bound` the error under a source condition;
-    :func:`~deepinv_equilibrium.certificates.parameter_choice` an :math:`\alpha` for a
-    noise level.
+    which contracts for every :math:`\alpha > 0`, at the rate :math:`q \alpha / (\alpha
+    + \mu)` for :math:`A^* A \succeq \mu I`. The iterations start from :math:`A^* y`.
 
-    :math:`\alpha` is learned as its logarithm, with the weights of the network unless
-    they are frozen.
+    :func:`deepinv_equilibrium.certify` returns this rate and the stability
 
-    :param deepinv.models.Denoiser denoiser: :math:`N`, proved to be a strict
-        contraction, such as ``ConvexPotentialDenoiser(contraction=0.9)``; the registry
-        creates the model from the name of a denoiser.
-    :param float alpha: :math:`\alpha > 0`, to start from.
-    :param float sigma_denoiser: :math:`\sigma \ge 0`.
-    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: how the
-        equation is solved and differentiated. Default: ``None``, ``Equilibrium()``.
-    :param bool show_progress_bar: whether to show one during the iterations.
+    .. math::
+
+        \|x(y_1) - x(y_2)\| \le \frac{\|y_1 - y_2\|}{2 \sqrt{\alpha \kappa}}.
+
+    :meth:`error_bound` returns a bound of the error under a source condition, and
+    :func:`~deepinv_equilibrium.certificates.parameter_choice` a value of :math:`\alpha`
+    for a noise level.
+
+    :math:`\alpha` is trained as its logarithm. The weights of the network are trained
+    with the model unless they are frozen.
+
+    Calling the model raises a ``TypeError`` if the physics is not linear.
+
+    :param deepinv.models.Denoiser denoiser: network :math:`N` that is proved to be a
+        strict contraction, such as ``ConvexPotentialDenoiser(contraction=0.9)``. The
+        registry also creates the model from the name of a denoiser.
+    :param float alpha: initial :math:`\alpha > 0`. Default: 0.1.
+    :param float sigma_denoiser: noise level :math:`\sigma \ge 0` of the denoiser.
+        Default: 0.03.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
+        adjoint and number of layers of the step. Default: ``None``, ``Equilibrium()``.
+    :param bool show_progress_bar: whether to show a progress bar during the iterations.
+        Default: ``False``.
     :raises TypeError: if an argument is of another type.
+    :raises UncertifiableModuleError: if nothing can be proved of the denoiser.
     :raises ValueError: if the denoiser is not proved to be a strict contraction, or an
         argument is out of its range.
 
@@ -164,7 +180,7 @@ class EquilibriumRegularisation(EquilibriumModel):
 
     @property
     def alpha(self) -> float:
-        r""":math:`\alpha`; it can be set."""
+        r"""The weight :math:`\alpha > 0` of the regularisation. It can be set."""
         return float(self.log_alpha.detach().exp())
 
     @alpha.setter
@@ -177,11 +193,17 @@ class EquilibriumRegularisation(EquilibriumModel):
 
     def monotonicity(self, img_size: Sequence[int]) -> Bound:
         r"""
-        :math:`\kappa = 1 - q` with :math:`\langle G(u) - G(v), u - v \rangle \ge \kappa
-        \|u - v\|^2`.
+        Return a lower bound of the constant :math:`\kappa` of strong monotonicity,
 
-        :param Sequence img_size: size of the images, without the batch.
-        :return: (Bound) from below.
+        .. math::
+
+            \langle G(u) - G(v), u - v \rangle \ge \kappa \|u - v\|^2, \qquad
+            \kappa = 1 - q.
+
+        :param Sequence img_size: size of the images without the batch axis.
+        :return: (Bound) :math:`\kappa`, from below.
+        :raises UncertifiableModuleError: if a hook or a replaced method may change what
+            the model computes.
         """
         refuse_changed(self)
         q = lipschitz(self.denoiser, tuple(img_size))
@@ -192,15 +214,22 @@ class EquilibriumRegularisation(EquilibriumModel):
         self, noise_level: float, source_norm: float, img_size: Sequence[int]
     ) -> Bound:
         r"""
-        Bound of :math:`\|x - x^\dagger\|` under the source condition
-        :math:`G(x^\dagger) = A^* w`; see
-        :func:`~deepinv_equilibrium.certificates.source_condition_error`.
+        Return a bound of the error :math:`\|x - x^\dagger\|` for a true image
+        :math:`x^\dagger` that satisfies the source condition :math:`G(x^\dagger) = A^*
+        w`,
 
-        :param float noise_level: :math:`\delta \ge \|y - A x^\dagger\|`.
-        :param float source_norm: :math:`\|w\|`.
-        :param Sequence img_size: size of the images, without the batch.
-        :return: (Bound) :math:`(\delta + \alpha \|w\|) / (2 \sqrt{\alpha \kappa})`.
-        :raises ValueError: if a number is out of its range.
+        .. math::
+
+            \|x - x^\dagger\| \le
+            \frac{\delta + \alpha \|w\|}{2 \sqrt{\alpha \kappa}},
+
+        see :func:`~deepinv_equilibrium.certificates.source_condition_error`.
+
+        :param float noise_level: bound :math:`\delta` of :math:`\|y - A x^\dagger\|`.
+        :param float source_norm: norm :math:`\|w\|` of the source element.
+        :param Sequence img_size: size of the images without the batch axis.
+        :return: (Bound) the bound.
+        :raises ValueError: if ``noise_level`` or ``source_norm`` is out of its range.
         """
         kappa = self.monotonicity(img_size)
         return source_condition_error(noise_level, source_norm, self.alpha, kappa)
@@ -209,11 +238,15 @@ class EquilibriumRegularisation(EquilibriumModel):
         self, physics: LinearPhysics, img_size: Sequence[int]
     ) -> Contraction:
         r"""
-        What is known of the contraction, for :func:`deepinv_equilibrium.certify`.
+        Return the rate of the step and the stability of the solution, which
+        :func:`deepinv_equilibrium.certify` reports.
 
         :param deepinv.physics.LinearPhysics physics: the physics.
-        :param Sequence img_size: size of the images, without the batch.
-        :return: (Contraction) the rate, and the stability of the solution.
+        :param Sequence img_size: size of the images without the batch axis.
+        :return: (Contraction) the rate of a block of ``DEQ.layers`` iterations, and the
+            stability.
+        :raises UncertifiableModuleError: if a hook or a replaced method may change what
+            the model computes.
         """
         kappa = self.monotonicity(img_size)
         interval, alpha = spectrum(physics, img_size), self.alpha
@@ -253,13 +286,13 @@ class EquilibriumRegularisation(EquilibriumModel):
         self, y: Tensor, physics: LinearPhysics
     ) -> tuple[ResolventStep, State]:
         r"""
-        The fixed-point problem that the model solves for a measurement.
+        Return the step, a block of ``DEQ.layers`` iterations, and the initial image
+        :math:`A^* y`.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
-        :return: the step, a block of ``DEQ.layers`` of them, and :math:`A^* y`.
+        :return: (tuple) the step and the initial image.
         :raises TypeError: if the physics is not linear.
-        :raises ValueError: if the measurement is none of this physics.
         """
         require_linear(physics)
         step = ResolventStep(
@@ -273,5 +306,5 @@ class EquilibriumRegularisation(EquilibriumModel):
         return step, step.physics.A_adjoint(y).detach()
 
     def noise_levels(self) -> list[float]:
-        """Return the noise level that the denoiser receives."""
+        """Return the noise level of the denoiser."""
         return [self.sigma_denoiser]

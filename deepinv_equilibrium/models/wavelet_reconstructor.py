@@ -30,28 +30,30 @@ def wavelet_contraction(
     layers: int,
 ) -> Contraction:
     r"""
-    Contraction and stability of
+    Return the rate and the stability of
     :class:`~deepinv_equilibrium.models.WaveletReconstructor`.
 
-    With :math:`\lambda I \leq A^\top A \leq \Lambda I` its data fidelity has the
-    curvature :math:`\mu = \lambda / \max(\rho)^2` to :math:`L = \Lambda /
-    \min(\rho)^2` in the scaled coefficients, as :math:`D` is orthonormal, and a step
-    the rate :math:`\max(|1 - \tau\mu|, |1 - \tau L|)`. The minimisers satisfy
-    :math:`\|x^\star(y_1) - x^\star(y_2)\| \leq \|y_1 - y_2\| / \sqrt\lambda`, as
-    :math:`A x^\star` is a proximal operator of the measurement.
+    Let :math:`\lambda I \preceq A^\top A \preceq \Lambda I`. As :math:`D` is
+    orthonormal, the eigenvalues of the Hessian of the data fidelity in the scaled
+    coefficients are between :math:`\mu = \lambda / \max(\rho)^2` and :math:`L = \Lambda
+    / \min(\rho)^2`, and an iteration has the rate :math:`\max(|1 - \tau\mu|, |1 - \tau
+    L|)`. As :math:`A x^\star(y)` is a proximal operator at :math:`y`, the minimisers
+    satisfy :math:`\|x^\star(y_1) - x^\star(y_2)\| \leq \|y_1 - y_2\| /
+    \sqrt\lambda`.
 
     :param deepinv.physics.LinearPhysics physics: the physics.
-    :param Sequence img_size: size of the images, without the batch.
+    :param Sequence img_size: size of the images without the batch axis.
     :param CoefficientScaling scaling: the scaling :math:`\rho`, in double precision.
-    :param float, str stepsize: the rule of the step size.
-    :param int layers: iterations in a block.
-    :return: (Contraction) the rate of the block, 1 where :math:`\lambda = 0`.
+    :param float, str stepsize: :math:`\tau L`, in (0, 2), or ``"optimal"``.
+    :param int layers: number of iterations in a block.
+    :return: (Contraction) the rate of the block, which is 1 if :math:`\lambda = 0`, and
+        the stability.
     :raises ValueError: if ``stepsize="optimal"`` and :math:`\lambda = 0`.
     """
     ends = spectrum(physics, img_size)
     lower, upper = ends.lower, ends.upper
     tau = scaling.step_size(stepsize, lower.value, upper.value)
-    # The rounding of the weights' quotients is far less than that of the spectrum.
+    # The weights and their quotients are rounded by far less than 1e-12.
     mu = lower.value * scaling.smallest * (1 - 1e-12)
     L = outward(upper.value * scaling.largest)
     step = derived(
@@ -88,39 +90,55 @@ def wavelet_contraction(
 
 class WaveletReconstructor(EquilibriumModel):
     r"""
-    The image with a weighted wavelet norm, for any linear physics and real images,
+    Reconstruction of real images with a weighted wavelet norm, for a linear operator
+    :math:`A`,
 
     .. math::
 
         \hat x = \operatorname*{arg\,min}_x \tfrac12 \|A x - y\|^2 + \|\theta D
-        x\|_{1,2},
+        x\|_{1,2}.
 
-    equation (43) of :footcite:t:`davy2025restarted`, where :math:`A = I` in Section 4.1
-    and is general in 4.2, by forward-backward iterations in the scaled coefficients
-    :math:`u = \theta D x`, equation (51):
-    :class:`~deepinv_equilibrium.optim.wavelets.WaveletForwardBackwardStep`. The weights
-    :math:`\theta` are learned. In images, and so with fewer iterations where
-    :math:`A \neq I`, the same is solved by ``deq.optim.PGD`` with the prior; for
-    :math:`A = I` its proximal operator is the solution.
+    This is equation (43) of :footcite:t:`davy2025restarted`, with :math:`A = I` in
+    Section 4.1 and a general :math:`A` in Section 4.2. It is solved by the
+    forward-backward iterations of equation (51) in the scaled coefficients :math:`u =
+    \theta D x`, see
+    :class:`~deepinv_equilibrium.optim.wavelets.WaveletForwardBackwardStep`. They start
+    from :math:`D A^\top y`. The weights :math:`\theta` are trained.
 
-    :math:`L = \|A\|^2 / \min(\theta)^2` and :math:`\mu` with
-    :math:`\lambda_{\min}(A^\top A) / \max(\theta)^2` are those of the data fidelity in
-    :math:`u`. The step sizes of the paper are :math:`1.95/L` and :math:`2/(\mu + L)`,
-    the fastest. They follow the weights, but no gradient goes through them: it
-    vanishes at the solution. ``normalised`` divides the weights of each scale by their
-    minimum first, see
-    :class:`~deepinv_equilibrium.optim.wavelets.CoefficientScaling`. (The paper shows a
-    "normalized step variant" which it does not define; this is a reading of it.)
+    ``deq.optim.PGD`` with the same prior solves the same problem in the image, which
+    takes fewer iterations for :math:`A \neq I`. For :math:`A = I` the proximal operator
+    of the prior is the solution.
 
-    :param WeightedWaveletPrior prior: the prior, with :math:`\theta`.
-    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the solver
-        and its gradient; ``ReTune(K, 1)`` is :math:`K` unrolled iterations. Default:
-        ``None``, ``Equilibrium()``.
-    :param float, str stepsize: :math:`\tau L` in (0, 2), or ``"optimal"`` for
-        :math:`\tau = 2/(\mu + L)`, which takes :math:`\mu > 0`.
-    :param bool normalised: whether the weights of each scale are normalised.
+    The Hessian of the data fidelity in :math:`u` has eigenvalues between :math:`\mu =
+    \lambda_{\min}(A^\top A) / \max(\theta)^2` and :math:`L = \|A\|^2 /
+    \min(\theta)^2`. The step sizes of the paper are :math:`\tau = 1.95/L` and
+    :math:`\tau = 2/(\mu + L)`, the second of which has the best rate. They depend on
+    the weights, but are not differentiated: this derivative vanishes at the solution.
+
+    With ``normalised=True`` the weights of each scale are divided by their minimum, see
+    :class:`~deepinv_equilibrium.optim.wavelets.CoefficientScaling`. The paper shows
+    results of a "normalized step variant" without a definition; this is our
+    interpretation.
+
+    Calling the model returns images of shape :math:`(B, C, H, W)`. In addition to
+    :class:`~deepinv_equilibrium.equilibrium.EquilibriumModel`, it raises
+
+    - a ``TypeError`` if the physics is not linear or the images are complex,
+    - a ``ValueError`` if ``y`` has values that are not finite, its images have another
+      number of channels than the prior, or :math:`\mu = 0` with
+      ``stepsize="optimal"``.
+
+    :param WeightedWaveletPrior prior: the prior, with the weights :math:`\theta`.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
+        adjoint and number of layers of the step; ``ReTune(K, 1)`` unrolls :math:`K`
+        iterations. Default: ``None``, ``Equilibrium()``.
+    :param float, str stepsize: :math:`\tau L`, in (0, 2), or ``"optimal"`` for
+        :math:`\tau = 2/(\mu + L)`, which requires :math:`\mu > 0`. Default: 1.95.
+    :param bool normalised: whether the weights of each scale are divided by their
+        minimum. Default: ``False``.
     :param bool show_progress_bar: whether to show a progress bar during the iterations.
-    :raises TypeError: if ``prior`` or ``DEQ`` is none.
+        Default: ``False``.
+    :raises TypeError: if ``prior`` or ``DEQ`` is of another type.
     :raises ValueError: if ``stepsize`` is out of its range.
 
     |sep|
@@ -162,7 +180,7 @@ class WaveletReconstructor(EquilibriumModel):
         self._norm = OperatorNorm()
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first."""
+        """Return the settings that ``repr`` shows."""
         return (
             f"stepsize={self.stepsize!r}, normalised={self.normalised}, "
             f"DEQ={self.DEQ!r}"
@@ -170,9 +188,10 @@ class WaveletReconstructor(EquilibriumModel):
 
     def scaling(self, like: Tensor) -> CoefficientScaling:
         r"""
-        The scaling of the coefficients, as the weights stand.
+        Return the scaling of the coefficients for the current weights.
 
-        :param torch.Tensor like: has the dtype and device of the images.
+        :param torch.Tensor like: a tensor with the dtype and device of the images.
+        :return: (CoefficientScaling) the scaling.
         """
         return CoefficientScaling.of(self.prior, like, self.normalised)
 
@@ -180,14 +199,16 @@ class WaveletReconstructor(EquilibriumModel):
         self, physics: LinearPhysics, img_size: Sequence[int]
     ) -> Contraction:
         r"""
-        What is known of the contraction, for :func:`deepinv_equilibrium.certify`: see
+        Return the rate of the step and the stability of the minimiser, which
+        :func:`deepinv_equilibrium.certify` reports. See
         :func:`~deepinv_equilibrium.models.wavelet_reconstructor.wavelet_contraction`.
 
         :param deepinv.physics.LinearPhysics physics: the physics.
-        :param Sequence img_size: :math:`(C, H, W)` of the images.
-        :return: (Contraction) the rate of the block of layers.
-        :raises UncertifiableModuleError: if hooks or replaced methods may change what
-            is computed.
+        :param Sequence img_size: size :math:`(C, H, W)` of the images.
+        :return: (Contraction) the rate of a block of ``DEQ.layers`` iterations, and the
+            stability.
+        :raises UncertifiableModuleError: if a hook or a replaced method may change what
+            the model computes.
         """
         refuse_changed(self)
         scaling = self.scaling(self.prior.log_scale.double())
@@ -199,15 +220,16 @@ class WaveletReconstructor(EquilibriumModel):
         self, y: Tensor, physics: LinearPhysics
     ) -> tuple[WaveletForwardBackwardStep, State]:
         r"""
-        The fixed-point problem that the model solves for a measurement.
+        Return the step, a block of ``DEQ.layers`` iterations, and the initial
+        coefficients :math:`D A^\top y`.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
-        :return: the step, a block of ``DEQ.layers`` iterations, and the initial
-            coefficients, :math:`D A^\top y`.
-        :raises TypeError: if the physics is not linear, or the images are not real.
-        :raises ValueError: if the measurement is none of this physics, its images do
-            not fit the prior, or no step size is optimal.
+        :return: (tuple) the step and the initial coefficients.
+        :raises TypeError: if the physics is not linear or the images are complex.
+        :raises ValueError: if ``y`` does not have the shape that ``physics.A`` returns
+            or has values that are not finite, its images have another number of
+            channels than the prior, or :math:`\mu = 0` with ``stepsize="optimal"``.
         """
         require_linear(physics)
         image = map_input(y, physics, 0)

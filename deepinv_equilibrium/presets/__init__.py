@@ -1,4 +1,4 @@
-"""Every model that has a name is built here; the only package that looks up names."""
+"""Models that the registry creates by name. No other package looks up names."""
 
 from .certified import certified_deq_pgd
 from .de_presets import de_admm, de_grad, de_prox

@@ -1,4 +1,4 @@
-"""A denoiser that is proved to be a contraction."""
+"""Proximal gradient descent with a contractive denoiser, by name."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def certified_deq_pgd(
     **arguments: Any,
 ) -> EquilibriumOptim:
     r"""
-    Proximal gradient descent with a strictly contractive denoiser, at equilibrium: a
-    model whose contraction :func:`deepinv_equilibrium.certify` proves.
+    Return proximal gradient descent at equilibrium with a strictly contractive
+    denoiser. :func:`deepinv_equilibrium.certify` proves that the model contracts.
 
     .. math::
 
@@ -34,28 +34,30 @@ def certified_deq_pgd(
         \|\operatorname{D}_\sigma(u) - \operatorname{D}_\sigma(v)\| \leq L_D \|u - v\|,
         \quad L_D < 1.
 
-    With the default :math:`\tau = 1` and :math:`\|A\|^2 \leq 2` its rate is at most
-    :math:`L_D`, and there is one solution for each measurement, whatever the weights
-    become in a training. The step size would void this if it were learned: by default
+    With the default :math:`\tau = 1` and :math:`\|A\|^2 \leq 2`, the rate is at most
+    :math:`L_D`, and each measurement has exactly one solution. Training the weights of
+    the denoiser does not change this, but training the step size could: by default
     ``trainable_params=["g_param"]``.
 
     :param deepinv.models.Denoiser, str denoiser: a denoiser whose
         :func:`deepinv_equilibrium.lipschitz` constant is certified and below 1, or the
         name of one in :mod:`deepinv_equilibrium.plugins` that takes ``contraction``.
-        Its weights are learned with the model unless they are frozen.
+        Its weights are trained with the model unless they are frozen.
     :param float contraction: :math:`L_D`, in (0, 1), of a denoiser that is given by its
-        name; one that is given as a module has its own.
-    :param FixedPointSolver solver: how the fixed point is found.
-    :param Adjoint adjoint: how it is differentiated.
-    :param int layers: iterations in the map whose fixed point is sought.
-    :param str on_failure: as in :class:`EquilibriumPreset`.
+        name. Ignored for a module. Default: 0.99.
+    :param FixedPointSolver solver: finds the fixed point. Default: ``Anderson()``.
+    :param Adjoint adjoint: differentiates the fixed point. Default: ``Implicit()``.
+    :param int layers: number of iterations in the map whose fixed point is computed.
+        Default: 1.
+    :param str on_failure: what happens if a sample does not converge in the forward or
+        the backward pass: ``"warn"``, ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for
         :class:`deepinv.Trainer`.
-    :raises TypeError: if the denoiser is neither a denoiser nor a name, or an argument
-        is unknown.
+    :raises TypeError: if ``denoiser`` is neither a denoiser nor a string, or an
+        argument is unknown.
     :raises ValueError: if the denoiser is not proved to be strictly contractive, no
-        denoiser has that name, or an argument is out of its range.
+        denoiser has the name, or an argument is out of its range.
     """
     denoiser = contractive_denoiser(denoiser, contraction)
     configuration = Equilibrium(solver, adjoint, layers=layers, on_failure=on_failure)

@@ -1,4 +1,4 @@
-"""Components that are given by their names in the registry."""
+"""Factories that accept names of the registry as arguments."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def contractive_denoiser(denoiser: Denoiser | str, contraction: float) -> Denois
 
 def with_named_parts(factory: Callable[..., T], **kinds: str) -> Callable[..., T]:
     r"""
-    Return a factory that takes names in the place of some of its arguments.
+    Return a factory that creates some of its arguments from their names.
 
-    :param Callable factory: a class or a function that returns a component.
-    :param str kinds: the kind in :mod:`deepinv_equilibrium.plugins` of each argument
-        that may be given by a name.
+    :param Callable factory: a class, or a function that returns a component.
+    :param str kinds: for each argument that may be a name, its kind in
+        :mod:`deepinv_equilibrium.plugins`.
     :return: (Callable) the factory, with the same signature and documentation.
     """
     signature = inspect.signature(factory)
@@ -85,17 +85,16 @@ def with_named_parts(factory: Callable[..., T], **kinds: str) -> Callable[..., T
     return build
 
 
-#: :class:`deepinv_equilibrium.optim.RED` of a denoiser or its name.
+#: :class:`deepinv_equilibrium.optim.RED`; ``denoiser`` may be a name.
 red = with_named_parts(RED, denoiser="denoisers")
 
-#: :class:`deepinv_equilibrium.optim.NetworkResidualPrior` of a denoiser or its name.
+#: :class:`deepinv_equilibrium.optim.NetworkResidualPrior`; ``denoiser`` may be a name.
 network_residual = with_named_parts(NetworkResidualPrior, denoiser="denoisers")
 
-#: :class:`deepinv_equilibrium.optim.GradientStepPGD` of a gradient-step denoiser or its
-#: name.
+#: :class:`deepinv_equilibrium.optim.GradientStepPGD`; ``denoiser`` may be a name.
 gradient_step_pgd = with_named_parts(GradientStepPGD, denoiser="denoisers")
 
-#: :class:`deepinv_equilibrium.optim.PoissonMirrorDescent` of a prior or its name.
+#: :class:`deepinv_equilibrium.optim.PoissonMirrorDescent`; ``prior`` may be a name.
 deq_md = with_named_parts(PoissonMirrorDescent, prior="priors")
 
 
@@ -105,7 +104,7 @@ def equilibrium_regularisation(
     **arguments: Any,
 ) -> EquilibriumRegularisation:
     r"""
-    Return a :class:`~deepinv_equilibrium.models.EquilibriumRegularisation` of a
+    Return :class:`~deepinv_equilibrium.models.EquilibriumRegularisation` with a
     denoiser or its name.
 
     :param deepinv.models.Denoiser, str denoiser: a denoiser that is proved to be
@@ -113,7 +112,7 @@ def equilibrium_regularisation(
         that takes ``contraction``.
     :param float contraction: Lipschitz constant, in (0, 1), of a denoiser that is given
         by its name.
-    :param arguments: other arguments of the class: ``alpha``, ``sigma_denoiser``,
+    :param arguments: further arguments of the class: ``alpha``, ``sigma_denoiser``,
         ``DEQ`` and ``show_progress_bar``.
     :return: (deepinv_equilibrium.models.EquilibriumRegularisation) the model.
     :raises TypeError: if ``denoiser`` is neither a denoiser nor a string, or an

@@ -1,4 +1,4 @@
-"""The plug-and-play model of a preset: an optimiser, its prior made of a denoiser."""
+"""Plug-and-play models: an optimiser whose prior is made of a denoiser."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ def plug_and_play(
     arguments: Mapping[str, Any],
 ) -> EquilibriumOptim:
     r"""
-    :param Callable preset: what the user calls, whose arguments are known.
+    Build the model of a preset.
+
+    :param Callable preset: the function that the user calls. The message about an
+        unknown argument lists its arguments.
     :param type optimizer: optimiser of :mod:`deepinv_equilibrium.optim`.
     :param type prior: prior that takes a denoiser.
     :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name.
-    :param Equilibrium, ReTune configuration: the optimiser's ``DEQ``.
-    :param dict arguments: those of the user for the optimiser.
-    :return: the model.
-    :raises TypeError: if the denoiser is neither a denoiser nor a name, or an argument
-        is unknown.
+    :param Equilibrium, ReTune configuration: the argument ``DEQ`` of the optimiser.
+    :param dict arguments: arguments of the user for the optimiser.
+    :return: (EquilibriumOptim) the model.
+    :raises TypeError: if ``denoiser`` is neither a denoiser nor a string, or an
+        argument is unknown.
     """
     own = [
         name
@@ -67,36 +70,34 @@ def retune_pgd(
     **arguments: Any,
 ) -> EquilibriumOptim:
     r"""
-    Restarted proximal gradient descent with a denoiser in the place of the proximal
-    map.
+    Return restarted proximal gradient descent with a denoiser instead of the proximal
+    operator of a prior :footcite:p:`davy2025restarted`,
 
     .. math::
 
         x_{k+1} = \operatorname{D}_\sigma(x_k - \tau \nabla f(x_k)), \qquad
-        \Phi_K = K \text{ such iterations}, \qquad x = \Phi_K^T(x_0),
+        \Phi_K = K \text{ such iterations}, \qquad x = \Phi_K^T(x_0).
 
-    with the gradient through the last of the :math:`T` applications of :math:`\Phi_K`
-    alone (Davy, Briceño-Arias and Pustelnik, "Restarted contractive operators to learn
-    at equilibrium"). The default :math:`\tau = 1` suits operators with
+    The gradient passes through the last of the :math:`T` applications of
+    :math:`\Phi_K` only. The default :math:`\tau = 1` is suitable for
     :math:`\|A\|^2 < 2`.
 
     :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name in
-        :mod:`deepinv_equilibrium.plugins`. Its weights are learned with the model
+        :mod:`deepinv_equilibrium.plugins`. Its weights are trained with the model
         unless they are frozen.
-    :param int layers: iterations :math:`K` in a block.
-    :param int restarts: applications :math:`T` of the block.
-    :param float rtol: relative residual at which a sample stops restarting. Default:
-        ``None``, all restarts.
-    :param str on_failure: what to do where a sample diverges or turns non-finite:
-        ``"warn"``, ``"raise"`` or ``"ignore"``.
+    :param int layers: number :math:`K` of iterations in a block. Default: 10.
+    :param int restarts: number :math:`T` of applications of the block. Default: 10.
+    :param float rtol: relative residual at which a sample stops. Default: ``None``,
+        every sample makes all applications.
+    :param str on_failure: what happens if a sample diverges or becomes non-finite:
+        ``"warn"``, ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`, such as
         ``stepsize``, ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for
         :class:`deepinv.Trainer`.
-    :raises TypeError: if the denoiser is neither a denoiser nor a name, or an argument
-        is unknown.
-    :raises ValueError: if no denoiser has that name, or an argument is out of its
-        range.
+    :raises TypeError: if ``denoiser`` is neither a denoiser nor a string, or an
+        argument is unknown.
+    :raises ValueError: if no denoiser has the name, or an argument is out of its range.
     """
     configuration = ReTune(layers, restarts, rtol, on_failure)
     return plug_and_play(retune_pgd, PGD, PnP, denoiser, configuration, arguments)
@@ -105,19 +106,21 @@ def retune_pgd(
 @dataclass(frozen=True)
 class EquilibriumPreset:
     r"""
-    Plug-and-play model solved to its fixed point, with its implicit gradient.
+    Factory of plug-and-play models that are solved to their fixed point.
 
-    Calling a preset with a denoiser returns the model. The denoiser decides whether the
-    iteration contracts: ``model.solution`` reports what happened.
+    Calling a preset with a denoiser returns a model. Whether its iteration contracts
+    depends on the denoiser. ``model.solution`` reports whether it converged.
 
     :param type optimizer: optimiser of :mod:`deepinv_equilibrium.optim`.
-    :param type prior: :class:`deepinv.optim.PnP`, the denoiser in the place of the
-        proximal map, or :class:`deepinv.optim.RED`, the gradient
-        :math:`x - \operatorname{D}(x)`.
-    :param dict steps: default step sizes of the optimiser.
-    :param FixedPointSolver solver: default solver.
-    :param Adjoint adjoint: default adjoint.
+    :param type prior: :class:`deepinv.optim.PnP`, which replaces the proximal operator
+        by the denoiser, or :class:`deepinv.optim.RED`, whose gradient is :math:`x -
+        \operatorname{D}(x)`. Default: ``PnP``.
+    :param dict steps: default step sizes of the optimiser, by name. Default: those of
+        the optimiser.
+    :param FixedPointSolver solver: default solver. Default: ``Anderson()``.
+    :param Adjoint adjoint: default adjoint. Default: ``Implicit()``.
     :param tuple trainable_params: names of the parameters that are trained by default.
+        Default: ``("stepsize", "g_param")``.
     """
 
     optimizer: type[EquilibriumOptim]
@@ -140,22 +143,24 @@ class EquilibriumPreset:
         Build the model.
 
         :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name in
-            :mod:`deepinv_equilibrium.plugins`. Its weights are learned with the model
+            :mod:`deepinv_equilibrium.plugins`. Its weights are trained with the model
             unless they are frozen.
         :param FixedPointSolver solver: finds the fixed point. Default: ``None``, the
             solver of the preset.
-        :param Adjoint adjoint: gives the fixed point its gradient. Default: ``None``,
-            the adjoint of the preset.
-        :param int layers: iterations in the map whose fixed point is sought; lists of
-            parameters of this length have one value per layer.
-        :param str on_failure: what to do where a sample does not converge, forward or
-            backward: ``"warn"``, ``"raise"`` or ``"ignore"``.
+        :param Adjoint adjoint: differentiates the fixed point. Default: ``None``, the
+            adjoint of the preset.
+        :param int layers: number of iterations in the map whose fixed point is
+            computed. A list of parameters of this length has one value for each layer.
+            Default: 1.
+        :param str on_failure: what happens if a sample does not converge in the forward
+            or the backward pass: ``"warn"``, ``"raise"`` or ``"ignore"``. Default:
+            ``"warn"``.
         :param arguments: arguments of the optimiser, such as ``stepsize``,
             ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
-        :return: the model, ready for :class:`deepinv.Trainer`.
-        :raises TypeError: if the denoiser is neither a denoiser nor a name, or an
+        :return: (EquilibriumOptim) the model, ready for :class:`deepinv.Trainer`.
+        :raises TypeError: if ``denoiser`` is neither a denoiser nor a string, or an
             argument is unknown.
-        :raises ValueError: if no denoiser has that name, or an argument is out of its
+        :raises ValueError: if no denoiser has the name, or an argument is out of its
             range.
         """
         configuration = Equilibrium(
@@ -175,15 +180,16 @@ class EquilibriumPreset:
         )
 
 
-#: Forward-backward: :math:`x = \operatorname{D}_\sigma(x - \tau \nabla f(x))`. The
-#: default :math:`\tau = 1` suits :math:`\|A\|^2 < 2`.
+#: Forward-backward splitting: :math:`x = \operatorname{D}_\sigma(x - \tau \nabla
+#: f(x))`. The default :math:`\tau = 1` is suitable for :math:`\|A\|^2 < 2`.
 deq_pgd = EquilibriumPreset(PGD)
 
 
 #: Regularisation by denoising:
 #: :math:`\nabla f(x) + \lambda (x - \operatorname{D}_\sigma(x)) = 0`. The default
-#: :math:`\tau = 1/2 = 1/(1 + \|A\|^2)` for :math:`\|A\| = 1` and :math:`\lambda = 1` is
-#: the largest of the convergence theorem of DE-GRAD (Gilton, Ongie and Willett 2021).
+#: :math:`\tau = 1/2` is :math:`1/(1 + \|A\|^2)` for :math:`\|A\| = 1` and
+#: :math:`\lambda = 1`, the largest step size in the convergence theorem of DE-GRAD
+#: :footcite:p:`gilton2021deep`.
 deq_gd = EquilibriumPreset(GD, prior=RED, steps={"stepsize": 0.5})
 
 #: Half-quadratic splitting:
@@ -199,8 +205,9 @@ deq_drs = EquilibriumPreset(DRS)
 
 #: Chambolle-Pock with the data fidelity in the dual:
 #: :math:`u^+ = \operatorname{prox}_{\sigma f^*}(u + \sigma z)`,
-#: :math:`x^+ = \operatorname{D}(x - \tau u^+)`, :math:`z^+ = 2 x^+ - x`. It asks for
-#: :math:`\sigma \tau \leq 1`; the defaults :math:`\tau = 1` and :math:`\sigma = 0.9`
-#: leave a margin, so that the norm in which the iteration is averaged is not
-#: degenerate. Only :math:`\tau` is learned by default: keep an eye on the product.
+#: :math:`x^+ = \operatorname{D}(x - \tau u^+)`, :math:`z^+ = 2 x^+ - x`. It requires
+#: :math:`\sigma \tau \leq 1`. With the defaults :math:`\tau = 1` and :math:`\sigma =
+#: 0.9` the inequality is strict, so that the iteration is averaged in a norm that is
+#: not degenerate. By default :math:`\tau` is trained and :math:`\sigma` is fixed;
+#: training does not keep the product below 1.
 deq_pdcp = EquilibriumPreset(PDCP, steps={"stepsize_dual": 0.9})

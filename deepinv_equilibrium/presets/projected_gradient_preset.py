@@ -1,4 +1,4 @@
-"""Projected gradient descent with Tikhonov's regularisation, by name."""
+"""Projected gradient descent with Tikhonov regularisation, by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def projected_gradient(
     **arguments: Any,
 ) -> PGD:
     r"""
-    Nonnegative least squares with Tikhonov's regularisation,
+    Return a model of nonnegative least squares with Tikhonov regularisation,
 
     .. math::
 
@@ -30,31 +30,32 @@ def projected_gradient(
         x_{k+1} = \frac{\max\bigl( x_k - \tau A^\top (A x_k - y), 0 \bigr)}
         {1 + \tau \lambda}.
 
-    The regulariser is in the proximal step, so that :math:`\lambda` is the weight of a
-    prior, which can be trained; the slides' projected gradient descent, which has it
-    in the gradient step with a fixed weight, is
-    ``PGD(data_fidelity=RidgeL2(kappa=...), prior=NonNegativity(), ...)`` and has the
-    same minimiser. Either contracts at a rate that :func:`deepinv_equilibrium.certify`
-    proves, for :math:`\tau \|A\|^2 \leq 2`.
+    The proximal step contains the regulariser, so that :math:`\lambda` is the weight of
+    a prior and can be trained. Slides on projected gradient descent have the
+    regulariser in the gradient step, with a fixed weight. That form is
+    ``PGD(data_fidelity=RidgeL2(kappa=...), prior=NonNegativity(), ...)``. Both forms
+    have the same minimiser, and both contract for :math:`\tau \|A\|^2 \leq 2` at a rate
+    that :func:`deepinv_equilibrium.certify` proves.
 
-    - ``DEQ=Equilibrium(solver, Implicit())``: the minimiser, with its implicit
-      gradient (default). It does not depend on :math:`\tau`: only :math:`\lambda` is
-      trained by default.
+    - ``DEQ=Equilibrium(solver, Implicit())``, the default, returns the minimiser with
+      its implicit gradient. The minimiser does not depend on :math:`\tau`, so that only
+      :math:`\lambda` is trained by default.
     - ``DEQ=ReTune(layers=K, restarts=1)`` with lists ``stepsize`` and ``lambda_reg`` of
-      :math:`K` numbers and ``trainable_params=["stepsize", "lambda_reg"]``: :math:`K`
-      iterations, unrolled, with a step size of its own in every layer.
-    - ``DEQ=None, max_iter=K``: :math:`K` iterations of deepinv's own.
+      :math:`K` numbers and ``trainable_params=["stepsize", "lambda_reg"]`` unrolls
+      :math:`K` iterations, each with its own step size and weight.
+    - ``DEQ=None, max_iter=K`` makes :math:`K` iterations of deepinv's optimiser.
 
-    :param Equilibrium, ReTune, None DEQ: the configuration of
-        :class:`deepinv_equilibrium.optim.PGD`.
-    :param float, list lambda_reg: :math:`\lambda`, or one for each layer.
+    :param Equilibrium, ReTune, None DEQ: the argument ``DEQ`` of
+        :class:`deepinv_equilibrium.optim.PGD`. Default: ``Equilibrium()``.
+    :param float, list lambda_reg: :math:`\lambda`, or a list of one value for each
+        layer. Default: 0.01.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`, such as
-        ``stepsize`` (:math:`\tau`, 1 by default, which suits :math:`\|A\|^2 < 2`) and
-        ``trainable_params``.
+        ``trainable_params`` and ``stepsize``, which is :math:`\tau`. Default of
+        ``stepsize``: 1, which is suitable for :math:`\|A\|^2 < 2`.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for
         :class:`deepinv.Trainer`.
     :raises TypeError: if an argument is unknown.
-    :raises ValueError: if one is out of its range.
+    :raises ValueError: if an argument is out of its range.
 
     |sep|
 

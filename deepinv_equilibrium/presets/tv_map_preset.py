@@ -1,4 +1,4 @@
-"""A reconstructor with a TV map from numbers alone."""
+"""Total variation with an estimated weight, by name."""
 
 from __future__ import annotations
 
@@ -26,34 +26,37 @@ def tv_map(
     show_progress_bar: bool = False,
 ) -> TVMapReconstructor:
     r"""
-    Total variation whose weights a U-Net estimates from the measurement, to be trained:
-    a :class:`~deepinv_equilibrium.models.TVMapReconstructor` of a
-    :class:`~deepinv_equilibrium.models.UNetTVMap`, or of the baseline
+    Return an untrained :class:`~deepinv_equilibrium.models.TVMapReconstructor`: total
+    variation whose weight a :class:`~deepinv_equilibrium.models.UNetTVMap` estimates
+    from the measurement, or a trained constant, the baseline
     :class:`~deepinv_equilibrium.models.ConstantTVMap`.
 
-    Without ``max_iter`` and ``DEQ`` it makes 256 iterations, the most of
-    :footcite:t:`kofler2023learning`, of which it records 8: ``ReTune(layers=8,
-    restarts=32)``.
+    By default the model makes 256 iterations, the largest number in
+    :footcite:t:`kofler2023learning`, and the gradient passes through the last 8 of
+    them: ``ReTune(layers=8, restarts=32)``.
 
-    :param int in_channels: real channels of the images: the real and imaginary parts of
-        a complex channel are two.
-    :param list, tuple directions: the group of each spatial axis: ``(0, 0)`` for one
-        weight for both axes of an image, ``(0, 1, 1)`` for one for time and another one
-        for space.
-    :param bool constant: whether the weights are trained numbers, the same for all
-        pixels and images, and there is no network.
-    :param int filters: channels of the first level of the U-Net.
-    :param int depth: number of its levels.
-    :param float, list initial_weight: the weight to start from, in the unit of the
-        images, or one for each group.
-    :param int max_iter: iterations to unroll.
-    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the
-        equilibrium, in the place of ``max_iter``.
-    :param str norm: ``"isotropic"`` or ``"componentwise"``.
-    :param int input_iterations: iterations of conjugate gradients that make the input
-        of the map.
-    :param float stepsize: :math:`\tau \|A\|^2` to start from, in (0, 1.98).
-    :param bool show_progress_bar: whether to show one during the iterations.
+    :param int in_channels: number of real channels of the images. A complex channel
+        counts as two, its real and its imaginary part. Default: 1.
+    :param list, tuple directions: index of the weight of each spatial axis. ``(0, 0)``
+        is one weight for both axes of an image, ``(0, 1, 1)`` one weight for time and
+        one for space. Default: ``(0, 0)``.
+    :param bool constant: whether the weights are trained numbers instead of the output
+        of a network. Default: ``False``.
+    :param int filters: number of channels on the first level of the U-Net. Default: 8.
+    :param int depth: number of levels of the U-Net. Default: 3.
+    :param float, list initial_weight: initial weight, in the units of the images; one
+        number, or one for each weight. Default: 0.1.
+    :param int max_iter: number of iterations to unroll. Default: ``None``.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
+        adjoint and number of layers, instead of ``max_iter``. Default: ``None``,
+        ``ReTune(layers=8, restarts=32)``.
+    :param str norm: ``"isotropic"`` or ``"componentwise"``. Default: ``"isotropic"``.
+    :param int input_iterations: number of iterations of conjugate gradients that
+        compute the input of the map. Default: 8.
+    :param float stepsize: initial value of :math:`\tau \|A\|^2`, in (0, 1.98). Default:
+        1.
+    :param bool show_progress_bar: whether to show a progress bar during the iterations.
+        Default: ``False``.
     :return: (deepinv_equilibrium.models.TVMapReconstructor) the model, ready for
         :class:`deepinv.Trainer`.
     :raises TypeError: if an argument is of another type.

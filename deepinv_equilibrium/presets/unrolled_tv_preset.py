@@ -1,4 +1,4 @@
-"""Proximal gradient descent with smoothed total variation, unrolled."""
+"""Unrolled proximal gradient descent with smoothed total variation, by name."""
 
 from __future__ import annotations
 
@@ -27,42 +27,46 @@ def unrolled_smoothed_tv(
     **arguments: Any,
 ) -> EquilibriumOptim:
     r"""
-    Total variation that is customised by learning step sizes and weights: :math:`K`
-    layers
+    Return :math:`K` unrolled iterations of proximal gradient descent with smoothed
+    total variation,
 
     .. math::
 
         x_{k+1} = \operatorname{prox}_{\tau_k \lambda_k \operatorname{TV}_\varepsilon}
         \left(x_k - \tau_k A^\top (A x_k - y)\right), \qquad x_0 = A^\top y,
 
-    with trained :math:`\tau_k, \lambda_k > 0`, as logarithms: each layer's own, or
-    shared by all. With shared ones it is proximal gradient descent for :math:`\tfrac12
-    \|A x - y\|^2 + \lambda \operatorname{TV}_\varepsilon(x)`, stopped after :math:`K`
-    iterations; with :math:`\tau \leq 1 / \|A\|^2` they go down. With a layer's own
-    there is no such function.
+    The step sizes :math:`\tau_k > 0` and weights :math:`\lambda_k > 0` are trained as
+    logarithms. If all layers share :math:`\tau` and :math:`\lambda`, the iterations
+    minimise :math:`\tfrac12 \|A x - y\|^2 + \lambda \operatorname{TV}_\varepsilon(x)`,
+    and each one decreases it for :math:`\tau \leq 1 / \|A\|^2`. Layers with different
+    values do not minimise a common function.
 
-    The proximal operators are converged, and differentiated implicitly:
-    :class:`~deepinv_equilibrium.optim.SmoothedTVPrior`. (deepinv's example of a learned
-    custom prior, to which slides of this method refer, has ``g_first=True``, a gradient
-    step on the prior and a proximal one on the data, and for the prior the Euclidean
-    norm of all differences of an image together, which is no total variation.)
+    The proximal operators are computed to convergence and differentiated implicitly,
+    see :class:`~deepinv_equilibrium.optim.SmoothedTVPrior`. The slides of this method
+    refer to deepinv's example of a learned custom prior, which differs: it has
+    ``g_first=True``, with a gradient step on the prior and a proximal step on the data,
+    and its prior is the Euclidean norm of all differences of an image, which is not a
+    total variation.
 
-    :param int layers: :math:`K`.
-    :param float, Sequence stepsize: :math:`\tau_k` to start from, one, or one a layer.
-        It is not relative: :math:`1 / \|A\|^2` is a good start.
-    :param float, Sequence lambda_reg: :math:`\lambda_k` to start from, likewise.
-    :param bool tied: whether all layers share one :math:`\tau` and :math:`\lambda`.
-    :param float smoothing: :math:`\varepsilon`, in the units of the images.
-    :param str norm: ``"isotropic"`` or ``"componentwise"``.
-    :param str on_failure: what to do where a sample turns non-finite: ``"warn"``,
-        ``"raise"`` or ``"ignore"``.
+    :param int layers: number :math:`K` of layers. Default: 10.
+    :param float, Sequence stepsize: initial :math:`\tau_k`; one number, or one for each
+        layer. It is absolute; :math:`1 / \|A\|^2` is a suitable value. Default: 1.
+    :param float, Sequence lambda_reg: initial :math:`\lambda_k`; one number, or one for
+        each layer. Default: 0.02.
+    :param bool tied: whether all layers share one :math:`\tau` and one :math:`\lambda`.
+        Default: ``False``.
+    :param float smoothing: :math:`\varepsilon`, in the units of the images. Default:
+        0.01.
+    :param str norm: ``"isotropic"`` or ``"componentwise"``. Default: ``"isotropic"``.
+    :param str on_failure: what happens if a sample becomes non-finite: ``"warn"``,
+        ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`, such as
         ``data_fidelity``, ``custom_init`` and ``trainable_params``.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for
         :class:`deepinv.Trainer`.
     :raises TypeError: if an argument is unknown.
-    :raises ValueError: if an argument is out of its range, or a list is not as long as
-        there are layers, or there is one and ``tied``.
+    :raises ValueError: if an argument is out of its range, a list does not have one
+        entry for each layer, or a list is given with ``tied=True``.
 
     |sep|
 

@@ -1,4 +1,4 @@
-"""A reconstructor with a weighted wavelet norm from numbers alone."""
+"""Reconstruction with a weighted wavelet norm, by name."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ def wavelet(
     normalised: bool = False,
 ) -> WaveletReconstructor:
     r"""
-    A weighted wavelet norm whose weights are to be trained: a
-    :class:`~deepinv_equilibrium.models.WaveletReconstructor` of a
-    :class:`~deepinv_equilibrium.optim.WeightedWaveletPrior`, of Section 4.1 of
-    :footcite:t:`davy2025restarted`.
+    Return an untrained :class:`~deepinv_equilibrium.models.WaveletReconstructor` with
+    a :class:`~deepinv_equilibrium.optim.WeightedWaveletPrior`, the model of Section 4.1
+    of :footcite:t:`davy2025restarted`.
 
-    :param int, None channels: number of channels, for weights of each; ``None``: the
-        same weights for all, for any number of them.
-    :param str wavelet: name of an orthonormal wavelet of PyWavelets.
-    :param int levels: number of scales.
-    :param float initial_weight: the weight of each scale to start from.
-    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the solver
-        and its gradient. Default: ``None``, the paper's
+    :param int channels: number of channels, each of which has its own weights. Default:
+        ``None``, all channels share the weights, and any number of channels is
+        accepted.
+    :param str wavelet: name of an orthonormal wavelet of PyWavelets. Default:
+        ``"db4"``.
+    :param int levels: number of scales. Default: 4.
+    :param float initial_weight: initial weight of each scale. Default: 0.1.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
+        adjoint and number of layers. Default: ``None``, the configuration of the paper,
         ``ReTune(layers=10, restarts=10)``.
-    :param float, str stepsize: :math:`\tau L` in (0, 2), or ``"optimal"``.
-    :param bool normalised: whether the weights of each scale are normalised.
+    :param float, str stepsize: :math:`\tau L`, in (0, 2), or ``"optimal"``. Default:
+        1.95.
+    :param bool normalised: whether the weights of each scale are divided by their
+        minimum. Default: ``False``.
     :return: (deepinv_equilibrium.models.WaveletReconstructor) the model, ready for
         :class:`deepinv.Trainer`.
-    :raises TypeError: if ``DEQ`` is none.
+    :raises TypeError: if ``DEQ`` is of another type.
     :raises ValueError: if an argument is out of its range.
 
     |sep|

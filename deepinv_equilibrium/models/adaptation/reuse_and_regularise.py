@@ -1,4 +1,4 @@
-"""A reconstructor for one operator that is reused as a regulariser for another."""
+"""A reconstructor of one operator, used as a regulariser for another operator."""
 
 from __future__ import annotations
 
@@ -20,39 +20,46 @@ class ReuseAndRegularise(EquilibriumModel):
     r"""
     Reuse and regularise :footcite:p:`gilton2021model`: a model
     :math:`f(\cdot\,; \theta, A_0)` that was trained for an operator :math:`A_0`
-    restores measurements :math:`y = A_1 x + \varepsilon` of another one, without any
-    training,
+    reconstructs measurements :math:`y = A_1 x + \varepsilon` of another operator
+    :math:`A_1` without further training,
 
     .. math::
 
         z_k = f(A_0 x_k; \theta, A_0), \qquad
         x_{k+1} = \operatorname*{arg\,min}_x \|A_1 x - y\|^2 + \lambda \|x - z_k\|^2 .
 
-    An image of the kind that the model was trained on is restored by :math:`f` from
-    its measurement :math:`A_0 x`, so that :math:`x - f(A_0 x)` is small for such
-    images and for no others: it has the part of the residual of a denoiser in
-    regularisation by denoising, and a fixed point solves
+    A fixed point solves
 
     .. math::
 
         A_1^\top (A_1 x - y) + \lambda \bigl(x - f(A_0 x; \theta, A_0)\bigr) = 0 .
 
-    Nothing bounds the Lipschitz constant of :math:`f \circ A_0`, so that convergence is
-    observed, not certified: see :attr:`solution`. Iterations start from
-    :math:`A_1^\top y`. The minimiser is in closed form where the physics has one, else
-    by conjugate gradients to its ``tol`` and ``max_iter``. Gradients reach
-    :math:`\theta`, the measurement and the physics, so that the model can be trained
-    on.
+    The residual :math:`x - f(A_0 x)` regularises as :math:`x - \operatorname{D}(x)`
+    does in regularisation by denoising: it is small for images like those of the
+    training, which :math:`f` reconstructs from :math:`A_0 x`, and large for others.
 
-    :param deepinv.models.Reconstructor model: :math:`f`, trained for
-        ``nominal_physics``.
-    :param deepinv.physics.Physics nominal_physics: :math:`A_0`.
-    :param float weight: :math:`\lambda > 0`.
-    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver and
-        adjoint, or so many iterations: ``ReTune(layers=1, restarts=20)``. Default:
-        ``None``, ``Equilibrium()``.
-    :param bool show_progress_bar: whether to show one during the iterations.
-    :raises TypeError: if an argument is of the wrong kind.
+    The Lipschitz constant of :math:`f \circ A_0` is unknown, so that convergence is not
+    certified but observed: see :attr:`solution`. The iterations start from
+    :math:`A_1^\top y`. The minimiser :math:`x_{k+1}` is computed in closed form if the
+    physics has one, and otherwise by conjugate gradients with the ``tol`` and
+    ``max_iter`` of the physics. The output has gradients in :math:`\theta`, the
+    measurement and the physics, so that the model can be trained further.
+
+    In addition to :class:`~deepinv_equilibrium.equilibrium.EquilibriumModel`, calling
+    the model raises a ``TypeError`` if the physics is not linear, and a ``ValueError``
+    if ``model`` returns images of another shape than those that the physics measures.
+
+    :param deepinv.models.Reconstructor model: reconstructor :math:`f` that was trained
+        for ``nominal_physics``.
+    :param deepinv.physics.Physics nominal_physics: physics with the operator
+        :math:`A_0`.
+    :param float weight: weight :math:`\lambda > 0` of the regularisation. Default: 0.1.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
+        adjoint and number of layers of the step; ``ReTune(layers=1, restarts=20)``
+        makes 20 iterations. Default: ``None``, ``Equilibrium()``.
+    :param bool show_progress_bar: whether to show a progress bar during the iterations.
+        Default: ``False``.
+    :raises TypeError: if an argument is of another type.
     :raises ValueError: if ``weight`` is not positive and finite.
 
     |sep|
@@ -97,22 +104,21 @@ class ReuseAndRegularise(EquilibriumModel):
         self.weight = float(weight)
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first."""
+        """Return the settings that ``repr`` shows."""
         return f"weight={self.weight:g}, DEQ={self.DEQ!r}"
 
     def fixed_point_problem(
         self, y: Tensor, physics: LinearPhysics
     ) -> tuple[ReuseStep, State]:
         r"""
-        The fixed-point problem that the model solves for a measurement.
+        Return the step, a block of ``DEQ.layers`` iterations, and the initial image
+        :math:`A_1^\top y`.
 
         :param torch.Tensor y: the measurement.
-        :param deepinv.physics.LinearPhysics physics: :math:`A_1`, linear.
-        :return: the step, a block of ``DEQ.layers`` iterations, and
-            :math:`A_1^\top y`.
+        :param deepinv.physics.LinearPhysics physics: its physics, with the operator
+            :math:`A_1`.
+        :return: (tuple) the step and the initial image.
         :raises TypeError: if the physics is not linear.
-        :raises ValueError: if the measurement is none of this physics, or modules
-            couple the samples or are random.
         """
         require_linear(physics, "the data are fitted by least squares")
         measured = MeasuredPhysics(physics, y, self.DEQ.on_failure)
@@ -125,12 +131,14 @@ class ReuseAndRegularise(EquilibriumModel):
 
 class ReuseStep:
     r"""
-    As many iterations as the block has layers.
+    A block of iterations :math:`x \mapsto \operatorname*{arg\,min}_u \|A_1 u - y\|^2 +
+    \lambda \|u - f(A_0 x)\|^2`.
 
-    :param deepinv.models.Reconstructor model: the model :math:`f`.
-    :param deepinv.physics.Physics nominal_physics: its operator :math:`A_0`.
-    :param float weight: :math:`\lambda`.
-    :param MeasuredPhysics measured: the physics of the measurement, :math:`A_1`.
+    :param deepinv.models.Reconstructor model: the reconstructor :math:`f`.
+    :param deepinv.physics.Physics nominal_physics: the physics of :math:`A_0`.
+    :param float weight: the weight :math:`\lambda`.
+    :param MeasuredPhysics measured: the physics of :math:`A_1`, with the measurement
+        :math:`y`.
     :param int layers: number of iterations in the block.
     """
 
@@ -147,7 +155,10 @@ class ReuseStep:
         self.physics = measured.physics
 
     def __call__(self, state: State) -> State:
-        """The image after the block."""
+        """Return the image after the block.
+
+        :raises ValueError: if ``model`` returns images of another shape.
+        """
         assert isinstance(state, Tensor)
         if torch.is_grad_enabled():
             self.measured.start_recording()
@@ -158,7 +169,8 @@ class ReuseStep:
                 raise ValueError(
                     f"model returns images of shape {tuple(z.shape)}, but physics "
                     f"({type(self.measured.original).__name__}) measures images of "
-                    f"shape {tuple(x.shape)}; nominal_physics must be for these too."
+                    f"shape {tuple(x.shape)}; give a nominal_physics for images of the "
+                    "same shape."
                 )
             x = self.physics.prox_l2(z, self.measured.y, gamma=1 / self.weight)
         return x

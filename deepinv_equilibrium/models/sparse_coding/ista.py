@@ -24,21 +24,21 @@ from .ista_step import (
 
 class ISTA(UnrollableModel):
     r"""
-    The image with sparse coefficients in a frame :math:`W`, in synthesis form,
+    Reconstruction of images with sparse coefficients in a frame :math:`W`, in synthesis
+    form, for a linear operator :math:`A`,
 
     .. math::
 
         \hat x = W^\top \hat z, \qquad
         \hat z \in \operatorname*{arg\,min}_z \tfrac12 \|A W^\top z - y\|^2
-        + \sum_m \lambda_m \|z_m\|_1,
+        + \sum_m \lambda_m \|z_m\|_1.
 
-    for any linear physics. Iterative soft thresholding
-    :footcite:p:`daubechies2004iterative` from :math:`z_0 = 0`
-    (:class:`~deepinv_equilibrium.models.sparse_coding.ISTAStep`) makes a number of
-    iterations, or iterates to equilibrium. For an orthonormal :math:`W` the iterations
-    are :math:`x_{k+1} = W^\top \mathcal{T}_{\tau \lambda} W (x_k - \tau A^\top (A x_k -
-    y))`. (In coefficients, the data term is :math:`+ \tau W A^\top y`; slides that
-    write :math:`-` have a sign error.)
+    The model makes iterations of soft thresholding
+    :footcite:p:`daubechies2004iterative` from :math:`z_0 = 0`, a given number or to
+    equilibrium, see :class:`~deepinv_equilibrium.models.sparse_coding.ISTAStep`. For an
+    orthonormal :math:`W` the iterations are :math:`x_{k+1} = W^\top \mathcal{T}_{\tau
+    \lambda} W (x_k - \tau A^\top (A x_k - y))`. (In coefficients, the data term is
+    :math:`+ \tau W A^\top y`; slides that write :math:`-` have a sign error.)
 
     The step size is :math:`\tau = s / (\|A\|^2 \|W\|^2)` with upper bounds of both
     norms, from :class:`~deepinv_equilibrium.certificates.spectra.OperatorNorm` and from
@@ -58,19 +58,27 @@ class ISTA(UnrollableModel):
     problem of slides on deep learning for inverse problems, whose iterations leave out
     the constraint.
 
-    :param Frame frame: :math:`W`, e.g. a
+    Calling the model returns signals or images of the shape that the frame synthesises,
+    with a batch axis. In addition to
+    :class:`~deepinv_equilibrium.equilibrium.EquilibriumModel`, it raises a
+    ``TypeError`` if the physics is not linear, and a ``ValueError`` if the frame is
+    for images of another shape.
+
+    :param Frame frame: the frame :math:`W`, e.g. a
         :class:`~deepinv_equilibrium.models.ConvolutionalFrame`.
     :param float, Sequence, torch.Tensor weight: initial value of :math:`\lambda \geq
-        0`, one for all atoms or one for each. Where it is 0, it stays 0.
-    :param int max_iter: number of iterations to unroll, which are all recorded.
-    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the
-        equilibrium, in the place of ``max_iter``. Both can be changed at any time, by
-        setting ``DEQ``.
-    :param float stepsize: :math:`s`, in (0, 2).
+        0`; one number, or one for each atom. A weight of 0 remains 0 in training.
+    :param int max_iter: number of iterations to unroll. The gradient passes through all
+        of them. Default: ``None``.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
+        adjoint and number of layers, instead of ``max_iter``. Default: ``None``.
+    :param float stepsize: relative step size :math:`s`, in (0, 2). Default: 1.
     :param bool nonnegative: whether images are constrained to be nonnegative. Default:
         ``False``.
+    :param bool show_progress_bar: whether to show a progress bar during the iterations.
+        Default: ``False``.
     :raises TypeError: if ``frame`` is not a ``Frame``, or ``DEQ`` is of another type.
-    :raises ValueError: if not exactly one of ``max_iter`` and ``DEQ`` is given, or an
+    :raises ValueError: if both or neither of ``max_iter`` and ``DEQ`` are given, or an
         argument is out of its range.
 
     |sep|
@@ -112,11 +120,11 @@ class ISTA(UnrollableModel):
 
     @property
     def weight(self) -> Tensor:
-        r""":math:`\lambda`, one for every atom, of shape :math:`(M,)`."""
+        r"""The weights :math:`\lambda` of the atoms, of shape :math:`(M,)`."""
         return self.log_weight.exp()
 
     def extra_repr(self) -> str:
-        """Return the part of the representation that precedes the frame."""
+        """Return the settings that ``repr`` shows."""
         return (
             f"stepsize={self.stepsize:g}, nonnegative={self.nonnegative}, "
             f"DEQ={self.DEQ!r}"
@@ -126,15 +134,16 @@ class ISTA(UnrollableModel):
         self, y: Tensor, physics: LinearPhysics
     ) -> tuple[ISTAStep, State]:
         r"""
-        Return the fixed-point problem for a measurement.
+        Return the step, a block of ``DEQ.layers`` iterations, and the initial
+        coefficients 0.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
-        :return: the step, a block of ``DEQ.layers`` iterations, and coefficients 0;
-            with ``nonnegative``, coefficients and dual variable 0.
+        :return: (tuple) the step, and the coefficients 0; with ``nonnegative``, the
+            tuple of coefficients and dual variable 0.
         :raises TypeError: if the physics is not linear.
-        :raises ValueError: if ``y`` is not a measurement of ``physics``, or the frame
-            is for other images.
+        :raises ValueError: if ``y`` does not have the shape that ``physics.A`` returns,
+            or the frame is for images of another shape.
         """
         image = backprojection(y, physics)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Reconstruction with total variation whose weights a network estimates."""
+"""Reconstruction with total variation whose weight a network estimates."""
 
 from __future__ import annotations
 
@@ -35,27 +35,30 @@ def tv_map_contraction(
     physics: LinearPhysics, img_size: Sequence[int], constant_map: bool, budget: bool
 ) -> Contraction:
     r"""
-    Contraction and stability of :math:`\min_x \tfrac12 \|A x - y\|^2 +
-    \|\Lambda D x\|`, solved by primal-dual iterations.
+    Return what is proved of the primal-dual iterations for :math:`\min_x \tfrac12 \|A x
+    - y\|^2 + \|\Lambda D x\|`.
 
-    These are averaged for every weight, and converge; but the dual of a minimiser is
-    not unique, so that they do not contract, and no rate is claimed. With a weight that
-    does not depend on the measurement, and run to a tolerance and not for a number of
-    iterations, whose result depends on where they start, the minimisers are stable,
+    The iterations are averaged for every weight :math:`\Lambda`, so that they converge.
+    They do not contract, because the dual of a minimiser is not unique, and no rate is
+    returned.
+
+    If the weight does not depend on the measurement, :math:`A x^\star(y)` is a proximal
+    operator at :math:`y`, which is nonexpansive. The minimisers are stable,
 
     .. math::
 
         \|x^\star(y_1) - x^\star(y_2)\| \leq \frac{1}{\sqrt\mu} \|y_1 - y_2\|, \qquad
-        A^\top A \geq \mu I,
+        A^\top A \succeq \mu I.
 
-    as :math:`A x^\star` is a proximal operator of the measurement, which does not
-    expand.
+    This does not hold for a fixed number of iterations, whose result depends on the
+    initial image.
 
     :param deepinv.physics.LinearPhysics physics: the physics.
-    :param Sequence img_size: size of the images, without the batch.
-    :param bool constant_map: whether the weight does not depend on the measurement.
-    :param bool budget: whether a fixed number of iterations is made.
-    :return: (Contraction) an infinite rate, with the reason, and the stability.
+    :param Sequence img_size: size of the images without the batch axis.
+    :param bool constant_map: whether the weight is the same for all measurements.
+    :param bool budget: whether the solver makes a fixed number of iterations.
+    :return: (Contraction) an infinite rate with the reason, and the stability, which is
+        infinite if it is not proved.
     """
     if budget:
         stability = Bound(
@@ -89,7 +92,8 @@ def tv_map_contraction(
 
 class TVMapReconstructor(UnrollableModel):
     r"""
-    Total variation with weights that are estimated from the measurement,
+    Reconstruction by total variation with a weight that is estimated from the
+    measurement :footcite:p:`kofler2023learning`, for a linear operator :math:`A`,
 
     .. math::
 
@@ -97,47 +101,60 @@ class TVMapReconstructor(UnrollableModel):
         + \|\Lambda(y) D x\|_{2, 1}, \qquad
         \Lambda(y) = \operatorname{NN}_\theta(z), \quad z \approx A^\dagger y,
 
-    or with :math:`\|\Lambda(y) D x\|_1`, learned end to end
-    :footcite:p:`kofler2023learning`, for any linear physics. The map is estimated once,
-    and the problem solved by the primal-dual iterations of
-    :class:`~deepinv_equilibrium.optim.total_variation.PrimalDualTVStep`, whose two step
-    sizes are learned too, so that they converge whatever is learned:
-    :class:`~deepinv_equilibrium.models.TVStepSizes`. (The paper has :math:`\sigma \tau
-    \|K\|^2 < 1` with :math:`K = (A, D)` and :math:`\|A\| \leq 1` assumed, and a
-    learned extrapolation; its code has the componentwise norm.)
+    or with the norm :math:`\|\Lambda(y) D x\|_1`. The map :math:`\Lambda(y)` is
+    estimated once for each measurement. The primal-dual iterations of
+    :class:`~deepinv_equilibrium.optim.total_variation.PrimalDualTVStep` solve the
+    problem, from the image :math:`z` and the dual 0.
 
-    What is computed, and with which gradient:
+    The weights :math:`\theta` of the network and the two step sizes are trained end to
+    end. :class:`~deepinv_equilibrium.models.TVStepSizes` keeps the step sizes in the
+    range in which the iterations converge. The paper has :math:`\sigma \tau \|K\|^2 <
+    1` with :math:`K = (A, D)`, assumes :math:`\|A\| \leq 1`, and trains an
+    extrapolation parameter; the authors' code has the componentwise norm.
 
-    - ``max_iter=T``: :math:`T` iterations, unrolled: all are recorded.
-    - ``DEQ=ReTune(K, R)``: :math:`R` times :math:`K` iterations, the last :math:`K` of
-      which are recorded.
-    - ``DEQ=Equilibrium(solver, JacobianFree())``: the minimiser, with the last
-      iteration recorded.
-    - ``DEQ=Equilibrium(solver, Implicit(CG()))``: the minimiser, with the gradient of
-      the implicit function theorem. No iteration is recorded. It is taken in the image,
-      among those with the same flat places
-      (:class:`~deepinv_equilibrium.optim.total_variation.PiecewiseConstantStep`), where
-      the system is symmetric and definite if :math:`A` is injective there; in the
-      state it would be singular, as the dual is not unique.
+    The arguments ``max_iter`` and ``DEQ`` determine the iterations and the gradient:
 
-    ``max_iter`` and ``DEQ`` can be changed at any time. A map that was trained with few
-    iterations has learned to make up for those that are missing: it is run with about
-    as many; one that was trained near the minimiser, with any number from there on.
+    - ``max_iter=T`` unrolls :math:`T` iterations. The gradient passes through all of
+      them.
+    - ``DEQ=ReTune(K, R)`` makes :math:`R` blocks of :math:`K` iterations. The gradient
+      passes through the last block.
+    - ``DEQ=Equilibrium(solver, JacobianFree())`` computes the minimiser. The gradient
+      passes through the last iteration.
+    - ``DEQ=Equilibrium(solver, Implicit(CG()))`` computes the minimiser and its
+      gradient by the implicit function theorem, and stores no iteration. The theorem is
+      applied to the images that are constant where the minimiser is constant, see
+      :class:`~deepinv_equilibrium.optim.total_variation.PiecewiseConstantStep`. If
+      :math:`A` is injective on these images, the linear system is symmetric and
+      positive definite. The system in image and dual would be singular, because the
+      dual is not unique.
+
+    Both can be set at any time. A map that was trained with few iterations compensates
+    for the missing ones, and should be used with about as many. A map that was trained
+    near the minimiser can be used with any larger number.
+
+    Calling the model returns images of the shape of :math:`A^\top y`, :math:`(B, C, H,
+    W)`, or with three spatial axes :math:`(B, C, D, H, W)` or :math:`(B, C, T, H, W)`.
+    In addition to :class:`~deepinv_equilibrium.equilibrium.EquilibriumModel`, it raises
+    a ``TypeError`` if the physics is not linear, and a ``ValueError`` if ``y`` has
+    values that are not finite, or its images have another number of channels or of
+    spatial axes than the map was built for.
 
     :param deepinv_equilibrium.models.TVMap tv_map: estimates the weight, e.g.
-        :class:`~deepinv_equilibrium.models.UNetTVMap`; or the baseline
+        :class:`~deepinv_equilibrium.models.UNetTVMap`, or the baseline
         :class:`~deepinv_equilibrium.models.ConstantTVMap`.
-    :param int max_iter: iterations :math:`T` to unroll.
-    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: the
-        equilibrium, in the place of ``max_iter``.
-    :param str norm: ``"isotropic"`` (default) or ``"componentwise"``.
-    :param int input_iterations: iterations of conjugate gradients on the normal
-        equations that make the input :math:`z` of the map; with 0 it is
-        :math:`A^\top y`.
-    :param float stepsize: :math:`\tau \|A\|^2` to start from, in (0, 1.98).
-    :param bool show_progress_bar: whether to show one during the iterations.
-    :raises TypeError: if ``tv_map`` or ``DEQ`` is none.
-    :raises ValueError: if not exactly one of ``max_iter`` and ``DEQ`` is given, or an
+    :param int max_iter: number :math:`T` of iterations to unroll. Default: ``None``.
+    :param deepinv_equilibrium.Equilibrium, deepinv_equilibrium.ReTune DEQ: solver,
+        adjoint and number of layers, instead of ``max_iter``. Default: ``None``.
+    :param str norm: ``"isotropic"`` or ``"componentwise"``. Default: ``"isotropic"``.
+    :param int input_iterations: number of iterations of conjugate gradients on the
+        normal equations that compute the input :math:`z` of the map; with 0, :math:`z =
+        A^\top y`. Default: 8.
+    :param float stepsize: initial value of :math:`\tau \|A\|^2`, in (0, 1.98). Default:
+        1.
+    :param bool show_progress_bar: whether to show a progress bar during the iterations.
+        Default: ``False``.
+    :raises TypeError: if ``tv_map`` or ``DEQ`` is of another type.
+    :raises ValueError: if both or neither of ``max_iter`` and ``DEQ`` are given, or an
         argument is out of its range.
 
     |sep|
@@ -179,20 +196,20 @@ class TVMapReconstructor(UnrollableModel):
         self.step_sizes = TVStepSizes(stepsize)
 
     def _settings(self, config: Equilibrium) -> dict[str, int | bool]:
-        # The stability is that of the minimiser, which a fixed budget need not reach.
+        # The minimiser is stable, the result of a fixed number of iterations is not.
         budget = config.solver.has_fixed_budget
         return {**super()._settings(config), "fixed_budget": budget}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what else the image depends on, for the ``state_dict``."""
+        """Return the settings that the ``state_dict`` contains."""
         return {"norm": self.norm, "input_iterations": self.input_iterations}
 
     def set_extra_state(self, state: Any) -> None:
-        """Refuse weights of a model that solves another problem."""
+        """Raise if the settings of a ``state_dict`` differ from those of the model."""
         refuse_other_settings(self, state)
 
     def extra_repr(self) -> str:
-        """Return what the representation shows first."""
+        """Return the settings that ``repr`` shows."""
         return (
             f"norm={self.norm!r}, input_iterations={self.input_iterations}, "
             f"DEQ={self.DEQ!r}"
@@ -200,25 +217,27 @@ class TVMapReconstructor(UnrollableModel):
 
     def parameter_map(self, y: Tensor, physics: LinearPhysics) -> Tensor:
         r"""
-        The weight that is estimated for a measurement.
+        Return the weight that is estimated for a measurement.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
         :return: (:class:`torch.Tensor`) :math:`\Lambda > 0`, of shape
-            :math:`(B, 1, d, N_1, \ldots, N_d)`, with 1 for what it does not depend on.
+            :math:`(B, 1, d, N_1, \ldots, N_d)`. Axes along which the weight is constant
+            may have length 1.
         :raises TypeError: if the physics is not linear.
-        :raises ValueError: if the measurement is none of this physics.
+        :raises ValueError: if ``y`` does not have the shape that ``physics.A`` returns,
+            or its images do not fit the map.
         """
         return self.tv_map(map_input(y, physics, self.input_iterations))
 
     @torch.no_grad()
     def plot(self, y: Tensor, physics: LinearPhysics) -> Figure:
         r"""
-        Show the reconstruction of the first sample, and the map it was made with.
+        Plot :math:`A^\top y`, the reconstruction and the weight of the first sample.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
-        :return: (matplotlib.figure.Figure) images, and weights of the directions.
+        :return: (matplotlib.figure.Figure) the figure.
         """
         images = {
             r"$A^\top y$": physics.A_adjoint(y)[:1],
@@ -231,16 +250,19 @@ class TVMapReconstructor(UnrollableModel):
         self, physics: LinearPhysics, img_size: Sequence[int]
     ) -> Contraction:
         r"""
-        What is known of the contraction, for :func:`deepinv_equilibrium.certify`: see
+        Return the stability of the minimiser, which :func:`deepinv_equilibrium.certify`
+        reports. See
         :func:`~deepinv_equilibrium.models.tv_maps.tv_map_reconstructor.tv_map_contraction`.
 
         :param deepinv.physics.LinearPhysics physics: the physics.
-        :param Sequence img_size: size of the images, without the batch.
-        :return: (Contraction) no rate, and the stability of the minimiser.
-        :raises UncertifiableModuleError: if a hook may change what is computed.
+        :param Sequence img_size: size of the images without the batch axis.
+        :return: (Contraction) an infinite rate with the reason, and the stability.
+        :raises UncertifiableModuleError: if a hook or a replaced method may change what
+            the model computes.
         """
         refuse_changed(self)
-        constant = type(self.tv_map) is ConstantTVMap  # subclasses may read the image
+        # A subclass may compute the weight from the image.
+        constant = type(self.tv_map) is ConstantTVMap
         return tv_map_contraction(
             physics, img_size, constant, self.DEQ.solver.has_fixed_budget
         )
@@ -249,14 +271,15 @@ class TVMapReconstructor(UnrollableModel):
         self, y: Tensor, physics: LinearPhysics
     ) -> tuple[PrimalDualTVStep, State]:
         r"""
-        The fixed-point problem that the model solves for a measurement.
+        Return the step, a block of ``DEQ.layers`` iterations, and the initial image
+        and dual.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.LinearPhysics physics: its physics.
-        :return: the step, a block of ``DEQ.layers`` iterations, and the initial image
-            and dual.
+        :return: (tuple) the step, and the tuple of the image :math:`z` and the dual 0.
         :raises TypeError: if the physics is not linear.
-        :raises ValueError: if the measurement is none of this physics.
+        :raises ValueError: if ``y`` does not have the shape that ``physics.A`` returns
+            or has values that are not finite, or its images do not fit the map.
         """
         z = map_input(y, physics, self.input_iterations)
         weight = as_weight(self.tv_map(z), z, "the weight of tv_map")
