@@ -109,7 +109,7 @@ def finish_gallery_page(app: object, docname: str, source: list[str]) -> None:
     """Show progress bars as a terminal leaves them, and end with the references."""
     if not docname.startswith("auto_gallery/"):
         return
-    bar = r" *(Train epoch [^|\n]*| *0%)\|.*\n"
+    bar = r" *[^|\n]*\d+%\|.*\n"
     source[0] = re.sub(rf"(?m)^(?:{bar})+(?={bar})", "", source[0])
     if ":footcite:" in source[0]:
         source[0] += "\n.. rubric:: References\n\n.. footbibliography::\n"
