@@ -1,4 +1,4 @@
-"""Random models whose every part is known, and their dense truth."""
+"""Random models with known constants, and their dense Jacobians."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SVD_ROUNDING = 1e-10
 
 
 class MatrixDenoiser(dinv.models.Denoiser):
-    """A matrix; it declares only what is asked."""
+    """A matrix. It declares the property ``declares`` only."""
 
     def __init__(self, matrix: Tensor, declares: str = "") -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def _norm(matrix: Tensor) -> Bound:
 def random_denoiser(rng: random.Random, dtype: torch.dtype) -> MatrixDenoiser:
     raw = torch.randn(SIZE, SIZE, dtype=torch.float64)
     U, s, V = torch.linalg.svd(raw)
-    flat = rng.random() < 0.5  # orthogonal ones are the hardest
+    flat = rng.random() < 0.5  # the bounds are attained by orthogonal matrices
     N = U @ V if flat else U @ torch.diag(s / s[0]) @ V
     eye = torch.eye(SIZE, dtype=torch.float64)
     declares = rng.choice(["", "firm", "residual"])
@@ -63,14 +63,16 @@ def random_denoiser(rng: random.Random, dtype: torch.dtype) -> MatrixDenoiser:
 def random_physics(
     rng: random.Random, closed_form: bool = True
 ) -> dinv.physics.LinearPhysics:
-    """In float64; with a proximal operator in closed form, or also without one."""
+    """Return a physics in float64; ``closed_form`` excludes iterative proxes."""
     scale = 10 ** rng.uniform(-3, 3) if rng.random() < 0.3 else 1.0
     padded = [] if closed_form else ["valid", "replicate", "reflect", "constant"]
     kind = rng.choice(["blur", "mask", "identity", *padded])
     if kind in padded:
         kernel = torch.rand(1, 1, 3, 3, dtype=torch.float64)
         if rng.random() < 0.3:
-            kernel = kernel.where(kernel >= kernel.quantile(0.7), 0)  # as of motion
+            kernel = kernel.where(
+                kernel >= kernel.quantile(0.7), 0
+            )  # a sparse kernel, like motion blur
         return dinv.physics.Blur(filter=scale * kernel, padding=kind).double()
     if kind == "blur":
         kernel = torch.rand(1, 1, 3, 3, dtype=torch.float64)
@@ -92,7 +94,7 @@ def random_model(
     physics: dinv.physics.LinearPhysics,
     solver: Any = None,
 ) -> deq.optim.PGD:
-    """With parameters of its own for every layer."""
+    """Return a model with different parameters in every layer."""
     K = rng.choice([1, 1, 2, 3])
     torch.manual_seed(rng.randrange(10**6))
     dtype = rng.choice([torch.float32, torch.float64])
@@ -102,7 +104,7 @@ def random_model(
     curvature = (norm / sigma) ** 2
     fidelity = dinv.optim.L2(sigma)
     if rng.random() < 0.6:
-        # The ridge is on the scale of the operator.
+        # The ridge has the scale of the operator.
         kappa *= curvature
         fidelity = deq.optim.RidgeL2(sigma, kappa)
         curvature += kappa
@@ -139,13 +141,14 @@ def random_model(
 
 
 def basis(physics: dinv.physics.LinearPhysics) -> tuple[Tensor, Tensor]:
-    """The unit images, and as many measurements of nothing."""
+    """Return the unit images, and as many measurements that are 0."""
     images = torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, *IMAGE)
     return images, 0 * physics.A(images)
 
 
 def dense_jacobian(model: Any, physics: dinv.physics.LinearPhysics) -> Tensor:
-    """Of the block, which is linear for y = 0, in the variable of the certificate."""
+    """Return the Jacobian of the block, which is linear for y = 0, in the variable of
+    the certificate."""
     images, y = basis(physics)
     step, _ = model.fixed_point_problem(y, physics)
     state: Any = images

@@ -1,4 +1,4 @@
-"""The problems that the algorithms are run on."""
+"""Fixtures: the test problems of the algorithms."""
 
 from __future__ import annotations
 

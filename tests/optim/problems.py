@@ -1,4 +1,4 @@
-"""Small problems in float64 that every algorithm can solve, and steps that count."""
+"""Small problems in float64 for every algorithm, with denoisers that count calls."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ContractiveDenoiser(dinv.models.Denoiser):
 
 
 class DenoisingPrior(dinv.optim.Prior):
-    """A prior that gives every algorithm what it asks for, and depends on lambda."""
+    """A prior with a gradient and proximal operators, which depend on lambda."""
 
     def __init__(self, denoiser: nn.Module) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class DenoisingPrior(dinv.optim.Prior):
 
 @dataclass
 class Problem:
-    """What an algorithm is run on, and how its model is built."""
+    """The data and the arguments of an algorithm."""
 
     algorithm: str
     arguments: dict[str, Any]
@@ -81,8 +81,8 @@ class Problem:
     denoisers: list[ContractiveDenoiser] = field(default_factory=list)
 
     def parameters(self) -> dict[str, list[Tensor]]:
-        """Natural values of the algorithm's parameters, one a layer; float64."""
-        # deepinv rounds numbers to float32 in places: these are exact in it.
+        """Return the parameters of the algorithm in float64, one value a layer."""
+        # deepinv rounds some numbers to float32: these are exact in float32.
         values = {"stepsize": 0.5, "lambda_reg": 0.25, "g_param": 0.25}
         if self.algorithm in ("ADMM", "DRS", "PDCP"):
             values["beta"] = 0.875
@@ -99,19 +99,19 @@ class Problem:
         }
 
     def physics(self) -> dinv.physics.LinearPhysics:
-        """A circular blur: with a closed proximal form, or with an iterative one."""
+        """Return a circular blur with a closed or an iterative proximal operator."""
         if self.closed_form:
             physics = dinv.physics.BlurFFT(IMAGE, filter=self.filter)
         else:
             physics = dinv.physics.Blur(
                 filter=self.filter, padding="circular", max_iter=100, tol=1e-14
             )
-        # The buffer is now the problem's filter itself, and gradients reach it.
+        # The buffer becomes the filter itself, so that gradients reach the filter.
         physics.update_parameters(filter=self.filter)
         return physics
 
     def model(self, **kwargs: Any) -> deq.optim.PGD:
-        """The optimiser; what is given here replaces what the problem has."""
+        """Return the optimiser; ``kwargs`` replace arguments of the problem."""
         arguments = {
             "data_fidelity": [dinv.optim.L2() for _ in range(self.layers)],
             "prior": [DenoisingPrior(denoiser) for denoiser in self.denoisers],
@@ -130,7 +130,8 @@ POTENTIALS: dict[str, Callable[[], Bregman]] = {
 
 @pytest.fixture
 def make_problem() -> Callable[..., Problem]:
-    """From the name of an algorithm (``MD-Burg`` with its potential) to a problem."""
+    """Return a function from the name of an algorithm to its problem. The name of
+    mirror descent may have a potential, as in ``MD-Burg``."""
 
     def make(name: str, layers: int = 1, closed_form: bool = True) -> Problem:
         generator = torch.Generator().manual_seed(1)
@@ -140,7 +141,7 @@ def make_problem() -> Callable[..., Problem]:
         arguments: dict[str, Any] = {}
         if potential:
             arguments["bregman_potential"] = POTENTIALS[potential]()
-            # Burg's entropy is the potential for which it is relatively smooth.
+            # The likelihood is smooth relative to Burg's entropy.
             arguments["data_fidelity"] = dinv.optim.PoissonLikelihood(
                 gain=1.0, bkg=0.1, denormalize=False
             )
@@ -169,5 +170,5 @@ def make_prior() -> type[DenoisingPrior]:
 
 @pytest.fixture(params=ALGORITHMS)
 def algorithm(request: pytest.FixtureRequest) -> str:
-    """Each algorithm in turn."""
+    """Name of each algorithm."""
     return request.param

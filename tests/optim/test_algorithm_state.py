@@ -36,9 +36,7 @@ WIDE = torch.full((1, 5), 4.0)
         ("CondatVu", PRIMAL_DUAL_PAIR),
     ],
 )
-def test_algorithm_state_of_optimiser(
-    algorithm: str, state: AlgorithmState
-) -> None:
+def test_algorithm_state_of_optimiser(algorithm: str, state: AlgorithmState) -> None:
     assert getattr(deq.optim, algorithm).algorithm_state is state
 
 

@@ -1,4 +1,4 @@
-"""Arguments: what deepinv swallows or mutates is refused or copied."""
+"""Arguments that deepinv ignores or mutates are refused or copied."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ TWO_LAYERS = deq.Equilibrium(layers=2)
 
 
 def make_pgd(**arguments: Any) -> deq.optim.PGD:
-    """PGD with a data fidelity and a prior, if none are given."""
+    """Return PGD, with a default data fidelity and a default prior."""
     parts = {"data_fidelity": dinv.optim.L2(), "prior": dinv.optim.Tikhonov()}
     return deq.optim.PGD(**{**parts, **arguments})
 
 
 @pytest.mark.parametrize("config", [None, EQUILIBRIUM, deq.ReTune(1, 2), True])
-def test_an_unknown_argument_is_refused_with_a_hint(
+def test_constructor_refuses_an_unknown_argument_with_a_hint(
     config: Any, algorithm: str
 ) -> None:
     optimiser = getattr(deq.optim, algorithm)
@@ -37,7 +37,7 @@ def test_an_unknown_argument_is_refused_with_a_hint(
         optimiser(zzz=7, DEQ=config)
 
 
-def test_everything_that_deepinv_takes_is_taken(algorithm: str) -> None:
+def test_signature_has_every_argument_of_deepinv(algorithm: str) -> None:
     theirs = inspect.signature(getattr(dinv.optim, algorithm)).parameters
     ours = inspect.signature(getattr(deq.optim, algorithm)).parameters
     assert {*theirs} - {"kwargs"} <= {*ours}
@@ -45,7 +45,9 @@ def test_everything_that_deepinv_takes_is_taken(algorithm: str) -> None:
     assert "kwargs" not in ours
 
 
-def test_positional_arguments_are_deepinvs(make_denoiser: Callable[..., Any]) -> None:
+def test_positional_arguments_are_bound_in_the_order_of_deepinv(
+    make_denoiser: Callable[..., Any],
+) -> None:
     fidelity, prior = dinv.optim.L2(), PnP(make_denoiser())
     model = deq.optim.PGD(fidelity, prior, 2.0, 0.5, DEQ=EQUILIBRIUM)
     assert model.data_fidelity[0] is fidelity
@@ -58,7 +60,7 @@ def test_positional_arguments_are_deepinvs(make_denoiser: Callable[..., Any]) ->
 
 
 @pytest.mark.parametrize("config", [None, EQUILIBRIUM])
-def test_a_misspelt_trained_parameter_is_named(config: Any) -> None:
+def test_trainable_params_raises_for_a_misspelt_name(config: Any) -> None:
     arguments = {"DEQ": config} if config else {"unfold": True}
     with pytest.raises(ValueError, match=r"'stepsiz'.*did you mean 'stepsize'"):
         make_pgd(trainable_params=["stepsiz"], **arguments)
@@ -67,7 +69,7 @@ def test_a_misspelt_trained_parameter_is_named(config: Any) -> None:
 
 
 @pytest.mark.parametrize("alias", ["sigma_denoiser", "g_param"])
-def test_aliases_of_deepinv_are_known(alias: str) -> None:
+def test_trainable_params_accepts_the_aliases_of_deepinv(alias: str) -> None:
     names = ["lambda_reg", alias]
     model = make_pgd(trainable_params=names, DEQ=EQUILIBRIUM, **{alias: 0.1})
     trained = {key.split(".")[1] for key, _ in model.named_parameters()}
@@ -76,7 +78,7 @@ def test_aliases_of_deepinv_are_known(alias: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"DEQ": TWO_LAYERS}, {"max_iter": 2}])
-def test_what_the_caller_gave_is_left_as_it_was(
+def test_constructor_does_not_mutate_its_arguments(
     arguments: dict[str, Any], make_denoiser: Callable[..., Any]
 ) -> None:
     given = {
@@ -99,7 +101,7 @@ def test_what_the_caller_gave_is_left_as_it_was(
     assert given["params_algo"]["lambda_reg"].tolist() == [1.0, 2.0]
 
 
-def test_tensors_of_the_caller_are_not_trained_in_place() -> None:
+def test_training_does_not_change_given_tensors() -> None:
     stepsize = torch.tensor(0.5)
     model = make_pgd(stepsize=stepsize, DEQ=EQUILIBRIUM)
     with torch.no_grad():
@@ -121,7 +123,7 @@ def test_tensors_of_the_caller_are_not_trained_in_place() -> None:
         ({"params_algo": {"stepsize": [1.0] * 3}}, "stepsize"),
     ],
 )
-def test_lists_of_another_length_than_the_block_are_refused(
+def test_constructor_refuses_lists_of_another_length_than_the_block(
     arguments: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"{name} has 3 values .* layers=2"):
@@ -130,7 +132,7 @@ def test_lists_of_another_length_than_the_block_are_refused(
         make_pgd(**arguments, DEQ=EQUILIBRIUM)
 
 
-def test_too_short_lists_are_refused() -> None:
+def test_constructor_refuses_lists_shorter_than_the_block() -> None:
     for arguments in (
         {"stepsize": [1.0, 2.0]},
         {"prior": [dinv.optim.Tikhonov(), dinv.optim.Tikhonov()]},
@@ -139,8 +141,10 @@ def test_too_short_lists_are_refused() -> None:
             make_pgd(**arguments, DEQ=deq.ReTune(layers=3, restarts=2))
 
 
-def test_tensors_are_values(make_problem: Callable[..., Any]) -> None:
-    """A 0-d tensor, one a sample, or a vector of one a layer."""
+def test_parameters_may_be_tensors_of_any_shape(
+    make_problem: Callable[..., Any],
+) -> None:
+    """Tensors without axes, with one value a sample, and with one value a layer."""
     problem = make_problem("PGD")
     physics = problem.physics()
 
@@ -170,7 +174,7 @@ def test_tensors_are_values(make_problem: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 1, 1, 1)])
-def test_only_what_is_asked_for_is_trained(shape: tuple[int, ...]) -> None:
+def test_only_trainable_params_are_trained(shape: tuple[int, ...]) -> None:
     stepsize = torch.full(shape, 0.5)
     model = make_pgd(
         stepsize=stepsize, lambda_reg=0.5, trainable_params=["lambda"], DEQ=EQUILIBRIUM
@@ -183,7 +187,7 @@ def test_only_what_is_asked_for_is_trained(shape: tuple[int, ...]) -> None:
     assert parameter.numel() == stepsize.numel()
 
 
-def test_none_is_not_trained() -> None:
+def test_parameter_without_value_is_not_trained() -> None:
     model = make_pgd(DEQ=EQUILIBRIUM)
     trained = {key.split(".")[1] for key, _ in model.named_parameters()}
     assert trained == {"stepsize", "lambda", "beta"}
@@ -208,7 +212,7 @@ def test_none_is_not_trained() -> None:
         ("DRS", {"g_first": True}, False),
     ],
 )
-def test_plug_and_play_priors_have_no_gradient(
+def test_constructor_refuses_pnp_where_the_prior_needs_a_gradient(
     algorithm: str,
     arguments: dict[str, Any],
     refused: bool,
@@ -226,7 +230,9 @@ def test_plug_and_play_priors_have_no_gradient(
 
 @pytest.mark.parametrize("name", ["stepsize", "lambda_reg", "g_param"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), [0.5, 0.0]])
-def test_a_trained_parameter_starts_inside_its_domain(name: str, value: Any) -> None:
+def test_constructor_refuses_a_trained_parameter_outside_its_domain(
+    name: str, value: Any
+) -> None:
     config = deq.Equilibrium(layers=2)
     with pytest.raises(ValueError, match=r"cannot be trained: .* greater than 0"):
         make_pgd(**{name: value}, DEQ=config)
@@ -234,19 +240,19 @@ def test_a_trained_parameter_starts_inside_its_domain(name: str, value: Any) -> 
 
 @pytest.mark.parametrize("name", ["stepsize", "lambda_reg", "g_param"])
 @pytest.mark.parametrize("value", [0.0, [0.5, 0.0]])
-def test_a_parameter_that_is_not_trained_may_be_zero(name: str, value: Any) -> None:
+def test_constructor_accepts_zero_for_a_fixed_parameter(name: str, value: Any) -> None:
     config = deq.Equilibrium(layers=2)
     untrained = make_pgd(**{name: value}, trainable_params=[], DEQ=config)
     assert not list(untrained.parameters())
 
 
-def test_the_momentum_of_fista_exceeds_two() -> None:
+def test_fista_refuses_to_train_a_momentum_of_two() -> None:
     with pytest.raises(ValueError, match=r"a=2 cannot be trained: .* greater than 2"):
         deq.optim.FISTA(a=2, DEQ=EQUILIBRIUM)
 
 
 @pytest.mark.parametrize("config", ["equilibrium", 3, deq.Anderson(), deq.Equilibrium])
-def test_a_bad_configuration_is_named(config: Any) -> None:
+def test_constructor_refuses_another_type_of_DEQ(config: Any) -> None:
     with pytest.raises(TypeError, match=r"DEQ must be Equilibrium\(\.\.\.\)"):
         make_pgd(DEQ=config)
 
@@ -262,7 +268,7 @@ def test_a_bad_configuration_is_named(config: Any) -> None:
         ({"lambda_reg": float("inf")}, ValueError, "lambda must be finite"),
     ],
 )
-def test_values_that_are_not_trained_are_refused_outside_their_domain(
+def test_constructor_refuses_fixed_values_outside_their_domain(
     values: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -275,7 +281,7 @@ def test_values_that_are_not_trained_are_refused_outside_their_domain(
         )
 
 
-def test_measurement_and_physics_the_wrong_way_round() -> None:
+def test_forward_raises_for_swapped_measurement_and_physics() -> None:
     model = make_pgd(
         data_fidelity=dinv.optim.L2(), prior=dinv.optim.Tikhonov(), DEQ=True
     )

@@ -1,4 +1,4 @@
-"""A compiled denoiser has the gradients of the eager one."""
+"""Gradients of a model with a compiled denoiser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import deepinv_equilibrium as deq
 
-# Dynamo looks at the attribute of every tensor that it is given.
+# Dynamo reads the attribute ``grad`` of every tensor that it receives.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"
 )
@@ -54,7 +54,7 @@ def gradients(
     if backend is not None:
         model.prior[0].denoiser.compile(backend=backend)
     y = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    for _ in range(2):  # a second training step on the same compiled graph
+    for _ in range(2):  # the second training step reuses the compiled graph
         model.zero_grad()
         model(y, dinv.physics.Denoising()).square().sum().backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -83,7 +83,7 @@ def fresh_compiler() -> Any:
         ),
     ],
 )
-def test_a_compiled_denoiser_gives_the_eager_gradient(
+def test_compiled_denoiser_has_the_gradient_of_the_eager_one(
     backend: str, adjoint: deq.fixed_points.Adjoint
 ) -> None:
     expected = gradients(adjoint, None)

@@ -32,8 +32,8 @@ def measured() -> tuple[Tensor, dinv.physics.LinearPhysics]:
 
 
 class Smoothed(dinv.optim.Prior):
-    r""":math:`h(u) = \sum_i \sqrt{1 + u_i^2}` by a proximal operator that Newton's
-    method solves to rounding; its implicit gradient is recorded."""
+    r"""The function :math:`h(u) = \sum_i \sqrt{1 + u_i^2}`. Newton's method computes
+    the proximal operator up to rounding; one recorded step has its gradient."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def test_iteration_without_composed_prior_is_proximal_gradient_descent() -> None
 
 
 def test_iteration_without_data_fidelity_is_chambolle_pock() -> None:
-    """Up to the order of the two half steps, which the initial state absorbs."""
+    """Both algorithms have the solution 0."""
     y, physics = measured()
     config = deq.Equilibrium(deq.Picard(max_iter=400, rtol=1e-13))
     common = {"stepsize": 0.5, "stepsize_dual": 0.5, "trainable_params": []}
@@ -154,7 +154,7 @@ def test_iteration_without_data_fidelity_is_chambolle_pock() -> None:
         DEQ=config,
         **common,
     )
-    # The composed term of PDCP is the data fidelity, here with data 0.
+    # PDCP composes the data fidelity with K. The data are 0.
     theirs = deq.optim.PDCP(
         physics.A,
         physics.A_adjoint,
@@ -190,7 +190,7 @@ def test_metrics_have_the_value_of_all_three_terms() -> None:
     torch.testing.assert_close(last, expected.detach(), rtol=1e-6, atol=0)
 
 
-def test_no_cost_is_computed_with_an_implicit_composed_prior() -> None:
+def test_implicit_composed_prior_disables_the_cost() -> None:
     y, physics = measured()
     denoiser = dinv.optim.PnP(dinv.models.MedianFilter())
     with pytest.raises(TypeError, match="sigma_denoiser"):
@@ -207,7 +207,7 @@ STEP = 1e-4
 
 
 def energy(y: Tensor, K: ScaledDifferences, **changes: float) -> float:
-    """The squared norm of the solution."""
+    """Return the squared norm of the solution."""
     given = {**START, **changes}
     weight = given.pop("lambda")
     given = arguments(K=K, K_adjoint=K.adjoint, lambda_reg=weight, **given)
@@ -217,7 +217,7 @@ def energy(y: Tensor, K: ScaledDifferences, **changes: float) -> float:
 
 
 def trained_model() -> deq.optim.CondatVu:
-    """In float64: deepinv rounds numbers to float32."""
+    """Return a model with parameters in float64. (deepinv makes numbers float32.)"""
     given = {
         {"lambda": "lambda_reg"}.get(name, name): [torch.tensor(value).double()]
         for name, value in START.items()

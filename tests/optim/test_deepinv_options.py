@@ -1,4 +1,4 @@
-"""What deepinv's own DEQ options become, and which are refused."""
+"""deepinv's DEQ options: the solvers that they become, and refused options."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def equilibrium(**arguments: Any) -> deq.Equilibrium:
         ),
     ],
 )
-def test_options_are_mapped(
+def test_deepinv_options_become_solver_and_adjoint(
     arguments: dict[str, Any],
     solver: deq.fixed_points.FixedPointSolver,
     adjoint: deq.fixed_points.Adjoint,
@@ -84,7 +84,7 @@ def test_options_are_mapped(
     assert (config.solver, config.adjoint, config.layers) == (solver, adjoint, 1)
 
 
-def test_options_mean_the_same_for_every_algorithm(algorithm: str) -> None:
+def test_deepinv_options_are_accepted_by_every_algorithm(algorithm: str) -> None:
     model = getattr(deq.optim, algorithm)(DEQ=True, max_iter=5, **PARTS)
     assert model.DEQ.solver == deq.Picard(max_iter=5, rtol=0.0)
     assert getattr(deq.optim, algorithm)(DEQ=False).DEQ is None
@@ -94,14 +94,14 @@ def test_options_mean_the_same_for_every_algorithm(algorithm: str) -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        {"max_iter": 100},  # its default, but given
+        {"max_iter": 100},  # the default value, given explicitly
         {"early_stop": True},
         {"thres_conv": 1e-3},
         {"crit_conv": "residual"},
         {"anderson_acceleration": True},
     ],
 )
-def test_numbers_beside_a_configuration_are_refused(
+def test_constructor_refuses_options_beside_a_configuration(
     option: dict[str, Any], config: deq.Equilibrium, algorithm: str
 ) -> None:
     (name,) = option
@@ -113,7 +113,7 @@ def test_numbers_beside_a_configuration_are_refused(
 
 @pytest.mark.parametrize("config", [True, DEQConfig(), deq.Equilibrium()])
 @pytest.mark.parametrize("value", [True, BacktrackingConfig()])
-def test_backtracking_is_refused(config: Any, value: Any) -> None:
+def test_constructor_refuses_backtracking_with_DEQ(config: Any, value: Any) -> None:
     with pytest.raises(ValueError, match=r"backtracking=.* no fixed step"):
         deq.optim.PGD(DEQ=config, backtracking=value)
 
@@ -136,14 +136,14 @@ def test_backtracking_is_refused(config: Any, value: Any) -> None:
         ({"early_stop": True, "thres_conv": -1.0}, "rtol must be in"),
     ],
 )
-def test_options_without_meaning_are_refused(
+def test_constructor_refuses_deepinv_options_without_meaning(
     arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         deq.optim.PGD(**{"DEQ": True, **arguments})
 
 
-def test_deepinvs_configuration_gives_the_exact_gradient(
+def test_deepinv_configuration_gives_the_exact_gradient(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)

@@ -1,4 +1,4 @@
-"""Two processes train as one does."""
+"""Gradients of data-parallel training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIGURATIONS = {
 
 
 class Averaging(dinv.models.Denoiser):
-    """Half of a 3 x 3 convolution of nonnegative weights."""
+    """Half a 3 x 3 convolution with nonnegative weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Averaging(dinv.models.Denoiser):
 
 
 def gradients(config: deq.Equilibrium, y: Tensor, wrap: Any) -> dict[str, Tensor]:
-    """Gradients of the mean loss over this process's samples, after two passes."""
+    """Compute gradients of the mean loss over the samples of one process, twice."""
     model = deq.optim.PGD(
         data_fidelity=dinv.optim.L2(),
         prior=dinv.optim.PnP(Averaging()),
@@ -44,7 +44,7 @@ def gradients(config: deq.Equilibrium, y: Tensor, wrap: Any) -> dict[str, Tensor
         DEQ=config,
     )
     wrapped = wrap(model)
-    for _ in range(2):  # the reducer of the first pass must be ready for a second
+    for _ in range(2):  # the reducer must be ready for a second pass
         wrapped.zero_grad()
         wrapped(y, dinv.physics.Denoising()).square().mean().backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -68,11 +68,11 @@ def work(rank: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def test_two_processes_give_the_gradient_of_one(
+def test_distributed_gradient_is_that_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The processes import this file by name, which pytest alone does not make possible;
-    # last, so that the package itself is the installed one.
+    # The processes import this file by its name. The path comes last, so that they
+    # import the installed package.
     root = Path(__file__).parents[2]
     monkeypatch.setattr(sys, "path", [*sys.path, str(root)])
     torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=RANKS)

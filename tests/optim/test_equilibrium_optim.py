@@ -1,4 +1,4 @@
-"""Calls of a model at equilibrium: starts, reports, copies, refusals."""
+"""Calls of a model at equilibrium: init, reports, copies and refused input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def starts(x: Tensor, components: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", starts(torch.zeros(1), 1))
-def test_any_start_leads_to_the_fixed_point(
+def test_fixed_point_does_not_depend_on_init(
     kind: str, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -50,7 +50,7 @@ def test_any_start_leads_to_the_fixed_point(
     assert torch.equal(custom(problem.y, physics), found)
 
 
-def test_a_start_is_where_the_solve_starts(make_problem: Callable[..., Any]) -> None:
+def test_solve_starts_at_init(make_problem: Callable[..., Any]) -> None:
     problem = make_problem("PGD")
     model = problem.model(DEQ=deq.Equilibrium(deq.Picard(max_iter=1, rtol=0.0)))
     x0 = torch.rand_like(problem.y)
@@ -61,14 +61,16 @@ def test_a_start_is_where_the_solve_starts(make_problem: Callable[..., Any]) -> 
 
 
 @pytest.mark.parametrize("start", [3.0, {"x": 1}, (), {"est": None}, ("a",), "y"])
-def test_a_bad_start_is_named(start: Any, make_problem: Callable[..., Any]) -> None:
+def test_forward_raises_for_an_invalid_init(
+    start: Any, make_problem: Callable[..., Any]
+) -> None:
     problem = make_problem("PGD")
     model = problem.model(DEQ=deq.Equilibrium())
     with pytest.raises(TypeError, match="init must be a tensor"):
         model(problem.y, problem.physics(), init=start)
 
 
-def test_an_expansive_model_warns_with_a_remedy(
+def test_expansive_model_warns_with_a_remedy(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem("PGD")
@@ -91,7 +93,7 @@ def test_an_expansive_model_warns_with_a_remedy(
     assert caught.value.solution.failed_count == 2
 
 
-def test_the_report_is_detached_and_copies_survive(
+def test_solution_is_detached_and_model_can_be_copied(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -110,7 +112,7 @@ def test_the_report_is_detached_and_copies_survive(
     for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
         assert ours is not theirs
         assert torch.equal(ours, theirs)
-    # The copy computes with its own parameters.
+    # The copy uses its own parameters.
     with torch.no_grad():
         for parameter in twin.params_algo.parameters():
             parameter.add_(-1.0)
@@ -118,7 +120,7 @@ def test_the_report_is_detached_and_copies_survive(
     assert torch.equal(model(problem.y, physics), x)
 
 
-def test_two_forward_passes_before_one_backward(
+def test_two_forwards_before_one_backward_give_both_gradients(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -135,7 +137,7 @@ def test_two_forward_passes_before_one_backward(
         torch.testing.assert_close(found, one + two, rtol=1e-12, atol=1e-12)
 
 
-def test_the_same_value_with_and_without_gradients(
+def test_output_is_equal_with_and_without_gradients(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -150,7 +152,7 @@ def test_the_same_value_with_and_without_gradients(
         assert torch.equal(model.eval()(problem.y, problem.physics()), untracked)
 
 
-def test_progress_is_shown_on_request(
+def test_show_progress_bar_shows_a_progress_bar(
     make_problem: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     problem = make_problem("PGD")
@@ -165,7 +167,7 @@ def test_progress_is_shown_on_request(
     assert f"{int(shown.solution.iterations.max())}/40" in err
 
 
-def test_the_report_is_printed_on_request(
+def test_verbose_prints_the_report(
     make_problem: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     problem = make_problem("PGD")
@@ -174,7 +176,7 @@ def test_the_report_is_printed_on_request(
     assert "2 CONVERGED (of 2 samples)" in capsys.readouterr().out
 
 
-def test_arguments_of_forward_are_checked(make_problem: Callable[..., Any]) -> None:
+def test_forward_refuses_unknown_arguments(make_problem: Callable[..., Any]) -> None:
     problem = make_problem("PGD")
     model = problem.model(DEQ=deq.Equilibrium())
     with pytest.raises(TypeError, match=r"with DEQ takes no argument 'x_true'.*'x_gt'"):
@@ -184,7 +186,7 @@ def test_arguments_of_forward_are_checked(make_problem: Callable[..., Any]) -> N
 @pytest.mark.parametrize(
     "name", ["BatchNorm2d", "SyncBatchNorm", "Dropout", "Dropout2d"]
 )
-def test_modules_that_couple_samples_are_refused(
+def test_forward_refuses_modules_that_couple_samples(
     name: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem("PGD")
@@ -196,7 +198,7 @@ def test_modules_that_couple_samples_are_refused(
     model.eval()(problem.y, problem.physics())
 
 
-def test_batch_statistics_are_refused_in_eval_mode_too(
+def test_forward_refuses_batch_statistics_in_eval_mode(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem("PGD")
@@ -205,7 +207,7 @@ def test_batch_statistics_are_refused_in_eval_mode_too(
         problem.model(DEQ=deq.Equilibrium()).eval()(problem.y, problem.physics())
 
 
-def test_a_physics_without_adjoint_needs_a_start(
+def test_forward_needs_init_for_a_physics_without_adjoint(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem("PGD")

@@ -1,4 +1,4 @@
-"""What every solve keeps to: its cost, and samples that do not touch each other."""
+"""Number of evaluations of a solve, and independence of its samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import deepinv_equilibrium as deq
 
 
 def count_adjoints(physics: Any, y: Tensor) -> list[bool]:
-    """Log every evaluation of the adjoint at y, and whether it was recorded."""
+    """Log every evaluation of the adjoint at y, and whether gradients were enabled."""
     log: list[bool] = []
     adjoint = physics.A_adjoint
 
@@ -28,7 +28,7 @@ def count_adjoints(physics: Any, y: Tensor) -> list[bool]:
 
 
 @pytest.mark.parametrize("closed_form", [True, False])
-def test_an_untracked_solve_costs_what_its_solver_says(
+def test_solve_without_gradients_evaluates_the_step_as_often_as_it_reports(
     closed_form: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm, closed_form=closed_form)
@@ -39,12 +39,12 @@ def test_an_untracked_solve_costs_what_its_solver_says(
         model(problem.y, physics)
     assert problem.denoisers[0].evaluations == 6
     assert log == [False] * len(log)
-    # Once for the start, once for the solve.
+    # Once for the initial image, once for the solve.
     assert len(log) <= 2
 
 
 @pytest.mark.parametrize("solver", [deq.Anderson, deq.Broyden])
-def test_an_accelerated_untracked_solve_evaluates_no_more_than_it_reports(
+def test_accelerated_solve_evaluates_no_more_than_it_reports(
     solver: type[deq.fixed_points.FixedPointSolver], make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem("PGD")
@@ -55,7 +55,7 @@ def test_an_accelerated_untracked_solve_evaluates_no_more_than_it_reports(
     assert model.solution.evaluations.tolist() == [9, 9]
 
 
-def test_a_recorded_solve_costs_one_evaluation_more_at_most(
+def test_recorded_solve_evaluates_at_most_one_step_more(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -75,14 +75,14 @@ def test_a_recorded_solve_costs_one_evaluation_more_at_most(
         deq.Broyden(rtol=1e-5),
     ],
 )
-def test_a_sample_does_not_depend_on_its_batch_mates(
+def test_sample_does_not_depend_on_the_rest_of_the_batch(
     solver: deq.fixed_points.FixedPointSolver,
     closed_form: bool,
     algorithm: str,
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem(algorithm, closed_form=closed_form)
-    problem.y[0] *= 0.1  # where the denoiser is nearly linear
+    problem.y[0] *= 0.1  # a small image, for which the denoiser is nearly linear
     problem.y[1] *= 30
     physics = problem.physics()
     adjoint = deq.Implicit(deq.GMRES(rtol=1e-13))
@@ -104,9 +104,11 @@ def test_a_sample_does_not_depend_on_its_batch_mates(
             assert counts[i] == count[0]
 
 
-def test_the_easy_sample_stops_early(make_problem: Callable[..., Any]) -> None:
+def test_each_sample_stops_at_its_own_tolerance(
+    make_problem: Callable[..., Any],
+) -> None:
     problem = make_problem("GD")
-    problem.y[0] = 0  # starts at its solution
+    problem.y[0] = 0  # this sample starts at its solution
     model = problem.model(DEQ=deq.Equilibrium(deq.Anderson(rtol=1e-9)))
     x = model(problem.y, problem.physics())
     easy, hard = model.solution.iterations.tolist()
@@ -117,7 +119,7 @@ def test_the_easy_sample_stops_early(make_problem: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("closed_form", [True, False])
 @pytest.mark.parametrize("adjoint", [deq.Implicit(), deq.JacobianFree(2)])
-def test_a_sample_that_is_not_finite_is_marked_and_kept_out(
+def test_nonfinite_sample_is_marked_and_adds_no_gradient(
     adjoint: deq.fixed_points.Adjoint,
     closed_form: bool,
     algorithm: str,
@@ -140,7 +142,7 @@ def test_a_sample_that_is_not_finite_is_marked_and_kept_out(
         torch.testing.assert_close(grad, right, rtol=1e-12, atol=1e-12)
 
 
-def test_no_cost_is_computed_where_none_is_asked_for() -> None:
+def test_solve_without_metrics_evaluates_no_cost() -> None:
     class Counted(dinv.optim.Tikhonov):
         values = 0
 
@@ -162,7 +164,7 @@ def test_no_cost_is_computed_where_none_is_asked_for() -> None:
     assert Counted.values == 6
 
 
-def test_the_report_shares_no_memory_with_the_image(
+def test_solution_shares_no_memory_with_the_image(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem("PGD")
@@ -175,7 +177,7 @@ def test_the_report_shares_no_memory_with_the_image(
     assert model.solution.inverse_jacobian is None
 
 
-def test_the_problem_it_solves_can_be_solved_by_hand(
+def test_fixed_point_problem_is_the_problem_that_forward_solves(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -192,7 +194,7 @@ def test_the_problem_it_solves_can_be_solved_by_hand(
         torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
 
 
-def test_without_deq_there_is_no_fixed_point_problem() -> None:
+def test_fixed_point_problem_raises_without_DEQ() -> None:
     model = deq.optim.PGD(prior=dinv.optim.Tikhonov(), data_fidelity=dinv.optim.L2())
     physics = dinv.physics.Denoising()
     with pytest.raises(ValueError, match="DEQ=Equilibrium"):

@@ -1,4 +1,4 @@
-"""The adapter on many inputs, its domain, and the metrics along the way."""
+"""The adapter of iterators: kinds of input, its domain, and metrics."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ INPUTS = {
         if (name, dtype) != ("tomography", F64)  # deepinv's sampling grid is float32
     ],
 )
-def test_any_image_has_its_fixed_point(
+def test_fixed_point_is_found_for_every_kind_of_image(
     name: str,
     dtype: torch.dtype,
     algorithm: str,
@@ -122,7 +122,7 @@ def test_any_image_has_its_fixed_point(
     assert bool(denoiser.weight.grad.any())
 
 
-def test_a_zero_measurement_has_a_fixed_point_at_zero(
+def test_fixed_point_of_a_zero_measurement_is_zero(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -142,14 +142,14 @@ def test_a_zero_measurement_has_a_fixed_point_at_zero(
 @pytest.mark.parametrize(
     "name", ["MD-Burg", "MD-NegEntropy", "PMD-Burg", "PMD-NegEntropy"]
 )
-def test_entropic_mirror_descent_stays_positive_at_every_evaluation(
+def test_entropic_mirror_descent_evaluates_positive_images_only(
     name: str,
     solver: deq.fixed_points.FixedPointSolver,
     make_problem: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     problem = make_problem(name)
-    problem.y[0] = 1e-3  # near the end of the domain
+    problem.y[0] = 1e-3  # close to the boundary of the domain
     seen = []
     run = IterationStep.run
 
@@ -165,7 +165,7 @@ def test_entropic_mirror_descent_stays_positive_at_every_evaluation(
     assert float(x.detach().min()) > 0
 
 
-def test_a_step_that_leaves_the_domain_ends_as_diverged(
+def test_step_that_leaves_the_domain_ends_as_diverged(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem("MD-Burg")
@@ -177,7 +177,7 @@ def test_a_step_that_leaves_the_domain_ends_as_diverged(
 
 
 @pytest.mark.parametrize("with_truth", [True, False])
-def test_metrics_are_deepinvs(
+def test_metrics_equal_those_of_deepinv(
     with_truth: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -187,7 +187,7 @@ def test_metrics_are_deepinvs(
         "custom_metrics": {"jump": lambda log, old, new: float((new - old).norm())},
         **{name: float(v[0]) for name, v in problem.parameters().items()},
     }
-    if algorithm == "FISTA":  # deepinv's counter runs on
+    if algorithm == "FISTA":  # deepinv's counter is not reset
         solver, layers = deq.Picard(max_iter=1, rtol=0.0), 6
     else:
         solver, layers = deq.Picard(max_iter=3, rtol=0.0), 2
@@ -210,7 +210,7 @@ def test_metrics_are_deepinvs(
     assert {len(sample) for sample in metrics["cost"]} == {6}
 
 
-def test_metrics_change_nothing_and_have_no_cost_without_a_function(
+def test_metrics_leave_the_output_unchanged_and_omit_an_implicit_cost(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)

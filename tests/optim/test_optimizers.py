@@ -1,4 +1,4 @@
-"""Values of the nine optimisers against deepinv's, and the domains they train in."""
+"""Outputs of the optimisers compared with deepinv's, and domains of parameters."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import deepinv_equilibrium as deq
 
 
 def deepinv_arguments(problem: Any) -> dict[str, Any]:
-    """The problem for deepinv, which takes numbers."""
+    """Return the arguments of the problem for deepinv, as numbers."""
     numbers = {name: float(values[0]) for name, values in problem.parameters().items()}
     prior = type(problem.model().prior[0])(problem.denoisers[0])
     return {"data_fidelity": dinv.optim.L2(), "prior": prior, **numbers}
 
 
 @pytest.mark.parametrize("closed_form", [True, False])
-def test_a_fixed_budget_gives_what_deepinv_gives(
+def test_fixed_budget_gives_the_output_of_deepinv(
     closed_form: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm, closed_form=closed_form)
     arguments = deepinv_arguments(problem)
-    # deepinv's conjugate gradients do not meet the tolerance that they are given.
+    # deepinv's conjugate gradients do not reach the given tolerance.
     reference = make_problem(algorithm).physics()
     n = 7
     theirs = getattr(dinv.optim, algorithm)(max_iter=n, **arguments)
-    if algorithm == "FISTA":  # its counter runs through one block
+    if algorithm == "FISTA":  # the counter increases within one block
         config = deq.Equilibrium(deq.Picard(max_iter=1, rtol=0.0), layers=n)
     else:
         config = deq.Equilibrium(deq.Picard(max_iter=n, rtol=0.0))
@@ -44,7 +44,7 @@ def test_a_fixed_budget_gives_what_deepinv_gives(
 
 
 @pytest.mark.parametrize("unfold", [False, True])
-def test_without_deq_it_is_deepinv_to_the_bit(
+def test_output_without_DEQ_equals_that_of_deepinv_bitwise(
     unfold: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -68,7 +68,7 @@ def test_without_deq_it_is_deepinv_to_the_bit(
         assert torch.equal(*pair)
 
 
-def test_training_keeps_every_parameter_in_its_domain(
+def test_trained_parameters_stay_in_their_domain(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
@@ -79,14 +79,14 @@ def test_training_keeps_every_parameter_in_its_domain(
     physics = problem.physics()
     for _ in range(100):
         optimizer.zero_grad()
-        # Everything is driven towards the end of its domain.
+        # The loss drives every parameter to the boundary of its domain.
         pull = sum(value[0] for value in trained)
         (model(problem.y, physics).square().mean() + 100 * pull).backward()
         optimizer.step()
         assert all(value[0] > value.lower for value in trained)
 
 
-def test_a_linear_map_between_spaces() -> None:
+def test_pdcp_with_a_linear_map_between_different_spaces() -> None:
     r"""PDCP minimises :math:`\|Kx - y\|^2/2 + \|x\|^2/2` where y and x differ."""
 
     class Differences(torch.nn.Module):

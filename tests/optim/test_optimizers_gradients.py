@@ -1,4 +1,4 @@
-"""Implicit gradients of the nine optimisers against central differences."""
+"""Implicit gradients of the optimisers compared with central differences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def loss_of(x: Tensor) -> Tensor:
 
 
 def leaves_of(problem: Any, parameters: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-    """Everything the fixed point depends on, by name."""
+    """Return every tensor that the fixed point depends on, by name."""
     leaves = {"y": problem.y, "filter": problem.filter}
     for k, denoiser in enumerate(problem.denoisers):
         leaves[f"weight.{k}"] = denoiser.weight
@@ -49,7 +49,7 @@ def directions(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def differences(problem: Any) -> dict[str, float]:
-    """Central differences of the loss of a converged forward solve."""
+    """Return central differences of the loss of a converged solve."""
     parameters = problem.parameters()
     leaves = leaves_of(problem, parameters)
     config = deq.Equilibrium(deq.Anderson(**TIGHT), layers=problem.layers)
@@ -62,7 +62,7 @@ def differences(problem: Any) -> dict[str, float]:
         x = model(problem.y, problem.physics(), init=start)
         assert bool(model.solution.converged.all())
         state = model.solution.x
-        if start is None:  # the others are near
+        if start is None:  # later solutions are close
             full = state if isinstance(state, tuple) else (state, state)
             start = {"est": full}
         return float(loss_of(x))
@@ -81,7 +81,7 @@ def differences(problem: Any) -> dict[str, float]:
 
 
 def gradients(problem: Any, config: deq.Equilibrium) -> dict[str, float]:
-    """Derivatives in the same directions, by backward."""
+    """Return the derivatives in these directions by the backward."""
     natural = problem.parameters()
     model = problem.model(**natural, DEQ=config)
     for leaf in (problem.y, problem.filter):
@@ -93,7 +93,7 @@ def gradients(problem: Any, config: deq.Equilibrium) -> dict[str, float]:
         key, _, k = name.partition(".")
         if key in natural:
             trained = model.params_algo[{"lambda_reg": "lambda"}.get(key, key)]
-            # Learned as the logarithm of the distance to the end of the domain.
+            # The logarithm of the distance to the lower end of the domain is learned.
             value = trained[int(k)].detach()
             grad = trained.get_parameter(k).grad / (value - trained.lower)
         else:
@@ -116,7 +116,7 @@ def assert_gradients_right(
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_implicit_gradients_are_those_of_finite_differences(
+def test_implicit_gradients_agree_with_finite_differences(
     name: str, layers: int, make_problem: Callable[..., Any]
 ) -> None:
     expected = differences(make_problem(name, layers))
@@ -162,7 +162,7 @@ def test_implicit_gradients_through_the_iterative_proximal_operator(
 
 
 @pytest.mark.parametrize("closed_form", [True, False])
-def test_the_physics_is_left_alone_where_it_is_not_asked(
+def test_backward_leaves_the_physics_unchanged(
     closed_form: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm, closed_form=closed_form)
@@ -178,7 +178,7 @@ def test_the_physics_is_left_alone_where_it_is_not_asked(
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_jacobian_free_is_a_truncated_neumann_series(
+def test_jacobian_free_gradient_is_a_truncated_neumann_series(
     steps: int, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     phantom, series = (

@@ -1,4 +1,4 @@
-"""Parameters in the logarithm: natural values, gradients and checkpoints."""
+"""Parameters learned as logarithms: values, gradients and checkpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARTS = {"data_fidelity": dinv.optim.L2(), "prior": dinv.optim.Tikhonov()}
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=4), st.booleans())
-def test_values_go_in_and_come_out(values: list[float], momentum: bool) -> None:
+def test_indexing_returns_the_given_values(values: list[float], momentum: bool) -> None:
     lower = 2.0 if momentum else 0.0
     natural = [torch.tensor(lower + v, dtype=torch.float64) for v in values]
     natural = [v for v in natural if v > lower]
@@ -36,7 +36,7 @@ def test_values_go_in_and_come_out(values: list[float], momentum: bool) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["stepsize", "a"])
 @given(value=st.floats(1e-3, 1e3), step=st.floats(-150, 50))
-def test_any_step_of_an_optimiser_stays_inside_and_can_be_stored(
+def test_values_stay_in_the_domain_after_any_step_and_can_be_saved(
     name: str, dtype: torch.dtype, value: float, step: float
 ) -> None:
     trained = TrainedParameters(name, [torch.tensor(2 + value, dtype=dtype)])
@@ -48,14 +48,14 @@ def test_any_step_of_an_optimiser_stays_inside_and_can_be_stored(
         torch.testing.assert_close(again[0], trained[0])
 
 
-def test_gradients_are_those_of_natural_values() -> None:
+def test_gradients_are_chained_through_the_logarithm() -> None:
     trained = TrainedParameters("a", [torch.tensor(3.5, dtype=torch.float64)])
     (trained[0] ** 2).backward()
     # d (2 + e^s)^2 / ds = 2 a (a - 2)
     assert float(trained.get_parameter("0").grad) == pytest.approx(2 * 3.5 * 1.5)
 
 
-def test_numbers_become_float32_and_tensors_keep_their_precision() -> None:
+def test_numbers_become_float32_and_tensors_keep_their_dtype() -> None:
     dtypes = [
         TrainedParameters("stepsize", [value])[0].dtype
         for value in (1, 0.5, torch.tensor(2), torch.tensor(2.0, dtype=torch.float64))
@@ -63,7 +63,7 @@ def test_numbers_become_float32_and_tensors_keep_their_precision() -> None:
     assert dtypes == [torch.float32] * 3 + [torch.float64]
 
 
-def test_indices_are_those_of_a_list() -> None:
+def test_indexing_follows_the_rules_of_a_list() -> None:
     trained = TrainedParameters("stepsize", [1.0, 2.0])
     assert float(trained[-1].detach()) == pytest.approx(2.0)
     for index in (2, -3):
@@ -73,7 +73,7 @@ def test_indices_are_those_of_a_list() -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_keys_are_those_of_the_unfolded_model(
+def test_state_dict_has_the_keys_of_the_unfolded_model(
     layers: int, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm, layers)
@@ -89,7 +89,7 @@ def test_keys_are_those_of_the_unfolded_model(
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_checkpoints_go_both_ways(
+def test_checkpoints_load_in_both_directions(
     layers: int, algorithm: str, make_problem: Callable[..., Any], tmp_path: Any
 ) -> None:
     problem = make_problem(algorithm, layers)
@@ -126,7 +126,7 @@ def test_checkpoints_go_both_ways(
 
 
 def deepinv_arguments(problem: Any) -> dict[str, Any]:
-    """The problem for deepinv, which takes lists of numbers."""
+    """Return the arguments of the problem for deepinv, as lists of numbers."""
     model = problem.model(max_iter=problem.layers)
     return {
         "data_fidelity": list(model.data_fidelity),
@@ -136,7 +136,7 @@ def deepinv_arguments(problem: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", [0.0, -0.5, float("nan")])
-def test_a_stored_value_outside_the_domain_is_named(value: float) -> None:
+def test_loading_refuses_a_value_outside_the_domain(value: float) -> None:
     model = deq.optim.PGD(**PARTS, DEQ=deq.Equilibrium())
     state = model.state_dict()
     state["params_algo.stepsize.0"] = torch.tensor(value)
@@ -146,7 +146,7 @@ def test_a_stored_value_outside_the_domain_is_named(value: float) -> None:
         model.load_state_dict(state)
 
 
-def test_loading_is_as_strict_as_elsewhere() -> None:
+def test_strict_loading_refuses_missing_and_unexpected_keys() -> None:
     model = deq.optim.PGD(**PARTS, DEQ=deq.Equilibrium())
     state = model.state_dict()
     unexpected = {**state, "params_algo.stepsize.1": torch.tensor(1.0)}
@@ -164,7 +164,7 @@ def test_loading_is_as_strict_as_elsewhere() -> None:
     assert not keys.unexpected_keys
 
 
-def test_a_model_moves_to_another_precision() -> None:
+def test_model_converts_to_another_dtype() -> None:
     model = deq.optim.PGD(**PARTS, stepsize=0.3, DEQ=deq.Equilibrium()).double()
     (stepsize,) = model.params_algo["stepsize"]
     assert stepsize.dtype == torch.float64

@@ -1,4 +1,4 @@
-"""Equilibrium models in deepinv's Trainer: train, store, resume, evaluate."""
+"""Equilibrium models in deepinv's Trainer: training, checkpoints, evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import deepinv_equilibrium as deq
 
-# A network that has not been trained need not contract.
+# A model with an untrained network need not contract.
 CONFIGURATIONS: dict[str, Callable[[], deq.Equilibrium]] = {
     "ReTune": lambda: deq.ReTune(layers=2, restarts=2),
     "implicit": lambda: deq.Equilibrium(deq.Anderson(max_iter=8), on_failure="ignore"),
@@ -72,7 +72,7 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_an_epoch_is_trained_stored_resumed_and_evaluated(
+def test_trainer_trains_saves_resumes_and_evaluates_a_model(
     name: str, tmp_path: Path
 ) -> None:
     model = make_model(CONFIGURATIONS[name]())
@@ -105,7 +105,7 @@ def test_an_epoch_is_trained_stored_resumed_and_evaluated(
     assert all(math.isfinite(value) for value in metrics["psnr"][0])
 
 
-def test_two_epochs_are_one_and_a_resumed_one(tmp_path: Path) -> None:
+def test_resumed_training_equals_uninterrupted_training(tmp_path: Path) -> None:
     config = CONFIGURATIONS["ReTune"]
     straight = make_model(config())
     make_trainer(straight, None, epochs=2).train()

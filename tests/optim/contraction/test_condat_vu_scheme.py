@@ -58,7 +58,7 @@ class Huber(dinv.optim.Prior):
 
 
 def random_map(rng: random.Random) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Differences, or a dense matrix in the form of a physics with a spectrum."""
+    """Return differences, or a mask as a physics with a certified spectrum."""
     if rng.random() < 0.4:
         return differences, differences_adjoint
     mask = torch.rand(IMAGE, dtype=torch.float64) * 10 ** rng.uniform(-1, 1)
@@ -73,7 +73,7 @@ def random_model(
     affine: bool = True,
     solver: Any = None,
 ) -> deq.optim.CondatVu:
-    """One layer, or several layers that contract in one norm."""
+    """Return a model with one layer, or with two that contract in the same norm."""
     K, K_adjoint = random_map(rng)
     images, _ = basis(physics)
     A = torch.linalg.matrix_norm(physics.A(images).flatten(1), 2).item()
@@ -110,7 +110,7 @@ def random_model(
 
 
 def metric(model: deq.optim.CondatVu, mu: float) -> Tensor:
-    """The matrix P on (x, u)."""
+    """Return the matrix P of the norm on (x, u)."""
     parameters = model.update_params_fn(0)
     images = torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, *IMAGE)
     K = parameters["K"](images).flatten(1).T
@@ -123,7 +123,7 @@ def metric(model: deq.optim.CondatVu, mu: float) -> Tensor:
 def apply(
     model: deq.optim.CondatVu, physics: dinv.physics.LinearPhysics, states: Tensor
 ) -> Tensor:
-    """The step for y = 0 on states, one a row."""
+    """Apply the step with y = 0 to states, which are the rows."""
     x = states[:, :SIZE].reshape(-1, *IMAGE)
     shape = model.update_params_fn(0)["K"](x).shape
     y = 0 * physics.A(x)
@@ -139,7 +139,7 @@ def lower_curvature(model: Any, physics: Any) -> float:
 
 
 def bounded_rate(model: Any, physics: Any) -> float | None:
-    """The certified rate; None where the step sizes are too large for one."""
+    """Return the certified rate; None if the step sizes are too large for a rate."""
     rate = contraction(model, physics).rate
     assert rate.is_certified
     if rate.is_vacuous:
@@ -228,7 +228,7 @@ def model_of(**arguments: Any) -> deq.optim.CondatVu:
     return deq.optim.CondatVu(**{**defaults, **arguments})
 
 
-def test_rate_is_the_formula() -> None:
+def test_rate_and_stability_have_the_documented_values() -> None:
     physics = dinv.physics.Denoising().double()
     known = contraction(model_of(lambda_composed=2.0), physics)
     squared = deq.optim.total_variation.differences_norm_squared(IMAGE[1:])
@@ -267,7 +267,7 @@ def test_rate_is_one_without_strong_convexity_or_smoothness(
     )
 
 
-def test_rate_with_zero_composed_prior_is_that_of_the_gradient_step() -> None:
+def test_rate_without_composed_prior_is_that_of_gradient_descent() -> None:
     model = model_of(composed_prior=dinv.optim.ZeroPrior(), stepsize=0.25)
     known = contraction(model, dinv.physics.Denoising().double())
     assert known.rate.value == pytest.approx(1 - 0.25 * 1.5, rel=1e-9)
@@ -322,7 +322,7 @@ def test_norm_of_an_unknown_linear_map_is_estimated() -> None:
     assert rate.value < 1
 
 
-def test_layers_with_composed_priors_of_their_own_are_read_apart() -> None:
+def test_layers_with_different_composed_priors_have_different_rates() -> None:
     model = model_of(
         composed_prior=[Huber(), dinv.optim.L1Prior()],
         stepsize=0.25,

@@ -29,7 +29,7 @@ from ..certified_models import (
 
 @settings(max_examples=200)
 @given(seed=st.integers(0, 10**9), scheme=st.sampled_from(SCHEMES))
-def test_no_step_expands_more_than_its_rate(seed: int, scheme: str) -> None:
+def test_rate_bounds_dense_jacobian(seed: int, scheme: str) -> None:
     rng = random.Random(seed)
     torch.manual_seed(seed)
     physics = random_physics(rng, closed_form=scheme not in ("PGD", "GD"))
@@ -44,7 +44,9 @@ def test_no_step_expands_more_than_its_rate(seed: int, scheme: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*expect images in")
 @settings(max_examples=150)
 @given(seed=st.integers(0, 10**9), scheme=st.sampled_from(SCHEMES))
-def test_residuals_and_stability_keep_their_bounds(seed: int, scheme: str) -> None:
+def test_residuals_and_stability_stay_within_their_bounds(
+    seed: int, scheme: str
+) -> None:
     rng = random.Random(seed)
     torch.manual_seed(seed)
     physics = random_physics(rng)
@@ -53,7 +55,7 @@ def test_residuals_and_stability_keep_their_bounds(seed: int, scheme: str) -> No
     known = contraction(model, physics)
     if not known.rate.value < 0.95:
         return
-    # The reconstruction is linear in the data: that of the unit vectors is its matrix.
+    # The reconstruction is linear in the data; unit vectors give its matrix.
     images, _ = basis(physics)
     y = images.reshape(physics.A(images).shape)
     start = torch.randn(len(y), *IMAGE, dtype=torch.float64)
@@ -96,7 +98,7 @@ class UnknownDenoiser(dinv.models.Denoiser):
 
 
 class ConvexPrior(dinv.optim.Prior):
-    """Of gradient log cosh' = tanh, between 0 and 1, which it declares."""
+    """The function log cosh with the gradient tanh, whose derivative is in [0, 1]."""
 
     def grad(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return torch.tanh(x)
@@ -106,7 +108,7 @@ class ConvexPrior(dinv.optim.Prior):
 
 
 class Scaled(dinv.optim.L2):
-    """A subclass whose gradient is not that of L2."""
+    """A subclass with another gradient than L2."""
 
     def grad(self, *args: Any, **kwargs: Any) -> Tensor:
         return 100 * super().grad(*args, **kwargs)
@@ -152,14 +154,16 @@ class WrongAdjoint(dinv.physics.Inpainting):
         ),
     ],
 )
-def test_what_is_not_proved_is_named(arguments: dict[str, Any], reason: str) -> None:
+def test_rate_is_vacuous_and_names_the_uncertified_part(
+    arguments: dict[str, Any], reason: str
+) -> None:
     known = contraction(model_of(**arguments), half_mask())
     assert known.rate.value == math.inf
     assert reason in known.rate.source
     assert known.stability.is_vacuous
 
 
-def test_a_wrong_adjoint_and_a_nonlinear_operator_are_named() -> None:
+def test_rate_is_vacuous_for_wrong_adjoint_or_nonlinear_operator() -> None:
     wrong = WrongAdjoint(IMAGE, mask=half_mask().mask)
     assert "A_adjoint" in contraction(model_of(), wrong).rate.source
     nonlinear = dinv.physics.Physics(A=lambda x: x**2)
@@ -167,18 +171,18 @@ def test_a_wrong_adjoint_and_a_nonlinear_operator_are_named() -> None:
 
 
 @pytest.mark.parametrize("declares", ["firm", "residual"])
-def test_what_a_denoiser_declares_is_used(declares: str) -> None:
+def test_rate_uses_the_declarations_of_the_denoiser(declares: str) -> None:
     eye = torch.eye(12, dtype=torch.float64)
     matrix = {"firm": eye, "residual": 1.1 * eye}[declares]
     model = model_of("DRS", prior=dinv.optim.PnP(MatrixDenoiser(matrix, declares)))
     rate = contraction(model, half_mask()).rate.value
     c = (1 - 0.125) / (1 + 0.125)
-    # 1/2 + c/2, and 1/(1 + tau mu) + eps c, which is smaller than Ryu's.
+    # The second value, 1/(1 + tau mu) + eps c, is smaller than the bound of Ryu.
     expected = {"firm": 0.5 + c / 2, "residual": 1 / 1.125 + 0.1 * c}[declares]
     assert rate == pytest.approx(expected, rel=1e-9)
 
 
-def test_convex_priors_declare_their_curvature() -> None:
+def test_rate_uses_the_declared_curvature_of_a_convex_prior() -> None:
     model = model_of("GD", prior=ConvexPrior(), lambda_reg=0.5)
     known = contraction(model, half_mask())
     assert known.rate.value == pytest.approx(1 - 0.5 * 0.25, rel=1e-9)
@@ -198,7 +202,7 @@ def test_soft_thresholding_is_firmly_nonexpansive() -> None:
     assert known.rate.value == pytest.approx(0.5 + c / 2, rel=1e-9)
 
 
-def test_sigma_kappa_and_trained_step_sizes_are_read() -> None:
+def test_rate_uses_sigma_kappa_and_trained_step_sizes() -> None:
     """A trained step size is the exponential of a float32 parameter."""
     model = model_of(
         data_fidelity=deq.optim.RidgeL2(sigma=2.0, kappa=0.1),
@@ -217,7 +221,7 @@ def test_sigma_kappa_and_trained_step_sizes_are_read() -> None:
     assert values["tau"] == tau
 
 
-def test_an_estimated_spectrum_gives_an_estimated_rate() -> None:
+def test_rate_is_estimated_if_the_spectrum_is() -> None:
     matrix = torch.randn(12, 12, dtype=torch.float64) / 8
     physics = dinv.physics.LinearPhysics(
         A=lambda x: x.flatten(1) @ matrix.T.to(x),
@@ -229,7 +233,7 @@ def test_an_estimated_spectrum_gives_an_estimated_rate() -> None:
     assert rate.delta > 0
 
 
-def test_parts_that_layers_share_are_read_once() -> None:
+def test_constants_of_shared_parts_are_computed_once() -> None:
     class Counted(MatrixDenoiser):
         reads = 0
 
@@ -245,7 +249,7 @@ def test_parts_that_layers_share_are_read_once() -> None:
     assert known.rate.value == pytest.approx((0.5 * (1 - 0.125)) ** 5, rel=1e-9)
 
 
-def test_iterative_proximal_operators_are_noted() -> None:
+def test_notes_name_an_iterative_proximal_operator() -> None:
     physics = dinv.physics.Blur(filter=torch.full((1, 1, 3, 3), 1 / 9), padding="valid")
     ridge = deq.optim.RidgeL2(kappa=0.1)
     notes = {
@@ -256,7 +260,7 @@ def test_iterative_proximal_operators_are_noted() -> None:
     assert not any("iteratively" in note for note in notes["PGD"])
 
 
-def test_a_rate_through_an_iterative_proximal_operator_is_estimated() -> None:
+def test_rate_is_estimated_for_an_iterative_proximal_operator() -> None:
     kernel = torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     physics = dinv.physics.Blur(filter=kernel / kernel.sum(), padding="replicate")
     model = model_of("HQS", data_fidelity=deq.optim.RidgeL2(kappa=0.2), stepsize=10.0)
@@ -274,7 +278,7 @@ def test_a_rate_through_an_iterative_proximal_operator_is_estimated() -> None:
     assert not contraction(model, circular).rate.is_certified
 
 
-def test_a_method_replaced_on_an_instance_is_named() -> None:
+def test_rate_is_vacuous_if_a_method_was_replaced_on_an_instance() -> None:
     fidelity = dinv.optim.L2()
     model = model_of(data_fidelity=fidelity)
     assert contraction(model, half_mask()).rate.is_certified
@@ -309,7 +313,7 @@ class Annotated(FirmDenoiser):
 
 
 @pytest.mark.parametrize("algorithm", ["PGD", "GD", "DRS"])
-def test_what_is_declared_ends_with_another_forward(algorithm: str) -> None:
+def test_declarations_are_void_if_forward_is_overridden(algorithm: str) -> None:
     implicit = dinv.optim.RED if algorithm == "GD" else dinv.optim.PnP
 
     def rate(denoiser: dinv.models.Denoiser) -> Bound:
@@ -330,7 +334,7 @@ def test_what_is_declared_ends_with_another_forward(algorithm: str) -> None:
     assert "forward was replaced" in rate(replaced).source
 
 
-def test_bounds_of_a_gradient_end_with_another_gradient() -> None:
+def test_gradient_bounds_are_void_if_grad_is_overridden() -> None:
     class Quadratic(dinv.optim.Prior):
         def grad(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             return x
@@ -350,7 +354,7 @@ def test_bounds_of_a_gradient_end_with_another_gradient() -> None:
 
 
 @pytest.mark.parametrize("value", [-0.5, math.inf, math.nan])
-def test_step_sizes_out_of_range_are_named(value: float) -> None:
+def test_rate_is_vacuous_for_step_sizes_out_of_range(value: float) -> None:
     model = model_of(stepsize=0.5, trainable_params=[])
     model.params_algo["stepsize"][0] = value
     known = contraction(model, half_mask())
@@ -358,20 +362,20 @@ def test_step_sizes_out_of_range_are_named(value: float) -> None:
     assert f"stepsize is {value}" in known.rate.source
 
 
-def test_several_noise_levels_of_the_data_fidelity_are_named() -> None:
+def test_rate_is_vacuous_for_several_noise_levels() -> None:
     fidelity = dinv.optim.L2(sigma=torch.tensor([0.5, 1.0]))
     known = contraction(model_of(data_fidelity=fidelity), half_mask())
     assert "several values of sigma" in known.rate.source
 
 
-def test_stability_of_an_output_of_ones_own_is_unknown() -> None:
+def test_stability_is_vacuous_for_a_custom_output() -> None:
     model = model_of(get_output=lambda X: 5 * X["est"][0])
     known = contraction(model, half_mask())
     assert known.rate.value < 1
     assert "get_output" in known.stability.source
 
 
-def test_another_iteration_under_the_same_name_is_not_covered() -> None:
+def test_rate_is_vacuous_for_a_subclass_of_the_iterator() -> None:
     class Doubled(PGDIteration):
         def forward(self, X: Any, *args: Any, **kwargs: Any) -> Any:
             X = super().forward(X, *args, **kwargs)

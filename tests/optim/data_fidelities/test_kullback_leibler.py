@@ -1,4 +1,4 @@
-"""The data fidelity: whose gain it takes, relative smoothness, and who can use it."""
+"""The data fidelity of Poisson noise: gain, relative smoothness, optimisers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def blur(gain: Any = 0.1, normalize: bool = True) -> dinv.physics.BlurFFT:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_gradient_is_that_of_the_value(channels: int, normalize: bool) -> None:
+def test_grad_is_the_derivative_of_fn(channels: int, normalize: bool) -> None:
     gain = torch.tensor([0.05, 2.0], dtype=F64)
     noise = dinv.physics.PoissonNoise(gain, normalize=normalize)
     physics = dinv.physics.BlurFFT((channels, 4, 5), filter=KERNEL, noise_model=noise)
@@ -39,18 +39,18 @@ def test_gradient_is_that_of_the_value(channels: int, normalize: bool) -> None:
     torch.testing.assert_close(fidelity.grad(x, y, physics), expected)
 
 
-def test_the_expected_gradient_vanishes_at_the_truth() -> None:
-    """The unit of y is that of the noise model: of many measurements, the mean."""
+def test_expected_gradient_is_zero_at_the_true_image() -> None:
+    """The gradient is averaged over many measurements of the noise model."""
     x = 0.5 + torch.rand(1, 1, 4, 5, dtype=F64)
     for normalize in (True, False):
         physics = blur(0.02, normalize)
         many = physics(x.expand(20000, -1, -1, -1))
         gradient = KullbackLeibler().grad(x, many.mean(0, keepdim=True), physics)
-        scale = (1 / (0.02 * x)).sqrt() / 20000**0.5  # of one pixel's fluctuation
+        scale = (1 / (0.02 * x)).sqrt() / 20000**0.5  # standard deviation of one pixel
         assert float((gradient / scale).abs().max()) < 5
 
 
-def test_a_gain_that_is_given_goes_before_that_of_the_noise_model() -> None:
+def test_given_gain_takes_precedence_over_the_noise_model() -> None:
     x = 0.5 + torch.rand(2, 1, 4, 5, dtype=F64)
     y = torch.poisson(x)
     counts = KullbackLeibler(gain=1.0, normalize=False)(x, y, blur(0.1))
@@ -62,8 +62,10 @@ def test_a_gain_that_is_given_goes_before_that_of_the_noise_model() -> None:
 
 @settings(max_examples=200)
 @given(seed=st.integers(0, 10**6), gain=st.floats(0.01, 100), spread=st.floats(0.1, 4))
-def test_it_is_smooth_relative_to_burg(seed: int, gain: float, spread: float) -> None:
-    """D_f <= L D_h between any two positive images, for any nonnegative operator."""
+def test_relative_smoothness_bounds_the_bregman_divergence(
+    seed: int, gain: float, spread: float
+) -> None:
+    """D_f <= L D_h for two positive images and a nonnegative operator."""
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.rand(3, 4, generator=generator, dtype=F64)
     matrix = matrix * (torch.rand(3, 4, generator=generator) < 0.6)
@@ -86,8 +88,8 @@ def test_it_is_smooth_relative_to_burg(seed: int, gain: float, spread: float) ->
     assert bool((f - at_z - inner <= bound * divergence + rounding).all())
 
 
-def test_the_constant_is_the_least() -> None:
-    """One row and one pixel: f = L h up to what is linear."""
+def test_relative_smoothness_is_attained() -> None:
+    """For one row and one pixel f = L h up to a linear term."""
     physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(0.5))
     x, z, y = (torch.tensor([[v]], dtype=F64) for v in (0.01, 2.0, 1.5))
     fidelity = KullbackLeibler()
@@ -98,8 +100,8 @@ def test_the_constant_is_the_least() -> None:
     torch.testing.assert_close(bregman, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_samples_do_not_see_their_batch_mates_and_float32_stays() -> None:
-    """deepinv's likelihood adds the logarithms of all samples to each."""
+def test_samples_are_independent_and_float32_is_preserved() -> None:
+    """(deepinv's likelihood adds the logarithms of all samples to each sample.)"""
     x = 0.1 + torch.rand(3, 1, 4, 5)
     y = torch.poisson(3 * x)
     gain = torch.tensor([0.1, 1.0, 10.0])
@@ -112,7 +114,7 @@ def test_samples_do_not_see_their_batch_mates_and_float32_stays() -> None:
         torch.testing.assert_close(together[i : i + 1], alone)
 
 
-def test_prox_is_for_denoising_alone() -> None:
+def test_prox_raises_unless_the_physics_is_denoising() -> None:
     x, y = torch.rand(2, 1, 1, 4, 5, dtype=F64)
     noise = dinv.physics.PoissonNoise(0.1)
     fidelity = KullbackLeibler()
@@ -124,8 +126,8 @@ def test_prox_is_for_denoising_alone() -> None:
 
 
 @pytest.mark.parametrize("config", ["retune", "jacobian-free", "implicit"])
-def test_mirror_descent_at_equilibrium_takes_it(config: str) -> None:
-    """deq.optim.MD with a fixed step size, to the minimiser in closed form."""
+def test_mirror_descent_at_equilibrium_finds_the_minimiser(config: str) -> None:
+    """The minimiser has a closed form."""
     physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(0.125))
     y = torch.tensor([[[[0.4, 0.9]]]], dtype=F64, requires_grad=True)
     deq_of = {
@@ -156,7 +158,7 @@ def test_mirror_descent_at_equilibrium_takes_it(config: str) -> None:
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=0)
 
 
-def test_a_step_size_that_leaves_the_domain_is_reported() -> None:
+def test_mirror_descent_that_leaves_the_domain_ends_as_diverged() -> None:
     physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(0.01))
     model = deq.optim.MD(
         bregman_potential=dinv.optim.BurgEntropy(),
@@ -184,12 +186,16 @@ def test_a_step_size_that_leaves_the_domain_is_reported() -> None:
         ("background", float("inf")),
     ],
 )
-def test_arguments_out_of_range(name: str, value: float | Tensor) -> None:
+def test_constructor_refuses_numbers_out_of_range(
+    name: str, value: float | Tensor
+) -> None:
     with pytest.raises(ValueError, match=rf"{name} must be in .0, inf\)"):
         KullbackLeibler(**{name: value})
 
 
-def test_by_its_name_and_saved(tmp_path: Any) -> None:
+def test_registry_creates_and_state_dict_restores_the_data_fidelity(
+    tmp_path: Any,
+) -> None:
     gain = torch.tensor([0.1, 0.2])
     fidelity = deq.plugins.create("data_fidelities", "kullback-leibler", gain=gain)
     assert isinstance(fidelity, KullbackLeibler)
@@ -202,6 +208,6 @@ def test_by_its_name_and_saved(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["gain", "background"])
-def test_arguments_that_are_no_numbers(name: str) -> None:
+def test_constructor_refuses_arguments_of_other_types(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} must be a number, got 'a'"):
         KullbackLeibler(**{name: "a"})

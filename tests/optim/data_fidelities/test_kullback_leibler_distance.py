@@ -1,4 +1,4 @@
-"""The divergence against its definition, finite differences and its optimality."""
+"""The divergence: definition, gradient and proximal operator."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ def counts_and_mean() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("gain", GAINS)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_value_is_the_log_likelihood(gain: float | Tensor, normalize: bool) -> None:
-    """torch's, from which the most likely mean is taken; some pixels have no counts."""
+def test_fn_is_the_negative_log_likelihood(
+    gain: float | Tensor, normalize: bool
+) -> None:
+    """Compared with torch's, minus its value at the most likely mean. Some pixels have
+    no counts."""
     u, c = counts_and_mean()
     assert bool((c == 0).any())
     column = torch.as_tensor(gain, dtype=F64).reshape(-1, 1, 1, 1)
@@ -45,7 +48,7 @@ def test_value_is_the_log_likelihood(gain: float | Tensor, normalize: bool) -> N
 
 @pytest.mark.parametrize("gain", GAINS)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_gradient_is_that_of_the_value(gain: float | Tensor, normalize: bool) -> None:
+def test_grad_is_the_derivative_of_fn(gain: float | Tensor, normalize: bool) -> None:
     u, y = counts_and_mean()
     distance = KullbackLeiblerDistance(gain, normalize, background=0.1)
     u.requires_grad_()
@@ -55,7 +58,7 @@ def test_gradient_is_that_of_the_value(gain: float | Tensor, normalize: bool) ->
     assert torch.autograd.gradcheck(lambda u: distance.grad(u, y), u)
 
 
-def test_without_counts_it_is_linear_up_to_the_boundary() -> None:
+def test_fn_without_counts_is_linear_up_to_the_boundary() -> None:
     distance = KullbackLeiblerDistance(0.5)
     u = torch.tensor([[[[0.0, 1.0]]]], dtype=F64)
     assert distance(u, torch.zeros_like(u)).tolist() == [2.0]
@@ -63,15 +66,15 @@ def test_without_counts_it_is_linear_up_to_the_boundary() -> None:
 
 
 @pytest.mark.parametrize("count", [0.0, 1.0])
-def test_it_is_infinite_outside_its_domain(count: float) -> None:
+def test_fn_is_infinite_outside_its_domain(count: float) -> None:
     distance = KullbackLeiblerDistance(1.0)
     u = torch.tensor([-1e-3, 0.0, 1.0], dtype=F64).reshape(3, 1)
     value = distance(u, torch.full_like(u, count))
     assert value.tolist() == [math.inf, math.inf if count else 0.0, 1.0 - count]
 
 
-def test_a_measurement_that_is_met_costs_nothing_in_float32() -> None:
-    """Counts of millions, of which a naive sum keeps no digit of so small a value."""
+def test_fn_is_accurate_for_large_counts_in_float32() -> None:
+    """A naive sum over millions of counts would lose all digits of so small a value."""
     y = 1e6 * (1 + torch.rand(1, 1, 64, 64))
     distance = KullbackLeiblerDistance(1.0)
     assert float(distance(y, y)) == 0.0
@@ -87,10 +90,10 @@ def test_a_measurement_that_is_met_costs_nothing_in_float32() -> None:
     gain=st.floats(1e-2, 1e2),
     background=st.sampled_from([0.0, 0.3]),
 )
-def test_prox_meets_its_optimality_condition(
+def test_prox_satisfies_its_optimality_condition(
     v: float, count: float, tau: float, gain: float, background: float
 ) -> None:
-    """z + tau grad d(z) = v, or z + b = 0 where there are no counts."""
+    """z + tau grad d(z) = v, or z + b = 0 at pixels without counts."""
     distance = KullbackLeiblerDistance(gain, background=background)
     x, y = torch.tensor([[v]], dtype=F64), torch.tensor([[gain * count]], dtype=F64)
     z = distance.prox(x, y, gamma=tau)
@@ -106,7 +109,7 @@ def test_prox_meets_its_optimality_condition(
         assert float(gap) >= -1e-10
 
 
-def test_prox_of_each_sample_has_its_own_step_size_and_a_gradient() -> None:
+def test_prox_accepts_a_step_size_for_each_sample_and_has_a_gradient() -> None:
     v, y = counts_and_mean()
     v = v - 0.5
     distance = KullbackLeiblerDistance(torch.tensor([0.1, 3.0]), background=0.2)
@@ -124,8 +127,8 @@ def test_prox_of_each_sample_has_its_own_step_size_and_a_gradient() -> None:
     assert bool(gradient.isfinite().all())
 
 
-def test_the_conjugate_is_that_of_moreau() -> None:
-    """As the primal-dual method asks for it."""
+def test_prox_conjugate_satisfies_the_identity_of_moreau() -> None:
+    """PDCP uses this operator."""
     v, y = counts_and_mean()
     distance = KullbackLeiblerDistance(0.5)
     dual = distance.prox_conjugate(v, y, gamma=0.7)
@@ -133,7 +136,7 @@ def test_the_conjugate_is_that_of_moreau() -> None:
     assert bool((dual <= 2.0).all())  # the domain of the conjugate
 
 
-def test_negative_counts_and_a_missing_gain_are_refused() -> None:
+def test_fn_raises_for_negative_counts_or_unknown_gain() -> None:
     u = torch.ones(1, 2)
     with pytest.raises(ValueError, match=r"y must be nonnegative.*got -0\.5"):
         KullbackLeiblerDistance(1.0)(u, torch.tensor([[1.0, -0.5]]))
@@ -141,15 +144,17 @@ def test_negative_counts_and_a_missing_gain_are_refused() -> None:
         KullbackLeiblerDistance(None).prox(u, u)
 
 
-def test_a_tensor_gain_is_saved_and_moves_with_the_module() -> None:
+def test_gain_is_a_buffer_of_the_module() -> None:
     distance = KullbackLeiblerDistance(torch.tensor([0.1, 3.0]), background=0.2)
     assert list(distance.state_dict()) == ["gain"]
     assert distance.double().gain.dtype is F64
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 1, 1, 1)])
-def test_a_gain_of_each_sample_is_that_of_no_other(shape: tuple[int, ...]) -> None:
-    """Whatever axes it comes with: here for vectors."""
+def test_gain_of_each_sample_applies_to_that_sample_only(
+    shape: tuple[int, ...],
+) -> None:
+    """The gain may have further axes of length 1."""
     gains = torch.tensor([0.1, 1.0, 10.0], dtype=F64)
     u = 0.1 + torch.arange(30, dtype=F64).reshape(3, 10) / 30
     y = u.flip(1)
@@ -163,7 +168,7 @@ def test_a_gain_of_each_sample_is_that_of_no_other(shape: tuple[int, ...]) -> No
         torch.testing.assert_close(gradient[i : i + 1], single.grad(*own))
 
 
-def test_numbers_that_do_not_fit_the_batch_are_refused() -> None:
+def test_fn_raises_for_numbers_that_do_not_fit_the_batch() -> None:
     u = torch.ones(3, 1, 2, 2, dtype=F64)
     two = torch.ones(2, dtype=F64)
     refusal = r" must be one number, or one for each of the 3 .*got shape \(2,\)"
@@ -173,19 +178,19 @@ def test_numbers_that_do_not_fit_the_batch_are_refused() -> None:
             distance(u, u)
     with pytest.raises(ValueError, match="gamma" + refusal):
         KullbackLeiblerDistance(1.0).prox(u, u, gamma=two)
-    # As many values as gains are none for a batch of one.
+    # A batch of one sample does not accept several gains.
     with pytest.raises(ValueError, match=r"gain must be .* each of the 1 samples"):
         KullbackLeiblerDistance(torch.ones(3, dtype=F64))(u[:1], u[:1])
 
 
-def test_a_background_may_differ_between_pixels() -> None:
+def test_background_may_differ_between_pixels() -> None:
     u, y = counts_and_mean()
     field = 0.1 + torch.arange(5, dtype=F64)[None, None, None]
     value = KullbackLeiblerDistance(0.5, background=field)(u, y)
     torch.testing.assert_close(value, KullbackLeiblerDistance(0.5)(u + field, y))
 
 
-def test_what_is_not_a_number_is_no_finite_distance() -> None:
+def test_fn_of_nan_is_nan() -> None:
     distance, u = KullbackLeiblerDistance(1.0), torch.ones(3, 2, dtype=F64)
     u_hat, y = u.clone(), u.clone()
     y[0, 1], u_hat[1, 0] = math.nan, math.nan

@@ -43,14 +43,14 @@ def y() -> Tensor:
 
 
 def normal_equations(x: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
-    """The proximal operator from a dense solve."""
+    """Return the proximal operator by a dense solve."""
     hessian = MATRIX.T @ MATRIX / SIGMA**2 + KAPPA * EYE
     gamma = gamma.reshape(-1, 1, 1).expand(len(x), 1, 1)
     right = x.flatten(1)[:, :, None] + gamma * (y @ MATRIX)[:, :, None] / SIGMA**2
     return torch.linalg.solve(EYE + gamma * hessian, right).reshape_as(x)
 
 
-def test_gradient_is_that_of_the_value(
+def test_grad_is_the_derivative_of_fn(
     physics: dinv.physics.LinearPhysics, x: Tensor, y: Tensor
 ) -> None:
     fidelity = RidgeL2(SIGMA, KAPPA)
@@ -59,7 +59,7 @@ def test_gradient_is_that_of_the_value(
     torch.testing.assert_close(fidelity.grad(x, y, physics), expected)
 
 
-def test_its_ridge_alone_is_quadratic(x: Tensor, y: Tensor) -> None:
+def test_fn_without_residual_is_the_ridge(x: Tensor, y: Tensor) -> None:
     zero = operator(0 * MATRIX)
     value = RidgeL2(SIGMA, KAPPA)(x, 0 * y, zero)
     torch.testing.assert_close(value, KAPPA / 2 * x.flatten(1).pow(2).sum(1))
@@ -72,13 +72,13 @@ def test_prox_solves_the_normal_equations(
     expected = normal_equations(x, y, torch.as_tensor(gamma, dtype=torch.float64))
     if isinstance(gamma, Tensor):
         gamma = gamma.double()
-    measured = MeasuredPhysics(physics, y).physics  # deepinv's own stops near 1e-6
+    measured = MeasuredPhysics(physics, y).physics  # deepinv's solver stops near 1e-6
     found = RidgeL2(SIGMA, KAPPA).prox(x, y, measured, gamma=gamma)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_prox_keeps_a_closed_form() -> None:
-    """deepinv's for a mask, exact without iterations."""
+def test_prox_is_exact_for_a_mask() -> None:
+    """deepinv has a closed form for a mask, without iterations."""
     mask = torch.tensor([[1.0, 0.0, 0.5]], dtype=torch.float64)
     physics = dinv.physics.Inpainting((1, 1, 3), mask=mask[None])
     x, y = torch.randn(2, 1, 1, 1, 3, dtype=torch.float64)
@@ -89,11 +89,11 @@ def test_prox_keeps_a_closed_form() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["PGD", "GD", "HQS", "DRS", "ADMM"])
-def test_equilibrium_and_its_gradient(
+def test_equilibrium_and_its_gradient_equal_a_linear_solve(
     algorithm: str, physics: dinv.physics.LinearPhysics, y: Tensor
 ) -> None:
-    """Of a Tikhonov problem: the minimiser is a linear solve, and so is its gradient in
-    the data (half-quadratic splitting has the Moreau envelope in the place of f)."""
+    """The problem is Tikhonov's. (Half-quadratic splitting has the Moreau envelope in
+    the place of f.)"""
     model = getattr(deq.optim, algorithm)(
         data_fidelity=RidgeL2(SIGMA, KAPPA),
         prior=dinv.optim.Tikhonov(),
@@ -121,8 +121,10 @@ def test_equilibrium_and_its_gradient(
     torch.testing.assert_close(gradient, weight @ solution_map, rtol=1e-8, atol=1e-8)
 
 
-def test_strong_convexity_is_felt(physics: dinv.physics.LinearPhysics) -> None:
-    """Without the ridge the iteration keeps what is in the null space."""
+def test_grad_in_the_null_space_is_that_of_the_ridge(
+    physics: dinv.physics.LinearPhysics,
+) -> None:
+    """Without the ridge the gradient would be 0 in the null space."""
     y = torch.zeros(1, 20, dtype=torch.float64)
     null = torch.linalg.svd(MATRIX)[2][-1].reshape(1, *IMAGE)
     torch.testing.assert_close(
@@ -130,7 +132,7 @@ def test_strong_convexity_is_felt(physics: dinv.physics.LinearPhysics) -> None:
     )
 
 
-def test_float32(x: Tensor, y: Tensor) -> None:
+def test_float32_is_preserved(x: Tensor, y: Tensor) -> None:
     physics = operator(MATRIX.float())
     grad = RidgeL2(SIGMA, KAPPA).grad(x.float(), y.float(), physics)
     assert grad.dtype is torch.float32
@@ -138,6 +140,6 @@ def test_float32(x: Tensor, y: Tensor) -> None:
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["sigma", "kappa"])
-def test_bad_numbers_are_refused(name: str, value: float) -> None:
+def test_constructor_refuses_numbers_out_of_range(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         RidgeL2(**{name: value})

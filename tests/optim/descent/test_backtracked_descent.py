@@ -1,4 +1,4 @@
-"""The descent that models share, on an energy whose every step is known."""
+"""The descent with backtracking, for an energy whose steps are known."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PHYSICS = dinv.physics.Denoising()
 
 @dataclass
 class Parabola:
-    r""":math:`\frac{L}{2} (x - y)^2` by gradient steps, with a divergence that asks
-    for :math:`\gamma \|x^+ - x\|^2 / \tau`."""
+    r"""The energy :math:`\frac{L}{2} (x - y)^2` with gradient steps and the divergence
+    :math:`\|x^+ - x\|^2`."""
 
     y: Tensor
     curvature: Tensor
@@ -64,7 +64,7 @@ class ToParabola(BacktrackedDescent):
         return Parabola(y, self.curvature)
 
 
-def test_each_sample_halves_until_its_decrease_is_sufficient() -> None:
+def test_each_sample_halves_its_step_size_until_the_decrease_is_sufficient() -> None:
     """F(x) - F(x+) = tau (1 - tau L / 2) |g|^2 >= gamma tau |g|^2 iff tau <= 1 / L."""
     curvature = torch.tensor([0.5, 1.5, 5.0], dtype=F64).reshape(3, 1)
     y = torch.tensor([[0.2], [3.0], [-1.0]], dtype=F64, requires_grad=True)
@@ -77,27 +77,27 @@ def test_each_sample_halves_until_its_decrease_is_sufficient() -> None:
     assert bool((descent.largest_increase == 0).all())
     count = descent.iterations
     rejected = torch.tensor([0, 1, 3])
-    # The first energy and the step that is recorded are evaluations too.
+    # The initial energy and the recorded step are evaluations as well.
     assert torch.equal(descent.evaluations, count + rejected + 2)
-    # The last steps are within rounding of the energies, which come to 0.
+    # The energies tend to 0; the decrease of the last steps is below rounding.
     assert bool((descent.checked <= count).all())
     (gradient,) = torch.autograd.grad(x.sum(), y)
     expected = descent.stepsize.reshape(3, 1) * curvature
     torch.testing.assert_close(gradient, expected)
 
 
-def test_the_residual_is_what_the_energy_says() -> None:
+def test_absolute_residual_is_that_of_the_energy() -> None:
     model = ToParabola(torch.tensor([[5.0]], dtype=F64), max_iter=4, rtol=0.0)
     with torch.no_grad():
         model(torch.zeros(1, 1, dtype=F64), PHYSICS)
     descent = model.solution
     assert descent is not None
     assert descent.status == (Status.COMPLETED,)
-    # Three are rejected; |x+ - x| / tau is the gradient, 5 at the start.
+    # Three trials are rejected; |x+ - x| / tau is the gradient, initially 5.
     assert descent.absolute_history.tolist() == [[5.0]]
 
 
-def test_a_start_at_the_minimiser_is_returned() -> None:
+def test_forward_returns_an_initial_minimiser() -> None:
     model = ToParabola(torch.ones(1, 1, dtype=F64), on_failure="ignore")
     y = torch.ones(1, 1, dtype=F64, requires_grad=True)
     x = model(y, PHYSICS)
@@ -118,12 +118,12 @@ def test_a_start_at_the_minimiser_is_returned() -> None:
         ("on_failure", "stop"),
     ],
 )
-def test_arguments_out_of_range(name: str, value: Any) -> None:
+def test_constructor_refuses_numbers_out_of_range(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         ToParabola(torch.ones(1, 1), **{name: value})
 
 
-def test_arguments_of_the_wrong_kind() -> None:
+def test_constructor_and_forward_refuse_other_types() -> None:
     with pytest.raises(TypeError, match="adjoint must be an Adjoint"):
         ToParabola(torch.ones(1, 1), adjoint=deq.GMRES())
     with pytest.raises(TypeError, match="gamma must be a number"):

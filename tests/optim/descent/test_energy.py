@@ -20,7 +20,7 @@ from deepinv_equilibrium.optim.descent.energy import EnergyStep
 
 @dataclass
 class Quadratic:
-    r""":math:`\frac{1}{2} \|x - A^\top y\|^2` and gradient steps on it."""
+    r"""The energy :math:`\frac{1}{2} \|x - A^\top y\|^2` with gradient steps."""
 
     physics: dinv.physics.LinearPhysics
     y: Tensor
@@ -44,8 +44,8 @@ def problem(kind: type[Quadratic], y: Tensor) -> tuple[Quadratic, MeasuredPhysic
     return kind(measured.physics, y), measured
 
 
-def test_its_gradient_is_recorded_anew_each_time() -> None:
-    """What the physics computes once of y belongs to one graph only."""
+def test_energy_step_records_a_new_graph_in_every_call() -> None:
+    """The physics caches A^T y, which belongs to one graph only."""
     y = torch.rand(2, 1, 2, 2, requires_grad=True)
     energy, measured = problem(Quadratic, y)
     tau = torch.tensor([0.25, 0.5]).reshape(2, 1, 1, 1)
@@ -58,7 +58,7 @@ def test_its_gradient_is_recorded_anew_each_time() -> None:
         torch.testing.assert_close(gradient, tau.expand_as(y))
 
 
-def test_it_has_the_domain_of_the_energy() -> None:
+def test_energy_step_has_the_domain_of_the_energy() -> None:
     y = torch.tensor([[1.0, 1.0], [1.0, -1.0]]).reshape(2, 1, 1, 2)
     energy, measured = problem(Positive, y)
     step = EnergyStep(energy, torch.full((2, 1, 1, 1), 0.9), measured)

@@ -1,4 +1,4 @@
-"""The descent against closed forms and dense gradients, and what is told of it."""
+"""Gradient-step PGD: closed forms, gradients, and reports."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def small_network(channels: int = 1, seed: int = 0) -> GSPnP:
 
 
 @pytest.mark.parametrize("stepsize", [0.3, None, 50.0])
-def test_a_quadratic_energy_has_its_minimiser_and_its_derivatives(
+def test_quadratic_energy_gives_the_minimiser_and_its_derivatives(
     stepsize: float | None,
 ) -> None:
-    """A step size far too large is found out."""
+    """Backtracking reduces an initial step size that is much too large."""
     physics = dinv.physics.BlurFFT((1, 6, 7), filter=KERNEL)
     denoiser = GSPnP(Shrink(), alpha=0.8)
     model = GradientStepPGD(
@@ -72,7 +72,7 @@ def test_a_quadratic_energy_has_its_minimiser_and_its_derivatives(
 
 
 class Bent(dinv.models.Denoiser):
-    """A smooth network of random weights: the prior is not convex."""
+    """A smooth network with random weights, for which the prior is not convex."""
 
     def __init__(self, seed: int, scale: float) -> None:
         super().__init__()
@@ -92,10 +92,10 @@ class Bent(dinv.models.Denoiser):
     scale=st.sampled_from([0.1, 1.0, 5.0]),
     weight=st.sampled_from([0.1, 1.0, 10.0]),
 )
-def test_the_energy_of_any_network_decreases_sufficiently(
+def test_energy_of_a_random_network_decreases_sufficiently(
     seed: int, stepsize: float, scale: float, weight: float
 ) -> None:
-    """In float64, against energies and steps computed anew."""
+    """Energies and steps are computed again in float64."""
     model = GradientStepPGD(
         GSPnP(Bent(seed, scale)),
         eta=0.5,
@@ -117,17 +117,19 @@ def test_the_energy_of_any_network_decreases_sufficiently(
         count = int(descent.iterations[i])
         assert 1 <= int(descent.checked[i]) <= count
         assert float(descent.energy[count, i]) == pytest.approx(float(energy[i]))
-        steps = descent.absolute_history[:count, i]  # of tau_0 / tau times the move
+        steps = descent.absolute_history[
+            :count, i
+        ]  # tau_0 / tau times the length of the step
         tau = float(descent.stepsize[i])
         moves = steps * tau / stepsize
         fall = -descent.energy[: count + 1, i].diff()
-        # tau has only decreased: the last is the least, and a move at most so long.
+        # tau never increases: the last one is the smallest.
         rounding = 1e-14 * float(descent.energy[0, i])
         assert bool((fall >= 0.1 / stepsize * moves**2 - rounding).all())
     assert set(descent.status) == {Status.COMPLETED}
 
 
-def test_the_gradient_is_that_of_the_prior() -> None:
+def test_gradient_is_that_of_the_prior() -> None:
     model = GradientStepPGD(small_network().double(), lambda_reg=2.0)
     physics = dinv.physics.Denoising()
     x, y, v = torch.rand(3, 2, 1, 8, 8, dtype=F64)
@@ -142,17 +144,18 @@ def test_the_gradient_is_that_of_the_prior() -> None:
     torch.testing.assert_close(
         (gradient * v).flatten(1).sum(1), central, rtol=1e-6, atol=1e-8
     )
-    # What deepinv's module computes too, in float32.
+    # deepinv's module computes the same in float32.
     single = copy.deepcopy(model.denoiser).float()
     expected = 2.0 * single.potential_grad(x.float(), 0.03)
     torch.testing.assert_close(gradient.float(), expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("detach", [True, False])
-def test_the_gradient_of_the_solution_is_that_of_finite_differences(
+def test_gradient_of_the_solution_agrees_with_finite_differences(
     detach: bool,
 ) -> None:
-    """In the weights, through a proximal map that is solved for; detach or not."""
+    """The gradient with respect to the weights, through an iterative proximal operator,
+    with and without ``detach`` in the denoiser."""
     denoiser = small_network().double()
     denoiser.detach = detach
     physics = dinv.physics.Blur(
@@ -184,10 +187,10 @@ def test_the_gradient_of_the_solution_is_that_of_finite_differences(
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_samples_do_not_see_their_batch_mates(
+def test_sample_does_not_depend_on_the_rest_of_the_batch(
     channels: int, dtype: torch.dtype
 ) -> None:
-    """A dark, an ordinary and a huge one, which come to step sizes of their own."""
+    """A dark, an ordinary and a very bright sample end with different step sizes."""
     model = GradientStepPGD(
         small_network(channels).to(dtype),
         stepsize=30.0,
@@ -218,7 +221,7 @@ def test_samples_do_not_see_their_batch_mates(
     torch.testing.assert_close(tracked, together, rtol=1e-4, atol=1e-5)
 
 
-def test_float32_decreases_to_rounding_and_says_how_far_it_was_checked() -> None:
+def test_float32_decreases_up_to_rounding_and_reports_the_checked_steps() -> None:
     model = GradientStepPGD(small_network(), max_iter=120, rtol=0)
     physics = dinv.physics.BlurFFT((1, 16, 16), filter=KERNEL.float())
     with torch.no_grad():
@@ -233,7 +236,7 @@ def test_float32_decreases_to_rounding_and_says_how_far_it_was_checked() -> None
     assert "certified" not in told
 
 
-def test_a_bad_sample_is_marked_and_harms_no_other() -> None:
+def test_nonfinite_sample_is_marked_and_leaves_the_others_unchanged() -> None:
     denoiser = small_network().double()
     physics = dinv.physics.Denoising()
     y = torch.rand(3, 1, 8, 8, dtype=F64)
@@ -263,15 +266,15 @@ def test_a_bad_sample_is_marked_and_harms_no_other() -> None:
     assert caught.value.solution is loud.solution
 
 
-def test_a_gradient_that_is_wrong_ends_the_backtracking() -> None:
-    """A network that autograd differentiates wrongly: no step size gives a decrease."""
+def test_backtracking_ends_with_a_wrong_gradient() -> None:
+    """The derivative of the network is wrong, so that no step decreases the energy."""
 
     class Lying(dinv.models.Denoiser):
         def forward(self, x: Tensor, sigma: Any, **kwargs: Any) -> Tensor:
             return 2 * x - (1 + 2) * (x - x.detach())  # value 2x, derivative -1
 
-    # The true gradient of the prior is x - 2x = -x times -1: the reported one is
-    # (x - N)(1 + 1), which points up.
+    # The prior is |x - 2x|^2 / 2 with the gradient x. Autograd gives (x - 2x) (1 + 1),
+    # an ascent direction.
     model = GradientStepPGD(GSPnP(Lying()), lambda_reg=30.0, on_failure="ignore")
     model(torch.ones(1, 1, 2, 2, dtype=F64), dinv.physics.Denoising())
     assert model.solution is not None
@@ -279,7 +282,7 @@ def test_a_gradient_that_is_wrong_ends_the_backtracking() -> None:
     assert bool((model.solution.largest_increase <= 1e-12).all())
 
 
-def test_in_the_trainer() -> None:
+def test_trainer_trains_the_model() -> None:
     model = deq.plugins.create(
         "reconstructors",
         "gradient-step-pgd",
@@ -329,17 +332,17 @@ def test_in_the_trainer() -> None:
         ("on_failure", "stop"),
     ],
 )
-def test_arguments_out_of_range(name: str, value: Any) -> None:
+def test_constructor_refuses_numbers_out_of_range(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         GradientStepPGD(GSPnP(Shrink()), **{name: value})
 
 
-def test_arguments_of_the_wrong_kind() -> None:
+def test_constructor_and_forward_refuse_other_types() -> None:
     with pytest.raises(TypeError, match=r"gradient-step denoiser.*got MedianFilter"):
         GradientStepPGD(dinv.models.MedianFilter())
     with pytest.raises(TypeError, match="adjoint must be an Adjoint"):
         GradientStepPGD(GSPnP(Shrink()), adjoint=deq.GMRES())
-    with pytest.raises(TypeError, match="'gradient-step-pgd' of deq.plugins.create"):
+    with pytest.raises(TypeError, match="'gradient-step-pgd' of deq"):
         GradientStepPGD("gsdrunet")
     with pytest.raises(ValueError, match="Unknown name"):
         deq.plugins.create(

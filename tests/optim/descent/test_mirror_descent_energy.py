@@ -1,4 +1,4 @@
-"""The steps of mirror descent against what defines them."""
+"""The energy of mirror descent: gradient, step, divergence, start and domain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def energy(
 
 
 @pytest.mark.parametrize("g_param", [None, 0.5])
-def test_the_gradient_is_that_of_the_energy(g_param: float | None) -> None:
+def test_gradient_is_the_derivative_of_the_energy(g_param: float | None) -> None:
     y, x, v = torch.rand(3, 2, 1, 4, 5, dtype=F64)
     x = x + 0.1
     problem = energy(y, g_param=g_param)
@@ -43,7 +43,7 @@ def test_the_gradient_is_that_of_the_energy(g_param: float | None) -> None:
     torch.testing.assert_close(slope, (ahead - behind) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
-def test_a_step_is_deepinvs_where_the_box_is_not_met() -> None:
+def test_step_within_the_box_equals_that_of_deepinv() -> None:
     y, x, gradient = torch.rand(3, 2, 1, 4, 5, dtype=F64)
     tau = torch.tensor([0.1, 0.5], dtype=F64).reshape(2, 1, 1, 1)
     x = x + 0.1
@@ -54,10 +54,10 @@ def test_a_step_is_deepinvs_where_the_box_is_not_met() -> None:
 
 
 @given(x=st.floats(0.01, 1), slope=st.floats(-1e3, 1e3), tau=st.floats(1e-4, 10))
-def test_a_step_minimises_its_model_over_the_box(
+def test_step_minimises_the_linearised_energy_over_the_box(
     x: float, slope: float, tau: float
 ) -> None:
-    """Also where the model decreases without end, and clipping is not obvious."""
+    """Includes linearisations without a minimiser, which decrease for ever."""
     problem = energy(torch.ones(1, 1, 1, 3, dtype=F64), bounds=(0.01, 1.0))
     point, gradient, size = (
         torch.full((1, 1, 1, 1), v, dtype=F64) for v in (x, slope, tau)
@@ -73,7 +73,7 @@ def test_a_step_minimises_its_model_over_the_box(
     assert bool(problem.domain(found).all())
 
 
-def test_the_divergence_is_that_of_burg_also_for_tiny_moves_in_float32() -> None:
+def test_divergence_is_accurate_for_small_changes_in_float32() -> None:
     x, z = 0.1 + torch.rand(2, 3, 1, 4, 5, dtype=F64)
     problem = energy(x)
     exact = dinv.optim.BurgEntropy().div(z, x)
@@ -87,8 +87,8 @@ def test_the_divergence_is_that_of_burg_also_for_tiny_moves_in_float32() -> None
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_it_starts_with_the_light_of_the_measurement(normalize: bool) -> None:
-    """In the unit of the image, whatever that of y; a dark one at the lower end."""
+def test_start_has_the_sum_of_the_measurement(normalize: bool) -> None:
+    """The sum is in the unit of the image. Zero counts start at the lower end."""
     x = torch.full((2, 1, 4, 5), 0.5, dtype=F64)
     x[1] = 0
     y = x if normalize else x / 0.125
@@ -97,7 +97,7 @@ def test_it_starts_with_the_light_of_the_measurement(normalize: bool) -> None:
     assert bool((start[1] == 1e-3).all())
 
 
-def test_the_domain_is_positive_and_not_nan() -> None:
+def test_domain_excludes_nonpositive_images_and_nan() -> None:
     x = torch.ones(3, 1, 2, 2)
     x[1, 0, 0, 0] = 0
     x[2, 0, 0, 0] = torch.nan

@@ -1,4 +1,4 @@
-"""DEQ-MD against closed forms, finite differences, and energies computed anew."""
+"""DEQ-MD: closed forms, finite differences, and decrease of the energy."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def blur(
 
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("stepsize", [0.05, 1.0, 1e4])
-def test_the_minimiser_and_its_derivatives_in_closed_form(
+def test_minimiser_and_its_derivatives_have_the_closed_form(
     stepsize: float, normalize: bool
 ) -> None:
-    """(1 - y / x) / gain + w x = 0, and what the box cuts off."""
+    """(1 - y / x) / gain + w x = 0, clipped to the box."""
     prior = NetworkResidualPrior(Shrink())
     model = PoissonMirrorDescent(
         prior,
@@ -95,10 +95,10 @@ def test_the_minimiser_and_its_derivatives_in_closed_form(
     gain=st.sampled_from([1e-3, 0.1]),
     upper=st.sampled_from([1.0, float("inf")]),
 )
-def test_the_energy_of_any_network_decreases_sufficiently(
+def test_energy_of_a_random_network_decreases_sufficiently(
     seed: int, scale: float, weight: float, gain: float, upper: float
 ) -> None:
-    """In float64, against energies computed anew; the prior is not convex."""
+    """Energies are computed again in float64. The prior is not convex."""
     generator = torch.Generator().manual_seed(seed)
     filters = scale * torch.randn(4, 1, 3, 3, generator=generator, dtype=F64)
 
@@ -132,8 +132,8 @@ def test_the_energy_of_any_network_decreases_sufficiently(
         assert last == pytest.approx(float(fidelity[i] + weight * bumps(x)[i]))
 
 
-def test_backtracking_ends_where_relative_smoothness_says() -> None:
-    """From tau <= (1 - kappa) / L on every step is accepted."""
+def test_backtracking_accepts_steps_below_the_bound_of_relative_smoothness() -> None:
+    """Every step with tau <= (1 - kappa) / L is accepted."""
     physics = blur((1, 4, 5))
     y = torch.poisson(8 * torch.rand(3, 1, 4, 5, dtype=F64)) / 8
     model = PoissonMirrorDescent(dinv.optim.ZeroPrior(), max_iter=300, rtol=0)
@@ -144,8 +144,8 @@ def test_backtracking_ends_where_relative_smoothness_says() -> None:
     assert bool((model.solution.stepsize >= 0.5 * 0.2 / bound).all())
 
 
-def test_the_gradient_of_the_solution_is_that_of_finite_differences() -> None:
-    """In the weights of a scalar network; and what JFB leaves of it."""
+def test_gradient_of_the_solution_agrees_with_finite_differences() -> None:
+    """With respect to the weights of a scalar network; also Jacobian-free."""
     prior = potential().double()
     weight = prior.network[0].weight
     kernel = torch.tensor([[0.05, 0.9, 0.05]], dtype=F64)[None, None]
@@ -170,7 +170,7 @@ def test_the_gradient_of_the_solution_is_that_of_finite_differences() -> None:
             weight -= sign * h * direction
     central = (values[0] - values[1]) / (2 * h)
     assert float((gradient * direction).sum()) == pytest.approx(central, rel=1e-4)
-    # Jacobian-free: that of the last step alone, a part of a Neumann series.
+    # The Jacobian-free gradient is that of the last step, a part of a Neumann series.
     model.adjoint = deq.JacobianFree()
     x = model(y, physics)
     (free,) = torch.autograd.grad((w * x).sum(), weight)
@@ -186,10 +186,11 @@ def test_the_gradient_of_the_solution_is_that_of_finite_differences() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_samples_do_not_see_their_batch_mates(
+def test_sample_does_not_depend_on_the_rest_of_the_batch(
     channels: int, dtype: torch.dtype
 ) -> None:
-    """Of gains and step sizes of their own, in grey and in colour, of odd sizes."""
+    """Samples have different gains and step sizes; images are grey and colour, of odd
+    sizes."""
     gain = torch.tensor([1e-2, 0.1, 1.0], dtype=dtype)
     noise = dinv.physics.PoissonNoise(gain)
     x = torch.rand(3, channels, 9, 10, dtype=dtype)
@@ -216,7 +217,7 @@ def test_samples_do_not_see_their_batch_mates(
     assert bool((batch.largest_increase <= 33 * torch.finfo(dtype).eps).all())
 
 
-def test_the_value_is_the_same_with_and_without_gradients() -> None:
+def test_output_is_equal_with_and_without_gradients() -> None:
     model = PoissonMirrorDescent(potential(), max_iter=30, on_failure="ignore")
     y = torch.rand(2, 1, 6, 6)
     physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(0.1))
@@ -226,7 +227,7 @@ def test_the_value_is_the_same_with_and_without_gradients() -> None:
     torch.testing.assert_close(model(y, physics), expected)
 
 
-def test_a_bad_sample_is_marked_and_harms_no_other() -> None:
+def test_nonfinite_sample_is_marked_and_leaves_the_others_unchanged() -> None:
     model = PoissonMirrorDescent(potential().double(), on_failure="ignore")
     physics = dinv.physics.Denoising(dinv.physics.PoissonNoise(0.1))
     y = torch.rand(3, 1, 6, 6, dtype=F64)
@@ -244,7 +245,7 @@ def test_a_bad_sample_is_marked_and_harms_no_other() -> None:
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-8, atol=1e-10)
 
 
-def test_saved_and_loaded(tmp_path: Path) -> None:
+def test_state_dict_restores_the_model(tmp_path: Path) -> None:
     first, second = (PoissonMirrorDescent(potential(), rtol=1e-3) for _ in range(2))
     torch.save(first.state_dict(), tmp_path / "model.pt")
     second.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
@@ -254,7 +255,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
         assert torch.equal(first(y, physics), second(y, physics))
 
 
-def test_in_the_trainer_by_its_name() -> None:
+def test_trainer_trains_the_preset() -> None:
     model = deq.plugins.create(
         "reconstructors", "deq-md", prior=potential(), rtol=1e-2, on_failure="ignore"
     )
@@ -269,7 +270,7 @@ def test_in_the_trainer_by_its_name() -> None:
     assert len(before) == 2
 
 
-def test_a_prior_by_its_name() -> None:
+def test_preset_accepts_the_name_of_a_prior() -> None:
     model = deq.plugins.create(
         "reconstructors",
         "deq-md",
@@ -298,12 +299,12 @@ def test_a_prior_by_its_name() -> None:
         ("stepsize", 0.0),
     ],
 )
-def test_arguments_out_of_range(name: str, value: Any) -> None:
+def test_constructor_refuses_numbers_out_of_range(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         PoissonMirrorDescent(potential(), **{name: value})
 
 
-def test_arguments_of_the_wrong_kind() -> None:
+def test_constructor_and_forward_refuse_other_types() -> None:
     with pytest.raises(TypeError, match=r"prior must be a deepinv.optim.Prior.*Shrink"):
         PoissonMirrorDescent(Shrink())
     with pytest.raises(ValueError, match=r"prior must have a value.*PnP.*BurgEntropy"):

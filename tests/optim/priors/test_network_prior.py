@@ -1,4 +1,4 @@
-"""Energies of networks against closed forms and finite differences."""
+"""Priors from networks: closed forms and finite differences."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def priors(channels: int = 1) -> list[tuple[NetworkPrior, tuple[float, ...]]]:
     ]
 
 
-def test_a_linear_network_has_the_closed_form() -> None:
-    """With a Jacobian that is not symmetric, whose transpose RED leaves out."""
+def test_residual_prior_of_a_linear_network_has_the_closed_form() -> None:
+    """The Jacobian is not symmetric; RED omits its transpose."""
     matrix, x = torch.rand(4, 4, dtype=F64), torch.rand(2, 1, 2, 2, dtype=F64)
     prior = NetworkResidualPrior(Matrix(matrix))
     gap = torch.eye(4, dtype=F64) - matrix
@@ -66,8 +66,8 @@ def test_a_linear_network_has_the_closed_form() -> None:
 
 @pytest.mark.parametrize("index", [0, 1])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_gradients_are_those_of_finite_differences(channels: int, index: int) -> None:
-    """Of the value in the image, and of the gradient in image and weights."""
+def test_gradients_agree_with_finite_differences(channels: int, index: int) -> None:
+    """The value with respect to the image, the gradient to image and weights."""
     prior, arguments = priors(channels)[index]
     prior.double()
     x = torch.rand(2, channels, 4, 5, dtype=F64, requires_grad=True)
@@ -84,7 +84,9 @@ def test_gradients_are_those_of_finite_differences(channels: int, index: int) ->
 
 @pytest.mark.parametrize("index", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_samples_do_not_see_their_batch_mates(index: int, dtype: torch.dtype) -> None:
+def test_sample_does_not_depend_on_the_rest_of_the_batch(
+    index: int, dtype: torch.dtype
+) -> None:
     prior, arguments = priors()[index]
     prior.to(dtype)
     x = torch.rand(3, 1, 5, 4, dtype=dtype)
@@ -100,8 +102,8 @@ def test_samples_do_not_see_their_batch_mates(index: int, dtype: torch.dtype) ->
     assert not x.requires_grad
 
 
-def test_it_is_what_deepinv_denoises_with() -> None:
-    """The gradient-step denoiser is I - grad g; but for its float32."""
+def test_gradient_agrees_with_the_gradient_step_denoiser_of_deepinv() -> None:
+    """The gradient-step denoiser is I - grad g in float32."""
     network = Smooth().double()
     x = torch.rand(2, 1, 6, 5, dtype=F64)
     with torch.no_grad():
@@ -111,7 +113,7 @@ def test_it_is_what_deepinv_denoises_with() -> None:
     torch.testing.assert_close(ours.float(), theirs)
 
 
-def test_a_convex_network_of_deepinv_is_a_scalar_one() -> None:
+def test_scalar_prior_accepts_a_convex_network_of_deepinv() -> None:
     network = dinv.models.ICNN(1, num_filters=4, num_layers=2).double()
     prior = ScalarNetworkPrior(network)
     x, z = torch.rand(2, 3, 1, 8, 8, dtype=F64)
@@ -121,7 +123,7 @@ def test_a_convex_network_of_deepinv_is_a_scalar_one() -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_saved_and_loaded(index: int, tmp_path: Path) -> None:
+def test_state_dict_restores_the_prior(index: int, tmp_path: Path) -> None:
     prior, arguments = priors()[index]
     torch.save(prior.state_dict(), tmp_path / "prior.pt")
     other, _ = priors()[index]
@@ -131,7 +133,7 @@ def test_saved_and_loaded(index: int, tmp_path: Path) -> None:
     assert torch.equal(other(x, *arguments), prior(x, *arguments))
 
 
-def test_by_name_and_bad_input() -> None:
+def test_registry_creates_priors_and_constructors_refuse_other_types() -> None:
     create = deq.plugins.create
     prior = create("priors", "network-residual", denoiser=Smooth())
     assert isinstance(prior, NetworkResidualPrior)

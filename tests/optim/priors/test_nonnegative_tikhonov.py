@@ -17,13 +17,13 @@ from deepinv_equilibrium.optim.contraction.prior_constants import (
 from ...dense_jacobian import dense_jacobian
 
 
-def test_the_value_is_half_the_squared_norm_of_nonnegative_images() -> None:
+def test_fn_is_half_the_squared_norm_of_nonnegative_images() -> None:
     x = torch.tensor([[3.0, 4.0], [1.0, -1.0]], dtype=torch.float64)
     assert NonNegativeTikhonov()(x).tolist() == [12.5, math.inf]
 
 
 @given(st.floats(-5, 5), st.floats(0.01, 10))
-def test_the_prox_is_the_minimiser(v: float, gamma: float) -> None:
+def test_prox_is_the_minimiser(v: float, gamma: float) -> None:
     x = torch.tensor([[v]], dtype=torch.float64)
     p = NonNegativeTikhonov().prox(x, gamma=gamma)
     grid = torch.linspace(0, 6, 2001, dtype=torch.float64)[:, None]
@@ -35,7 +35,7 @@ def test_the_prox_is_the_minimiser(v: float, gamma: float) -> None:
     assert energy(p) <= energy(grid).min() + 1e-12
 
 
-def test_a_step_size_for_each_sample() -> None:
+def test_prox_accepts_a_step_size_for_each_sample() -> None:
     x = torch.full((2, 1, 1, 3), 6.0)
     p = NonNegativeTikhonov().prox(x, gamma=torch.tensor([1.0, 2.0]))
     assert p[0].unique().tolist() == [3]
@@ -45,7 +45,7 @@ def test_a_step_size_for_each_sample() -> None:
 @given(
     st.floats(-5, 5), st.floats(-5, 5).filter(lambda v: abs(v) > 0.1), st.floats(0, 3)
 )
-def test_its_constants_hold(v: float, change: float, weight: float) -> None:
+def test_constants_bound_the_prox(v: float, change: float, weight: float) -> None:
     known = ProxConstants.of(NonNegativeTikhonov(), weight, (1, 1, 1))
     x = torch.tensor([[v], [v + change]], dtype=torch.float64)
     p = NonNegativeTikhonov().prox(x, gamma=weight)
@@ -56,7 +56,7 @@ def test_its_constants_hold(v: float, change: float, weight: float) -> None:
     assert known.lipschitz.value == pytest.approx(1 / (1 + weight))
 
 
-def test_it_certifies_a_rate_where_the_operator_has_a_null_space() -> None:
+def test_rate_is_certified_for_an_operator_with_a_null_space() -> None:
     model = deq.optim.PGD(
         data_fidelity=dinv.optim.L2(),
         prior=NonNegativeTikhonov(),
@@ -73,7 +73,7 @@ def test_it_certifies_a_rate_where_the_operator_has_a_null_space() -> None:
 
 @settings(max_examples=25)
 @given(st.integers(0, 10**6), st.floats(0.05, 2.5), st.floats(0.01, 3))
-def test_rate_and_stability_hold_against_the_dense_truth(
+def test_rate_and_stability_bound_the_dense_truth(
     seed: int, stepsize: float, weight: float
 ) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -101,6 +101,6 @@ def test_rate_and_stability_hold_against_the_dense_truth(
         assert moved <= certificate.stability.value * e.norm() + 1e-9
 
 
-def test_it_is_created_by_its_name() -> None:
+def test_registry_creates_the_prior() -> None:
     prior = deq.plugins.create("priors", "nonnegative-tikhonov")
     assert type(prior) is NonNegativeTikhonov

@@ -43,25 +43,23 @@ def images(values: list[float]) -> Tensor:
 six_numbers = st.lists(st.floats(-10, 10), min_size=6, max_size=6).map(images)
 
 
-def test_the_value_is_that_of_each_sample() -> None:
+def test_fn_is_zero_or_infinite_for_each_sample() -> None:
     x = torch.tensor([[0.0, 1.0], [2.0, -1e-30], [-1.0, -2.0]])
     assert NonNegativity()(x).tolist() == [0, math.inf, math.inf]
     assert NonNegativity()(x.double()).dtype == torch.float64
 
 
 @given(six_numbers, six_numbers, st.floats(0.1, 10))
-def test_the_prox_is_the_firmly_nonexpansive_projection(
-    x: Tensor, other: Tensor, gamma: float
-) -> None:
+def test_prox_is_the_projection(x: Tensor, other: Tensor, gamma: float) -> None:
     prior = NonNegativity()
     p, q = prior.prox(x, gamma=gamma), prior.prox(other, gamma=gamma)
     assert prior(p) == 0
-    # The nearest point of a convex set is characterised by an obtuse angle.
+    # An obtuse angle characterises the nearest point of a convex set.
     assert ((x - p) * (q - p)).sum() <= 1e-12
     assert (p - q).square().sum() <= ((p - q) * (x - other)).sum() + 1e-12
 
 
-def test_it_has_no_gradient_and_takes_no_complex_images() -> None:
+def test_grad_raises_and_complex_images_are_refused() -> None:
     prior = NonNegativity()
     with pytest.raises(ValueError, match="NonNegativity has no gradient"):
         prior.grad(torch.ones(1, 1, 2, 2))
@@ -70,8 +68,8 @@ def test_it_has_no_gradient_and_takes_no_complex_images() -> None:
             method(torch.ones(1, 1, 2, 2, dtype=torch.complex64))
 
 
-def test_projected_gradient_descent_finds_the_minimiser() -> None:
-    """By the conditions of Karush, Kuhn and Tucker."""
+def test_projected_gradient_descent_satisfies_the_kkt_conditions() -> None:
+    """Conditions of Karush, Kuhn and Tucker."""
     y = torch.randn(4, 5, dtype=torch.float64)
     with torch.no_grad():
         x = model()(y, physics()).flatten(1)
@@ -83,7 +81,7 @@ def test_projected_gradient_descent_finds_the_minimiser() -> None:
     assert gradient[active].min() > 0
 
 
-def test_a_step_is_that_of_the_slides() -> None:
+def test_step_of_pgd_is_projected_gradient_descent() -> None:
     y, x = torch.randn(2, 5, dtype=torch.float64), torch.randn(2, 1, 2, 3).double()
     step, _ = model(stepsize=0.3).fixed_point_problem(y, physics())
     flat = x.flatten(1)
@@ -93,7 +91,7 @@ def test_a_step_is_that_of_the_slides() -> None:
 
 @settings(max_examples=30)
 @given(six_numbers, six_numbers, st.floats(0.05, 2.5), st.floats(0.01, 2))
-def test_the_certified_rate_is_never_exceeded(
+def test_certified_rate_bounds_distances_of_iterates(
     x: Tensor, other: Tensor, stepsize: float, kappa: float
 ) -> None:
     scan = physics()
@@ -106,7 +104,7 @@ def test_the_certified_rate_is_never_exceeded(
     assert moved <= certificate.rate.value * (x - other).norm() + 1e-12
 
 
-def test_the_certificate_is_that_of_the_gradient_step() -> None:
+def test_certified_rate_is_that_of_the_gradient_step() -> None:
     scan = dinv.physics.Inpainting(
         (1, 2, 3), mask=torch.tensor([[1.0, 0, 1], [0, 1, 1]])
     )
@@ -125,7 +123,7 @@ def test_the_certificate_is_that_of_the_gradient_step() -> None:
     assert not deq.certify(without, scan, (1, 2, 3)).contracts
 
 
-def test_what_overrides_the_projection_is_not_certified() -> None:
+def test_subclass_that_overrides_prox_is_not_certified() -> None:
     class Clipped(NonNegativity):
         def prox(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
             return 3 * x.clamp(min=0)
@@ -135,5 +133,5 @@ def test_what_overrides_the_projection_is_not_certified() -> None:
     assert not deq.certify(other, physics(), (1, 2, 3)).contracts
 
 
-def test_it_is_created_by_its_name() -> None:
+def test_registry_creates_the_prior() -> None:
     assert type(deq.plugins.create("priors", "nonnegativity")) is NonNegativity

@@ -27,7 +27,7 @@ class Affine(dinv.models.Denoiser):
 
 
 def matrices(seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A symmetric and an antisymmetric matrix."""
+    """Return a symmetric and an antisymmetric matrix."""
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.randn(24, 24, generator=generator, **DOUBLE)
     return (matrix + matrix.T) / 2, (matrix - matrix.T) / 2
@@ -38,7 +38,7 @@ def images(batch: int = 3) -> Tensor:
     return torch.rand(batch, *SHAPE, generator=generator, **DOUBLE)
 
 
-def test_a_symmetric_linear_denoiser_meets_all_conditions():
+def test_symmetric_linear_denoiser_meets_all_conditions():
     symmetric, _ = matrices()
     prior = deq.optim.RED(Affine(symmetric))
     report = prior.check_gradient(images(), 0.1)
@@ -56,7 +56,9 @@ def test_a_symmetric_linear_denoiser_meets_all_conditions():
     antisymmetric=st.floats(0, 2),
     bias=st.floats(-2, 2),
 )
-def test_the_numbers_are_the_closed_forms(seed: int, antisymmetric: float, bias: float):
+def test_conditions_have_the_closed_form_for_affine_denoisers(
+    seed: int, antisymmetric: float, bias: float
+):
     symmetric, part = matrices(seed)
     matrix = symmetric + antisymmetric * part
     x = images()
@@ -70,19 +72,19 @@ def test_the_numbers_are_the_closed_forms(seed: int, antisymmetric: float, bias:
     torch.testing.assert_close(
         report.energy, error / (flat - denoised).norm(dim=1), rtol=1e-9, atol=1e-9
     )
-    # Four random directions of 24: within a half of the ratio of Frobenius norms.
+    # Four random directions in 24 dimensions: half the ratio of norms as tolerance.
     ratio = 2 * antisymmetric * part.norm() / matrix.norm()
     assert (report.asymmetry - ratio).abs().max() <= 0.5 * ratio + 1e-12
 
 
-def test_a_rotation_has_the_largest_asymmetry():
+def test_rotation_has_asymmetry_two():
     turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], **DOUBLE)
     prior = deq.optim.RED(Affine(torch.block_diag(*[turn] * 12)))
     asymmetry = prior.check_gradient(images(), 0.1).asymmetry
     torch.testing.assert_close(asymmetry, torch.full((3,), 2.0, **DOUBLE))
 
 
-def test_a_sample_does_not_depend_on_its_batch_mates():
+def test_sample_does_not_depend_on_the_rest_of_the_batch():
     prior = deq.optim.RED(dinv.models.DnCNN(2, 2, 3, nf=4, pretrained=None).double())
     together = prior.check_gradient(images(), 0.1)
     alone = prior.check_gradient(images()[:1], 0.1)
@@ -92,7 +94,7 @@ def test_a_sample_does_not_depend_on_its_batch_mates():
     assert not prior.denoiser.out_conv.weight.grad
 
 
-def test_a_homogeneous_denoiser_that_is_not_symmetric_is_told_apart():
+def test_bias_free_network_is_homogeneous_and_not_symmetric():
     denoiser = dinv.models.DnCNN(2, 2, 3, bias=False, nf=4, pretrained=None).double()
     report = deq.optim.RED(denoiser).check_gradient(images(), 0.1)
     assert report.homogeneity.max() < 1e-12
@@ -101,7 +103,7 @@ def test_a_homogeneous_denoiser_that_is_not_symmetric_is_told_apart():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_noise_level_reaches_the_denoiser(channels: int):
+def test_check_gradient_passes_the_noise_level_to_the_denoiser(channels: int):
     class Shrink(dinv.models.Denoiser):
         def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
             return x / (1 + sigma.reshape(-1, 1, 1, 1))
@@ -116,7 +118,7 @@ def test_the_noise_level_reaches_the_denoiser(channels: int):
     assert prior.check_gradient(x, sigma).energy.max() < 1e-14
 
 
-def test_no_denoising_has_no_error():
+def test_identity_and_zero_have_no_error():
     report = deq.optim.RED(Affine(torch.eye(24, **DOUBLE))).check_gradient(images(), 0)
     assert report.energy.max() == report.homogeneity.max() == 0
     report = deq.optim.RED(Affine(torch.zeros(24, 24, **DOUBLE)))
@@ -124,7 +126,7 @@ def test_no_denoising_has_no_error():
     assert report.asymmetry.max() == report.homogeneity.max() == 0
 
 
-def test_the_report_is_observed_and_says_what_it_means():
+def test_report_prints_the_conditions_as_observed():
     report = deq.optim.RED(Affine(matrices()[0], 1.0)).check_gradient(images(), 0.1)
     assert report.kind is Kind.OBSERVED
     text = str(report)
@@ -134,7 +136,7 @@ def test_the_report_is_observed_and_says_what_it_means():
     assert f"{report.homogeneity.max():.1e}" in text
 
 
-def test_it_is_certified_in_gradient_descent():
+def test_rate_of_gradient_descent_is_certified():
     denoiser = deq.models.ConvexPotentialDenoiser(
         1, contraction=0.9, layers=2, pretrained=None
     )
@@ -151,6 +153,6 @@ def test_it_is_certified_in_gradient_descent():
     assert rate.value == pytest.approx(0.45, rel=1e-6)
 
 
-def test_an_unknown_argument_is_refused():
+def test_constructor_refuses_an_unknown_argument():
     with pytest.raises(TypeError, match="unexpected keyword"):
         deq.optim.RED(Affine(matrices()[0]), lambd=1.0)

@@ -20,7 +20,7 @@ DOUBLE = {"dtype": torch.float64}
 def quadratic(
     batch: int, n: int, seed: int, scale: float = 1.0
 ) -> tuple[Tensor, float]:
-    """Random positive semidefinite matrices and the largest eigenvalue of all."""
+    """Return random positive semidefinite matrices and their largest eigenvalue."""
     generator = torch.Generator().manual_seed(seed)
     factor = torch.randn(batch, n, n, generator=generator, **DOUBLE)
     matrix = scale * factor @ factor.mT
@@ -44,7 +44,7 @@ def exact(matrix: Tensor, x: Tensor, gamma: Tensor) -> Tensor:
     scale=st.sampled_from([1e-6, 1e-2, 1.0, 30.0, 1e3]),
     gamma=st.sampled_from([0.0, 0.1, 1.0, 4.0]),
 )
-def test_is_the_closed_form_of_a_quadratic_and_knows_its_error(
+def test_smooth_prox_of_a_quadratic_has_the_closed_form_within_its_error(
     batch: int, n: int, seed: int, scale: float, gamma: float
 ):
     matrix, smoothness = quadratic(batch, n, seed, scale)
@@ -61,20 +61,20 @@ def test_is_the_closed_form_of_a_quadratic_and_knows_its_error(
     error = (found - truth).norm(dim=1)
     assert (error <= bound + 1e-13 * truth.norm(dim=1)).all()
     assert (bound <= 1e-8 * (1 + gamma * smoothness) * x.norm(dim=1)).all()
-    # The bound is about any guess.
+    # The bound holds for every approximation.
     guess = truth + torch.randn(batch, n, generator=generator, **DOUBLE)
     bound = smooth_prox_error(gradient, guess, x, weight, smoothness)
     assert ((guess - truth).norm(dim=1) <= bound).all()
 
 
-def test_gradient_reaches_all_that_it_depends_on():
+def test_gradient_reaches_all_arguments_and_closed_over_tensors():
     matrix, smoothness = quadratic(2, 3, seed=0)
     matrix.requires_grad_()
     x = torch.randn(2, 3, **DOUBLE, requires_grad=True)
     gamma = torch.tensor([[0.3], [2.0]], **DOUBLE, requires_grad=True)
 
     def found(matrix: Tensor, x: Tensor, gamma: Tensor) -> Tensor:
-        # Symmetrised: finite differences leave the symmetric matrices.
+        # Symmetrised, because finite differences perturb single entries.
         symmetric = (matrix + matrix.mT) / 2
         return smooth_prox(
             lambda z: matvec(symmetric, z), x, gamma, smoothness, rtol=1e-13
@@ -83,7 +83,7 @@ def test_gradient_reaches_all_that_it_depends_on():
     assert torch.autograd.gradcheck(found, (matrix, x, gamma), atol=1e-7)
 
 
-def test_batch_mates_do_not_matter():
+def test_sample_does_not_depend_on_the_rest_of_the_batch():
     matrix, smoothness = quadratic(3, 4, seed=1)
     x = torch.randn(3, 4, **DOUBLE)
     gamma = torch.tensor([[0.1], [1.0], [10.0]], **DOUBLE)
@@ -96,15 +96,15 @@ def test_batch_mates_do_not_matter():
         torch.testing.assert_close(together[one], alone, rtol=1e-8, atol=1e-8)
 
 
-def test_a_solve_that_fails_warns_and_its_error_is_still_bounded():
-    # Not the gradient of a convex function: what is promised of it is wrong.
+def test_unconverged_solve_warns_and_its_error_is_bounded():
+    # This is not the gradient of a convex function, against the assumption.
     x = torch.ones(1, 2, **DOUBLE)
     gamma = torch.ones(1, 1, **DOUBLE)
     with pytest.warns(ConvergenceWarning):
         smooth_prox(lambda z: -3 * z, x, gamma, smoothness=1.0)
 
 
-def test_float32_is_solved_to_its_rounding():
+def test_float32_is_solved_up_to_rounding():
     matrix, smoothness = quadratic(1, 5, seed=2)
     x, gamma = torch.randn(1, 5), torch.ones(1, 1)
     with warnings.catch_warnings():
@@ -116,7 +116,7 @@ def test_float32_is_solved_to_its_rounding():
 
 
 @pytest.mark.parametrize("gamma", [-1.0, float("nan"), 1e13])
-def test_bad_weights_are_named(gamma: float):
+def test_smooth_prox_refuses_gamma_out_of_range(gamma: float):
     x = torch.ones(1, 2)
     with pytest.raises(ValueError, match="gamma must be at least 0 and less than"):
         smooth_prox(lambda z: z, x, torch.full((1, 1), gamma), 1.0)

@@ -19,11 +19,11 @@ def test_value_and_gradient_of_a_cubic() -> None:
         value, gradient = value_and_gradient(cubic, x)
     assert value.tolist() == [-22.0, 3.25]
     torch.testing.assert_close(gradient, 3 * WEIGHT * x**2)
-    assert not x.requires_grad  # deepinv's Potential.grad makes it
+    assert not x.requires_grad  # deepinv's Potential.grad sets it to True
     assert not gradient.requires_grad
 
 
-def test_the_gradient_can_be_differentiated_where_gradients_are_enabled() -> None:
+def test_gradient_is_differentiable_if_gradients_are_enabled() -> None:
     x = torch.rand(2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: value_and_gradient(cubic, x)[1], x)
     value, _ = value_and_gradient(cubic, x)
@@ -31,8 +31,8 @@ def test_the_gradient_can_be_differentiated_where_gradients_are_enabled() -> Non
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_weights_alone_are_reached(enabled: bool) -> None:
-    """Of an image that needs no gradient itself."""
+def test_gradient_reaches_weights_of_an_image_without_gradient(enabled: bool) -> None:
+    """The image itself requires no gradient."""
     weight = WEIGHT.clone().requires_grad_()
     x = torch.ones(1, 2, dtype=torch.float64)
     with torch.set_grad_enabled(enabled):
@@ -43,7 +43,7 @@ def test_weights_alone_are_reached(enabled: bool) -> None:
         torch.testing.assert_close(reached, torch.full_like(weight, 3.0))
 
 
-def test_a_constant_has_no_slope() -> None:
+def test_gradient_of_a_constant_is_zero() -> None:
     x = torch.ones(3, 2)
     value, gradient = value_and_gradient(lambda x: torch.full((len(x),), 2.0), x)
     assert value.tolist() == [2.0] * 3

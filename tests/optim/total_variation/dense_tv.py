@@ -1,5 +1,5 @@
-"""Total variation from dense matrices and an interior point method: nothing is shared
-with the package."""
+"""Total variation by dense matrices and an interior point method. The code is
+independent of the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DOUBLE = torch.float64
 
 
 def dense_differences(spatial: Sequence[int]) -> Tensor:
-    """Forward differences of one channel, of shape (d, n, n): a row for each pixel."""
+    """Return the forward differences of one channel, of shape (d, n, n)."""
     grid = list(itertools.product(*map(range, spatial)))
     index = {pixel: k for k, pixel in enumerate(grid)}
     matrix = torch.zeros(len(spatial), len(grid), len(grid), dtype=DOUBLE)
@@ -37,7 +37,7 @@ def dense_prox(v: Tensor, weight: Tensor, norm: str, error: float = 2e-7) -> Ten
     flat = v.reshape(-1, 1, n)
     parts = torch.cat([flat.real, flat.imag], dim=1) if v.is_complex() else flat
     rows = full[..., None] * dense_differences(v.shape[2:])
-    # (N, d, pixels, parts, parts * n), parts being real and imaginary ones.
+    # (N, d, pixels, parts, parts * n); parts are real and imaginary.
     both = torch.eye(parts.shape[1], dtype=DOUBLE)
     blocks = torch.einsum("Ndpn,rs->Ndprsn", rows, both).flatten(4)
     if norm == "isotropic":
@@ -82,7 +82,7 @@ def _interior_point(v: Tensor, blocks: Tensor, error: float) -> Tensor:
             hessian = gram.clone()
             blocks_of_it = hessian.view(*q.shape, *q.shape[1:]).diagonal(0, 1, 3)
             blocks_of_it += curve.permute(0, 2, 3, 1)
-            # K K^T is singular, and 2 mu, the least of the rest, below its rounding.
+            # K K^T is singular, and its other eigenvalues, from 2 mu, below rounding.
             hessian.diagonal(0, 1, 2).mul_(1 + 1e-14)
             move = -torch.linalg.solve(hessian, slope)
             decrease = -(slope * move).sum(1)

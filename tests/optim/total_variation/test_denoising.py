@@ -36,13 +36,13 @@ TOL, MANY = 1e-13, 10**5
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("shape", [PLANE, VOLUME], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
-def test_agrees_with_an_interior_point_method(
+def test_solve_denoising_agrees_with_an_interior_point_method(
     norm: TVNorm, shape: tuple[int, ...], dtype: torch.dtype
 ):
     v = random_images(0, shape, dtype)
     weights = {name: in_axes(random_weight(1, shape, name), v) for name in WEIGHTINGS}
     full = (*shape[:2], len(shape) - 2, *shape[2:])
-    # All weightings in one batch, and each by itself as it is broadcast.
+    # All weightings in one batch, and each one alone, broadcast.
     images = v.repeat(len(weights), *[1] * (v.ndim - 1))
     weight = torch.cat([w.expand(full) for w in weights.values()])
     exact = dense_prox(images, weight, norm)
@@ -59,7 +59,7 @@ def test_agrees_with_an_interior_point_method(
 @pytest.mark.parametrize(
     "shape", [(2, 1, 1, 5), (1, 2, 4, 1), (2, 1, 3, 1, 2), (1, 1, 1, 1, 4)], ids=str
 )
-def test_single_pixel_axes(norm: TVNorm, shape: tuple[int, ...]):
+def test_axes_of_one_pixel_are_ignored(norm: TVNorm, shape: tuple[int, ...]):
     v, weight = random_images(0, shape), random_weight(1, shape)
     found = solve_denoising(v, weight, norm, TOL, MANY)
     exact = dense_prox(v, weight, norm)
@@ -67,7 +67,7 @@ def test_single_pixel_axes(norm: TVNorm, shape: tuple[int, ...]):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_single_pixels_are_kept(norm: TVNorm):
+def test_image_of_one_pixel_is_unchanged(norm: TVNorm):
     v = random_images(0, (3, 2, 1, 1))
     found = solve_denoising(v, torch.ones(1, 1, 1, 1, 1).double(), norm, 0.0, 10)
     assert torch.equal(found.x, v)
@@ -76,13 +76,15 @@ def test_single_pixels_are_kept(norm: TVNorm):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("share", [0.3, 0.8])
-def test_zero_weights(norm: TVNorm, share: float):
+def test_solution_with_zero_weights_agrees_with_the_dense_one(
+    norm: TVNorm, share: float
+):
     v, weight = random_images(0, PLANE), random_weight(1, PLANE)
     weight[torch.rand(weight.shape) < share] = 0
     found = solve_denoising(v, weight, norm, TOL, MANY, random_dual(2, v))
     exact = dense_prox(v, weight, norm)
     torch.testing.assert_close(found.x, exact, rtol=0, atol=1e-6)
-    # Whole groups, whole axes, everything.
+    # Then whole groups and axes are 0, then all weights.
     weight[:, :, :, 0] = 0
     weight[:, :, 1] = 0
     found = solve_denoising(v, weight, norm, TOL, MANY)
@@ -95,7 +97,7 @@ def test_zero_weights(norm: TVNorm, share: float):
 
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
-def test_constant_images_are_kept(dtype: torch.dtype, warm: bool):
+def test_constant_image_is_unchanged(dtype: torch.dtype, warm: bool):
     v = torch.tensor([0.3, 0.0, -7e5, 1e-9], dtype=dtype).reshape(4, 1, 1, 1)
     v = v.repeat(1, 2, 5, 4)
     weight = torch.full((1, 1, 1, 1, 1), 0.1)
@@ -106,7 +108,7 @@ def test_constant_images_are_kept(dtype: torch.dtype, warm: bool):
 
 
 @pytest.mark.parametrize("contrast", [1.0, 1e-3])
-def test_little_contrast_about_grey_in_single_precision(contrast: float):
+def test_low_contrast_is_solved_in_float32(contrast: float):
     v = 0.5 + contrast * random_images(0, (2, 1, 8, 8), torch.float32)
     weight = torch.full((1, 1, 1, 1, 1), 0.1)
     found = solve_denoising(v, weight, "isotropic", 1e-4, 2000)
@@ -117,11 +119,11 @@ def test_little_contrast_about_grey_in_single_precision(contrast: float):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_batch_mates_do_not_matter(norm: TVNorm):
+def test_sample_does_not_depend_on_the_rest_of_the_batch(norm: TVNorm):
     shape = (5, 1, 4, 5)
     v = random_images(0, shape)
     weight = random_weight(1, shape)
-    # Easy, hard, of another magnitude, constant, and not finite.
+    # An easy, a hard, a scaled, a constant and a nonfinite sample.
     v[1] *= 1e-2
     v[2] *= 1e5
     v[3] = 0.7
@@ -149,7 +151,7 @@ def test_batch_mates_do_not_matter(norm: TVNorm):
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_scale_does_not_matter(scale: float, dtype: torch.dtype):
+def test_solution_scales_with_the_problem(scale: float, dtype: torch.dtype):
     v = random_images(0, PLANE, dtype)
     weight = random_weight(1, PLANE).to(dtype)
     plain = solve_denoising(v, weight, "isotropic", 1e-4, 1000)
@@ -158,7 +160,7 @@ def test_scale_does_not_matter(scale: float, dtype: torch.dtype):
     assert torch.equal(scaled.iterations, plain.iterations)
 
 
-def test_reports_what_it_returns():
+def test_report_describes_the_returned_image():
     v, weight = random_images(0, VOLUME), random_weight(1, VOLUME)
     for dtype, tol in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
         found = solve_denoising(v.to(dtype), weight.to(dtype), "isotropic", tol, 990)
@@ -186,7 +188,7 @@ def test_reports_what_it_returns():
             assert found.history[last + 1 :, i].isnan().all()
 
 
-def test_a_budget_ends_where_it_says():
+def test_solve_stops_after_max_iter_iterations():
     v, weight = random_images(0, PLANE), random_weight(1, PLANE)
     for budget in (0, 1, 7, 23):
         found = solve_denoising(v, weight, "isotropic", 0.0, budget)
@@ -195,7 +197,7 @@ def test_a_budget_ends_where_it_says():
     assert torch.equal(solve_denoising(v, weight, "isotropic", 0.0, 0).x, v)
 
 
-def test_a_good_start_is_used_and_a_bad_one_is_not():
+def test_dual_start_is_used_only_if_its_gap_is_smaller():
     v, weight = random_images(0, PLANE), random_weight(1, PLANE)
     cold = solve_denoising(v, weight, "isotropic", 1e-8, MANY)
     again = solve_denoising(v, weight, "isotropic", 1e-7, MANY, cold.dual)
@@ -208,7 +210,7 @@ def test_a_good_start_is_used_and_a_bad_one_is_not():
         assert torch.equal(found.x, v)
 
 
-def test_inputs_are_not_written_to():
+def test_solve_does_not_change_its_inputs():
     v, weight = random_images(0, PLANE), random_weight(1, PLANE)
     dual = random_dual(2, v)
     before = copy.deepcopy((v, weight, dual))
@@ -216,8 +218,8 @@ def test_inputs_are_not_written_to():
     assert all(map(torch.equal, before, (v, weight, dual)))
 
 
-def test_steps_are_those_of_the_norm():
-    # Diverges where sigma tau |D|^2 > 1: the largest eigenvector, in a flat solution.
+def test_solve_converges_for_the_largest_eigenvector():
+    # With sigma tau |D|^2 > 1 the iterations would diverge for this image.
     for size in [(8, 8), (2, 2), (5, 1), (3, 3, 3)]:
         grids = torch.meshgrid(*map(torch.arange, size), indexing="ij")
         v = (-1.0) ** sum(grids)[None, None].double()

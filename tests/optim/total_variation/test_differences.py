@@ -24,7 +24,7 @@ DTYPES = [torch.float64, torch.complex128]
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_differences_are_those_of_the_matrix(size: tuple[int, ...], dtype: torch.dtype):
+def test_differences_equal_the_dense_matrix(size: tuple[int, ...], dtype: torch.dtype):
     x = random_images(0, (2, 3, *size), dtype)
     dense = dense_differences(size).to(dtype)
     expected = torch.einsum("dpn,bcn->bcdp", dense, x.flatten(2))
@@ -35,7 +35,9 @@ def test_differences_are_those_of_the_matrix(size: tuple[int, ...], dtype: torch
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_adjoint(size: tuple[int, ...], dtype: torch.dtype):
+def test_differences_adjoint_is_the_transpose(
+    size: tuple[int, ...], dtype: torch.dtype
+):
     x = random_images(0, (2, 3, *size), dtype)
     p = random_dual(1, x)
     left = (differences(x) * p.conj()).sum()
@@ -44,21 +46,21 @@ def test_adjoint(size: tuple[int, ...], dtype: torch.dtype):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_norm_is_exact_and_rounded_upwards(size: tuple[int, ...]):
+def test_differences_norm_squared_is_exact_and_rounded_upwards(size: tuple[int, ...]):
     truth = torch.linalg.matrix_norm(dense_differences(size).flatten(0, 1), 2) ** 2
     bound = differences_norm_squared(size)
     assert truth * (1 - 1e-14) <= bound <= truth * (1 + 1e-14)
     assert bound <= 4 * len(size)
 
 
-def test_norm_of_two_pixels():
+def test_differences_norm_squared_of_two_pixels():
     assert differences_norm_squared((2, 2)) == pytest.approx(4)
     assert differences_norm_squared((1, 1)) == 0
     assert math.isclose(differences_norm_squared((10**6, 10**6)), 8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_derivatives_of_any_order(dtype: torch.dtype):
+def test_differences_are_differentiable_twice(dtype: torch.dtype):
     x = random_images(0, (2, 1, 2, 3), dtype).requires_grad_()
     p = random_dual(1, x).detach().requires_grad_()
     for function, at in ((differences, x), (differences_adjoint, p)):
@@ -68,7 +70,9 @@ def test_derivatives_of_any_order(dtype: torch.dtype):
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_into_memory_at_hand(size: tuple[int, ...], dtype: torch.dtype):
+def test_differences_are_written_into_given_tensors(
+    size: tuple[int, ...], dtype: torch.dtype
+):
     x = random_images(0, (2, 3, *size), dtype)
     field = differences(x)
     assert torch.equal(differences_into(x, torch.zeros_like(field)), field)

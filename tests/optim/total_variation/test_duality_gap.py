@@ -21,10 +21,10 @@ ERROR = 2e-5  # of the interior point method
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_is_primal_less_dual_energy(norm: TVNorm):
+def test_duality_gap_is_primal_minus_dual_energy(norm: TVNorm):
     v, x = random_images(0, VOLUME), random_images(1, VOLUME)
     weight = random_weight(0, VOLUME)
-    dual = random_dual(2, v, 0.01)  # inside every ball
+    dual = random_dual(2, v, 0.01)  # in the interior of every ball
     gap, energy = duality_gap(x, dual, v, weight, norm)
     matrix = dense_differences(VOLUME[2:])
     field = torch.einsum("dpn,bcn->bcdp", matrix, x.flatten(2)) * weight.flatten(3)
@@ -42,7 +42,7 @@ def test_is_primal_less_dual_energy(norm: TVNorm):
 def solved(
     shape: tuple[int, ...], norm: TVNorm, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images of different contrast, weights of each pixel, and exact solutions."""
+    """Return images of different contrast, weights of pixels, and solutions."""
     v, weight = random_images(0, shape, dtype), random_weight(1, shape)
     contrast = torch.logspace(-0.5, 1, len(v), dtype=torch.float64)
     v *= contrast.reshape(-1, *[1] * (v.ndim - 1))
@@ -69,7 +69,7 @@ PROBLEMS: st.SearchStrategy[tuple[tuple[int, ...], TVNorm, torch.dtype]] = (
     distance=st.sampled_from([0.0, 1e-6, 1e-2, 1.0]),
     size=st.sampled_from([1e-3, 0.1, 1.0]),
 )
-def test_bounds_the_distance_of_any_image_with_any_dual(
+def test_duality_gap_bounds_the_distance_for_any_image_and_dual(
     problem: tuple[tuple[int, ...], TVNorm, torch.dtype],
     seed: int,
     distance: float,
@@ -91,7 +91,7 @@ def test_bounds_the_distance_of_any_image_with_any_dual(
     single=st.booleans(),
     warm=st.booleans(),
 )
-def test_error_bound_holds(
+def test_error_bound_of_the_solver_holds(
     problem: tuple[tuple[int, ...], TVNorm, torch.dtype],
     seed: int,
     iterations: int,
@@ -105,8 +105,8 @@ def test_error_bound_holds(
     if single:
         given_v = given_v.to(torch.complex64 if v.is_complex() else torch.float32)
         given_weight = weight.float()
-        # That is another problem. An image moves no more than v, and no more than
-        # |D^T (w - w')| by its weight.
+        # float32 rounds the problem. The solution moves by at most the change of v plus
+        # |D^T (w - w')| for the change of the weight.
         moved = (given_v.to(dtype) - brightness - v).flatten(1).norm(dim=1)
         allowed += moved + 4 * (given_weight - weight).flatten(1).norm(dim=1)
     dual = random_dual(seed, given_v, 0.1) if warm else None

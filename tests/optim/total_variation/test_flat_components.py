@@ -15,7 +15,7 @@ from deepinv_equilibrium.optim.total_variation import connected_components
 
 
 def expected_labels(joined: Tensor) -> Tensor:
-    """The least index of each component, sample by sample."""
+    """Return the smallest index of each component, sample by sample."""
     shape = (*joined.shape[1:2], *joined.shape[3:])
     pixels = torch.arange(joined[0, :, 0].numel()).reshape(shape)
     rows = []
@@ -45,7 +45,9 @@ def expected_labels(joined: Tensor) -> Tensor:
     ),
     share=st.sampled_from([0.0, 0.3, 0.5, 0.6, 0.9, 1.0]),
 )
-def test_random_grids(seed: int, shape: tuple[int, ...], share: float):
+def test_connected_components_of_random_grids(
+    seed: int, shape: tuple[int, ...], share: float
+):
     generator = torch.Generator().manual_seed(seed)
     full = (*shape[:2], len(shape) - 2, *shape[2:])
     joined = torch.rand(full, generator=generator) < share
@@ -53,7 +55,7 @@ def test_random_grids(seed: int, shape: tuple[int, ...], share: float):
 
 
 def along(path: list[tuple[int, int]], size: int) -> Tensor:
-    """Joins of the consecutive pixels of a path."""
+    """Return the joins of consecutive pixels of a path."""
     joined = torch.zeros(1, 1, 2, size, size, dtype=torch.bool)
     for (i, j), (k, m) in itertools.pairwise(path):
         joined[0, 0, 0 if i != k else 1, min(i, k), min(j, m)] = True
@@ -82,13 +84,13 @@ def spiral(size: int) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("size", [2, 7, 32])
 @pytest.mark.parametrize("make", [snake, spiral])
-def test_one_long_path_is_one_component(
+def test_long_path_is_one_component(
     make: Callable[[int], list[tuple[int, int]]], size: int
 ):
     path = make(size)
     joined = along(path, size)
     assert (connected_components(joined) == 0).all()
-    # Cut in its middle, it is two.
+    # The path, cut in the middle, is two components.
     (i, j), (k, m) = path[len(path) // 2 - 1 : len(path) // 2 + 1]
     joined[0, 0, 0 if i != k else 1, min(i, k), min(j, m)] = False
     labels = connected_components(joined)
@@ -96,7 +98,7 @@ def test_one_long_path_is_one_component(
     assert len(labels.unique()) == 2
 
 
-def test_last_entries_are_not_looked_at():
+def test_last_entries_of_an_axis_are_ignored():
     joined = torch.ones(1, 1, 2, 2, 2, dtype=torch.bool)
     joined[0, 0, 0, 0] = joined[0, 0, 1, :, 0] = False
     assert connected_components(joined).tolist() == [[0, 1, 2, 3]]

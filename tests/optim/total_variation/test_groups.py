@@ -18,19 +18,19 @@ DTYPES = [torch.float64, torch.complex128]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_norms(dtype: torch.dtype):
+def test_group_norm_has_the_closed_form(dtype: torch.dtype):
     field = random_dual(0, random_images(0, VOLUME, dtype))
     isotropic = group_norm(field, "isotropic")
     torch.testing.assert_close(
         isotropic, torch.linalg.vector_norm(field, dim=2, keepdim=True)
     )
     torch.testing.assert_close(group_norm(field, "componentwise"), field.abs())
-    # With a gradient it takes another path.
+    # The code branches if gradients are required.
     assert torch.equal(isotropic, group_norm(field.requires_grad_(), "isotropic"))
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_gradient_of_the_norm_is_zero_at_zero(norm: str):
+def test_gradient_of_group_norm_is_zero_at_zero(norm: str):
     field = torch.zeros(1, 1, 2, 1, 2, dtype=torch.float64)
     field[..., 1] = 3.0
     field.requires_grad_()
@@ -40,7 +40,7 @@ def test_gradient_of_the_norm_is_zero_at_zero(norm: str):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_radii_and_ratios_make_the_weight(norm: str):
+def test_radii_and_ratios_multiply_to_the_weight(norm: str):
     weight = random_weight(0, VOLUME)
     weight[0, ..., 0] = 0
     radius, ratio = radii_and_ratios(weight, norm)
@@ -56,7 +56,7 @@ def test_radii_and_ratios_make_the_weight(norm: str):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("norm", NORMS)
-def test_projection(norm: str, dtype: torch.dtype):
+def test_project_is_the_projection_onto_the_balls(norm: str, dtype: torch.dtype):
     field = random_dual(0, random_images(0, VOLUME, dtype), 0.3)
     field[..., 0] = 0
     radius = random_weight(1, VOLUME)
@@ -76,7 +76,7 @@ def test_projection(norm: str, dtype: torch.dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("norm", NORMS)
-def test_derivative_of_the_projection(norm: str, dtype: torch.dtype):
+def test_project_has_the_derivative_of_the_projection(norm: str, dtype: torch.dtype):
     field = random_dual(0, random_images(0, (1, 1, 2, 2), dtype), 0.3)
     radius = random_weight(1, (1, 1, 2, 2))
     if norm == "isotropic":
@@ -85,13 +85,13 @@ def test_derivative_of_the_projection(norm: str, dtype: torch.dtype):
     assert torch.autograd.gradcheck(lambda f, r: project(f, r, norm), inputs)
 
 
-def test_shrinkage_where_both_vanish():
+def test_shrinkage_is_zero_if_radius_and_norm_are_zero():
     zero, one = torch.zeros(1), torch.ones(1)
     assert shrinkage(zero, zero) == 0
     assert shrinkage(one, zero) == 0
     assert shrinkage(zero, one) == 1
 
 
-def test_unknown_norm_is_named():
+def test_check_norm_raises_for_an_unknown_norm():
     with pytest.raises(ValueError, match=r"norm must be one of .*, got 'l2'"):
         check_norm("l2")

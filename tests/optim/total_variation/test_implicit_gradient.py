@@ -30,8 +30,8 @@ def found_jumps(
     return found.x, found.dual, jumps
 
 
-def test_jumps_of_steps():
-    # One row: two plateaus of three pixels, each pulled by half a weight and a third.
+def test_jumps_are_found_in_a_piecewise_constant_image():
+    # One row with two plateaus of three pixels; the jump moves each by w / 3.
     v = torch.tensor([0.0, 0.1, -0.1, 1.0, 1.1, 0.9]).double().reshape(1, 1, 1, 6)
     weight = torch.full((1, 1, 1, 1, 1), 0.15).double()
     x, _, jumps = found_jumps(v, weight, "isotropic")
@@ -43,7 +43,7 @@ def test_jumps_of_steps():
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_minimiser_is_the_fixed_point(norm: TVNorm, dtype: torch.dtype):
+def test_minimiser_is_the_fixed_point_of_the_step(norm: TVNorm, dtype: torch.dtype):
     v, weight = random_images(0, VOLUME, dtype), random_weight(1, VOLUME)
     x, _, jumps = found_jumps(v, weight, norm)
     step = PiecewiseConstantStep(x, lambda x: x - v, weight, norm, jumps)
@@ -56,7 +56,9 @@ def test_minimiser_is_the_fixed_point(norm: TVNorm, dtype: torch.dtype):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_jacobian_is_symmetric_and_below_the_identity(norm: TVNorm, dtype: torch.dtype):
+def test_jacobian_of_the_step_is_symmetric_and_below_the_identity(
+    norm: TVNorm, dtype: torch.dtype
+):
     v, weight = random_images(0, (1, 1, 3, 3), dtype), random_weight(1, (1, 1, 3, 3))
     x, _, jumps = found_jumps(v, weight, norm)
     step = PiecewiseConstantStep(x, lambda x: x - v, weight, norm, jumps)
@@ -74,7 +76,7 @@ def test_jacobian_is_symmetric_and_below_the_identity(norm: TVNorm, dtype: torch
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_force_is_the_dual_at_jumps(norm: TVNorm):
+def test_force_equals_the_dual_at_jumps(norm: TVNorm):
     v, weight = random_images(0, VOLUME), random_weight(1, VOLUME)
     x, dual, jumps = found_jumps(v, weight, norm)
     step = PiecewiseConstantStep(x, lambda x: x - v, weight, norm, jumps)
@@ -85,7 +87,7 @@ def test_force_is_the_dual_at_jumps(norm: TVNorm):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("size", [1e-12, 1e-30])
-def test_tiny_weights_have_finite_gradients(norm: TVNorm, size: float):
+def test_gradients_of_tiny_weights_are_finite(norm: TVNorm, size: float):
     v = random_images(0, VOLUME, torch.float32)
     weight = (size * random_weight(1, VOLUME)).float().requires_grad_()
     jumps = found_jumps(v, weight.detach(), norm, 1e-3)[2]
@@ -96,8 +98,8 @@ def test_tiny_weights_have_finite_gradients(norm: TVNorm, size: float):
     assert torch.isfinite(gradient).all()
 
 
-def test_gradient_of_everything_closed_over():
-    # Least squares in a diagonal: f(x) = 1/2 |a x - y|^2.
+def test_gradient_reaches_every_tensor_of_the_energy():
+    # Least squares with a diagonal matrix, f(x) = 1/2 |a x - y|^2.
     y, weight = random_images(0, (1, 1, 1, 4)), torch.zeros(1, 1, 1, 1, 1).double()
     a = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64, requires_grad=True)
     x = y / a.detach()
@@ -112,7 +114,7 @@ def test_gradient_of_everything_closed_over():
     assert solution.backward.converged.all()
 
 
-def test_nothing_jumps_where_nothing_is_finite():
+def test_nonfinite_image_has_no_jumps():
     x = torch.full((1, 1, 2, 2), math.nan)
     dual = torch.zeros(1, 1, 2, 2, 2)
     jumps = Jumps.of(x, dual, torch.ones(1, 1, 1, 1, 1), "isotropic", torch.ones(1))

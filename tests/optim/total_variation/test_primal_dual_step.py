@@ -1,4 +1,4 @@
-"""The primal-dual iteration: its norm, its fixed points and its derivatives."""
+"""The primal-dual iteration: norm, fixed points and derivatives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deepinv_equilibrium.optim.total_variation.tv_groups import TV_NORMS, TVNorm
 DOUBLE = torch.float64
 SHAPE, FIELD = (2, 1, 4, 3), (2, 1, 2, 4, 3)
 KERNEL = torch.tensor([[0.0, 0.1, 0.0], [0.2, 0.6, 0.0], [0.1, 0.0, 0.0]])
-# Nonnegative, and sums to 1: the norm with circular padding is 1.
+# A nonnegative kernel of sum 1: the norm with circular padding is 1.
 PHYSICS = dinv.physics.Blur(filter=KERNEL[None, None].double(), padding="circular")
 
 
@@ -31,7 +31,7 @@ def number(value: float) -> Tensor:
 def make_step(
     norm: TVNorm, tau: float, dual: float = 0.99, layers: int = 1
 ) -> PrimalDualTVStep:
-    """With sigma tau |D|^2 = dual, and weights of each pixel and direction."""
+    """Return a step with sigma tau |D|^2 = dual and one weight a difference."""
     y = torch.rand(SHAPE, dtype=DOUBLE)
     weight = 0.2 * torch.rand(2, 1, 2, 4, 3, dtype=DOUBLE)
     weight[0, 0, :, 1, 1] = 0.0
@@ -43,7 +43,7 @@ def make_step(
 
 
 def distance(step: PrimalDualTVStep, a: object, b: object) -> Tensor:
-    """In the norm in which the iteration is averaged."""
+    """Return the norm in which the iteration is averaged."""
     assert isinstance(a, tuple)
     assert isinstance(b, tuple)
     x, p = ((s - t).square().flatten(1).sum(1) for s, t in zip(a, b, strict=True))
@@ -53,7 +53,7 @@ def distance(step: PrimalDualTVStep, a: object, b: object) -> Tensor:
 @pytest.mark.parametrize("norm", TV_NORMS)
 @pytest.mark.parametrize("tau", [1.98e-6, 0.3, 1.0, 1.98])
 @pytest.mark.parametrize("dual", [1e-6, 0.99])
-def test_it_does_not_expand_at_the_extremes_of_the_steps(
+def test_step_is_nonexpansive_at_the_largest_step_sizes(
     norm: TVNorm, tau: float, dual: float
 ) -> None:
     step = make_step(norm, tau, dual)
@@ -69,7 +69,7 @@ def test_it_does_not_expand_at_the_extremes_of_the_steps(
 
 
 @pytest.mark.parametrize("norm", TV_NORMS)
-def test_its_fixed_point_is_the_minimiser_with_its_dual(norm: TVNorm) -> None:
+def test_fixed_point_is_the_minimiser_with_its_dual(norm: TVNorm) -> None:
     step = make_step(norm, 1.0)
     state: State = (torch.zeros(SHAPE).double(), torch.zeros(FIELD).double())
     found = deq.fixed_point(step, state, deq.Anderson(max_iter=3000, rtol=1e-13))
@@ -77,7 +77,7 @@ def test_its_fixed_point_is_the_minimiser_with_its_dual(norm: TVNorm) -> None:
     pulled = p if step.ratio is None else p * step.ratio
     stationary = PHYSICS.A_adjoint(PHYSICS.A(x) - step.y) + differences_adjoint(pulled)
     torch.testing.assert_close(stationary, torch.zeros(SHAPE).double())
-    # q = p on the weight is a subgradient: feasible, and aligned with the differences.
+    # The dual is a subgradient: feasible, and aligned with the differences.
     groups = (2,) if norm == "isotropic" else ()
     moved = step.weight * differences(x)
     if norm == "isotropic":
@@ -89,7 +89,7 @@ def test_its_fixed_point_is_the_minimiser_with_its_dual(norm: TVNorm) -> None:
     torch.testing.assert_close((pulled * differences(x)).sum(), energy)
 
 
-def test_a_block_is_that_many_iterations() -> None:
+def test_block_of_layers_is_as_many_iterations() -> None:
     torch.manual_seed(1)
     one = make_step("isotropic", 1.0)
     torch.manual_seed(1)
@@ -101,7 +101,9 @@ def test_a_block_is_that_many_iterations() -> None:
 
 @pytest.mark.parametrize("norm", TV_NORMS)
 @pytest.mark.parametrize("dtype", [DOUBLE, torch.complex128])
-def test_its_derivatives(norm: TVNorm, dtype: torch.dtype) -> None:
+def test_step_has_the_derivatives_of_finite_differences(
+    norm: TVNorm, dtype: torch.dtype
+) -> None:
     physics = dinv.physics.Denoising()
 
     def run(

@@ -26,9 +26,9 @@ from .weightings import (
 SHAPES = [(PLANE, torch.float64), (VOLUME, torch.float64), (PLANE, torch.complex128)]
 
 
-def test_value_by_hand():
+def test_fn_of_a_small_image():
     x = torch.tensor([[0.0, 3.0], [4.0, 4.0]], dtype=torch.float64)[None, None]
-    # Differences down: 4, 1; right: 3, 0.
+    # The differences are 4, 1 downwards and 3, 0 to the right.
     assert WeightedTVPrior()(x).tolist() == [5 + 1]
     assert WeightedTVPrior("componentwise")(x).tolist() == [4 + 1 + 3]
     by_direction = torch.tensor([1.0, 10.0]).reshape(1, 1, 2, 1, 1)
@@ -44,7 +44,7 @@ def test_value_by_hand():
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("norm", NORMS)
-def test_smoothing_is_as_near_as_it_says(weighting: str, norm: TVNorm):
+def test_smoothed_value_is_within_the_documented_distance(weighting: str, norm: TVNorm):
     x, weight = random_images(0, VOLUME), random_weight(1, VOLUME, weighting)
     exact = WeightedTVPrior(norm)(x, weight)
     full = in_axes(weight, x).expand(2, 1, 3, 2, 2, 3)
@@ -61,7 +61,7 @@ def test_smoothing_is_as_near_as_it_says(weighting: str, norm: TVNorm):
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize(("shape", "dtype"), SHAPES, ids=str)
-def test_gradient_is_that_of_the_value(
+def test_grad_is_the_derivative_of_fn(
     shape: tuple[int, ...], dtype: torch.dtype, weighting: str, norm: TVNorm
 ):
     prior = WeightedTVPrior(norm, smoothing=0.5)
@@ -72,7 +72,7 @@ def test_gradient_is_that_of_the_value(
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_finite_differences(norm: TVNorm):
+def test_grad_agrees_with_finite_differences(norm: TVNorm):
     prior = WeightedTVPrior(norm, smoothing=0.5)
     x, weight = random_images(0, (1, 1, 2, 3)), random_weight(1, (1, 1, 2, 3))
     inputs = (x.requires_grad_(), weight.requires_grad_())
@@ -82,7 +82,9 @@ def test_finite_differences(norm: TVNorm):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("smoothing", [0.0, 1e-3])
-def test_zero_and_tiny_weights_and_flat_places(norm: TVNorm, smoothing: float):
+def test_gradients_are_finite_for_zero_and_tiny_weights_and_flat_images(
+    norm: TVNorm, smoothing: float
+):
     prior = WeightedTVPrior(norm, smoothing)
     x, weight = random_images(0, PLANE, torch.float32), random_weight(1, PLANE).float()
     x[..., 0] = x[..., 1]
@@ -99,7 +101,7 @@ def test_zero_and_tiny_weights_and_flat_places(norm: TVNorm, smoothing: float):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("gamma", [0.5, torch.tensor([0.5, 2.0], dtype=torch.float64)])
-def test_prox_takes_a_stepsize(norm: TVNorm, gamma: float | Tensor):
+def test_prox_multiplies_the_weight_by_gamma(norm: TVNorm, gamma: float | Tensor):
     x, weight = random_images(0, PLANE), random_weight(1, PLANE)
     prior = WeightedTVPrior(norm, tol=1e-13, max_iter=10**5)
     each = torch.as_tensor(gamma).double().reshape(-1, 1, 1, 1, 1)
@@ -108,7 +110,7 @@ def test_prox_takes_a_stepsize(norm: TVNorm, gamma: float | Tensor):
     torch.testing.assert_close(found, exact, rtol=0, atol=1e-6)
 
 
-def test_prox_has_options():
+def test_prox_uses_the_options_of_the_constructor():
     x = random_images(0, PLANE)
     prior = WeightedTVPrior("componentwise", 0.0, 1e-8, 10**4, "raise")
     expected = weighted_tv_prox(x, 0.1, "componentwise", 1e-8, 10**4)
@@ -137,13 +139,13 @@ def test_grad_raises_without_smoothing_and_prox_with():
         ({"on_failure": "x"}, "on_failure must be"),
     ],
 )
-def test_bad_options_are_named(options: dict, message: str):
+def test_constructor_refuses_options_out_of_range(options: dict, message: str):
     with pytest.raises(ValueError, match=message):
         WeightedTVPrior(**options)
 
 
 @pytest.mark.parametrize("call", ["fn", "prox"])
-def test_bad_input_is_named(call: str):
+def test_methods_refuse_bad_input(call: str):
     method, x = getattr(WeightedTVPrior(), call), random_images(0, PLANE)
     with pytest.raises(ValueError, match=r"x must have shape"):
         method(x[0, 0])
@@ -160,8 +162,8 @@ def problem() -> tuple[Tensor, dinv.physics.Physics]:
 
 @pytest.mark.parametrize("algorithm", ["PGD", "HQS", "ADMM", "DRS"])
 @pytest.mark.parametrize("module", [dinv.optim, deq.optim], ids=["deepinv", "ours"])
-def test_algorithms_reach_the_minimiser(algorithm: str, module: ModuleType):
-    # 1/2 |x - y|^2 + 1/2 sum w |D x|, in a per-pixel map.
+def test_optimisers_reach_the_minimiser(algorithm: str, module: ModuleType):
+    # The problem is 1/2 |x - y|^2 + 1/2 sum w |D x| with one weight a pixel.
     y, physics = problem()
     weight = random_weight(1, y.shape, "pixel").float()
     model = getattr(module, algorithm)(
@@ -172,13 +174,13 @@ def test_algorithms_reach_the_minimiser(algorithm: str, module: ModuleType):
         g_param=[weight],
         max_iter=15,
     )
-    # HQS ends at that of a smoothed distance, |x - y|^2 / (2 (1 + stepsize)).
+    # HQS minimises with the Moreau envelope |x - y|^2 / (2 (1 + stepsize)).
     factor = 0.5 * (1.7 if algorithm == "HQS" else 1.0)
     exact = weighted_tv_prox(y.double(), factor * weight, tol=1e-8).x.float()
     torch.testing.assert_close(model(y, physics), exact, rtol=0, atol=2e-3)
 
 
-def test_gradient_descent_with_smoothing():
+def test_gradient_descent_reaches_the_minimiser_of_the_smoothed_prior():
     y, physics = problem()
     prior = WeightedTVPrior(smoothing=0.5)
     model = deq.optim.GD(
@@ -194,7 +196,7 @@ def test_gradient_descent_with_smoothing():
     assert slope.abs().max() < 1e-3
 
 
-def test_map_is_trained_at_equilibrium():
+def test_weight_map_is_trained_at_equilibrium():
     y, physics = problem()
     model = deq.optim.PGD(
         data_fidelity=dinv.optim.L2(),
@@ -214,7 +216,7 @@ def test_map_is_trained_at_equilibrium():
 
 
 @pytest.mark.parametrize("algorithm", ["PGD", "HQS", "ADMM", "DRS"])
-def test_no_rate_is_proved(algorithm: str):
+def test_no_rate_is_certified(algorithm: str):
     _, physics = problem()
     model = getattr(deq.optim, algorithm)(
         data_fidelity=dinv.optim.L2(),

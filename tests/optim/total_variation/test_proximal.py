@@ -15,7 +15,7 @@ from deepinv_equilibrium.optim.total_variation import TVNorm, weighted_tv_prox
 from .weightings import NORMS, PLANE, VOLUME, random_images, random_weight
 
 
-def test_nothing_is_recorded_where_no_gradient_is_asked():
+def test_prox_records_no_graph_without_gradients():
     v = random_images(0, PLANE)
     assert not weighted_tv_prox(v, 0.1).x.requires_grad
     with torch.no_grad():
@@ -25,13 +25,13 @@ def test_nothing_is_recorded_where_no_gradient_is_asked():
     assert not found.dual.requires_grad
 
 
-def test_value_is_the_same_with_and_without_gradient():
+def test_prox_is_equal_with_and_without_gradients():
     v, weight = random_images(0, VOLUME), random_weight(1, VOLUME)
     tracked = weighted_tv_prox(v.clone().requires_grad_(), weight).x
     assert torch.equal(tracked, weighted_tv_prox(v, weight).x)
 
 
-def test_no_tensor_outlives_its_backward():
+def test_backward_releases_all_tensors():
     def live() -> int:
         return sum(isinstance(o, Tensor) for o in gc.get_objects())
 
@@ -40,7 +40,7 @@ def test_no_tensor_outlives_its_backward():
     gc.disable()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of objects that gc looks at
+            warnings.simplefilter("ignore")  # warnings of objects that gc inspects
             for _ in range(6):
                 v.grad = None
                 weighted_tv_prox(v, 0.1).x.square().sum().backward()
@@ -51,14 +51,14 @@ def test_no_tensor_outlives_its_backward():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_agrees_with_deepinv(channels: int):
+def test_prox_agrees_with_deepinv(channels: int):
     v = 0.3 * random_images(0, (1, channels, 8, 7))
     theirs = dinv.models.TVDenoiser(n_it_max=2000, crit=0.0)(v, 0.1)
     ours = weighted_tv_prox(v, 0.1, tol=1e-12).x
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
-def test_too_few_iterations_are_told():
+def test_prox_warns_or_raises_after_too_few_iterations():
     v = random_images(0, PLANE)
     with pytest.warns(ConvergenceWarning, match=r"total variation.*0\.0001: 2 of 2"):
         weighted_tv_prox(v, 0.1, max_iter=1)
@@ -84,20 +84,20 @@ def test_too_few_iterations_are_told():
         ({"v": torch.zeros(2, 2)}, r"v must have shape \(B, C, H, W\)"),
     ],
 )
-def test_bad_input_is_named(options: dict, message: str):
+def test_prox_refuses_arguments_out_of_range(options: dict, message: str):
     given_input = {"v": random_images(0, PLANE), "weight": 0.1} | options
     with pytest.raises(ValueError, match=message):
         weighted_tv_prox(**given_input)
 
 
-def test_integers_are_named():
+def test_prox_refuses_integer_images():
     with pytest.raises(TypeError, match="floating-point or complex dtype"):
         weighted_tv_prox(torch.zeros(1, 1, 2, 2, dtype=torch.long), 0.1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("norm", NORMS)
-def test_on_a_gpu(norm: TVNorm):
+def test_prox_runs_on_a_gpu(norm: TVNorm):
     v, weight = random_images(0, VOLUME), random_weight(1, VOLUME)
     here = weighted_tv_prox(v, weight, norm, 1e-10)
     there = weighted_tv_prox(v.cuda(), weight, norm, 1e-10)

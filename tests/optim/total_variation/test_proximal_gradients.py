@@ -31,7 +31,7 @@ from .weightings import (
 def gradients(
     v: Tensor, weight: Tensor, norm: TVNorm, dual: Tensor | None = None, tol=1e-12
 ) -> tuple[Tensor, Tensor]:
-    """In the image and the weight, of a fixed linear function."""
+    """Return the gradients of a linear function in the image and the weight."""
     v, weight = v.detach().requires_grad_(), weight.detach().requires_grad_()
     x = weighted_tv_prox(v, weight, norm, tol, 10**5, dual).x
     direction = random_images(9, v.shape, v.dtype)
@@ -44,7 +44,7 @@ def gradients(
     [(PLANE, torch.float64), (VOLUME, torch.float64), (PLANE, torch.complex128)],
     ids=str,
 )
-def test_gradients_are_those_of_finite_differences(
+def test_gradients_agree_with_finite_differences(
     norm: TVNorm, shape: tuple[int, ...], dtype: torch.dtype
 ):
     v, direction = random_images(0, shape, dtype), random_images(9, shape, dtype)
@@ -61,7 +61,7 @@ def test_gradients_are_those_of_finite_differences(
             in_axes(w, v).expand(full)
             for w in (weight, weight, weight + h * dw, weight - h * dw)
         ]
-    # The problems of all differences are one batch.
+    # All finite differences are solved in one batch.
     x = weighted_tv_prox(
         torch.cat(images), torch.cat(weights), norm, 0.0, 1000, on_failure="ignore"
     ).x
@@ -76,7 +76,7 @@ def test_gradient_does_not_depend_on_the_start(norm: TVNorm, dtype: torch.dtype)
     v, weight = random_images(0, VOLUME, dtype), random_weight(1, VOLUME)
     cold = gradients(v, weight, norm)
     neighbour = weighted_tv_prox(1.05 * v, 0.95 * weight, norm, 1e-6).dual
-    # The minimiser's own dual, and a random one in the balls: others, for x is flat.
+    # The dual of the minimiser, and a random one. They differ where x is flat.
     own = weighted_tv_prox(v, weight, norm, 1e-12, 10**5).dual
     for dual in (neighbour, own, random_dual(0, v, 0.02)):
         warm = gradients(v, weight, norm, dual)
@@ -86,7 +86,7 @@ def test_gradient_does_not_depend_on_the_start(norm: TVNorm, dtype: torch.dtype)
 
 @settings(max_examples=5)
 @given(seed=st.integers(0, 10**6), norm=st.sampled_from(NORMS))
-def test_gradient_of_a_rough_solution_is_near(seed: int, norm: TVNorm):
+def test_gradient_of_a_rough_solution_is_close(seed: int, norm: TVNorm):
     v, weight = random_images(seed, (1, 1, 4, 4)), random_weight(seed, (1, 1, 4, 4))
     exact = gradients(v, weight, norm, tol=1e-12)
     rough = gradients(v, weight, norm, tol=1e-8)
@@ -94,8 +94,8 @@ def test_gradient_of_a_rough_solution_is_near(seed: int, norm: TVNorm):
         assert (a - b).norm() <= 1e-2 * b.norm() + 1e-3
 
 
-def test_gradient_in_closed_form():
-    # Two pixels: x = v +- w while |v1 - v0| > 2 w, else their mean.
+def test_gradient_of_two_pixels_has_the_closed_form():
+    # For two pixels x = v +- w if |v1 - v0| > 2 w, else x is their mean.
     v = torch.tensor([0.0, 1.0], dtype=torch.float64).reshape(1, 1, 1, 2)
     for w, in_v, in_w in [(0.2, [0.0, 1.0], -1.0), (0.6, [0.5, 0.5], 0.0)]:
         leaf, weight = v.clone().requires_grad_(), torch.tensor(w, requires_grad=True)
@@ -118,7 +118,7 @@ def test_derivative_at_weight_zero_is_one_sided(norm: TVNorm):
     torch.testing.assert_close(gradient, -(force * direction).sum())
 
 
-def test_flat_images_have_gradients_of_means_and_none_of_the_weight():
+def test_gradient_of_a_flat_image_is_that_of_its_mean():
     v, weight = random_images(0, PLANE), torch.full(PLANE, 50.0).double()
     by_image, by_weight = gradients(v, weight, "isotropic")
     mean = random_images(9, PLANE).mean((2, 3), keepdim=True).expand(PLANE)
@@ -127,7 +127,7 @@ def test_flat_images_have_gradients_of_means_and_none_of_the_weight():
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
-def test_gradient_has_no_scale(scale: float):
+def test_gradient_does_not_depend_on_the_scale(scale: float):
     v, weight = random_images(0, PLANE), random_weight(1, PLANE)
     plain = gradients(v, weight, "isotropic")
     scaled = gradients(scale * v, scale * weight, "isotropic")
@@ -135,7 +135,7 @@ def test_gradient_has_no_scale(scale: float):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_batch_mates_do_not_matter_to_the_gradient():
+def test_gradient_does_not_depend_on_the_rest_of_the_batch():
     shape = (3, 1, 4, 5)
     v, weight = random_images(0, shape), random_weight(1, shape)
     v[1] *= 1e-2
@@ -150,7 +150,7 @@ def test_batch_mates_do_not_matter_to_the_gradient():
             torch.testing.assert_close(all_of_them[own], one, rtol=1e-12, atol=1e-12)
 
 
-def test_sample_that_is_not_finite_adds_nothing():
+def test_nonfinite_sample_adds_no_gradient():
     v, weight = random_images(0, PLANE), torch.tensor(0.1).double()
     v[1, 0, 0, 0] = math.nan
     alone = weight.clone().requires_grad_()
@@ -173,7 +173,7 @@ def test_second_derivative_raises():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_single_precision_gradient(norm: TVNorm):
+def test_gradient_is_accurate_in_float32(norm: TVNorm):
     v, weight = random_images(0, PLANE), random_weight(1, PLANE)
     exact = gradients(v, weight, norm)
     single = gradients(v.float(), weight.float(), norm, tol=1e-5)

@@ -1,4 +1,4 @@
-"""Smoothed total variation: its value, gradient and proximal operator."""
+"""Smoothed total variation: value, gradient and proximal operator."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DOUBLE = torch.float64
 
 
 def step_image(height: float) -> torch.Tensor:
-    """Two halves of an image of 2 x 4 pixels."""
+    """Return an image of 2 x 4 pixels with two constant halves."""
     x = torch.zeros(1, 1, 2, 4, dtype=DOUBLE)
     x[..., 2:] = height
     return x
 
 
 @pytest.mark.parametrize("norm", TV_NORMS)
-def test_small_differences_count_squared_and_large_ones_as_they_are(
+def test_fn_is_quadratic_for_small_and_linear_for_large_differences(
     norm: TVNorm,
 ) -> None:
     prior = SmoothedTVPrior(0.1, norm)
@@ -41,7 +41,7 @@ def test_small_differences_count_squared_and_large_ones_as_they_are(
     smoothing=st.floats(1e-3, 10),
     norm=st.sampled_from(TV_NORMS),
 )
-def test_is_total_variation_up_to_the_smoothing(
+def test_fn_is_within_half_the_smoothing_of_total_variation(
     seed: int, smoothing: float, norm: TVNorm
 ) -> None:
     x = torch.randn(
@@ -55,7 +55,7 @@ def test_is_total_variation_up_to_the_smoothing(
 
 @pytest.mark.parametrize("shape", [(2, 3, 3, 4), (1, 1, 2, 3, 3)])
 @pytest.mark.parametrize("norm", TV_NORMS)
-def test_the_gradient_by_finite_differences(
+def test_grad_agrees_with_finite_differences(
     shape: tuple[int, ...], norm: TVNorm
 ) -> None:
     prior = SmoothedTVPrior(0.3, norm)
@@ -72,7 +72,7 @@ def test_the_gradient_by_finite_differences(
     norm=st.sampled_from(TV_NORMS),
     scale=st.sampled_from([1e-3, 1.0]),
 )
-def test_the_curvature_is_bounded(
+def test_gradient_bounds_hold(
     seed: int, smoothing: float, norm: TVNorm, scale: float
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -83,12 +83,12 @@ def test_the_curvature_is_bounded(
     assert curvatures[0] >= -1e-12 / smoothing
     assert curvatures[-1] <= bounds.upper.value
     assert bounds.upper.value <= 8 / smoothing
-    if scale < smoothing / 10:  # quadratic there: the bound is attained
+    if scale < smoothing / 10:  # the prior is quadratic there, and attains the bound
         assert curvatures[-1] >= (1 - 1e-6) * bounds.upper.value
 
 
 @pytest.mark.parametrize("norm", TV_NORMS)
-def test_the_proximal_operator_solves_its_equation(norm: TVNorm) -> None:
+def test_prox_solves_its_optimality_condition(norm: TVNorm) -> None:
     """z + gamma grad(z) = x, with a gamma for every image."""
     prior = SmoothedTVPrior(0.05, norm)
     x, gamma = torch.rand(2, 3, 6, 5, dtype=DOUBLE), torch.tensor([0.02, 0.3])
@@ -99,7 +99,7 @@ def test_the_proximal_operator_solves_its_equation(norm: TVNorm) -> None:
     assert torch.equal(prior.prox(x, gamma=0.0), x)
 
 
-def test_the_gradient_of_the_proximal_operator() -> None:
+def test_prox_has_the_gradient_of_finite_differences() -> None:
     prior = SmoothedTVPrior(0.3)
     x = torch.randn(2, 1, 3, 3, dtype=DOUBLE, requires_grad=True)
     gamma = torch.tensor(0.4, dtype=DOUBLE, requires_grad=True)
@@ -109,7 +109,7 @@ def test_the_gradient_of_the_proximal_operator() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_samples_are_apart_and_keep_their_precision(dtype: torch.dtype) -> None:
+def test_samples_are_independent_and_keep_their_dtype(dtype: torch.dtype) -> None:
     prior, x = SmoothedTVPrior(0.05), torch.rand(3, 3, 5, 6, dtype=dtype)
     together = prior.prox(x, gamma=0.1)
     alone = torch.cat([prior.prox(sample[None], gamma=0.1) for sample in x])
@@ -118,8 +118,8 @@ def test_samples_are_apart_and_keep_their_precision(dtype: torch.dtype) -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=atol)
 
 
-def test_gradient_descent_with_it_is_certified() -> None:
-    """mu = L = 1, and a curvature of lambda |D|^2 / eps on top."""
+def test_rate_of_gradient_descent_is_certified() -> None:
+    """mu = L = 1, and the prior adds a curvature of lambda |D|^2 / eps."""
     prior = deq.plugins.create("priors", "smoothed-tv", smoothing=0.5)
     model = deq.optim.GD(
         data_fidelity=dinv.optim.L2(),
@@ -135,7 +135,7 @@ def test_gradient_descent_with_it_is_certified() -> None:
     assert certificate.rate.is_certified
 
 
-def test_names_bad_input() -> None:
+def test_constructor_and_methods_refuse_bad_input() -> None:
     for smoothing in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="smoothing must be positive and finite"):
             SmoothedTVPrior(smoothing)

@@ -1,4 +1,4 @@
-"""Random images, and weights of every shape that is allowed."""
+"""Random images, and random weights of every allowed shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PLANE, VOLUME = (2, 2, 2, 3), (2, 1, 2, 2, 3)
 
 
 def weight_shapes(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of weights of images of a shape, by name."""
+    """Return the allowed shapes of weights for images of a shape, by name."""
     batch, channels, *spatial = shape
     d, ones = len(spatial), [1] * len(spatial)
     return {
@@ -28,7 +28,7 @@ WEIGHTINGS = tuple(weight_shapes(PLANE))
 
 
 def in_axes(weight: Tensor, x: Tensor) -> Tensor:
-    """A weight with the axes of the differences."""
+    """Return a random weight with the axes of the differences."""
     if weight.ndim <= 1:
         return weight.reshape(-1, *[1] * x.ndim)
     return weight.unsqueeze(2) if weight.ndim == x.ndim else weight
@@ -37,7 +37,7 @@ def in_axes(weight: Tensor, x: Tensor) -> Tensor:
 def random_images(
     seed: int, shape: tuple[int, ...], dtype: torch.dtype = DOUBLE
 ) -> Tensor:
-    """Standard normal pixels."""
+    """Return images with standard normal pixels."""
     generator = torch.Generator().manual_seed(seed)
     wide = torch.complex128 if dtype.is_complex else DOUBLE
     return torch.randn(shape, generator=generator, dtype=wide).to(dtype)
@@ -46,13 +46,13 @@ def random_images(
 def random_weight(
     seed: int, shape: tuple[int, ...], weighting: str = "direction and pixel"
 ) -> Tensor:
-    """Weights between 0.05 and 0.4, where some pixels join and others do not."""
+    """Return weights from 0.05 to 0.4, for which some pixels join and others do not."""
     generator = torch.Generator().manual_seed(seed)
     shape = weight_shapes(shape)[weighting]
     return 0.05 + 0.35 * torch.rand(shape, generator=generator, dtype=DOUBLE)
 
 
 def random_dual(seed: int, x: Tensor, size: float = 1.0) -> Tensor:
-    """A field, feasible or not."""
+    """Return a random dual field, which need not be feasible."""
     shape = (*x.shape[:2], x.ndim - 2, *x.shape[2:])
     return size * random_images(seed, shape, x.dtype)

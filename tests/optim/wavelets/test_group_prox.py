@@ -1,4 +1,4 @@
-"""The proximal operator of weighted norms of groups."""
+"""The proximal operator of weighted group norms."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ def problem(seed: int, spread: float) -> tuple[Tensor, Tensor]:
 
 
 @given(st.integers(0, 2**31), st.floats(0, 6), st.floats(-3, 2))
-def test_conditions_of_optimality(seed: int, spread: float, exponent: float) -> None:
-    """Which are sufficient, as the problem is convex."""
+def test_group_prox_satisfies_the_optimality_conditions(
+    seed: int, spread: float, exponent: float
+) -> None:
+    """The conditions are sufficient, because the problem is convex."""
     gamma = 10.0**exponent
     v, theta = problem(seed, spread)
     w = group_prox(v, theta, gamma, GROUP)
@@ -39,7 +41,7 @@ def test_conditions_of_optimality(seed: int, spread: float, exponent: float) -> 
     torch.testing.assert_close(kept, dual > gamma)
 
 
-def test_equal_weights_give_the_soft_threshold() -> None:
+def test_group_prox_of_equal_weights_is_the_soft_threshold() -> None:
     v, _ = problem(0, 1.0)
     theta = torch.full((1, 1, 1, 1, 1), 0.7, dtype=DOUBLE)
     norm = v.square().sum(GROUP, keepdim=True).sqrt()
@@ -48,13 +50,13 @@ def test_equal_weights_give_the_soft_threshold() -> None:
     torch.testing.assert_close(group_prox(v, theta, 2.0, GROUP), expected)
 
 
-def test_no_penalty_changes_nothing() -> None:
+def test_group_prox_with_zero_gamma_is_the_identity() -> None:
     v, theta = problem(1, 2.0)
     v[0, ..., 0, 0] = 0
     torch.testing.assert_close(group_prox(v, theta, 0.0, GROUP), v)
 
 
-def test_first_and_second_derivatives() -> None:
+def test_group_prox_has_first_and_second_derivatives() -> None:
     v, theta = problem(2, 0.7)
     v, gamma = v[:1, ..., 1:3, :2], torch.tensor([[[[[2.2]]]]], dtype=DOUBLE)
     kept = group_prox(v, theta, gamma, GROUP).abs().sum(GROUP) > 0
@@ -69,7 +71,7 @@ def test_first_and_second_derivatives() -> None:
     assert torch.autograd.gradgradcheck(prox, inputs)
 
 
-def test_groups_that_are_zero_leave_no_nan() -> None:
+def test_gradient_of_zero_groups_is_not_nan() -> None:
     v = torch.zeros(1, 1, 3, 2, 2, requires_grad=True)
     theta = torch.ones(1, 1, 3, 1, 1, requires_grad=True)
     group_prox(v, theta, 0.5, (2,)).sum().backward()
@@ -79,7 +81,7 @@ def test_groups_that_are_zero_leave_no_nan() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
-def test_single_precision_at_any_scale(scale: float) -> None:
+def test_float32_is_accurate_at_any_scale(scale: float) -> None:
     v, theta = problem(3, 1.0)
     expected = group_prox(v, theta, 0.4, GROUP) * scale
     got = group_prox((v * scale).float(), theta.float(), 0.4 * scale, GROUP)

@@ -27,14 +27,16 @@ def random_prior(channels: int | None = 3, levels: int = 2) -> WeightedWaveletPr
 
 
 @pytest.mark.parametrize(("channels", "count"), [(None, 7), (1, 7), (3, 13)])
-def test_as_many_weights_as_in_the_paper(channels: int | None, count: int) -> None:
+def test_prior_has_the_number_of_weights_of_the_paper(
+    channels: int | None, count: int
+) -> None:
     prior = WeightedWaveletPrior(channels)
     assert sum(p.numel() for p in prior.parameters()) == count
 
 
 @pytest.mark.parametrize("channels", [None, 3])
-def test_it_is_the_norm_of_the_paper(channels: int | None) -> None:
-    """Equations (44) and (45), position by position, with PyWavelets' coefficients."""
+def test_fn_is_the_norm_of_the_paper(channels: int | None) -> None:
+    """Equations (44) and (45), evaluated with the coefficients of PyWavelets."""
     prior, x = random_prior(channels), torch.rand(2, 3, 32, 40, dtype=DOUBLE)
     _, *details = pywt.wavedec2(x.numpy(), "db4", mode="periodization", level=2)
     scale = prior.log_scale.exp().tolist()
@@ -56,10 +58,10 @@ def test_it_is_the_norm_of_the_paper(channels: int | None) -> None:
     st.floats(-3, 2),
 )
 @torch.no_grad()
-def test_the_proximal_operator_minimises(
+def test_prox_minimises_its_objective(
     channels: int | None, height: int, width: int, seed: int, exponent: float
 ) -> None:
-    """No other point is better, and by the strong convexity by how much."""
+    """Other points are worse by at least what strong convexity implies."""
     torch.manual_seed(seed)
     gamma = 10.0**exponent
     prior, v = random_prior(channels), torch.randn(1, 3, height, width, dtype=DOUBLE)
@@ -73,13 +75,13 @@ def test_the_proximal_operator_minimises(
         growth = float((other - best).square().sum()) / 2
         rounding = 1e-12 * (1 + energy(other))
         assert energy(other) >= energy(best) + growth - rounding
-    # It is firmly nonexpansive.
+    # The operator is firmly nonexpansive.
     u = v + torch.randn_like(v)
     moved = prior.prox(u, gamma=gamma) - best
     assert float((moved * (u - v)).sum()) >= float(moved.square().sum()) - 1e-12
 
 
-def test_the_approximation_is_not_penalised() -> None:
+def test_approximation_is_not_penalised() -> None:
     x = torch.full((1, 3, 32, 32), 0.6, dtype=DOUBLE)
     prior = WeightedWaveletPrior(3, initial_weight=100.0).double()
     assert prior(x).item() == pytest.approx(0, abs=1e-8)
@@ -87,7 +89,7 @@ def test_the_approximation_is_not_penalised() -> None:
 
 
 @pytest.mark.parametrize("channels", [None, 3])
-def test_the_gradient_agrees_with_finite_differences(channels: int | None) -> None:
+def test_gradients_agree_with_finite_differences(channels: int | None) -> None:
     prior = random_prior(channels)
     x = torch.randn(2, 3, 9, 8, dtype=DOUBLE, requires_grad=True)
     gamma = torch.tensor([1.3, 0.4], dtype=DOUBLE, requires_grad=True)
@@ -110,7 +112,7 @@ def test_the_gradient_agrees_with_finite_differences(channels: int | None) -> No
 
 
 @pytest.mark.parametrize("channels", [None, 1, 3])
-def test_single_precision_and_samples_by_themselves(channels: int | None) -> None:
+def test_samples_are_independent_and_float32_is_preserved(channels: int | None) -> None:
     prior = WeightedWaveletPrior(channels, initial_weight=0.3)
     with torch.no_grad():
         prior.log_band.normal_()
@@ -120,11 +122,11 @@ def test_single_precision_and_samples_by_themselves(channels: int | None) -> Non
     expected = prior.double().prox(x.double(), gamma=gamma.double())
     assert got.dtype == torch.float32
     torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-5)
-    alone = prior.prox(x[1:2].double(), 0.05, gamma=1.0)  # a g_param is passed over
+    alone = prior.prox(x[1:2].double(), 0.05, gamma=1.0)  # g_param is ignored
     torch.testing.assert_close(alone, expected[1:2], rtol=0, atol=1e-12)
 
 
-def test_weights_are_saved_and_loaded(tmp_path: Path) -> None:
+def test_state_dict_restores_the_weights(tmp_path: Path) -> None:
     prior, x = random_prior(3, levels=4), torch.rand(1, 3, 9, 9, dtype=DOUBLE)
     torch.save(prior.state_dict(), tmp_path / "prior.pt")
     other = deq.plugins.create("priors", "weighted-wavelet", channels=3).double()
@@ -133,7 +135,7 @@ def test_weights_are_saved_and_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [-1e30, 1e30])
-def test_no_weights_break_the_proximal_operator(value: float) -> None:
+def test_prox_is_finite_for_extreme_weights(value: float) -> None:
     prior = WeightedWaveletPrior(3)
     with torch.no_grad():
         prior.log_scale.fill_(value)
@@ -145,8 +147,8 @@ def test_no_weights_break_the_proximal_operator(value: float) -> None:
         assert bool(tensor.grad.isfinite().all())
 
 
-def test_it_serves_the_optimisers_of_deepinv() -> None:
-    """And with them is certified, as the proximal operator is exact."""
+def test_optimisers_of_deepinv_accept_the_prior() -> None:
+    """Their rates are certified, because the proximal operator is exact."""
     prior, y = random_prior(), torch.rand(2, 3, 12, 9, dtype=DOUBLE)
     physics = dinv.physics.Denoising()
     model = deq.optim.PGD(
@@ -162,7 +164,7 @@ def test_it_serves_the_optimisers_of_deepinv() -> None:
     assert rate.value == pytest.approx(0.5)
 
 
-def test_bad_input_is_named() -> None:
+def test_constructor_and_methods_refuse_bad_input() -> None:
     with pytest.raises(ValueError, match="channels"):
         WeightedWaveletPrior(0)
     with pytest.raises(ValueError, match="initial_weight must be positive"):

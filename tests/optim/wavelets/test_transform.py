@@ -1,4 +1,4 @@
-"""The periodised wavelet transform: orthonormal for images of any size."""
+"""The periodised wavelet transform, which is orthonormal for any image size."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def inner(a: tuple[torch.Tensor, ...], b: tuple[torch.Tensor, ...]) -> torch.Ten
 
 
 @pytest.mark.parametrize("wavelet", WAVELETS)
-def test_even_sizes_give_the_coefficients_of_pywavelets(wavelet: str) -> None:
+def test_analysis_of_even_sizes_equals_pywavelets(wavelet: str) -> None:
     x = torch.rand(2, 3, 32, 48, dtype=DOUBLE)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that filters are longer than the coarse scale
+        warnings.simplefilter("ignore")  # filters are longer than the coarse scale
         expected = pywt.wavedec2(x.numpy(), wavelet, mode="periodization", level=4)
     got = WaveletTransform(wavelet, 4).analysis(x)
     np.testing.assert_allclose(got[0], expected[0], rtol=0, atol=1e-13)
@@ -42,7 +42,7 @@ def test_even_sizes_give_the_coefficients_of_pywavelets(wavelet: str) -> None:
     st.integers(1, 41),
     st.integers(0, 2**31),
 )
-def test_it_is_orthonormal_for_any_size(
+def test_transform_is_orthonormal_for_any_size(
     wavelet: str, levels: int, height: int, width: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -52,7 +52,7 @@ def test_it_is_orthonormal_for_any_size(
     back = transform.synthesis(w, (height, width))
     torch.testing.assert_close(back, x, rtol=0, atol=1e-12)
     assert inner(w, w) == pytest.approx(float(x.square().sum()), rel=1e-12)
-    # The synthesis is the transpose also of what is no D x.
+    # The synthesis is the transpose for all coefficients, also outside the range of D.
     other = tuple(
         torch.randn(part.shape, dtype=DOUBLE, generator=generator) for part in w
     )
@@ -62,7 +62,9 @@ def test_it_is_orthonormal_for_any_size(
 
 @pytest.mark.parametrize("size", [(16, 8), (7, 10), (13, 5), (1, 6), (2, 3), (1, 1)])
 @pytest.mark.parametrize("wavelet", WAVELETS)
-def test_the_entries_that_images_have(wavelet: str, size: tuple[int, int]) -> None:
+def test_occurring_marks_the_entries_that_are_not_always_zero(
+    wavelet: str, size: tuple[int, int]
+) -> None:
     transform, x = WaveletTransform(wavelet, 3), torch.rand(9, 2, *size, dtype=DOUBLE)
     w = transform.analysis(x)
     for part, occurring in zip(w, transform.occurring(size, x), strict=True):
@@ -70,8 +72,8 @@ def test_the_entries_that_images_have(wavelet: str, size: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize("size", [(16, 8), (7, 10), (5, 5), (1, 6), (2, 3)])
-def test_the_matrix_of_the_transform(size: tuple[int, int]) -> None:
-    """Its entries that are 0 for all images left out, it is square and orthogonal."""
+def test_matrix_of_the_transform_is_orthogonal(size: tuple[int, int]) -> None:
+    """Without the entries that are 0 for all images, the matrix is square."""
     transform = WaveletTransform("db4", 3)
 
     def coefficients(x: torch.Tensor) -> torch.Tensor:
@@ -85,8 +87,8 @@ def test_the_matrix_of_the_transform(size: tuple[int, int]) -> None:
     assert (used @ used.T - eye).abs().max() < 1e-12
 
 
-def test_details_of_polynomials_vanish() -> None:
-    """Of degree 3, as db4 has four vanishing moments, away from the border."""
+def test_details_of_cubic_polynomials_are_zero() -> None:
+    """db4 has four vanishing moments. Borders are excluded."""
     t = torch.linspace(-1, 1, 64, dtype=DOUBLE)
     x = (t**3 - t)[:, None] + (2 * t**3 + t**2)[None]
     finest = WaveletTransform("db4", 1).analysis(x[None, None])[-1]
@@ -94,7 +96,7 @@ def test_details_of_polynomials_vanish() -> None:
     assert finest.abs().max() > 0.1
 
 
-def test_it_differentiates() -> None:
+def test_transform_is_differentiable() -> None:
     transform = WaveletTransform("db4", 2)
     x = torch.rand(1, 2, 5, 6, dtype=DOUBLE, requires_grad=True)
     assert torch.autograd.gradcheck(transform.analysis, (x,))
@@ -104,7 +106,7 @@ def test_it_differentiates() -> None:
     )
 
 
-def test_a_first_call_in_inference_mode_does_no_harm() -> None:
+def test_first_call_in_inference_mode_leaves_later_gradients_intact() -> None:
     transform = WaveletTransform("db3", 1)
     with torch.inference_mode():
         transform.analysis(torch.rand(1, 1, 11, 13))
@@ -113,7 +115,7 @@ def test_a_first_call_in_inference_mode_does_no_harm() -> None:
     torch.testing.assert_close(x.grad, 2 * x.detach())
 
 
-def test_single_precision_and_samples_by_themselves() -> None:
+def test_samples_are_independent_and_float32_is_preserved() -> None:
     x = torch.rand(3, 3, 21, 30)
     transform = WaveletTransform()
     for part, double in zip(
@@ -127,12 +129,12 @@ def test_single_precision_and_samples_by_themselves() -> None:
 
 
 @pytest.mark.parametrize("wavelet", ["db99", "bior2.2", "dmey", "mexh", ""])
-def test_a_wavelet_that_is_not_orthonormal_is_refused(wavelet: str) -> None:
+def test_constructor_refuses_a_wavelet_that_is_not_orthonormal(wavelet: str) -> None:
     with pytest.raises(ValueError, match="such as 'db4'"):
         WaveletTransform(wavelet)
 
 
-def test_other_bad_input_is_named() -> None:
+def test_constructor_and_methods_refuse_bad_input() -> None:
     with pytest.raises(ValueError, match="levels"):
         WaveletTransform("db4", 0)
     transform = WaveletTransform("db4", 2)
