@@ -1,4 +1,4 @@
-"""What deepinv's own DEQ options mean here, and which are refused."""
+"""Translation of deepinv's DEQ options to solvers and adjoints of this package."""
 
 from __future__ import annotations
 
@@ -22,20 +22,29 @@ def to_equilibrium(
     config: DEQConfig, given: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Equilibrium:
     r"""
-    Translate the ``DEQ`` argument and the options beside it.
+    Translate the arguments of an optimiser to a configuration.
 
-    :param DEQConfig config: deepinv's configuration, or one of ours.
-    :param dict given: the options that the user has given, by name.
-    :param dict options: all options, with deepinv's defaults filled in.
-    :return: the configuration that is run.
-    :raises ValueError: if an option has no meaning beside the configuration.
+    :class:`~deepinv_equilibrium.Equilibrium` and :class:`~deepinv_equilibrium.ReTune`
+    are returned unchanged. A :class:`deepinv.optim.DEQConfig` becomes
+
+    - a solver: ``Picard``, or ``Anderson`` with ``anderson_acceleration``, with
+      ``max_iter`` iterations and the tolerance ``thres_conv``, or 0 without
+      ``early_stop``;
+    - an adjoint: ``JacobianFree()`` with ``jacobian_free``, otherwise ``Implicit`` with
+      ``Picard`` or, with ``anderson_acceleration_backward``, ``Anderson``.
+
+    :param deepinv.optim.DEQConfig config: the argument ``DEQ``.
+    :param dict given: the arguments that the user has given, by name.
+    :param dict options: all arguments, with deepinv's defaults, by name.
+    :return: (Equilibrium) the configuration.
+    :raises ValueError: if an argument cannot be combined with the configuration.
     """
     backtracking = options["backtracking"]
     if backtracking is not None and backtracking is not False:
         raise ValueError(
             f"backtracking={backtracking!r} changes the step size along the "
-            "iterations, so there is no fixed step whose equilibrium could be sought; "
-            "leave it out and choose stepsize."
+            "iterations, so that there is no fixed step whose equilibrium could be "
+            "computed; leave it out and choose stepsize."
         )
     if isinstance(config, Equilibrium):
         refused = ("max_iter", "early_stop", "thres_conv", "crit_conv")
@@ -43,15 +52,16 @@ def to_equilibrium(
             if name in given:
                 raise ValueError(
                     f"{name}={given[name]!r} beside DEQ={type(config).__name__}(...): "
-                    "the configuration has the numbers; set them on its solver, e.g. "
+                    "the configuration contains the number of iterations and the "
+                    "tolerance; set them on its solver, e.g. "
                     "Equilibrium(solver=Anderson(max_iter=100, rtol=1e-4)), or in "
                     "ReTune(layers, restarts, rtol)."
                 )
         return config
     if options["crit_conv"] != "residual":
         raise ValueError(
-            f"crit_conv={options['crit_conv']!r} is not available with DEQ: an "
-            "equilibrium is judged by its residual; use crit_conv='residual'."
+            f"crit_conv={options['crit_conv']!r} is not available with DEQ, whose "
+            "solvers stop by the residual; use crit_conv='residual'."
         )
     tolerance = options["thres_conv"]
     return Equilibrium(
@@ -75,8 +85,8 @@ def _forward(
         acceleration = AndersonAccelerationConfig()
     if acceleration.full_backprop:
         raise ValueError(
-            "anderson_acceleration.full_backprop=True has no meaning with DEQ, where "
-            "no iterate is recorded; leave it out, or use unfold=True."
+            "anderson_acceleration.full_backprop=True has no meaning with DEQ, which "
+            "does not record the iterates; leave it out, or use unfold=True."
         )
     _refuse_ridge("anderson_acceleration.eps", acceleration.eps, 0.1)
     return Anderson(
@@ -107,5 +117,5 @@ def _refuse_ridge(name: str, value: float, default: float) -> None:
     if value != default:
         raise ValueError(
             f"{name}={value!r}: deepinv's absolute ridge depends on the scale of the "
-            "problem and is replaced by a relative one; leave it out."
+            "problem, and Anderson has a relative ridge instead; leave it out."
         )

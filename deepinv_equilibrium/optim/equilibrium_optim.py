@@ -1,4 +1,4 @@
-"""What deepinv's optimisers share once they run to equilibrium."""
+"""Base class of deepinv's optimisers at equilibrium."""
 
 from __future__ import annotations
 
@@ -39,23 +39,27 @@ from .trained_parameters import TrainedParameters
 
 class EquilibriumOptim(EquilibriumModel, BaseOptim):
     r"""
-    Mixin that gives an optimiser of deepinv the ``DEQ`` configurations of this package.
+    Base class that adds the configurations of this package, as the argument ``DEQ``, to
+    an optimiser of deepinv.
 
-    Without ``DEQ`` the optimiser is deepinv's own. With ``DEQ``, ``forward`` finds the
-    fixed point of a block of the optimiser's iterations in the smallest state of the
-    algorithm, and keeps the report in :attr:`solution`.
+    Without ``DEQ`` the optimiser behaves as deepinv's. With ``DEQ``, :meth:`forward`
+    computes the fixed point of a block of iterations. The state is the smallest set of
+    deepinv's iterates that determines the next iteration. :attr:`solution` contains the
+    report.
 
-    A user's own optimiser is a subclass of this class and of a
-    :class:`deepinv.optim.BaseOptim`, or of this class alone with an ``iterator``.
+    A user-defined optimiser is a subclass of this class and of a subclass of
+    :class:`deepinv.optim.BaseOptim`, or a subclass of this class alone, which is built
+    with an ``iterator``.
     """
 
     algorithm_state: ClassVar[AlgorithmState] = PRIMAL
     prior_gradient: ClassVar[bool] = False
     """Whether every iteration takes a gradient step on the prior."""
     prior_gradient_if_g_first: ClassVar[bool] = False
-    """Whether every iteration takes one with ``g_first=True``."""
+    """Whether every iteration takes a gradient step on the prior if
+    ``g_first=True``."""
     rate_scheme: ClassVar[RateScheme | None] = None
-    """How the algorithm contracts; ``None`` where no rate is proved."""
+    """Rate of the algorithm; ``None`` if no rate is proved."""
 
     params_algo: Any
     _optimiser_signature: ClassVar[inspect.Signature]
@@ -96,14 +100,14 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         defaults = {
             name: p.default for name, p in signature.parameters.items() if name != "DEQ"
         }
-        # What the numbers of a deepinv DEQConfig that is set later are.
+        # A deepinv DEQConfig that is set later is translated with these options.
         options = {**defaults, **given}
         config = to_equilibrium(deq, given, options)
         trainable = given.pop("trainable_params", None)
         for name in ("DEQ", "max_iter", "anderson_acceleration", "unfold"):
             given.pop(name, None)
-        # deepinv learns natural values; what is to be trained is set up below.
-        # unfold=True registers priors and data fidelities as modules.
+        # deepinv would train the values and not their logarithms, so that it gets no
+        # trainable_params. unfold=True registers priors and data fidelities as modules.
         super(EquilibriumModel, self).__init__(
             **given, max_iter=config.layers, unfold=True, trainable_params=[]
         )
@@ -139,16 +143,16 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
 
     def _set_equilibrium(self, config: Any) -> None:
         if "fixed_point" not in self._modules:
-            return  # deepinv's constructor sets a flag of this name
+            return  # deepinv's constructor sets a bool of the name DEQ
         if self._equilibrium is None:
             raise ValueError(
-                f"this {type(self).__name__} was built without DEQ, as deepinv's own "
-                "optimiser; build it with DEQ=Equilibrium(...) or DEQ=ReTune(...)."
+                f"DEQ={config!r} cannot be set: this {type(self).__name__} was built "
+                "without DEQ; build it with DEQ=Equilibrium(...) or DEQ=ReTune(...)."
             )
         if config is None or config is False:
             raise ValueError(
                 f"DEQ={config!r} cannot be set: this {type(self).__name__} was built "
-                "with DEQ; build deepinv's own optimiser without it."
+                "with DEQ; build deepinv's optimiser without DEQ."
             )
         deq = _deq_config(config)
         options = self._given_options
@@ -156,7 +160,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         self.DEQ_config = deq
 
     def _with_layers(self, config: Equilibrium) -> Equilibrium:
-        """The configuration, whose number of layers fits the lists of the model."""
+        """Return the configuration; raise unless its layers fit the model's lists."""
         check_layers(dict(self.params_algo), config.layers)
         check_layers({"prior": self.prior}, config.layers)
         check_layers({"data_fidelity": self.data_fidelity}, config.layers)
@@ -164,8 +168,8 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
 
     @property
     def max_iter(self) -> int | None:
-        """Largest number of iterations, of the solver with ``DEQ`` and of deepinv's
-        loop without."""
+        """Maximum number of iterations of the solver with ``DEQ``, and of deepinv's
+        loop without ``DEQ``. A new value takes effect at the next call."""
         if self._equilibrium is None:
             return self._plain_max_iter
         return self._equilibrium.solver.max_iter
@@ -186,7 +190,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         self._plain_max_iter = iterations
 
     def _register_linear_map(self, K: list[Any] | None) -> None:
-        """Make a K that is a module one of the model's, as deepinv does not."""
+        """Register K as a submodule if it is a module, which deepinv does not do."""
         if K is not None and isinstance(K[0], nn.Module):
             self.linear_map = K[0]
 
@@ -201,24 +205,31 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         **kwargs: Any,
     ) -> Any:
         r"""
-        Reconstruct.
+        Reconstruct the images of a measurement.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
-        :param Callable, torch.Tensor, tuple, dict init: where to start, as in deepinv;
-            components that are missing are completed. Default: ``None``,
-            :math:`A^\top y`.
-        :param torch.Tensor x_gt: ground truth, for the metrics.
-        :param bool compute_metrics: whether to return the metrics of every iteration.
-        :param Callable observer: called after every evaluation of the step with the
-            iterate and its value; only with ``DEQ``. Default: ``None``.
-        :return: the image; with ``compute_metrics`` also a dictionary of metrics, each
-            a list a sample.
-        :raises TypeError: if ``y`` or ``physics`` is of another type, or an argument is
-            unknown.
-        :raises ValueError: if ``y`` is not a measurement of ``physics``, or modules
-            couple the samples or are random.
-        :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
+        :param Callable, torch.Tensor, tuple, dict init: initial iterate, in one of
+            deepinv's forms. Components of the state that it lacks are filled in.
+            Default: ``None``, ``custom_init`` of the constructor, or :math:`A^\top y`.
+        :param torch.Tensor x_gt: ground truth for the metrics. Default: ``None``.
+        :param bool compute_metrics: whether to return the metrics of each iteration.
+            Default: ``False``.
+        :param Callable observer: called after each evaluation of the step, with the
+            state :math:`x` and the value :math:`f(x)`. Available with ``DEQ`` only.
+            Default: ``None``.
+        :return: (:class:`torch.Tensor`) the images, of shape :math:`(B, C, H, W)` or
+            :math:`(B, C, D, H, W)`; with ``compute_metrics``, a tuple of the images and
+            a dictionary, which has for each metric one list per sample.
+        :raises TypeError: if ``y`` or ``physics`` is of another type, dtype or device
+            than the model needs, an argument is unknown, or a denoiser needs a noise
+            level and ``sigma_denoiser`` is missing.
+        :raises ValueError: if ``y`` is not a measurement of ``physics``, its images
+            have another number of channels than the networks of the model, the physics
+            has no adjoint and ``init`` is missing, or a module of the model couples the
+            samples or is random.
+        :raises ConvergenceError: if a sample does not converge and
+            ``DEQ.on_failure="raise"``.
         """
         if self._equilibrium is None:
             return super(EquilibriumModel, self).forward(
@@ -253,13 +264,15 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         self, y: Tensor, physics: Physics, init: Any = None
     ) -> tuple[IterationStep, State]:
         r"""
-        Return the fixed-point problem that the model solves for a measurement.
+        Return the step, a block of ``DEQ.layers`` iterations, and the initial state.
 
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
-        :param Callable, torch.Tensor, tuple, dict init: where to start, as in the call.
-        :return: the step, a block of the model's layers, and the initial state.
-        :raises ValueError: if the model was built without ``DEQ``.
+        :param Callable, torch.Tensor, tuple, dict init: initial iterate, as in
+            :meth:`forward`.
+        :return: (tuple) the step and the initial state.
+        :raises ValueError: if the model was built without ``DEQ``, or the physics has
+            no adjoint and ``init`` is missing.
         """
         config = self._require_equilibrium()
         image_in_state = 0 in self.algorithm_state.components
@@ -274,12 +287,12 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
 
     def contraction(self, physics: Physics, img_size: Sequence[int]) -> Contraction:
         r"""
-        Return how the model's step contracts, as :func:`certify
-        <deepinv_equilibrium.certify>` reports it.
+        Return the rate of the step, which :func:`deepinv_equilibrium.certify` reports.
 
         :param deepinv.physics.Physics physics: the physics.
-        :param Sequence img_size: :math:`(C, H, W)` of the images.
-        :return: the rate of the block of layers, its norm, and what it rests on.
+        :param Sequence img_size: size :math:`(C, H, W)` of the images.
+        :return: (Contraction) the rate of a block of ``DEQ.layers`` iterations, the
+            norm in which it holds, and the terms from which it is computed.
         :raises ValueError: if the model was built without ``DEQ``.
         """
         layers = tuple(
@@ -315,14 +328,14 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
     def _require_equilibrium(self) -> Equilibrium:
         if self._equilibrium is None:
             raise ValueError(
-                f"this {type(self).__name__} is deepinv's own and solves no fixed "
+                f"this {type(self).__name__} was built without DEQ and solves no fixed "
                 "point; build it with DEQ=Equilibrium(...) or DEQ=ReTune(...)."
             )
         return self._equilibrium
 
     def _starting_estimate(self, y: Tensor, physics: Physics, init: Any) -> Estimate:
-        """The complete estimate to start from; with gradient only where the whole run
-        is recorded."""
+        """Return the initial estimate with all components. It has a gradient only if
+        the adjoint records all iterations."""
         unrolled = isinstance(self._require_equilibrium().adjoint, Unrolled)
         K: Callable[[Tensor], Tensor] = (
             self.params_algo["K"][0] if "K" in self.params_algo else (lambda x: x)
@@ -354,8 +367,8 @@ def _deq_config(deq: Any) -> DEQConfig:
 
 
 def _relax(u: Tensor, v: Tensor, beta: float | Tensor) -> Tensor:
-    r""":math:`\beta u + (1 - \beta) v`, which deepinv computes also where
-    :math:`\beta` is the number 1 and the result is :math:`u`."""
+    r"""Return :math:`\beta u + (1 - \beta) v`, without arithmetic if :math:`\beta` is
+    the number 1, unlike deepinv."""
     if not isinstance(beta, Tensor) and beta == 1:
         return u
     return beta * u + (1 - beta) * v

@@ -1,4 +1,4 @@
-"""The one adapter from deepinv's iterators to steps."""
+"""Adapter from deepinv's iterators to steps."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from .algorithm_state import AlgorithmState
 
 class IterationStep:
     r"""
-    A block of :math:`K` iterations of a deepinv optimiser as a step on its state.
+    A step that makes a block of :math:`K` iterations of a deepinv optimiser.
 
-    :param deepinv.optim.BaseOptim optimiser: has the iterator, and for each layer
-        :math:`k` parameters, a prior and a data fidelity.
-    :param AlgorithmState algorithm_state: which of deepinv's iterates are the state.
+    :param deepinv.optim.BaseOptim optimiser: the optimiser, with an iterator, and with
+        parameters, a prior and a data fidelity for each layer.
+    :param AlgorithmState algorithm_state: the components of deepinv's iterates that
+        are the state.
     :param torch.Tensor y: the measurement.
-    :param deepinv.physics.Physics physics: the physics.
-    :param Equilibrium config: has :math:`K`, and what to do on failure.
+    :param deepinv.physics.Physics physics: its physics.
+    :param Equilibrium config: contains :math:`K` as ``layers``, and ``on_failure``,
+        which applies to iterative proximal operators of the data fidelity.
     """
 
     def __init__(
@@ -56,16 +58,16 @@ class IterationStep:
         return self.optimiser.fixed_point.iterator
 
     def __call__(self, state: State) -> State:
-        """The state after the block."""
+        """Return the state after the block."""
         return self.algorithm_state.select(self.run(state)["est"])
 
     def run(self, state: State) -> dict[str, Any]:
         r"""
-        Make the :math:`K` iterations.
+        Make the :math:`K` iterations. FISTA's counter starts at 0 in each block, so
+        that the block is the same map in each application.
 
         :param torch.Tensor, tuple state: the state.
-        :return: deepinv's dictionary of iterates after them. FISTA's counter starts
-            again with the block, or the block would be no fixed map.
+        :return: (dict) deepinv's iterates after the block.
         """
         if self.measured is not None and torch.is_grad_enabled():
             self.measured.start_recording()
@@ -88,13 +90,13 @@ class IterationStep:
         return X
 
     def take_trace(self) -> list[dict[str, Any]]:
-        """Iterates of the first block that was evaluated since the last call."""
+        """Return the iterates of the first block since the last call of this method."""
         assert self.trace is not None
         taken, self.trace = self.trace[: self.layers], []
         return taken
 
     def _parameters(self, layer: int) -> dict[str, Any]:
-        # They do not change during a solve; recorded ones belong to one graph.
+        # Constant during a solve. Values with a graph must not be shared by graphs.
         if torch.is_grad_enabled():
             return self._evaluated(layer)
         if layer not in self._frozen:
@@ -109,7 +111,7 @@ class IterationStep:
         }
 
     def _priced(self, X: dict[str, Any], layer: int) -> dict[str, Any]:
-        """A detached copy, with its cost where the problem has one."""
+        """Return a detached copy of the iterates, with the cost if it is defined."""
         X = {**X, "est": tuple(component.detach() for component in X["est"])}
         optimiser = self.optimiser
         if optimiser.has_cost:
@@ -127,17 +129,17 @@ class IterationStep:
 
 
 def _positive(state: State) -> Tensor:
-    """Where an entropic mirror map is defined: on positive images."""
+    """Return whether each sample is in the domain of an entropy: positive images."""
     x = state if isinstance(state, Tensor) else state[0]
     return (x > 0).flatten(1).all(dim=1)
 
 
 class IterationStepWithOutput(IterationStep):
-    """The same where the image is no component of the state: Douglas-Rachford, whose
-    state is z, and custom outputs."""
+    """An :class:`IterationStep` whose image is not a component of the state, such as
+    Douglas-Rachford, whose state is z, or an optimiser with a custom output."""
 
     def step_and_output(self, state: State) -> tuple[State, Tensor]:
-        """The state after the block, and the image that ``get_output`` makes."""
+        """Return the state after the block, and the image from ``get_output``."""
         X = self.run(state)
         return (
             self.algorithm_state.select(X["est"]),
@@ -146,7 +148,7 @@ class IterationStepWithOutput(IterationStep):
 
 
 class IterationMetrics:
-    """deepinv's metrics, iteration by iteration."""
+    """deepinv's metrics of each iteration."""
 
     def __init__(
         self, optimiser: BaseOptim, start: dict[str, Any], x_gt: Tensor | None

@@ -1,4 +1,4 @@
-"""Checks of the optimisers' arguments, which deepinv swallows or mutates."""
+"""Checks of the optimisers' arguments, which deepinv ignores or mutates."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _SET_BY_OPTIMISER = ("iterator", "has_cost", "kwargs")
 
 def signature_of(optimiser: type[BaseOptim]) -> inspect.Signature:
     r"""
-    :param type optimiser: one of deepinv's optimiser classes.
-    :return: its signature, with the arguments that it hands on to ``BaseOptim`` named.
+    Return the signature of an optimiser class of deepinv, in which its ``**kwargs`` are
+    replaced by the arguments of ``BaseOptim``.
+
+    :param type optimiser: the class.
+    :return: (inspect.Signature) the signature, without ``self``.
     """
     own = inspect.signature(optimiser.__init__).parameters
     base = inspect.signature(BaseOptim.__init__).parameters
@@ -38,14 +41,15 @@ def bind(
     signature: inspect.Signature, self: Any, args: tuple[Any, ...], kwargs: Any
 ) -> dict[str, Any]:
     r"""
-    Bind arguments by name, refuse unknown ones, and copy what deepinv would mutate.
+    Return the given arguments by name, with copies of the lists that deepinv mutates.
 
-    :param inspect.Signature signature: what is taken.
+    :param inspect.Signature signature: the signature of the constructor.
     :param self: the object under construction.
     :param tuple args: positional arguments.
     :param dict kwargs: keyword arguments.
-    :return: the arguments that were given, by name.
-    :raises TypeError: if an argument is unknown or given twice.
+    :return: (dict) the given arguments by name.
+    :raises TypeError: if an argument is unknown or given twice, or ``trainable_params``
+        is a string.
     """
     refuse_unknown(type(self).__name__, kwargs, signature.parameters)
     given = dict(signature.bind(*args, **kwargs).arguments)
@@ -76,9 +80,9 @@ def bind(
 
 def check_layers(what: Mapping[str, Any], layers: int) -> None:
     r"""
-    Refuse lists that are neither one value nor one a layer.
+    Raise unless each list has one value, or one value for each layer.
 
-    :param dict what: lists by name.
+    :param dict what: the lists by name.
     :param int layers: number of layers of the block.
     :raises ValueError: if a list has another length.
     """
@@ -87,7 +91,7 @@ def check_layers(what: Mapping[str, Any], layers: int) -> None:
             remedy = (
                 "Equilibrium(layers=K) and ReTune(layers=K, ...) take lists of K"
                 if layers == 1
-                else "give one value, or one a layer"
+                else "give one value, or one for each layer"
             )
             raise ValueError(
                 f"{name} has {len(values)} values for a block of layers={layers}; "
@@ -97,31 +101,31 @@ def check_layers(what: Mapping[str, Any], layers: int) -> None:
 
 def check_trainable(names: Iterable[str], known: Iterable[str]) -> None:
     r"""
-    Refuse a name that no parameter of the algorithm has; deepinv ignores it.
+    Raise if ``trainable_params`` has an unknown name, which deepinv ignores.
 
-    :param list names: the ``trainable_params``.
-    :param list known: the parameters of the algorithm.
+    :param list names: ``trainable_params``.
+    :param list known: names of the parameters of the algorithm.
     :raises ValueError: if a name is unknown.
     """
     known = list(known)
     for name in names:
         if name not in known:
             raise ValueError(
-                f"trainable_params has {name!r}, which is no parameter of this "
-                f"algorithm{closest_names(name, known)}"
+                f"trainable_params has {name!r}, but no parameter of this algorithm "
+                f"has this name{closest_names(name, known)}"
             )
 
 
 def check_values(parameters: Mapping[str, Any]) -> None:
     r"""
-    Refuse values that no algorithm can use.
+    Raise if a parameter that is not trained has an invalid value.
 
-    :param dict parameters: lists of values that are not trained, by name.
+    :param dict parameters: lists of values by name.
     :raises TypeError: if a value is a string.
     :raises ValueError: if a value is not finite, or a step size, :math:`\lambda`,
         :math:`\beta` or a noise level is negative.
     """
-    signed = ("g_param",)  # what it means is the prior's affair
+    signed = ("g_param",)  # the prior defines its meaning and its range
     for name in ("stepsize", "stepsize_dual", "beta", "lambda", *signed, _NOISE_LEVEL):
         for value in parameters.get(name, ()):
             if value is None:
@@ -146,10 +150,11 @@ _PARTS: dict[str, tuple[type[Any], str, str]] = {
 
 def check_kinds_of_parts(given: Mapping[str, Any]) -> None:
     r"""
-    Refuse data fidelities and priors of another type, such as a denoiser as prior.
+    Raise unless data fidelities and priors are of deepinv's types. A common error is a
+    denoiser as prior.
 
-    :param dict given: the arguments that were given, by name.
-    :raises TypeError: if a part is not a deepinv data fidelity or prior.
+    :param dict given: the given arguments by name.
+    :raises TypeError: if a data fidelity or a prior is of another type.
     """
     for name, (kind, example, _) in _PARTS.items():
         value = given.get(name)
@@ -169,10 +174,11 @@ def check_kinds_of_parts(given: Mapping[str, Any]) -> None:
 
 def check_parts_are_given(optimiser: str, given: Mapping[str, Any]) -> None:
     r"""
-    Refuse an optimiser without data fidelity or prior, which deepinv sets to zero.
+    Raise unless an optimiser has a data fidelity and a prior. deepinv replaces a
+    missing one by zero.
 
     :param str optimiser: name of the optimiser, for the message.
-    :param dict given: the arguments that were given, by name.
+    :param dict given: the given arguments by name.
     :raises ValueError: if ``data_fidelity`` or ``prior`` is missing.
     """
     for name, (_, example, zero) in _PARTS.items():
@@ -185,35 +191,35 @@ def check_parts_are_given(optimiser: str, given: Mapping[str, Any]) -> None:
 
 def check_prior_gradients(priors: Iterable[Any], optimiser: str) -> None:
     r"""
-    Refuse priors without gradient where the algorithm needs one.
+    Raise unless priors have a gradient.
 
     :param list priors: the priors.
-    :param str optimiser: name of the algorithm.
-    :raises ValueError: for a plug-and-play prior, which has a prox only.
+    :param str optimiser: name of the algorithm, for the message.
+    :raises ValueError: if a prior is ``PnP``, which has a proximal operator only.
     """
     for prior in priors:
         if isinstance(prior, PnP):
             raise ValueError(
-                f"{optimiser} takes gradient steps on the prior, and PnP has none; use "
-                "deepinv.optim.RED(denoiser), whose gradient is x - D(x), or an "
-                "explicit prior."
+                f"{optimiser} takes gradient steps on the prior, and PnP has no "
+                "gradient; use deepinv.optim.RED(denoiser), whose gradient is x - "
+                "D(x), or an explicit prior."
             )
 
 
 def _as_layers(value: Any) -> Any:
-    """A list of the layers' values, a copy: one for a number or for a tensor that is no
-    vector, as many as there are entries for a vector."""
+    """Return a new list of the values of the layers: the entries of a list or of a
+    vector. A tensor with another number of axes is one value."""
     if isinstance(value, Tensor):
         return list(value.unbind()) if value.ndim == 1 else [value]
     if isinstance(value, str):
-        return [value]  # deepinv would take it for its letters
+        return [value]  # deepinv would iterate over its letters
     if isinstance(value, Iterable) and not isinstance(value, nn.Module):
         return list(value)
     return value
 
 
 def is_trainable(values: Any) -> bool:
-    """Whether a parameter holds numbers, so that there is something to train."""
+    """Return whether all values of a parameter are numbers or tensors."""
     return all(
         isinstance(value, int | float) or torch.is_tensor(value) for value in values
     )

@@ -1,4 +1,4 @@
-"""Algorithm parameters that are learned as logarithms and stay in their domain."""
+"""Parameters of algorithms, trained as logarithms to stay in their domain."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from torch import Tensor, nn
 
 class TrainedParameters(nn.Module):
     r"""
-    The values of one algorithm parameter, one a layer, learned as logarithms:
-    :math:`\theta = c + \exp(s)` with :math:`c = 2` for FISTA's :math:`a`, which must
-    exceed 2, and :math:`c = 0` for step sizes, :math:`\lambda`, :math:`\sigma` and
-    :math:`\beta`.
+    The values :math:`\theta_k` of one parameter of an algorithm, one for each layer,
+    trained as logarithms :math:`s_k`,
 
-    Indexing gives natural values, with their gradient. State dicts hold natural
-    values under deepinv's keys, so checkpoints go both ways.
+    .. math::
+
+        \theta_k = c + \exp(s_k),
+
+    with :math:`c = 2` for FISTA's :math:`a`, which must exceed 2, and :math:`c = 0` for
+    step sizes, :math:`\lambda`, :math:`\sigma` and :math:`\beta`.
+
+    Indexing returns :math:`\theta_k` with its gradient. A ``state_dict`` contains
+    :math:`\theta_k` under deepinv's keys, so that deepinv loads the checkpoints of this
+    package, and this package those of deepinv.
 
     :param str name: name of the parameter, e.g. ``"stepsize"``.
-    :param Sequence values: its natural values, numbers or tensors.
-    :raises ValueError: if a value is outside the domain.
+    :param Sequence values: :math:`\theta_k`, numbers or tensors.
+    :raises ValueError: if a value is not above :math:`c`.
     """
 
     def __init__(self, name: str, values: Sequence[float | Tensor]):
@@ -32,11 +38,11 @@ class TrainedParameters(nn.Module):
         for index, value in enumerate(values):
             tensor = torch.as_tensor(value).detach()
             if not tensor.is_floating_point() or not isinstance(value, Tensor):
-                tensor = tensor.float()  # as deepinv does with numbers
+                tensor = tensor.float()  # deepinv converts numbers in this way
             if not bool((tensor > self.lower).all()):
                 raise ValueError(
                     f"{name}={value!r} cannot be trained: it is learned as a logarithm "
-                    f"and must be greater than {self.lower:g}; start it inside, or "
+                    f"and must be greater than {self.lower:g}; give a larger value, or "
                     "leave it out of trainable_params (by default all are trained)."
                 )
             self.register_parameter(str(index), nn.Parameter(self._raw(tensor)))
@@ -48,7 +54,7 @@ class TrainedParameters(nn.Module):
         if not -self.count <= index < self.count:
             raise IndexError(f"{self.name} has {self.count} values, no index {index}.")
         raw = self.get_parameter(str(index % self.count))
-        # Rounding must not reach the end of the domain, which loading refuses.
+        # A value that is rounded to the bound c could not be loaded again.
         info = torch.finfo(raw.dtype)
         inside = max(self.lower * (1 + info.eps), info.tiny)
         return (self.lower + raw.exp()).clamp_min(inside)
@@ -57,7 +63,7 @@ class TrainedParameters(nn.Module):
         return (self[index] for index in range(self.count))
 
     def extra_repr(self) -> str:
-        """Natural values."""
+        """Return the values of the layers, which ``repr`` shows."""
         return ", ".join(str(value.detach().tolist()) for value in self)
 
     def _raw(self, natural: Tensor) -> Tensor:
