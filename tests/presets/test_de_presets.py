@@ -1,4 +1,4 @@
-"""DE-GRAD, DE-PROX and DE-ADMM against closed forms and their theorems."""
+"""DE-GRAD, DE-PROX and DE-ADMM, compared with closed forms and theorems."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Gain(dinv.models.Denoiser):
 
 
 def closed_form(name: str, c: float, eta: float) -> float:
-    """The gain x / y at the fixed point, for A = I and D(x) = c x."""
+    """Return x / y at the fixed point for A = I and D(x) = c x."""
     if name == "de-grad":  # x - y + (x - c x) = 0
         return 1 / (2 - c)
     return c * eta / (1 - c + c * eta)  # x = c (x - eta (x - y))
@@ -52,7 +52,7 @@ def contractive(in_channels: int = 1, epsilon: float = 0.8) -> BoundedDnCNN:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_fixed_point_and_its_gradient_are_the_closed_forms(name: str, batch: int):
+def test_fixed_point_and_gradient_have_closed_forms(name: str, batch: int) -> None:
     c, eta = 0.9, 0.4
     denoiser = Gain(c)
     model = plugins.create(
@@ -68,7 +68,7 @@ def test_the_fixed_point_and_its_gradient_are_the_closed_forms(name: str, batch:
     y = torch.rand(batch, 2, 4, 3, **DOUBLE)
     x = model(y, Denoising())
     gain = closed_form(name, c, eta)
-    # deepinv keeps the step size in float32.
+    # The step size is stored in float32.
     torch.testing.assert_close(x, gain * y, rtol=1e-7, atol=0)
     x.sum().backward()
     h = 1e-6
@@ -77,7 +77,7 @@ def test_the_fixed_point_and_its_gradient_are_the_closed_forms(name: str, batch:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_defaults_are_those_of_the_paper(name: str):
+def test_default_settings_are_those_of_the_paper(name: str) -> None:
     model = plugins.create("reconstructors", name, denoiser=Gain(0.5))
     expected = deq.Anderson(history_size=5, beta=1.0, max_iter=100, rtol=1e-5)
     assert model.DEQ_config.solver == expected
@@ -91,7 +91,7 @@ def test_the_defaults_are_those_of_the_paper(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_unknown_argument_and_a_bad_denoiser_are_named(name: str):
+def test_preset_raises_for_unknown_argument_and_other_denoiser(name: str) -> None:
     with pytest.raises(TypeError, match=r"'stepsiz'; did you mean 'stepsize'"):
         plugins.create("reconstructors", name, denoiser=Gain(0.5), stepsiz=1.0)
     with pytest.raises(TypeError, match="denoiser must be an instance of"):
@@ -100,7 +100,9 @@ def test_an_unknown_argument_and_a_bad_denoiser_are_named(name: str):
 
 @pytest.mark.parametrize("epsilon", [0.5, 0.8, 0.99])
 @pytest.mark.parametrize("eta", [0.2, 0.5])
-def test_de_grad_is_certified_at_the_rate_of_its_theorem(epsilon: float, eta: float):
+def test_certified_rate_of_de_grad_is_that_of_theorem_1(
+    epsilon: float, eta: float
+) -> None:
     mask = (torch.arange(64).reshape(8, 8) % 3 == 0).double()
     physics = dinv.physics.MRI(mask=mask)  # mu = 0, L = 1
     denoiser = contractive(2, epsilon).double()
@@ -118,8 +120,8 @@ def test_de_grad_is_certified_at_the_rate_of_its_theorem(epsilon: float, eta: fl
     assert norm <= rate.value < 1
 
 
-def test_de_grad_takes_half_the_gradient_of_the_papers_with_twice():
-    # x - eta (A^T(Ax - y) + S(x)) with S = I - D, at one evaluation.
+def test_step_of_de_grad_has_the_gradient_of_half_the_squared_error() -> None:
+    # x - eta (A^T(Ax - y) + S(x)) with S = I - D.
     denoiser, eta = contractive(2).double(), 0.5
     physics = dinv.physics.MRI(mask=torch.ones(6, 6, **DOUBLE))
     y = physics.A(torch.rand(1, 2, 6, 6, **DOUBLE))
@@ -132,7 +134,7 @@ def test_de_grad_takes_half_the_gradient_of_the_papers_with_twice():
 
 
 @pytest.mark.parametrize("name", ["de-prox", "de-admm"])
-def test_a_residual_network_is_certified_where_ryu_says_so(name: str):
+def test_residual_network_is_certified_if_mu_is_positive(name: str) -> None:
     kernel = torch.zeros(1, 1, 3, 3)
     kernel[0, 0, 1] = torch.tensor([0.1, 0.8, 0.1])
     blur = dinv.physics.BlurFFT((1, 8, 8), filter=kernel)  # mu = .36, L = 1
@@ -147,9 +149,9 @@ def test_a_residual_network_is_certified_where_ryu_says_so(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_trains_saves_loads_and_keeps_samples_apart(
+def test_model_trains_saves_loads_and_treats_samples_separately(
     name: str, channels: int, tmp_path: Path
-):
+) -> None:
     def build() -> torch.nn.Module:
         denoiser = (
             contractive(channels)

@@ -1,3 +1,5 @@
+"""Projected gradient descent with Tikhonov regularisation."""
+
 from __future__ import annotations
 
 import warnings
@@ -26,7 +28,7 @@ def measurements() -> Tensor:
     return torch.randn(3, 5, dtype=torch.float64)
 
 
-def test_the_minimiser_is_that_of_the_ridge_in_the_gradient_step() -> None:
+def test_minimiser_agrees_with_the_regulariser_in_the_gradient_step() -> None:
     y = measurements()
     other = deq.optim.PGD(
         data_fidelity=RidgeL2(kappa=WEIGHT),
@@ -38,11 +40,11 @@ def test_the_minimiser_is_that_of_the_ridge_in_the_gradient_step() -> None:
         x = projected_gradient(EXACT, WEIGHT, stepsize=1.5)(y, physics())
         expected = other(y, physics())
     assert x.amax() > 0.1
-    # RidgeL2's weight is exact, the trained one was cast to float32.
+    # The weight of RidgeL2 is exact, the trained weight is rounded to float32.
     torch.testing.assert_close(x, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_image_and_gradients_have_the_closed_form_of_the_active_set() -> None:
+def test_image_and_gradients_have_closed_forms_on_the_active_set() -> None:
     y = measurements().requires_grad_()
     model = projected_gradient(EXACT, WEIGHT, stepsize=1.5).double()
     (raw,) = model.parameters()
@@ -50,7 +52,7 @@ def test_image_and_gradients_have_the_closed_form_of_the_active_set() -> None:
     c = torch.linspace(-1, 2, 6, dtype=torch.float64)
     (x.flatten(1) @ c).sum().backward()
 
-    weight = torch.tensor(WEIGHT).double()  # as float32 has it
+    weight = torch.tensor(WEIGHT).double()  # rounded to float32, as in the model
     of_weight = torch.zeros((), dtype=torch.float64)
     assert y.grad is not None
     for sample in range(3):
@@ -62,12 +64,12 @@ def test_image_and_gradients_have_the_closed_form_of_the_active_set() -> None:
         torch.testing.assert_close(x[sample].flatten()[free], solved)
         of_weight -= c[free] @ inverse @ solved.detach()
         torch.testing.assert_close(y.grad[sample], A @ inverse @ c[free])
-    # It is trained as a logarithm.
+    # The weight is trained as a logarithm.
     assert raw.grad is not None
     torch.testing.assert_close(raw.grad, weight * of_weight, rtol=1e-6, atol=1e-9)
 
 
-def test_the_minimiser_does_not_depend_on_the_step() -> None:
+def test_minimiser_does_not_depend_on_the_step_size() -> None:
     y = measurements()
     with torch.no_grad():
         x, other = (
@@ -78,14 +80,14 @@ def test_the_minimiser_does_not_depend_on_the_step() -> None:
 
 
 def iterations(y: Tensor, steps: Tensor, weights: Tensor) -> Tensor:
-    """By hand, from the adjoint of the measurement."""
+    """Return the result of the iterations from the adjoint of the measurement."""
     x = y @ MATRIX
     for tau, weight in zip(steps, weights, strict=True):
         x = (x - tau * (x @ MATRIX.T - y) @ MATRIX).clamp(min=0) / (1 + tau * weight)
     return x
 
 
-def test_unrolled_with_a_step_of_its_own_in_every_layer() -> None:
+def test_unrolled_layers_have_their_own_step_sizes_and_weights() -> None:
     y, K = measurements(), 4
     steps, weights = [0.5, 1.5, 0.25, 1.75], [0.5, 0.25, 0.125, 1.0]
     model = projected_gradient(
@@ -110,14 +112,14 @@ def test_unrolled_with_a_step_of_its_own_in_every_layer() -> None:
     torch.testing.assert_close(torch.stack(gradients), scaled)
 
 
-def test_classical_with_a_number_of_iterations() -> None:
+def test_model_without_DEQ_makes_max_iter_iterations() -> None:
     y, K = measurements(), 7
     model = projected_gradient(None, WEIGHT, stepsize=1.5, max_iter=K)
     full = torch.full((K,), 1.5), torch.full((K,), WEIGHT, dtype=torch.float64)
     torch.testing.assert_close(model(y, physics()).flatten(1), iterations(y, *full))
 
 
-def test_save_and_load(tmp_path: Path) -> None:
+def test_saved_model_can_be_loaded(tmp_path: Path) -> None:
     y = measurements()
     model = projected_gradient(EXACT, 0.7, stepsize=1.5)
     torch.save(model.state_dict(), tmp_path / "model.pt")
@@ -128,7 +130,7 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grey_and_colour_and_each_sample_on_its_own(channels: int) -> None:
+def test_samples_are_independent_for_grey_and_colour_images(channels: int) -> None:
     model = projected_gradient(EXACT, 0.1)
     scan = dinv.physics.Tomography(6, 8, circle=True, normalize=True)
     scan = double_copy(scan)
@@ -141,7 +143,7 @@ def test_grey_and_colour_and_each_sample_on_its_own(channels: int) -> None:
     torch.testing.assert_close(x, alone, rtol=0, atol=1e-10)
 
 
-def test_the_trainer_finds_a_better_weight() -> None:
+def test_training_increases_a_weight_that_is_too_small() -> None:
     scan = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.5))
     x = torch.rand(8, 1, 6, 6)
     pairs = [{"x": image, "y": scan(image[None])[0]} for image in x]
@@ -151,10 +153,10 @@ def test_the_trainer_finds_a_better_weight() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         train_for_an_epoch(model, scan, torch.optim.Adam([raw], 0.1), pairs, 4)
-    assert raw.item() > before + 0.1  # the noise asks for more
+    assert raw.item() > before + 0.1
 
 
-def test_unknown_arguments_are_named() -> None:
+def test_preset_raises_for_unknown_argument() -> None:
     with pytest.raises(TypeError, match=r"'step'.*did you mean 'stepsize'"):
         projected_gradient(step=1.5)
     with pytest.raises(TypeError, match="'prior'"):

@@ -1,4 +1,4 @@
-"""The reconstructor with a TV map by its name."""
+"""Total variation with an estimated weight, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deepinv_equilibrium import plugins
 from deepinv_equilibrium.models import ConstantTVMap, TVMapReconstructor, UNetTVMap
 
 
-def test_by_name_it_is_a_model_to_be_trained() -> None:
+def test_default_model_is_a_trainable_u_net_with_256_iterations() -> None:
     model = plugins.create("reconstructors", "tv-map")
     assert isinstance(model, TVMapReconstructor)
     assert isinstance(model.tv_map, UNetTVMap)
@@ -24,12 +24,12 @@ def test_by_name_it_is_a_model_to_be_trained() -> None:
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_models_share_no_configuration() -> None:
+def test_each_model_has_its_own_configuration() -> None:
     one, other = (plugins.create("reconstructors", "tv-map") for _ in range(2))
     assert one.DEQ is not other.DEQ
 
 
-def test_its_arguments_are_those_of_the_map_and_of_the_model() -> None:
+def test_preset_passes_arguments_to_map_and_model() -> None:
     model = plugins.create(
         "reconstructors",
         "tv-map",
@@ -59,7 +59,7 @@ def test_its_arguments_are_those_of_the_map_and_of_the_model() -> None:
     assert weight == pytest.approx([0.2, 0.03, 0.03], rel=1e-4)
 
 
-def test_the_baseline() -> None:
+def test_constant_creates_a_constant_map() -> None:
     model = plugins.create(
         "reconstructors",
         "tv-map",
@@ -73,7 +73,7 @@ def test_the_baseline() -> None:
     assert model.max_iter is None
 
 
-def test_wrong_arguments_are_refused() -> None:
+def test_preset_raises_for_wrong_arguments() -> None:
     with pytest.raises(TypeError, match="It takes"):
         plugins.create("reconstructors", "tv-map", denoiser="small-drunet")
     with pytest.raises(ValueError, match="give either max_iter"):

@@ -23,7 +23,7 @@ def masked() -> dinv.physics.LinearPhysics:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_is_the_formula_layer_by_layer(tied: bool) -> None:
+def test_layers_are_proximal_gradient_steps(tied: bool) -> None:
     taus, weights = ([0.4] * 3, [0.05] * 3) if tied else ([0.4, 0.1, 0.3], [0, 0.2, 1])
     model = unrolled_smoothed_tv(
         3,
@@ -42,7 +42,7 @@ def test_is_the_formula_layer_by_layer(tied: bool) -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_has_two_trained_numbers_in_all_or_for_every_layer(tied: bool) -> None:
+def test_model_trains_two_numbers_or_two_for_each_layer(tied: bool) -> None:
     model = deq.plugins.create(
         "reconstructors", "unrolled-smoothed-tv", layers=4, tied=tied
     )
@@ -50,7 +50,7 @@ def test_has_two_trained_numbers_in_all_or_for_every_layer(tied: bool) -> None:
     assert type(model) is deq.optim.PGD
 
 
-def test_gradients_by_finite_differences() -> None:
+def test_gradients_agree_with_finite_differences() -> None:
     model = unrolled_smoothed_tv(2, 0.4, 0.1, smoothing=0.3).double()
     physics, y = masked(), torch.rand(1, 1, 4, 4, dtype=DOUBLE, requires_grad=True)
 
@@ -62,7 +62,7 @@ def test_gradients_by_finite_differences() -> None:
     for leaf, gradient in zip(leaves, gradients, strict=True):
         direction = torch.randn_like(leaf)
         values = []
-        for step in (1e-4, -2e-4):  # there, and on to the other side
+        for step in (1e-4, -2e-4):  # to leaf + h and to leaf - h
             leaf.data.add_(direction, alpha=step)
             values.append(loss().detach())
         leaf.data.add_(direction, alpha=1e-4)
@@ -73,7 +73,7 @@ def test_gradients_by_finite_differences() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_samples_do_not_depend_on_each_other(channels: int) -> None:
+def test_samples_are_independent(channels: int) -> None:
     model, physics = unrolled_smoothed_tv(2, 0.8, 0.01), dinv.physics.Denoising()
     y = torch.rand(2, channels, 4, 5, dtype=DOUBLE)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_samples_do_not_depend_on_each_other(channels: int) -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-8)
 
 
-def test_saves_and_loads(tmp_path: Path) -> None:
+def test_saved_model_can_be_loaded(tmp_path: Path) -> None:
     model = unrolled_smoothed_tv(2, [0.3, 0.6], [0.1, 0.2])
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     other = unrolled_smoothed_tv(2)
@@ -92,7 +92,7 @@ def test_saves_and_loads(tmp_path: Path) -> None:
     assert torch.equal(model(y, physics), other(y, physics))
 
 
-def test_an_epoch_of_the_trainer_learns_every_layer() -> None:
+def test_training_improves_images_and_changes_every_layer() -> None:
     physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
     x = (torch.arange(8) >= 4).float().expand(12, 1, 8, 8)
     pairs = [{"x": a, "y": b} for a, b in zip(x, physics(x), strict=True)]
@@ -112,7 +112,7 @@ def test_an_epoch_of_the_trainer_learns_every_layer() -> None:
             assert value.item() != pytest.approx(start, rel=1e-3)
 
 
-def test_names_bad_input() -> None:
+def test_preset_raises_for_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="layers must be an integer >= 1, got 0"):
         unrolled_smoothed_tv(0)
     with pytest.raises(ValueError, match=r"stepsize must be one number, .* layers=3"):

@@ -1,4 +1,4 @@
-"""The reconstructor with a wavelet norm by its name."""
+"""Reconstruction with a weighted wavelet norm, by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import WaveletReconstructor
 
 
-def test_by_name_it_is_the_model_of_the_paper() -> None:
+def test_default_model_has_the_settings_of_the_paper() -> None:
     model = deq.plugins.create("reconstructors", "wavelet", channels=3)
     assert isinstance(model, WaveletReconstructor)
     assert sum(p.numel() for p in model.parameters()) == 13
@@ -16,7 +16,7 @@ def test_by_name_it_is_the_model_of_the_paper() -> None:
     assert (model.DEQ.layers, model.DEQ.restarts, model.stepsize) == (10, 10, 1.95)
 
 
-def test_its_arguments_are_those_of_the_prior_and_of_the_model() -> None:
+def test_preset_passes_arguments_to_prior_and_model() -> None:
     config = deq.Equilibrium()
     model = deq.plugins.create(
         "reconstructors",
@@ -39,7 +39,7 @@ def test_its_arguments_are_those_of_the_prior_and_of_the_model() -> None:
     assert (model.stepsize, model.normalised) == ("optimal", True)
 
 
-def test_wrong_arguments_are_refused() -> None:
+def test_preset_raises_for_wrong_arguments() -> None:
     with pytest.raises(TypeError, match="It takes"):
         deq.plugins.create("reconstructors", "wavelet", denoiser="small-drunet")
     with pytest.raises(ValueError, match="levels"):
