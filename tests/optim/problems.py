@@ -13,8 +13,12 @@ from deepinv.optim import Bregman, BregmanL2, BurgEntropy, NegEntropy
 from torch import Tensor, nn
 
 import deepinv_equilibrium as deq
+from deepinv_equilibrium.optim.condat_vu import CondatVuOptim
 
-ALGORITHMS = ("PGD", "GD", "HQS", "ADMM", "DRS", "PDCP", "MD", "PMD", "FISTA")
+ALGORITHMS = (
+    *("PGD", "GD", "HQS", "ADMM", "DRS", "PDCP", "MD", "PMD", "FISTA"),
+    "CondatVu",  # as an optimiser of a user, which deepinv does not have
+)
 IMAGE = (2, 4, 5)
 
 
@@ -84,10 +88,12 @@ class Problem:
         """Return the parameters of the algorithm in float64, one value a layer."""
         # deepinv rounds some numbers to float32: these are exact in float32.
         values = {"stepsize": 0.5, "lambda_reg": 0.25, "g_param": 0.25}
-        if self.algorithm in ("ADMM", "DRS", "PDCP"):
+        if self.algorithm in ("ADMM", "DRS", "PDCP", "CondatVu"):
             values["beta"] = 0.875
-        if self.algorithm == "PDCP":
+        if self.algorithm in ("PDCP", "CondatVu"):
             values["stepsize_dual"] = 0.5
+        if self.algorithm == "CondatVu":
+            values["lambda_composed"] = 0.25
         if self.algorithm == "FISTA":
             values["a"] = 2.5
         return {
@@ -139,6 +145,8 @@ def make_problem() -> Callable[..., Problem]:
         filter_ = torch.rand(1, 1, 3, 3, generator=generator, dtype=torch.float64)
         filter_[..., 1, 1] += 3
         arguments: dict[str, Any] = {}
+        if algorithm == "CondatVu":
+            arguments["composed_prior"] = dinv.optim.Tikhonov()
         if potential:
             arguments["bregman_potential"] = POTENTIALS[potential]()
             # The likelihood is smooth relative to Burg's entropy.
@@ -156,6 +164,11 @@ def make_problem() -> Callable[..., Problem]:
         )
 
     return make
+
+
+def plain_optimiser(name: str) -> type[dinv.optim.BaseOptim]:
+    """Return the optimiser without ``DEQ``: deepinv's, if deepinv has it."""
+    return CondatVuOptim if name == "CondatVu" else getattr(dinv.optim, name)
 
 
 @pytest.fixture

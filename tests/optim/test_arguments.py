@@ -14,6 +14,8 @@ from deepinv.optim import PnP
 
 import deepinv_equilibrium as deq
 
+from .problems import plain_optimiser
+
 EQUILIBRIUM = deq.Equilibrium()
 TWO_LAYERS = deq.Equilibrium(layers=2)
 
@@ -38,7 +40,7 @@ def test_constructor_refuses_an_unknown_argument_with_a_hint(
 
 
 def test_signature_has_every_argument_of_deepinv(algorithm: str) -> None:
-    theirs = inspect.signature(getattr(dinv.optim, algorithm)).parameters
+    theirs = inspect.signature(plain_optimiser(algorithm)).parameters
     ours = inspect.signature(getattr(deq.optim, algorithm)).parameters
     assert {*theirs} - {"kwargs"} <= {*ours}
     assert {"DEQ", "anderson_acceleration", "verbose", "show_progress_bar"} <= {*ours}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 
-COMPONENTS = {"ADMM": 2, "DRS": 2, "PDCP": 3, "FISTA": 2}
+COMPONENTS = {"ADMM": 2, "DRS": 2, "PDCP": 3, "FISTA": 2, "CondatVu": 2}
 
 
 def starts(x: Tensor, components: int) -> dict[str, Any]:

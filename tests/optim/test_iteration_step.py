@@ -13,6 +13,8 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim.iteration_step import IterationStep
 
+from .problems import plain_optimiser
+
 F64 = torch.float64
 
 
@@ -186,6 +188,7 @@ def test_metrics_equal_those_of_deepinv(
         "data_fidelity": dinv.optim.L2(),
         "custom_metrics": {"jump": lambda log, old, new: float((new - old).norm())},
         **{name: float(v[0]) for name, v in problem.parameters().items()},
+        **problem.arguments,
     }
     if algorithm == "FISTA":  # deepinv's counter is not reset
         solver, layers = deq.Picard(max_iter=1, rtol=0.0), 6
@@ -194,7 +197,7 @@ def test_metrics_equal_those_of_deepinv(
     ours = problem.model(
         **arguments, trainable_params=[], DEQ=deq.Equilibrium(solver, layers=layers)
     )
-    theirs = getattr(dinv.optim, algorithm)(max_iter=6, **arguments)
+    theirs = plain_optimiser(algorithm)(max_iter=6, **arguments)
     x_gt = torch.rand_like(problem.y) if with_truth else None
     call = {"x_gt": x_gt, "compute_metrics": True}
     with torch.no_grad():

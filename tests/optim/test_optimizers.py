@@ -12,12 +12,15 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 
+from .problems import plain_optimiser
+
 
 def deepinv_arguments(problem: Any) -> dict[str, Any]:
     """Return the arguments of the problem for deepinv, as numbers."""
     numbers = {name: float(values[0]) for name, values in problem.parameters().items()}
     prior = type(problem.model().prior[0])(problem.denoisers[0])
-    return {"data_fidelity": dinv.optim.L2(), "prior": prior, **numbers}
+    parts = {"data_fidelity": dinv.optim.L2(), "prior": prior}
+    return {**parts, **numbers, **problem.arguments}
 
 
 @pytest.mark.parametrize("closed_form", [True, False])
@@ -29,7 +32,7 @@ def test_fixed_budget_gives_the_output_of_deepinv(
     # deepinv's conjugate gradients do not reach the given tolerance.
     reference = make_problem(algorithm).physics()
     n = 7
-    theirs = getattr(dinv.optim, algorithm)(max_iter=n, **arguments)
+    theirs = plain_optimiser(algorithm)(max_iter=n, **arguments)
     if algorithm == "FISTA":  # the counter increases within one block
         config = deq.Equilibrium(deq.Picard(max_iter=1, rtol=0.0), layers=n)
     else:
@@ -49,7 +52,7 @@ def test_output_without_DEQ_equals_that_of_deepinv_bitwise(
 ) -> None:
     problem = make_problem(algorithm)
     arguments = {**deepinv_arguments(problem), "max_iter": 5, "unfold": unfold}
-    theirs = getattr(dinv.optim, algorithm)(**arguments)
+    theirs = plain_optimiser(algorithm)(**arguments)
     ours = getattr(deq.optim, algorithm)(**arguments)
     expected, metrics = theirs(
         problem.y, problem.physics(), x_gt=problem.y, compute_metrics=True

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim.trained_parameters import TrainedParameters
 
+from .problems import plain_optimiser
+
 PARTS = {"data_fidelity": dinv.optim.L2(), "prior": dinv.optim.Tikhonov()}
 
 
@@ -78,7 +80,7 @@ def test_state_dict_has_the_keys_of_the_unfolded_model(
 ) -> None:
     problem = make_problem(algorithm, layers)
     arguments = deepinv_arguments(problem)
-    theirs = getattr(dinv.optim, algorithm)(unfold=True, max_iter=layers, **arguments)
+    theirs = plain_optimiser(algorithm)(unfold=True, max_iter=layers, **arguments)
     ours = getattr(deq.optim, algorithm)(DEQ=deq.ReTune(layers, 2), **arguments)
     before = theirs.state_dict()
     after = ours.state_dict()
@@ -100,7 +102,7 @@ def test_checkpoints_load_in_both_directions(
     with torch.no_grad():
         for denoiser in other.denoisers:
             denoiser.weight.mul_(0.5)
-    theirs = getattr(dinv.optim, algorithm)(unfold=True, max_iter=layers, **arguments)
+    theirs = plain_optimiser(algorithm)(unfold=True, max_iter=layers, **arguments)
     config = deq.Equilibrium(deq.Picard(max_iter=1, rtol=0.0), layers=layers)
     ours = getattr(deq.optim, algorithm)(DEQ=config, **elsewhere)
     expected = theirs(problem.y, problem.physics())
@@ -132,6 +134,7 @@ def deepinv_arguments(problem: Any) -> dict[str, Any]:
         "data_fidelity": list(model.data_fidelity),
         "prior": list(model.prior),
         **{name: [float(v) for v in vs] for name, vs in problem.parameters().items()},
+        **problem.arguments,
     }
 
 
