@@ -1,3 +1,5 @@
+"""Equilibrium regularisation: solution, gradients, certificate and checks."""
+
 from __future__ import annotations
 
 import copy
@@ -29,7 +31,7 @@ ADJOINT = deq.Implicit(deq.GMRES(rtol=1e-12))
 
 
 class Shrinkage(Denoiser):
-    """q x, for which the solution is known."""
+    """The denoiser q x, for which the solution has a closed form."""
 
     def __init__(self, q: float) -> None:
         super().__init__()
@@ -58,12 +60,12 @@ KERNEL = dinv.physics.functional.gaussian_blur(sigma=(0.6, 0.6)).double()
 
 
 def blur(size: tuple[int, ...]) -> dinv.physics.Physics:
-    """With its proximal operator in closed form."""
+    """Return a blur whose proximal operator has a closed form."""
     return dinv.physics.BlurFFT(size, filter=KERNEL)
 
 
 def reflecting_blur() -> dinv.physics.Physics:
-    """Whose proximal operator is solved for."""
+    """Return a blur whose proximal operator is computed iteratively."""
     return dinv.physics.Blur(KERNEL, padding="reflect", tol=1e-13, max_iter=500)
 
 
@@ -71,7 +73,7 @@ def images(*shape: int) -> Tensor:
     return torch.rand(*shape, dtype=torch.float64)
 
 
-def test_closed_form() -> None:
+def test_solution_and_gradients_have_closed_forms_for_a_linear_denoiser() -> None:
     q, alpha = 0.4, 0.3
     model, y = build(Shrinkage(q), alpha), images(2, 1, 5, 4)
     mask = (torch.rand(1, 5, 4, dtype=torch.float64) > 0.5).double()
@@ -88,7 +90,7 @@ def test_closed_form() -> None:
 
 
 @pytest.mark.parametrize("physics", [blur((3, 5, 6)), reflecting_blur()])
-def test_the_solution_fulfils_the_equation(physics: Any) -> None:
+def test_solution_satisfies_the_equation(physics: Any) -> None:
     model, x = build(random_denoiser(3), 0.05), images(2, 3, 5, 6)
     y = physics.A(x)
     with torch.no_grad():
@@ -100,7 +102,7 @@ def test_the_solution_fulfils_the_equation(physics: Any) -> None:
 
 
 @pytest.mark.parametrize("physics", [blur((1, 4, 5)), reflecting_blur()])
-def test_gradients_are_those_of_finite_differences(physics: Any) -> None:
+def test_gradients_agree_with_finite_differences(physics: Any) -> None:
     model, y = build(random_denoiser(), 0.2), images(1, 1, 4, 5).requires_grad_()
     target = images(1, 1, 4, 5)
 
@@ -123,7 +125,7 @@ def test_gradients_are_those_of_finite_differences(physics: Any) -> None:
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_certificate_against_dense_jacobians(closed: bool) -> None:
+def test_certificate_bounds_dense_jacobians(closed: bool) -> None:
     size = (1, 6, 5)
     physics = blur(size) if closed else reflecting_blur()
     model = build(random_denoiser(contraction=0.8), 0.5)
@@ -144,10 +146,9 @@ def test_certificate_against_dense_jacobians(closed: bool) -> None:
 
 @pytest.mark.parametrize("alpha", [0.05, 0.5, 3.0])
 @pytest.mark.parametrize("closed", [True, False])
-def test_the_sensitivity_is_that_of_a_dense_jacobian(
+def test_certified_sensitivity_is_close_to_the_norm_of_a_dense_jacobian(
     closed: bool, alpha: float
 ) -> None:
-    """It holds, and nearly with equality."""
     torch.manual_seed(0)
     size = (1, 8, 8)
     physics = blur(size) if closed else reflecting_blur()
@@ -170,7 +171,7 @@ def test_the_sensitivity_is_that_of_a_dense_jacobian(
 
 @settings(max_examples=15)
 @given(st.integers(0, 10**6), st.floats(0.02, 3.0), st.floats(0.2, 0.95))
-def test_no_random_network_exceeds_its_certificate(
+def test_certificate_bounds_jacobians_of_random_networks(
     seed: int, alpha: float, contraction: float
 ) -> None:
     torch.manual_seed(seed)
@@ -187,7 +188,7 @@ def test_no_random_network_exceeds_its_certificate(
     assert torch.linalg.matrix_norm(moves, 2) <= certificate.stability.value + 1e-9
 
 
-def test_layers_multiply_the_rate_and_leave_the_solution() -> None:
+def test_layers_multiply_the_rate_and_do_not_change_the_solution() -> None:
     physics, y = blur((1, 8, 8)), images(1, 1, 8, 8)
     denoiser = random_denoiser()
     one = build(denoiser)
@@ -198,7 +199,7 @@ def test_layers_multiply_the_rate_and_leave_the_solution() -> None:
     assert rates[1] == pytest.approx(rates[0] ** 3)
 
 
-def test_the_error_bound_holds_for_a_source_condition() -> None:
+def test_error_bound_holds_under_the_source_condition() -> None:
     size = (1, 8, 7)
     physics = blur(size)
     model = build(random_denoiser())
@@ -216,7 +217,7 @@ def test_the_error_bound_holds_for_a_source_condition() -> None:
             assert (model(y, physics) - truth).norm() <= bound.value
 
 
-def test_samples_do_not_depend_on_their_batch_mates() -> None:
+def test_samples_are_independent() -> None:
     physics, y = reflecting_blur(), images(2, 1, 5, 5)
     model = build(random_denoiser())
     with torch.no_grad():
@@ -225,7 +226,7 @@ def test_samples_do_not_depend_on_their_batch_mates() -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-10)
 
 
-def test_computes_in_the_precision_of_the_image() -> None:
+def test_result_has_the_precision_of_the_measurement() -> None:
     model, physics = build(random_denoiser(3)), dinv.physics.Denoising()
     y = images(1, 3, 7, 8)
     with torch.no_grad():
@@ -236,7 +237,7 @@ def test_computes_in_the_precision_of_the_image() -> None:
     torch.testing.assert_close(x.double(), expected, rtol=0, atol=1e-5)
 
 
-def test_alpha_is_learned_saved_and_set(tmp_path: Path) -> None:
+def test_alpha_can_be_trained_saved_and_set(tmp_path: Path) -> None:
     physics = dinv.physics.Denoising()
     denoiser = ConvexPotentialDenoiser(
         1, contraction=0.9, pretrained=None, layers=1, kernel_size=3
@@ -260,7 +261,7 @@ def test_alpha_is_learned_saved_and_set(tmp_path: Path) -> None:
     assert model.alpha == pytest.approx(0.7)
 
 
-def test_a_changed_alpha_voids_the_certificate() -> None:
+def test_check_of_certificate_raises_after_alpha_has_changed() -> None:
     model, physics = build(random_denoiser()), dinv.physics.Denoising()
     certificate = deq.certify(model, physics, (1, 8, 8))
     model.alpha = 0.2
@@ -268,7 +269,7 @@ def test_a_changed_alpha_voids_the_certificate() -> None:
         certificate.check(model, physics)
 
 
-def test_by_its_entry_point() -> None:
+def test_registry_creates_model_from_name_of_denoiser() -> None:
     model = deq.plugins.create(
         "reconstructors", "equilibrium-regularisation", denoiser="ridge-prox"
     )
@@ -276,7 +277,7 @@ def test_by_its_entry_point() -> None:
     assert deq.lipschitz(model.denoiser).value == pytest.approx(0.9)
 
 
-def test_bad_input_is_named() -> None:
+def test_constructor_and_call_raise_for_wrong_arguments() -> None:
     model, y = build(Shrinkage(0.5)), images(1, 1, 4, 4)
     with pytest.raises(ValueError, match="strictly contractive"):
         EquilibriumRegularisation(ConvexPotentialDenoiser(1))

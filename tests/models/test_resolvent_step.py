@@ -1,3 +1,5 @@
+"""The step of equilibrium regularisation."""
+
 from __future__ import annotations
 
 import deepinv as dinv
@@ -14,7 +16,7 @@ class Half(Denoiser):
         return x / 2 + sigma
 
 
-def test_is_the_resolvent_of_the_denoised_image_once_a_layer() -> None:
+def test_step_applies_denoiser_and_resolvent_once_per_layer() -> None:
     mask = torch.tensor([[[1.0, 0.0, 0.5]]], dtype=torch.float64)
     physics = dinv.physics.Inpainting((1, 1, 3), mask=mask)
     x, y = torch.rand(2, 2, 1, 1, 3, dtype=torch.float64)
@@ -29,14 +31,14 @@ def test_is_the_resolvent_of_the_denoised_image_once_a_layer() -> None:
         torch.testing.assert_close(step(x), expected)
 
 
-def test_an_inverse_that_is_cut_off_is_reported() -> None:
+def test_step_records_inverses_that_did_not_converge() -> None:
     kernel = dinv.physics.functional.gaussian_blur(sigma=(1.0, 1.0)).double()
     physics = dinv.physics.Blur(
         kernel,
         padding="reflect",
         tol=1e-12,
         max_iter=1,
-        implicit_backward_solver=False,  # deepinv would warn of so few iterations
+        implicit_backward_solver=False,  # deepinv would warn that max_iter is small
     )
     y = torch.rand(1, 1, 9, 9, dtype=torch.float64)
     log_alpha = torch.tensor(-12.0, dtype=torch.float64)

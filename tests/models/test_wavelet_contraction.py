@@ -1,4 +1,4 @@
-"""What a certificate says of iterations on wavelet coefficients."""
+"""The certificate of WaveletReconstructor: rate, sensitivity and stability."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def packed(state: State) -> Tensor:
 
 
 def spectral_norm(step: Any, point: tuple[Tensor, ...]) -> float:
-    """The norm of the dense Jacobian of a step on a state of one sample."""
+    """Return the norm of the dense Jacobian of a step, for one sample."""
     layout = StateLayout.of(point)
 
     def moved(row: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def norm(state: tuple[Tensor, ...]) -> float:
     st.booleans(),
     st.booleans(),
 )
-def test_no_pair_of_states_contracts_less(
+def test_rate_bounds_the_contraction_of_random_pairs_of_states(
     seed: int, stepsize: float, normalised: bool, blurred: bool
 ) -> None:
     torch.manual_seed(seed)
@@ -98,10 +98,8 @@ def test_no_pair_of_states_contracts_less(
 
 @pytest.mark.parametrize("size", [(1, 7, 5), (1, 5, 6), (2, 1, 3), (1, 4, 8)])
 @pytest.mark.parametrize("operator", ["blur", "inpainting", "denoising"])
-def test_the_rate_holds_for_every_entry_of_the_state(
-    operator: str, size: tuple[int, ...]
-) -> None:
-    """Dense Jacobians, also in the entries that no image of an odd size has."""
+def test_rate_bounds_dense_jacobians(operator: str, size: tuple[int, ...]) -> None:
+    """For odd sizes the state has entries that no image attains."""
     torch.manual_seed(0)
     physics = PHYSICS[operator](size)
     model = make_model(size[0], deq.Equilibrium(), 1.0).double()
@@ -117,10 +115,10 @@ def test_the_rate_holds_for_every_entry_of_the_state(
 
 @pytest.mark.parametrize("stepsize", [1.0, 1.95])
 @pytest.mark.parametrize("operator", ["blur", "inpainting", "denoising"])
-def test_the_sensitivity_is_that_of_a_dense_jacobian(
+def test_certified_sensitivity_is_close_to_the_norm_of_a_dense_jacobian(
     operator: str, stepsize: float
 ) -> None:
-    """It holds, and nearly with equality where no threshold reaches."""
+    """The state has coefficients that are far above the thresholds."""
     torch.manual_seed(0)
     size = (1, 7, 5)
     physics = PHYSICS[operator](size)
@@ -144,7 +142,7 @@ def test_the_sensitivity_is_that_of_a_dense_jacobian(
         assert layer.sensitivity.value <= 1.5 * truth
 
 
-def test_a_model_that_hooks_may_change_is_refused() -> None:
+def test_certify_raises_for_model_with_forward_hooks() -> None:
     model = make_model(3, deq.Equilibrium(), 1.0).double()
     for module in (model, model.prior):
         handle = module.register_forward_hook(lambda module, given, x: 10 * x)
@@ -155,8 +153,7 @@ def test_a_model_that_hooks_may_change_is_refused() -> None:
 
 
 @torch.no_grad()
-def test_the_rate_is_attained() -> None:
-    """On coefficients that no threshold reaches, along the largest weight."""
+def test_rate_is_attained_for_large_coefficients_with_the_largest_weight() -> None:
     model = make_model(3, deq.Equilibrium(), 1.0).double()
     physics = dinv.physics.Denoising()
     y = torch.rand(1, *SIZE, dtype=DOUBLE)
@@ -175,8 +172,8 @@ def test_the_rate_is_attained() -> None:
 
 
 @torch.no_grad()
-def test_the_step_of_the_papers_paragraph_on_validity_diverges() -> None:
-    """1.95 min(Lambda) is no 1.95 min(theta)^2 where lambda is not 1."""
+def test_step_size_in_the_paragraph_on_validity_of_the_paper_diverges() -> None:
+    """For lambda other than 1, 1.95 min(Lambda) differs from 1.95 min(theta)^2."""
     prior = WeightedWaveletPrior(levels=2, initial_weight=0.1).double()
     model = WaveletReconstructor(prior, deq.ReTune(1, 50))
     y, physics = torch.rand(1, 1, 8, 8, dtype=DOUBLE), dinv.physics.Denoising()
@@ -194,7 +191,7 @@ def test_the_step_of_the_papers_paragraph_on_validity_diverges() -> None:
     assert step.tau == pytest.approx(1.95 * 0.01, rel=1e-6)
 
 
-def test_the_stability_is_a_bound() -> None:
+def test_stability_bounds_changes_of_the_image() -> None:
     config = deq.Equilibrium(deq.Anderson(max_iter=3000, rtol=1e-11))
     model, physics = make_model(3, config, normalised=True).double(), blur()
     stability = deq.certify(model, physics, SIZE).stability
@@ -207,7 +204,7 @@ def test_the_stability_is_a_bound() -> None:
     assert bool((ratio <= stability.value).all())
 
 
-def test_without_an_inverse_nothing_contracts() -> None:
+def test_operator_with_a_null_space_has_rate_1_and_infinite_stability() -> None:
     mask = torch.ones(SIZE)
     mask[0, 1] = 0
     certificate = deq.certify(

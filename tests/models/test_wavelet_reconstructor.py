@@ -1,4 +1,4 @@
-"""The model with a weighted wavelet norm: its minimiser, gradients and refusals."""
+"""WaveletReconstructor: minimiser, gradients and checks."""
 
 from __future__ import annotations
 
@@ -48,11 +48,10 @@ def blur() -> dinv.physics.Blur:
 @pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize("stepsize", [1.95, "optimal", 1.0])
 @pytest.mark.parametrize("channels", [None, 3])
-def test_it_denoises_like_the_proximal_operator(
+def test_image_and_gradients_agree_with_the_proximal_operator_for_denoising(
     channels: int | None, stepsize: Any, normalised: bool
 ) -> None:
-    """In value and in the gradients in the measurement and in all weights: the part of
-    them that the output has for itself is among these."""
+    """The gradients in the weights include the part from the output of the step."""
     model = make_model(channels, MINIMISER, stepsize, normalised).double()
     y = torch.rand(2, 3, 9, 12, dtype=DOUBLE, requires_grad=True)
     weight = torch.randn_like(y)
@@ -69,7 +68,7 @@ def test_it_denoises_like_the_proximal_operator(
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-def test_any_physics_has_the_minimiser_that_iterations_on_images_find(
+def test_minimiser_agrees_with_proximal_gradient_descent_on_images(
     normalised: bool,
 ) -> None:
     model, physics = make_model(normalised=normalised).double(), blur()
@@ -87,7 +86,7 @@ def test_any_physics_has_the_minimiser_that_iterations_on_images_find(
         )
 
 
-def test_the_gradient_agrees_with_finite_differences() -> None:
+def test_gradient_agrees_with_finite_differences() -> None:
     model, physics = make_model(normalised=True).double(), blur()
     physics.filter.requires_grad_()
     y = torch.rand(1, 3, 4, 5, dtype=DOUBLE, requires_grad=True)
@@ -110,8 +109,8 @@ def test_the_gradient_agrees_with_finite_differences() -> None:
         assert slope == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
 
 
-def test_an_iteration_is_that_of_the_paper() -> None:
-    """Equation (51), with dense weights, from u = D y."""
+def test_iteration_is_equation_51_of_the_paper() -> None:
+    """The iteration starts from u = D y."""
     model = make_model(3, deq.ReTune(1, 1)).double()
     y = torch.rand(1, 3, 16, 12, dtype=DOUBLE)
     got = model(y, dinv.physics.Denoising())
@@ -130,7 +129,7 @@ def test_an_iteration_is_that_of_the_paper() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 1, 9, 7), (2, 3, 8, 12), (1, 3, 1, 5)])
 @pytest.mark.parametrize("mode", CONFIGURATIONS)
-def test_samples_by_themselves_and_in_single_precision(
+def test_samples_are_independent_and_single_precision_is_accurate(
     mode: str, shape: tuple[int, ...]
 ) -> None:
     model = make_model(None, CONFIGURATIONS[mode], normalised=True)
@@ -153,7 +152,7 @@ def test_samples_by_themselves_and_in_single_precision(
 
 
 @pytest.mark.parametrize("mode", CONFIGURATIONS)
-def test_it_trains_saves_and_loads(mode: str, tmp_path: Path) -> None:
+def test_model_trains_saves_and_loads(mode: str, tmp_path: Path) -> None:
     model = deq.plugins.create(
         "reconstructors", "wavelet", channels=3, levels=2, DEQ=CONFIGURATIONS[mode]
     )
@@ -177,8 +176,8 @@ def test_it_trains_saves_and_loads(mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("weight", [1e-2, 3.0, 100.0])
-def test_every_weight_converges(weight: float) -> None:
-    """With 1/min(theta)^2 for L also above 1, where the approximation decides."""
+def test_iterations_converge_for_small_and_large_weights(weight: float) -> None:
+    """For weights above 1, the scaling of the approximation determines L."""
     config = deq.Equilibrium(deq.Picard(max_iter=1000, rtol=1e-8))
     prior = WeightedWaveletPrior(levels=2, initial_weight=weight).double()
     model, y = WaveletReconstructor(prior, config), torch.rand(1, 1, 8, 8, dtype=DOUBLE)
@@ -186,7 +185,7 @@ def test_every_weight_converges(weight: float) -> None:
     torch.testing.assert_close(x, prior.prox(y), rtol=0, atol=1e-6)
 
 
-def test_bad_input_is_named() -> None:
+def test_constructor_and_call_raise_for_wrong_arguments() -> None:
     prior, config = WeightedWaveletPrior(3), deq.ReTune(2, 2)
     with pytest.raises(TypeError, match="prior must be a WeightedWaveletPrior"):
         WaveletReconstructor(dinv.optim.L1Prior(), config)

@@ -1,4 +1,4 @@
-"""Reuse and regularise: its fixed point, its gradient, and what it refuses."""
+"""ReuseAndRegularise: fixed point, gradient and checks."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ CONFIGURATIONS = {
 
 
 def masked(img_size: tuple[int, int, int]) -> dinv.physics.LinearPhysics:
-    """A blur and a mask, whose proximal operator has no closed form."""
+    """Return a blur followed by a mask, without a closed form of the prox."""
     mask = (torch.arange(img_size[-1]) % 3 > 0).to(DOUBLE).expand(img_size)
     inpainting = dinv.physics.Inpainting(img_size, mask=mask).double()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of deepinv: there is no closed form
+        warnings.simplefilter("ignore")  # deepinv warns that prox has no closed form
         physics = inpainting * gaussian_blur(img_size, 0.6)
     physics.tol, physics.max_iter = 1e-13, 200
     return physics
@@ -44,7 +44,7 @@ def masked(img_size: tuple[int, int, int]) -> dinv.physics.LinearPhysics:
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_fixed_point_of_a_linear_model_in_closed_form(
+def test_fixed_point_of_a_linear_model_solves_the_linear_system(
     name: str, channels: int
 ) -> None:
     """(A1' A1 + weight (I - c A0' A0)) x = A1' y, with dense matrices."""
@@ -64,7 +64,7 @@ def test_the_fixed_point_of_a_linear_model_in_closed_form(
 
 
 class Cubic(Gain):
-    """A gain that bends."""
+    """A nonlinear model: a gain minus a cubic term."""
 
     def forward(self, y: Tensor, physics: Any, **kwargs: Any) -> Tensor:
         x = super().forward(y, physics)
@@ -72,7 +72,7 @@ class Cubic(Gain):
 
 
 @pytest.mark.parametrize("closed_form", [True, False])
-def test_the_gradient_agrees_with_finite_differences(closed_form: bool) -> None:
+def test_gradient_agrees_with_finite_differences(closed_form: bool) -> None:
     size = (2, 4, 5)
     model = Cubic(0.8, 0.6)
     physics = gaussian_blur(size, 0.7) if closed_form else masked(size)
@@ -95,8 +95,8 @@ def test_the_gradient_agrees_with_finite_differences(closed_form: bool) -> None:
         assert slope == pytest.approx((gradient * direction).sum().item(), rel=1e-6)
 
 
-def test_a_model_at_equilibrium_is_differentiated_within_one() -> None:
-    """The adjoint of the outer fixed point makes many products with the inner one."""
+def test_gradient_passes_through_an_inner_equilibrium_model() -> None:
+    """The outer adjoint evaluates many products with the inner Jacobian."""
     denoiser = deq.models.ConvexPotentialDenoiser(
         1, contraction=0.9, pretrained=None, layers=1, generators=1, kernel_size=3
     )
@@ -125,8 +125,8 @@ def test_a_model_at_equilibrium_is_differentiated_within_one() -> None:
 
 @settings(max_examples=10)
 @given(st.floats(0.0, 0.95), st.floats(0.01, 10.0))
-def test_the_image_is_bounded_by_the_measurement(gain: float, weight: float) -> None:
-    """Where I - c A0' A0 >= 1 - c, weight (1 - c) ‖x‖ <= ‖A1' y‖."""
+def test_image_is_bounded_by_the_measurement(gain: float, weight: float) -> None:
+    """As I - c A0' A0 >= 1 - c, weight (1 - c) ‖x‖ <= ‖A1' y‖."""
     size = (1, 4, 4)
     physics = gaussian_blur(size, 0.7)
     reused = ReuseAndRegularise(Gain(gain), gaussian_blur(size, 1.0), weight, EXACT)
@@ -144,7 +144,7 @@ def network() -> Reconstructor:
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_samples_do_not_know_of_each_other(name: str) -> None:
+def test_samples_are_independent(name: str) -> None:
     size = (1, 6, 5)
     physics = masked(size)
     reused = ReuseAndRegularise(
@@ -158,7 +158,7 @@ def test_samples_do_not_know_of_each_other(name: str) -> None:
     torch.testing.assert_close(x, alone, rtol=0, atol=1e-9)
 
 
-def test_single_precision_and_fixed_iterations() -> None:
+def test_retune_makes_a_fixed_number_of_iterations_in_single_precision() -> None:
     size = (1, 6, 5)
     single = torch.float32
     nominal = gaussian_blur(size, 1.0, dtype=single)
@@ -168,7 +168,6 @@ def test_single_precision_and_fixed_iterations() -> None:
     y = torch.rand(2, *size)
     x = reused(y, physics)
     assert x.dtype == torch.float32
-    # By hand: six iterations.
     with torch.no_grad():
         expected = physics.A_adjoint(y)
         for _ in range(6):
@@ -177,7 +176,7 @@ def test_single_precision_and_fixed_iterations() -> None:
     torch.testing.assert_close(x.detach(), expected, rtol=0, atol=1e-5)
 
 
-def test_saved_weights_give_the_same_image(tmp_path: Path) -> None:
+def test_saved_model_can_be_loaded(tmp_path: Path) -> None:
     size = (1, 6, 5)
     physics = gaussian_blur(size, 0.7, dtype=torch.float32)
     first, other = (
@@ -199,7 +198,7 @@ def test_saved_weights_give_the_same_image(tmp_path: Path) -> None:
         assert torch.equal(first(y, physics), other(y, physics))
 
 
-def test_it_is_trained_on_in_deepinvs_trainer() -> None:
+def test_trainer_updates_all_parameters() -> None:
     size = (1, 6, 5)
     physics = gaussian_blur(size, 0.7, dtype=torch.float32)
     reused = ReuseAndRegularise(
@@ -225,7 +224,7 @@ def test_it_is_trained_on_in_deepinvs_trainer() -> None:
         ({"iterations": 3}, TypeError, "iterations"),
     ],
 )
-def test_bad_arguments_are_named(
+def test_constructor_raises_for_wrong_arguments(
     changed: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     arguments = {"model": Gain(0.5), "nominal_physics": dinv.physics.Denoising()}
@@ -233,7 +232,7 @@ def test_bad_arguments_are_named(
         ReuseAndRegularise(**{**arguments, **changed})
 
 
-def test_bad_input_is_named() -> None:
+def test_call_raises_for_wrong_input() -> None:
     reused = ReuseAndRegularise(Gain(0.5), dinv.physics.Denoising())
     y = torch.ones(1, 1, 4, 4)
     with pytest.raises(TypeError, match="must be a deepinv LinearPhysics"):
@@ -251,13 +250,13 @@ def test_bad_input_is_named() -> None:
 
 
 class Average(Reconstructor):
-    """Half the size of the measurement."""
+    """A reconstructor of images of half the size."""
 
     def forward(self, y: Tensor, physics: Any, **kwargs: Any) -> Tensor:
         return nn.functional.avg_pool2d(y, 2)
 
 
-def test_what_does_not_converge_is_told() -> None:
+def test_call_warns_if_the_solver_does_not_converge() -> None:
     nominal = dinv.physics.Denoising()
     config = deq.Equilibrium(deq.Picard(max_iter=3))
     reused = ReuseAndRegularise(Gain(0.9), nominal, weight=10.0, DEQ=config)

@@ -1,4 +1,4 @@
-"""What a certificate says of a model with a TV map."""
+"""The certificate of TVMapReconstructor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def constant_model(weight: float = 0.05) -> TVMapReconstructor:
     return model.double()
 
 
-def test_no_rate_is_claimed_and_the_reason_is_given() -> None:
+def test_certificate_has_no_rate_and_states_the_reason() -> None:
     model = TVMapReconstructor(UNetTVMap(1, (0, 0)), max_iter=4)
     certificate = deq.certify(model, dinv.physics.Denoising(), SIZE)
     assert math.isinf(certificate.rate.value)
@@ -36,7 +36,7 @@ def test_no_rate_is_claimed_and_the_reason_is_given() -> None:
         certificate.steps_to(0.1)
 
 
-def test_stability_of_a_constant_weight_is_a_bound() -> None:
+def test_stability_with_a_constant_weight_bounds_changes_of_the_image() -> None:
     physics, model = deblurring().physics, constant_model()
     stability = deq.certify(model, physics, SIZE).stability
     smallest = torch.linalg.svdvals(matrix(physics.A, SIZE)).min().item()
@@ -44,7 +44,7 @@ def test_stability_of_a_constant_weight_is_a_bound() -> None:
     assert 1 / smallest <= stability.value <= 1.001 / smallest
 
     A = matrix(physics.A, SIZE)
-    # Where a measurement moves along the worst singular vector the bound is nearly met.
+    # Along the worst singular vector the bound is nearly attained.
     worst = torch.linalg.svd(A).U[:, -1].reshape(1, *SIZE)
     y = torch.rand(6, *SIZE, dtype=DOUBLE)
     moves = torch.cat([torch.randn(5, *SIZE, dtype=DOUBLE), worst])
@@ -52,13 +52,13 @@ def test_stability_of_a_constant_weight_is_a_bound() -> None:
         change = model(y + 0.01 * moves, physics) - model(y, physics)
     ratio = change.flatten(1).norm(dim=1) / (0.01 * moves.flatten(1).norm(dim=1))
     assert bool((ratio <= stability.value).all())
-    model = constant_model(2e-6)  # next to no smoothing: least squares
+    model = constant_model(2e-6)  # nearly least squares
     with torch.no_grad():
         change = model(y[5:] + worst, physics) - model(y[5:], physics)
     assert change.norm() > 0.99 * stability.value
 
 
-def test_stability_is_shown_though_no_rate_is() -> None:
+def test_report_shows_stability_without_a_rate() -> None:
     shown = str(deq.certify(constant_model(), deblurring().physics, SIZE))
     assert "||x(y1) - x(y2)|| <=" in shown
     assert "steps " not in shown
@@ -90,7 +90,7 @@ def test_stability_is_shown_though_no_rate_is() -> None:
     ],
     ids=["map", "unrolled", "restarted", "operator with a null space"],
 )
-def test_otherwise_there_is_none(
+def test_stability_is_infinite_with_a_reason_if_it_is_not_proved(
     model: TVMapReconstructor, physics: dinv.physics.LinearPhysics, reason: str
 ) -> None:
     certificate = deq.certify(model, physics, SIZE)
@@ -99,11 +99,11 @@ def test_otherwise_there_is_none(
     assert "||x(y1)" not in str(certificate)
 
 
-def test_it_holds_for_the_weights_that_it_was_made_for() -> None:
+def test_check_of_certificate_raises_after_weights_or_max_iter_have_changed() -> None:
     model, physics = constant_model(), dinv.physics.Denoising()
     certificate = deq.certify(model, physics, SIZE)
     model(torch.rand(1, *SIZE, dtype=DOUBLE), physics)
-    certificate.check(model, physics)  # a run does not matter
+    certificate.check(model, physics)  # a call does not change the model
     solved, model.max_iter = model.DEQ, 5
     with pytest.raises(ValueError, match="fixed_budget"):
         certificate.check(model, physics)
@@ -114,7 +114,7 @@ def test_it_holds_for_the_weights_that_it_was_made_for() -> None:
         certificate.check(model, physics)
 
 
-def test_a_hook_voids_the_stability() -> None:
+def test_certify_raises_for_model_with_a_hook() -> None:
     model = TVMapReconstructor(ConstantTVMap((0, 0), 0.1), DEQ=MINIMISER)
     physics = dinv.physics.Denoising()
     assert deq.certify(model, physics, (1, 5, 4)).stability.is_certified

@@ -1,4 +1,4 @@
-"""The model with a TV map: its minimiser, its gradients, and what it refuses."""
+"""TVMapReconstructor: minimiser, gradients and checks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def make_model(
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_the_implicit_gradient_is_that_of_a_long_unrolled_run(name: str) -> None:
+def test_implicit_gradient_agrees_with_a_long_unrolled_run(name: str) -> None:
     problem = PROBLEMS[name]()
     x, gradients = problem.gradients()
     assert problem.model.solution is not None
@@ -86,7 +86,7 @@ def test_the_implicit_gradient_is_that_of_a_long_unrolled_run(name: str) -> None
     ids=lambda config: type(config.solver).__name__,
 )
 @pytest.mark.parametrize("norm", TV_NORMS)
-def test_every_mode_denoises_like_the_proximal_operator(
+def test_image_agrees_with_the_proximal_operator_for_denoising(
     config: deq.Equilibrium, norm: TVNorm
 ) -> None:
     problem, model = denoising(), unet_model(3, (0, 1), norm)
@@ -96,12 +96,11 @@ def test_every_mode_denoises_like_the_proximal_operator(
         weight = model.parameter_map(problem.y, problem.physics)
         expected = WeightedTVDenoiser(norm, tol=1e-13)(problem.y, weight)
     assert (x - expected).norm() < 1e-5
-    # Smoothed, but not constant: the minimisation is not trivial.
+    # The image is smoothed, but not constant.
     assert 0.1 < x.std() < 0.9 * problem.y.std()
 
 
-def test_it_minimises_with_another_physics() -> None:
-    """By the conditions of optimality, with dense matrices."""
+def test_solution_satisfies_the_conditions_of_optimality_for_deblurring() -> None:
     problem = deblurring()
     with torch.no_grad():
         problem.model(problem.y, problem.physics)
@@ -118,7 +117,7 @@ def test_it_minimises_with_another_physics() -> None:
         torch.testing.assert_close(p @ (D @ x), radius @ (D @ x).abs())
 
 
-def test_the_gradient_agrees_with_finite_differences() -> None:
+def test_gradient_agrees_with_finite_differences() -> None:
     tv_map = ConstantTVMap((0, 1), (0.04, 0.07))
     problem = deblurring()
     model = TVMapReconstructor(tv_map, DEQ=MINIMISER, input_iterations=0).double()
@@ -147,7 +146,7 @@ def test_the_gradient_agrees_with_finite_differences() -> None:
         assert slope == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
 
 
-def test_second_derivatives_are_refused() -> None:
+def test_second_derivative_raises() -> None:
     problem = denoising()
     x = problem.model(problem.y.requires_grad_(), problem.physics)
     (first,) = torch.autograd.grad(x.square().sum(), problem.y, create_graph=True)
@@ -155,7 +154,7 @@ def test_second_derivatives_are_refused() -> None:
         first.sum().backward()
 
 
-def test_it_is_run_at_any_number_of_iterations() -> None:
+def test_max_iter_and_DEQ_can_be_set_between_calls() -> None:
     model, physics = make_model(4), dinv.physics.Denoising()
     y = torch.rand(2, 1, 6, 5)
     assert model.max_iter == 4
@@ -176,7 +175,7 @@ def test_it_is_run_at_any_number_of_iterations() -> None:
     assert (short - converged).norm() > 10 * (long - converged).norm()
 
 
-def test_weights_do_not_depend_on_the_mode(tmp_path: Path) -> None:
+def test_weights_load_into_a_model_with_another_configuration(tmp_path: Path) -> None:
     model, physics = make_model(50), dinv.physics.Denoising()
     y = torch.rand(2, 1, 6, 5)
     x = model(y, physics)
@@ -190,18 +189,18 @@ def test_weights_do_not_depend_on_the_mode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", CONFIGURATIONS)
-def test_samples_do_not_know_of_each_other(mode: str) -> None:
+def test_samples_are_independent(mode: str) -> None:
     model, physics = make_model(CONFIGURATIONS[mode]).double(), deblurring().physics
     tolerance = 1e-12
     if mode in ("implicit", "Jacobian-free"):
-        # Acceleration amplifies what rounds differently, up to the tolerance.
+        # Acceleration amplifies rounding errors up to the tolerance.
         tolerance, solver = 1e-8, deq.Anderson(max_iter=2000, rtol=1e-11)
         adjoint = deq.Implicit(deq.CG(rtol=1e-11))
         model.DEQ = deq.Equilibrium(
             solver, adjoint if mode == "implicit" else deq.JacobianFree()
         )
     y = torch.rand(3, 1, 4, 5, dtype=DOUBLE)
-    y[1] *= 10  # slower than the others
+    y[1] *= 10  # this sample takes more iterations
     y[2] = 0.3
     y.requires_grad_()
     x = model(y, physics)
@@ -226,7 +225,7 @@ def test_samples_do_not_know_of_each_other(mode: str) -> None:
     ],
     ids=["grey", "colour", "volume", "one row"],
 )
-def test_images_of_every_kind_in_single_precision(
+def test_single_precision_is_accurate_for_all_shapes_of_images(
     mode: str, shape: tuple[int, ...], directions: tuple[int, ...]
 ) -> None:
     model = make_model(CONFIGURATIONS[mode], shape[1], directions)
@@ -246,8 +245,8 @@ def test_images_of_every_kind_in_single_precision(
     assert any(bool(gradient.any()) for gradient in gradients if gradient is not None)
 
 
-def test_stacked_physics() -> None:
-    """Two measurements of an image weigh as much as their mean with half the weight."""
+def test_stacked_physics_is_accepted() -> None:
+    """Two equal measurements are equivalent to one with half the weight."""
     y = torch.rand(1, 1, 5, 4, dtype=DOUBLE)
     twice = dinv.physics.StackedLinearPhysics([dinv.physics.Denoising()] * 2)
     model = TVMapReconstructor(ConstantTVMap((0, 0), 0.1), DEQ=MINIMISER).double()
@@ -256,7 +255,7 @@ def test_stacked_physics() -> None:
     torch.testing.assert_close(x, expected, rtol=0, atol=1e-6)
 
 
-def test_the_solution_keeps_no_graph() -> None:
+def test_solution_is_detached_and_reports_the_backward_pass() -> None:
     problem = denoising()
     x = problem.model(problem.y, problem.physics)
     assert x.requires_grad
@@ -268,9 +267,9 @@ def test_the_solution_keeps_no_graph() -> None:
 
 
 @pytest.mark.parametrize("mode", CONFIGURATIONS)
-def test_memory_is_flat_over_training_steps(mode: str) -> None:
+def test_memory_does_not_grow_over_training_steps(mode: str) -> None:
     model, physics = make_model(CONFIGURATIONS[mode]), dinv.physics.Denoising()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # the same step each time
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # all steps are equal
     y = torch.rand(1, 1, 12, 12)
 
     def step() -> None:
@@ -286,7 +285,7 @@ def test_memory_is_flat_over_training_steps(mode: str) -> None:
         assert live_tensor_bytes() == before
 
 
-def test_what_is_recorded_does_not_grow_with_the_iterations() -> None:
+def test_recorded_memory_does_not_grow_with_the_iterations() -> None:
     physics, y = dinv.physics.Denoising(), torch.rand(1, 1, 12, 12)
 
     def recorded(config: deq.Equilibrium | int) -> int:
@@ -312,7 +311,7 @@ def test_what_is_recorded_does_not_grow_with_the_iterations() -> None:
     assert recorded(96) > 5 * recorded(deq.ReTune(8, 12))
 
 
-def test_unrolled_step_sizes_are_learned() -> None:
+def test_step_sizes_have_gradients_if_unrolled() -> None:
     model = make_model(5)
     y = torch.rand(1, 1, 8, 8)
     model(y, dinv.physics.Denoising()).square().sum().backward()
@@ -324,7 +323,7 @@ def test_unrolled_step_sizes_are_learned() -> None:
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
 @pytest.mark.parametrize("mode", ["unrolled", "ReTune"])
 @pytest.mark.parametrize("directions", [(0, 1), None], ids=["constant", "U-Net"])
-def test_no_optimiser_step_breaks_the_iteration(
+def test_step_sizes_are_valid_after_huge_optimiser_steps(
     optimizer: type[torch.optim.Optimizer],
     mode: str,
     directions: tuple[int, int] | None,
@@ -353,7 +352,7 @@ def test_no_optimiser_step_breaks_the_iteration(
 
 
 @pytest.mark.parametrize("raw", [1e4, -1e4, 1e30, -1e30, torch.inf, -torch.inf])
-def test_no_parameters_break_the_iteration(raw: float) -> None:
+def test_image_is_finite_for_extreme_parameters(raw: float) -> None:
     model, physics = make_model(50), dinv.physics.Denoising()
     y = torch.rand(2, 1, 6, 5)
     with torch.no_grad():
@@ -370,7 +369,7 @@ def double(physics: dinv.physics.Blur) -> dinv.physics.Blur:
 
 
 @pytest.mark.parametrize("mode", CONFIGURATIONS)
-def test_it_trains_in_deepinv(mode: str) -> None:
+def test_trainer_updates_the_map(mode: str) -> None:
     model = make_model(CONFIGURATIONS[mode])
     start = [p.detach().clone() for p in model.tv_map.parameters()]
     pairs = [
@@ -389,14 +388,14 @@ def test_it_trains_in_deepinv(mode: str) -> None:
 
 
 @pytest.mark.parametrize("call", ["forward", "parameter_map", "fixed_point_problem"])
-def test_a_physics_that_is_not_linear_is_refused(call: str) -> None:
+def test_methods_raise_for_nonlinear_physics(call: str) -> None:
     physics = dinv.physics.Physics(A=torch.tanh)
     with pytest.raises(TypeError, match="physics must be a deepinv LinearPhysics"):
         getattr(make_model(), call)(torch.rand(1, 1, 4, 4), physics)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
-def test_a_mismatched_adjoint_is_refused(dtype: torch.dtype) -> None:
+def test_call_raises_for_wrong_adjoint(dtype: torch.dtype) -> None:
     model = make_model(in_channels=2 if dtype.is_complex else 1)
     wrong = LinearPhysics(
         A=lambda x, **_: 2 * x, A_adjoint=lambda y, **_: y.roll(1, -1)
@@ -405,7 +404,7 @@ def test_a_mismatched_adjoint_is_refused(dtype: torch.dtype) -> None:
         model(torch.rand(1, 1, 4, 4, dtype=dtype), wrong)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_call_raises_for_wrong_input() -> None:
     model, denoise = make_model(), dinv.physics.Denoising()
     with pytest.raises(
         ValueError, match=r"y of shape \(1, 1, 5, 4\) is not a measurement"
@@ -414,7 +413,7 @@ def test_what_does_not_fit_is_refused() -> None:
             torch.rand(1, 1, 5, 4),
             dinv.physics.Inpainting((1, 4, 4), mask=torch.ones(1, 4, 4)),
         )
-    with pytest.raises(ValueError, match="adjoint of the measurement must have shape"):
+    with pytest.raises(ValueError, match=r"shape \(1, 4, 4\); add the missing axes"):
         model(torch.rand(1, 4, 4), denoise)
     with pytest.raises(ValueError, match=r"for directions of 2 axes, got \(1, 1, 3, 4"):
         model(torch.rand(1, 1, 3, 4, 4), denoise)
@@ -426,7 +425,7 @@ def test_what_does_not_fit_is_refused() -> None:
         model(torch.rand(1, 1, 4, 4), denoise, x_gt=None)
 
 
-def test_a_map_of_another_shape_is_refused() -> None:
+def test_call_raises_for_map_of_another_shape() -> None:
     class Wide(ConstantTVMap):
         def raw_weight(self, z: Tensor) -> Tensor:
             return torch.zeros(1, 1, 9, 9)
@@ -451,7 +450,7 @@ def test_a_map_of_another_shape_is_refused() -> None:
         ({"stepsize": 2.0}, ValueError, "stepsize is tau times"),
     ],
 )
-def test_arguments_out_of_range_are_refused(
+def test_constructor_raises_for_wrong_arguments(
     arguments: dict[str, object], error: type[Exception], match: str
 ) -> None:
     given: dict[str, object] = {"tv_map": ConstantTVMap((0, 0)), "max_iter": 3}
@@ -459,7 +458,7 @@ def test_arguments_out_of_range_are_refused(
         TVMapReconstructor(**{**given, **arguments})
 
 
-def test_what_has_not_converged_is_told() -> None:
+def test_call_warns_or_raises_if_the_solver_does_not_converge() -> None:
     problem: Problem = denoising()
     problem.model.DEQ = deq.Equilibrium(
         deq.Picard(max_iter=2, rtol=1e-8), deq.JacobianFree()
@@ -473,19 +472,8 @@ def test_what_has_not_converged_is_told() -> None:
         problem.model(problem.y, problem.physics)
 
 
-def test_the_progress_bar_counts_iterations(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    model = make_model(7)
-    model(torch.rand(1, 1, 4, 4), dinv.physics.Denoising())
-    assert capsys.readouterr().err == ""
-    model.show_progress_bar = True
-    model(torch.rand(1, 1, 4, 4), dinv.physics.Denoising())
-    assert "TVMapReconstructor: 100%" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("other", [{"norm": "componentwise"}, {"input_iterations": 0}])
-def test_weights_of_another_problem_are_not_loaded(other: dict[str, object]) -> None:
+def test_load_raises_for_weights_with_other_settings(other: dict[str, object]) -> None:
     saved = TVMapReconstructor(ConstantTVMap((0, 0)), max_iter=1, **other)
     model = TVMapReconstructor(ConstantTVMap((0, 0)), max_iter=1)
     with pytest.raises(ValueError, match=f"trained with {next(iter(other))}="):
@@ -494,11 +482,11 @@ def test_weights_of_another_problem_are_not_loaded(other: dict[str, object]) -> 
 
 @pytest.mark.parametrize("norm", TV_NORMS)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_gradient_is_bounded_where_the_minimiser_is_not_unique(
+def test_gradient_is_bounded_if_the_minimiser_is_not_unique(
     norm: TVNorm, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    mask = (torch.rand(1, 7, 7) > 0.5).to(DOUBLE)  # half of the pixels are not seen
+    mask = (torch.rand(1, 7, 7) > 0.5).to(DOUBLE)  # half of the pixels are missing
     physics = dinv.physics.Inpainting((1, 7, 7), mask=mask)
     y = (torch.rand(1, 1, 7, 7, dtype=DOUBLE) * mask).requires_grad_()
     weight = torch.rand(1, 1, 7, 7, dtype=DOUBLE)
@@ -515,7 +503,7 @@ def test_the_gradient_is_bounded_where_the_minimiser_is_not_unique(
     assert found.norm() < 2 * unrolled.norm()
 
 
-def test_running_out_of_memory_is_not_taken_for_a_wrong_measurement() -> None:
+def test_call_does_not_replace_out_of_memory_errors() -> None:
     def adjoint(y: Tensor, **_: object) -> Tensor:
         raise torch.OutOfMemoryError("no memory")
 
