@@ -45,12 +45,20 @@ rst_prolog = """
 # Every reference must lead somewhere, but for packages that have no inventory here.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|torchmetrics|numpy|pathlib|collections\.abc|enum|abc)\..*"),
+    (
+        "py:.*",
+        r"(torch|torchmetrics|numpy|pathlib|random|collections\.abc|enum|abc)\..*",
+    ),
     ("py:.*", r"(Tensor|Callable|Sequence|Path|Any)"),
     # A class that deepinv does not document; GSDRUNet is the function that makes one.
     ("py:.*", r"deepinv\.models\.GSPnP\.GSPnP"),
-    # Internals that the extension points take, and that have no page.
-    ("py:.*", r"(.*\.)?(Monitor|PackedStep|BackwardSlot|Transform)(\..*)?"),
+    # Internals without a page: arguments of the extension points, and base classes.
+    (
+        "py:.*",
+        r"(.*\.)?(Monitor|PackedStep|BackwardSlot|Transform|SuggestsArguments"
+        r"|SolutionMetric|LearnedIterations|CondatVuOptim|RateScheme|LayerParts"
+        r"|NotCoveredError)(\..*)?",
+    ),
 ]
 
 autosummary_generate = True

@@ -31,8 +31,18 @@ def _import(name: str) -> Any:
     return None
 
 
+def _inherited(owner: str, member: str) -> str:
+    """Return the full name of a member that a class inherits, else ``member``."""
+    for base in getattr(_import(owner), "__mro__", ()):
+        if base.__module__.startswith(PACKAGE) and member in vars(base):
+            return f"{base.__module__}.{base.__qualname__}.{member}"
+    return member
+
+
 def _has_field(name: str, field: str) -> bool:
-    return not field or field in getattr(_import(name), "__dataclass_fields__", ())
+    owner = _import(name)
+    fields = getattr(owner, "__dataclass_fields__", ())
+    return not field or field in fields or hasattr(owner, field)
 
 
 def resolve(
@@ -42,6 +52,8 @@ def resolve(
     target, field = node.get("reftarget", ""), ""
     if node.get("refdomain") != "py":
         return None
+    if node.get("py:class"):  # inherited members are on the page of their class
+        target = _inherited(f"{node['py:module']}.{node['py:class']}", target)
     if node.get("reftype") == "attr":  # the fields of a dataclass are on its page
         target, _, field = target.rpartition(".")
     wanted = _import(target) if target.startswith(PACKAGE) else None
