@@ -17,6 +17,31 @@ from ..fixed_points import (
     Picard,
 )
 
+# The options of deepinv's optimisers that a DEQConfig is translated with.
+TRANSLATED = (
+    *("max_iter", "early_stop", "thres_conv", "crit_conv"),
+    *("backtracking", "anderson_acceleration"),
+)
+
+
+def as_deq_config(deq: Any) -> DEQConfig:
+    r"""
+    Return the configuration that the argument ``DEQ`` stands for.
+
+    :param deepinv.optim.DEQConfig, bool deq: the argument, but not ``False``.
+    :return: (deepinv.optim.DEQConfig) the configuration; deepinv's default for
+        ``True``.
+    :raises TypeError: if ``deq`` is of another type.
+    """
+    if deq is True:
+        return DEQConfig()
+    if not isinstance(deq, DEQConfig):
+        raise TypeError(
+            "DEQ must be Equilibrium(...), ReTune(...), a deepinv DEQConfig or a "
+            f"bool, got {deq!r}."
+        )
+    return deq
+
 
 def to_equilibrium(
     config: DEQConfig, given: Mapping[str, Any], options: Mapping[str, Any]

@@ -21,8 +21,13 @@ from ..fixed_points.argument_checks import SuggestsArguments, refuse_unknown
 from .algorithm_state import PRIMAL, AlgorithmState, Estimate, starting_estimate
 from .contraction.model_contraction import OptimiserParts, read_contraction
 from .contraction.rate_scheme import LayerParts, RateScheme
-from .deepinv_options import to_equilibrium
-from .iteration_step import IterationMetrics, IterationStep, IterationStepWithOutput
+from .deepinv_options import TRANSLATED, as_deq_config, to_equilibrium
+from .iteration_step import (
+    IterationMetrics,
+    IterationStep,
+    IterationStepWithOutput,
+    relax,
+)
 from .optimiser_arguments import (
     bind,
     check_kinds_of_parts,
@@ -31,10 +36,9 @@ from .optimiser_arguments import (
     check_prior_gradients,
     check_trainable,
     check_values,
-    is_trainable,
     signature_of,
 )
-from .trained_parameters import TrainedParameters
+from .trained_parameters import with_trained
 
 
 class EquilibriumOptim(EquilibriumModel, BaseOptim):
@@ -95,7 +99,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
     def _init_equilibrium(
         self, deq: DEQConfig | bool, given: dict[str, Any], signature: Any
     ) -> None:
-        deq = _deq_config(deq)
+        deq = as_deq_config(deq)
         check_kinds_of_parts(given)
         defaults = {
             name: p.default for name, p in signature.parameters.items() if name != "DEQ"
@@ -114,30 +118,20 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         self.unfold = False
         self.DEQ_config = deq
         self.fixed_point.iterator.has_cost = False
-        self.fixed_point.iterator.relaxation_step = _relax
+        self.fixed_point.iterator.relaxation_step = relax
         parameters = dict(self.params_algo)
         if self.prior_gradient or (
             self.prior_gradient_if_g_first and self.fixed_point.iterator.g_first
         ):
             check_prior_gradients(self.prior, type(self).__name__)
-        if trainable is None:
-            trainable = [name for name in parameters if is_trainable(parameters[name])]
-        check_trainable(trainable, parameters)
-        for name in trainable:
-            if not is_trainable(parameters[name]):
-                raise ValueError(
-                    f"trainable_params has {name!r}, whose value is "
-                    f"{parameters[name][0]!r}: give it a number to start from, or "
-                    "leave it out."
-                )
-            parameters[name] = TrainedParameters(name, parameters[name])
-        fixed = {name: parameters[name] for name in parameters if name not in trainable}
+        names = with_trained(parameters, trainable)
+        fixed = {name: parameters[name] for name in parameters if name not in names}
         if "g_param" in fixed and given.get("sigma_denoiser") is not None:
             fixed["sigma_denoiser"] = fixed.pop("g_param")
         check_values(fixed)
         self.params_algo = nn.ParameterDict(parameters)
         self.init_params_algo = self.params_algo.copy()
-        self._given_options = options
+        self._deepinv_options = {name: options[name] for name in TRANSLATED}
         super()._set_equilibrium(self._with_layers(config))
         check_parts_are_given(type(self).__name__, options)
 
@@ -154,8 +148,8 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
                 f"DEQ={config!r} cannot be set: this {type(self).__name__} was built "
                 "with DEQ; build deepinv's optimiser without DEQ."
             )
-        deq = _deq_config(config)
-        options = self._given_options
+        deq = as_deq_config(config)
+        options = self._deepinv_options
         super()._set_equilibrium(self._with_layers(to_equilibrium(deq, {}, options)))
         self.DEQ_config = deq
 
@@ -353,22 +347,3 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         super()._report(step, solution)
         if self.verbose:
             print(self.solution)
-
-
-def _deq_config(deq: Any) -> DEQConfig:
-    if deq is True:
-        return DEQConfig()
-    if not isinstance(deq, DEQConfig):
-        raise TypeError(
-            "DEQ must be Equilibrium(...), ReTune(...), a deepinv DEQConfig or a "
-            f"bool, got {deq!r}."
-        )
-    return deq
-
-
-def _relax(u: Tensor, v: Tensor, beta: float | Tensor) -> Tensor:
-    r"""Return :math:`\beta u + (1 - \beta) v`, without arithmetic if :math:`\beta` is
-    the number 1, unlike deepinv."""
-    if not isinstance(beta, Tensor) and beta == 1:
-        return u
-    return beta * u + (1 - beta) * v

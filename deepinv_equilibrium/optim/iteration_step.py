@@ -128,6 +128,14 @@ class IterationStep:
         return X
 
 
+def relax(u: Tensor, v: Tensor, beta: float | Tensor) -> Tensor:
+    r"""Return :math:`\beta u + (1 - \beta) v`, without arithmetic if :math:`\beta` is
+    the number 1, unlike deepinv."""
+    if not isinstance(beta, Tensor) and beta == 1:
+        return u
+    return beta * u + (1 - beta) * v
+
+
 def _positive(state: State) -> Tensor:
     """Return whether each sample is in the domain of an entropy: positive images."""
     x = state if isinstance(state, Tensor) else state[0]

@@ -216,10 +216,3 @@ def _as_layers(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, nn.Module):
         return list(value)
     return value
-
-
-def is_trainable(values: Any) -> bool:
-    """Return whether all values of a parameter are numbers or tensors."""
-    return all(
-        isinstance(value, int | float) or torch.is_tensor(value) for value in values
-    )

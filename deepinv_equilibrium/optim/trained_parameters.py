@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .optimiser_arguments import check_trainable
+
 
 class TrainedParameters(nn.Module):
     r"""
@@ -105,3 +107,33 @@ class TrainedParameters(nn.Module):
             unexpected_keys,
             error_msgs,
         )
+
+
+def with_trained(parameters: dict[str, Any], names: Sequence[str] | None) -> list[str]:
+    r"""
+    Replace parameters of an algorithm by trained ones.
+
+    :param dict parameters: the values of each parameter, one for each layer, by name;
+        changed in place.
+    :param Sequence names: names of the parameters to train. ``None`` stands for all
+        whose values are numbers or tensors.
+    :return: (list) the names of the trained parameters.
+    :raises ValueError: if a name is unknown, or its values are neither numbers nor
+        tensors, or outside the domain.
+    """
+    if names is None:
+        names = [name for name in parameters if _are_numbers(parameters[name])]
+    check_trainable(names, parameters)
+    for name in names:
+        if not _are_numbers(parameters[name]):
+            raise ValueError(
+                f"trainable_params has {name!r}, whose value is "
+                f"{parameters[name][0]!r}: give it a number to start from, or leave it "
+                "out."
+            )
+        parameters[name] = TrainedParameters(name, parameters[name])
+    return list(names)
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float | Tensor) for value in values)
