@@ -1,20 +1,20 @@
 r"""Compare certified denoisers with total variation and with a DRUNet.
 
-Every method is told the noise level, times a strength that is chosen
-on the validation photo of
-:class:`deepinv_equilibrium.datasets.Photos`, one for both noise
-levels, and then denoises the held-out photos, borders included. The
-PSNR of each is printed, and the mean gain over total variation on the
-natural photos, which page, a scan of text, is not. The certified
-denoisers are also contracted about mid-grey, at the same strength.
+Every method receives the noise level times a strength. One strength for both
+noise levels is chosen on the validation photo of
+:class:`deepinv_equilibrium.datasets.Photos`. The methods denoise the test
+photos, including the borders. The script prints the PSNR of each photo, and
+the mean gain over total variation on the natural photos, without page, a scan
+of text. The certified denoisers are also contracted about mid-grey, with the
+same strength.
 
-DRUNet is deepinv's with so few channels that it has 5612 parameters,
-which is still more than the certified denoisers have: 301 and 612 in
-grey. It is trained here, on the same photos and as long as the ridge
-regulariser was (``--seconds``), with the same loss.
+The DRUNet is deepinv's with so few channels that it has 5612 parameters in
+grey; the certified denoisers have 301 and 612. It is trained by this script
+on the same photos, for as long as the ridge regulariser (``--seconds``) and
+with the same loss.
 
 What ``python gallery/training/compare_denoisers.py --in-channels 1
---size 256 --seconds 160`` printed, in dB (DRUNet made 4960 steps)::
+--size 256 --seconds 160`` printed, in dB (DRUNet took 4960 steps)::
 
                   noisy     TV  ridge   pot. DRUNet
     chelsea 15    24.64  30.12  30.67  30.71  30.40
@@ -34,14 +34,15 @@ What ``python gallery/training/compare_denoisers.py --in-channels 1
     over TV 15    +0.40  +0.10  -0.72  +0.93  +0.56  -0.38
     over TV 25    +1.01  +0.91  +0.49  +1.73  +1.56  +1.02
 
-The last lines are gains over TV of the ridge denoiser and of the
-convex-potential one, contracted by .99, .95 and .9. The strengths are
-chosen on the centre of a single, busy photo, and weak for smooth ones
-(retina, moon): TV took .6 sigma, the ridge .9. At .65 and 1 the ridge
-denoiser gains .62 and 1.26 dB, with +.22 and +.21 on coins the least.
+The last lines are the gains over TV of the ridge denoiser and of the
+convex-potential denoiser, contracted by .99, .95 and .9. The strengths are
+chosen on the centre of a single, busy photo, and are too small for smooth
+photos (retina, moon): TV got .6 sigma, the ridge denoiser .9 sigma. With .65
+and 1 the ridge denoiser gains .62 and 1.26 dB; the smallest gains are .22 and
+.21 dB, on coins.
 
 In colour (``--in-channels 3 --size 160 --seconds 97``, with weights
-1.1 times as strong and told .9 sigma; DRUNet of 5756 parameters made
+1.1 times as large and .9 sigma; the DRUNet has 5756 parameters and took
 2838 steps)::
 
                   noisy     TV  ridge   pot. DRUNet
@@ -62,9 +63,9 @@ In colour (``--in-channels 3 --size 160 --seconds 97``, with weights
     over TV 15    +3.22  +1.40  -1.15  +3.00  +1.32  -1.17
     over TV 25    +4.45  +3.12  +1.07  +3.81  +2.78  +0.93
 
-TV is deepinv's, which takes the colours one by one: most of these
-gains are those of seeing them together, the more so on coins, moon
-and page, which are grey photos in three channels.
+TV is deepinv's, which denoises the colours separately. Most of these gains
+come from denoising the colours together, especially on coins, moon and page,
+which are grey photos in three channels.
 """
 
 from __future__ import annotations
@@ -90,12 +91,12 @@ NATURAL = ("chelsea", "retina", "coins", "moon")  # page is a scan of text
 CERTIFIED = ("ridge", "potential")
 CONTRACTIONS = (0.99, 0.95, 0.9)
 TV_STRENGTHS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.8)  # over sigma
-STRENGTHS = (0.9, 1.0, 1.1)  # noise level that a network is told, over sigma
+STRENGTHS = (0.9, 1.0, 1.1)  # noise level that a network receives, over sigma
 BATCH_SIZE = 8
 
 
 class TinyDRUNet(Denoiser):
-    """deepinv's DRUNet with so few channels that it has a few thousand weights."""
+    """The DRUNet of deepinv with few channels and a few thousand weights."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -115,7 +116,7 @@ class TinyDRUNet(Denoiser):
 
 @torch.enable_grad()
 def train(denoiser: TinyDRUNet, channels: int, seconds: float, seed: int) -> int:
-    """Train a network in place for some seconds of one core; return its steps."""
+    """Train a network in place for a processor time; return the number of steps."""
     generator = torch.Generator().manual_seed(seed)
     crops = Photos("train", grey=channels == 1, img_size=64, crops=100_000, seed=seed)
     optimizer = torch.optim.Adam(denoiser.parameters(), 5e-3)
@@ -141,7 +142,7 @@ def train(denoiser: TinyDRUNet, channels: int, seconds: float, seed: int) -> int
 
 
 def total_variation(strength: float) -> Method:
-    """Return the proximal operator of total variation, converged."""
+    """Return the converged proximal operator of total variation."""
 
     def denoise(y: Tensor, sigma: float) -> Tensor:
         return TVDenoiser(n_it_max=1000, crit=1e-6)(y, ths=strength * sigma)
@@ -150,14 +151,14 @@ def total_variation(strength: float) -> Method:
 
 
 def at_strength(denoiser: Denoiser, strength: float) -> Method:
-    """Return a network that is told another noise level."""
+    """Return a network that receives a scaled noise level."""
     return lambda y, sigma: denoiser(y, strength * sigma)
 
 
 def samples(
     split: str, channels: int, size: int
 ) -> Iterator[tuple[str, float, Tensor, Tensor]]:
-    """Yield photos and them with noise: the centre of ``size`` pixels at most."""
+    """Yield the name, the noise level, the photo and the noisy photo."""
     photos = Photos(split, grey=channels == 1)
     for index, (name, sample) in enumerate(zip(photos.names, photos, strict=True)):
         x = sample["x"]
@@ -175,7 +176,7 @@ def psnr(denoised: Tensor, x: Tensor) -> float:
 
 
 def best(candidates: dict[float, Method], channels: int, size: int) -> Method:
-    """Return the method of the strength with the best mean on the validation photo."""
+    """Return the method whose strength is best on the validation photo."""
     photos = list(samples("validation", channels, size))
     scores = {
         strength: sum(psnr(method(y, sigma), x) for _, sigma, x, y in photos)
@@ -216,7 +217,7 @@ def compare(channels: int, size: int, seconds: float, seed: int) -> None:
             denoised = method(y, sigma)
             values[name] = psnr(denoised, x)
             for c in CONTRACTIONS if name in CERTIFIED else ():
-                # As the denoisers' own argument contraction=c does.
+                # Equal to the argument contraction=c of the denoisers.
                 values[f"{name} {c}"] = psnr(0.5 + c * (denoised - 0.5), x)
         row = "".join(f"{values[name]:15.2f}" for name in columns)
         print(f"{photo:10s} {255 * sigma:4.0f}{row}", flush=True)

@@ -1,17 +1,17 @@
 r"""Train the convex-potential denoisers that the package ships.
 
-The network sees 40 x 40 crops of the training photos of
-:class:`deepinv_equilibrium.datasets.Photos`, with white Gaussian noise
-of a standard deviation drawn log-uniformly from [.02, .15], in batches
-of 8, for 1600 steps of Adam with a one-cycle learning rate that peaks
-at 1e-2. Its filters come with all their rotations and reflections, so
-the crops are not turned. The loss is the mean of log(e / sigma^2 + .02),
-e the mean squared error of a crop: the PSNR of each crop counts, but
-beyond a seventh of the noise there is little left to gain. With the
-mean of e the smooth photos lost 2 to 3 dB in trials: textured crops
-decided.
+The network is trained on 40 x 40 crops of the training photos of
+:class:`deepinv_equilibrium.datasets.Photos` with white Gaussian noise, whose
+standard deviation is drawn log-uniformly from [.02, .15]. It takes 1600 steps
+of Adam with batches of 8 and a one-cycle learning rate with a maximum of
+1e-2. The crops are not rotated, because the filters include all their
+rotations and reflections. The loss is the mean of log(e / sigma^2 + .02),
+where e is the mean squared error of a crop. With this loss the PSNR of each
+crop counts equally, until its error is below a seventh of the noise. With the
+mean of e, smooth photos lost 2 to 3 dB in trials, because textured crops
+dominated.
 
-The weights that are shipped were made by ::
+The bundled weights were made by ::
 
     train="python gallery/training/convex_potential_denoiser.py"
     averaged="convex_potential_averaged"
@@ -22,12 +22,12 @@ The weights that are shipped were made by ::
     $train --output ${firm}_grey.pt
     $train --in-channels 3 --output ${firm}_colour.pt
 
-with OMP_NUM_THREADS=1, in 931, 1016, 217 and 231 seconds, each on less
-than half of a core. PSNR in dB on whole photos of the test split,
-borders included, at the noise levels 15/255 and 25/255. Total variation
-is deepinv's, of each channel by itself, with the strength .7 sigma, the
-best on the validation photo at both levels. The last three photos are
-grey: in colour they are three copies with independent noise. ::
+with OMP_NUM_THREADS=1, in 931, 1016, 217 and 231 seconds, each on less than
+half of a core. The following PSNR values are in dB, on whole test photos
+including the borders, at the noise levels 15/255 and 25/255. Total variation
+is deepinv's, for each channel separately, with the strength .7 sigma, which is
+best on the validation photo at both levels. The last three photos are grey: in
+colour they are three copies with independent noise. ::
 
     grey                chelsea retina coins moon  page
     15 total variation   31.66  38.32  29.87 36.79 28.69
@@ -59,9 +59,9 @@ grey: in colour they are three copies with independent noise. ::
        firm              29.44  31.45  28.28 30.73 27.35
        firm, .99         29.46  31.31  28.26 30.80 27.29
 
-A contraction of .9 about mid-grey darkens what is bright and brightens
-what is dark: a clean image leaves it with an error of a tenth of its
-distance to mid-grey, which is most of what is lost.
+A contraction of .9 about mid-grey darkens bright pixels and brightens dark
+ones: the error of a clean image is a tenth of its distance to mid-grey. This
+error is most of the loss in the tables.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def per_image_noise(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tens
 
 
 def train(denoiser: ConvexPotentialDenoiser, steps: int, seed: int) -> None:
-    """Train a denoiser in place, on crops of the training photos."""
+    """Train a denoiser in place on crops of the training photos."""
     generator = torch.Generator().manual_seed(seed)
     grey = denoiser.in_channels == 1
     crops = Photos("train", grey=grey, img_size=40, crops=steps * BATCH_SIZE, seed=seed)
@@ -113,7 +113,7 @@ def train(denoiser: ConvexPotentialDenoiser, steps: int, seed: int) -> None:
         x = batch["x"]
         sigma, y = per_image_noise(x, generator)
         error = (denoiser(y, sigma) - x).square().mean(dim=(1, 2, 3))
-        # The PSNR of an image, but for those whose error is far below the noise.
+        # The PSNR of an image, unless its error is far below the noise.
         loss = (error / sigma**2 + 0.02).log().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -142,14 +142,14 @@ def report(denoiser: ConvexPotentialDenoiser, split: str) -> str:
 
 
 def report_tv(in_channels: int) -> str:
-    """Return the PSNR of each test photo by total variation, of the strength that is
-    best on the validation photo."""
+    """Return the PSNR of total variation on each test photo, with the strength that
+    is best on the validation photo."""
     validation, test = (
         Photos(split, grey=in_channels == 1) for split in ("validation", "test")
     )
 
     def value(x: Tensor, sigma: float, strength: float) -> float:
-        # Each photo has its own: a denoiser of deepinv goes on where it stopped.
+        # A new denoiser for each photo: deepinv's continues from its last result.
         return psnr(TVDenoiser(n_it_max=300), x[None], sigma, strength * sigma)
 
     columns = []

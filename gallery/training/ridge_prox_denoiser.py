@@ -1,22 +1,21 @@
 r"""Train the ridge regularisers that the package ships.
 
-The regulariser sees crops of the training photos of
-:class:`deepinv_equilibrium.datasets.Photos` with white Gaussian
-noise, of a standard deviation drawn log-uniformly from [.02, .15] for
-each, and minimises the logarithm of the squared error of its
-proximal operator, that is, maximises the PSNR. The gradient is the
-implicit one. Crops and noise are drawn once, so that the proximal
-operators and adjoints of one epoch are where the next one starts: six
-accelerated gradient steps and six conjugate gradients a step of Adam
-(2e-2, a cosine) are then enough, where a solve from scratch to the
-tolerance of the denoiser takes about sixty products. What is written
-has the strength that is best on the validation photo with converged
-proximal operators.
+The regulariser is trained on crops of the training photos of
+:class:`deepinv_equilibrium.datasets.Photos` with white Gaussian noise, whose
+standard deviation is drawn log-uniformly from [.02, .15]. The loss is the
+logarithm of the squared error of its proximal operator, so the training
+maximises the PSNR. The gradient is implicit. Crops and noise are drawn once.
+The proximal operators and adjoints of an epoch are the initial values of the
+next one, so that six accelerated gradient steps and six conjugate gradient
+steps suffice for each step of Adam (2e-2, cosine schedule). A solve from
+scratch to the tolerance of the denoiser takes about sixty products. The
+written weights have the strength that is best on the validation photo with
+converged proximal operators.
 
-The filters start as derivatives of Gaussians; those of the colour
-network as the grey ones, with thresholds for the sum of the colours
-that give the same denoiser for grey, and larger ones for the opponent
-colours. The weights that are shipped were made by ::
+The filters start as derivatives of Gaussians. The filters of the colour network
+start as the grey ones. Their thresholds for the sum of the colours give the same
+denoiser for grey images, and those for the opponent colours are larger. The
+bundled weights were made by ::
 
     cd gallery/training
     weights=../../deepinv_equilibrium/models/denoisers/weights
@@ -26,9 +25,9 @@ colours. The weights that are shipped were made by ::
         --in-channels 3 --grey $weights/ridge_grey.pt --crop 32 \
         --steps 200 --learning-rate 1e-2 --output $weights/ridge_colour.pt
 
-in 160 and 97 seconds of one core, without the choice of the
-strength. On the validation photo (the centre of 400 x 400, noise
-15/255 and 25/255), PSNR in dB over the strength::
+in 160 and 97 seconds of one core, without the choice of the strength. The PSNR
+in dB on the validation photo (the centre of 400 x 400 pixels, with noise of
+15/255 and 25/255) for each strength is::
 
     grey   0.80 29.49 26.42
     grey   0.90 29.75 26.86
@@ -39,7 +38,7 @@ strength. On the validation photo (the centre of 400 x 400, noise
     colour 0.90 31.82 28.97
     colour 1.00 31.59 28.97
 
-(The last ones with solves to 3e-4 and 1e-3, one at a time.)
+The strengths for colour were tried one at a time, with solves to 3e-4 and 1e-3.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ def gaussian_derivatives(size: int) -> Tensor:
 
 
 def initialise(denoiser: RidgeProxDenoiser, grey: Path | None) -> None:
-    """Set the initial filters, or in colour the weights for grey images."""
+    """Set the initial filters; in colour, derive them from the grey weights."""
     regulariser = denoiser.regulariser
     if grey is None:
         generators = regulariser.generators
@@ -92,9 +91,9 @@ def initialise(denoiser: RidgeProxDenoiser, grey: Path | None) -> None:
         )
         return
     weights = torch.load(grey, weights_only=True)
-    # The sum of the colours over sqrt(3) is a grey image times sqrt(3), in the same
-    # noise: the threshold for its noise over sqrt(3), times sqrt(3). The opponent
-    # colours vary less.
+    # The sum of the colours over sqrt(3) is a grey image times sqrt(3) with the same
+    # noise. Its threshold is sqrt(3) times the threshold for the noise over sqrt(3).
+    # The opponent colours vary less.
     exponent = float(weights["log_exponent"].exp())
     luma = (1 - exponent) * math.log(3) / 2
     offsets = torch.tensor([luma, luma + 1, luma + 1])
@@ -148,13 +147,13 @@ def solve_adjoint(
 def train(
     regulariser: RidgeRegulariser, steps: int, crop: int, rate: float, seed: int
 ) -> None:
-    """Train a regulariser in place, on noisy crops of the training photos."""
+    """Train a regulariser in place on noisy crops of the training photos."""
     generator = torch.Generator().manual_seed(seed)
     grey = regulariser.in_channels == 1
     photos = Photos("train", grey=grey, img_size=crop, crops=CROPS, seed=seed)
     x = torch.stack([sample["x"] for sample in photos])
     sigma, y = noisy(x, generator)
-    # What one epoch has solved is where the next one starts.
+    # The solutions of an epoch are the initial values of the next one.
     z, v = y.clone(), torch.zeros_like(y)
     optimizer = torch.optim.Adam(regulariser.parameters(), rate, betas=(0.9, 0.99))
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -170,7 +169,7 @@ def train(
             z[b] = descend(regulariser, z[b], y[b], sigma[b], 20 if first else 6)
         point = z[b].requires_grad_()
         error = (point - x[b]).square().mean(dim=(1, 2, 3))
-        # The PSNR of an image, but for those whose error is far below the noise.
+        # The PSNR of an image, unless its error is far below the noise.
         loss = (error / sigma[b] ** 2 + 0.02).log().mean()
         (rhs,) = torch.autograd.grad(loss, point)
         gradient = regulariser.grad(point, sigma[b])
@@ -188,7 +187,7 @@ def train(
 
 @torch.no_grad()
 def validate(denoiser: RidgeProxDenoiser) -> list[float]:
-    """Return the PSNR on the centre of the validation photo, at the noise levels."""
+    """Return the PSNR on the centre of the validation photo at each noise level."""
     grey = denoiser.regulariser.in_channels == 1
     x = Photos("validation", grey=grey, img_size=400)[0]["x"][None]
     values = []
@@ -202,7 +201,7 @@ def validate(denoiser: RidgeProxDenoiser) -> list[float]:
 
 @torch.no_grad()
 def choose_strength(denoiser: RidgeProxDenoiser) -> None:
-    """Scale the thresholds as the validation photo likes best."""
+    """Scale the thresholds by the strength with the best PSNR in the validation."""
     thresholds = denoiser.regulariser.log_threshold
     trained = thresholds.clone()
     scores = {}
@@ -219,7 +218,9 @@ def main() -> None:
     """Train, choose the strength and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--in-channels", type=int, default=1, choices=(1, 3))
-    parser.add_argument("--grey", type=Path, help="weights that colour starts from")
+    parser.add_argument(
+        "--grey", type=Path, help="initial weights of the colour network"
+    )
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--crop", type=int, default=40)
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)

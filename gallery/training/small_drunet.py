@@ -1,31 +1,31 @@
 r"""Train the small DRUNet that the package ships.
 
-The network sees 64 x 64 crops of the training photos of
-:class:`deepinv_equilibrium.datasets.Photos`, turned and mirrored,
-with white Gaussian noise of a standard deviation drawn
-log-uniformly from [.005, .2]; a quarter of the samples is grey with
-the same noise in the three channels, so that the network can be
-folded into a grey one. The loss is L1, in batches of 8.
+The network is trained on 64 x 64 crops of the training photos of
+:class:`deepinv_equilibrium.datasets.Photos`, rotated and mirrored, with white
+Gaussian noise, whose standard deviation is drawn log-uniformly from [.005,
+.2]. A quarter of the samples is grey with the same noise in the three
+channels, so that the network can be folded into a grey one. The loss is L1,
+with batches of 8.
 
-It is trained twice. First as a denoiser, with Adam at 2e-3. Then, so
-that iterations with it converge, with Adam at 3e-4 and the penalty
-.5 max(0, e - .9)^2, where e = ||J^T u|| with ||u|| = 1 is a lower
-estimate of the spectral norm of the Jacobian J of the denoiser,
-between a clean image and a noisy one, and u comes from three
-iterations of the power method (after Pesquet et al., "Learning
-maximally monotone operators for image recovery", 2021, who penalise
-2J - I). It is a penalty and certifies nothing. The learning rates
-decay as a cosine; what is written is the exponential moving average
-of the weights in half precision.
+The network is trained twice. The first training is that of a denoiser, with
+Adam at 2e-3. In the second training, with Adam at 3e-4, a penalty makes
+iterations with the denoiser converge. The penalty is .5 max(0, e - .9)^2, where
+e = ||J^T u|| with ||u|| = 1 is a lower estimate of the spectral norm of the
+Jacobian J of the denoiser, at a point between a clean image and a noisy one;
+u comes from three iterations of the power method (after Pesquet et al.,
+"Learning maximally monotone operators for image recovery", 2021, who penalise
+2J - I). The penalty certifies nothing. The learning rates follow a cosine
+schedule. The written weights are the exponential moving average in half
+precision.
 
-The weights that are shipped were made by ::
+The bundled weights were made by ::
 
     OMP_NUM_THREADS=1 python gallery/training/small_drunet.py \
         --output deepinv_equilibrium/models/denoisers/weights/small_drunet.pt
 
-in 1195 seconds for the first training and 950 for the second, on one
-of two cores that were busy with other work. PSNR in dB at the noise
-levels .025, .05 and .1, after the first and after the second::
+in 1195 seconds for the first training and 950 for the second, on one of two
+cores that were also used for other work. The PSNR in dB at the noise levels
+.025, .05 and .1, after the first and after the second training, is::
 
     validation stereo_motorcycle  35.77 33.20 30.03  35.60 33.04 29.91
     test       chelsea            38.68 34.93 31.38  38.49 34.81 31.43
@@ -34,11 +34,11 @@ levels .025, .05 and .1, after the first and after the second::
     test       moon               43.01 40.19 37.58  42.83 40.10 37.51
     test       page               38.74 34.07 29.73  37.55 33.22 28.97
 
-What the second buys: deblurring the five test photos (64 x 64, noise
-.05, step size 1.8, sigma .03), the 200th plug-and-play iteration
-moves the photo that moves most by 1.4e-3 of its norm without it, and
-by 9e-6 with it; the PSNR on the validation photo after 200 iterations
-rises from 23.9 to 24.9 dB. It was chosen on the validation photo.
+The effect of the second training on deblurring of the five test photos (64 x
+64, noise .05, step size 1.8, sigma .03): the 200th plug-and-play iteration
+changes the photo with the largest change by 1.4e-3 of its norm without it, and
+by 9e-6 with it. The PSNR on the validation photo after 200 iterations rises
+from 23.9 to 24.9 dB. The penalty was chosen on the validation photo.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ SIGMAS = (0.025, 0.05, 0.1)  # of the report
 
 
 def noisy_batch(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the augmented images, their noise levels and them with noise."""
+    """Return the augmented images, their noise levels and the noisy images."""
     turns, mirror = torch.randint(4, (2,), generator=generator).tolist()
     x = x.rot90(turns, dims=(2, 3))
     x = x.flip(3) if mirror % 2 else x
@@ -135,7 +135,7 @@ def train(
         y = y.contiguous(memory_format=torch.channels_last)
         loss = (denoiser(y, sigma) - x).abs().mean()
         if penalty:
-            # Second derivatives are dear: a part of the batch, and smaller crops.
+            # Second derivatives are expensive: use half of the batch and smaller crops.
             x, y, sigma = x[:4, :, :48, :48], y[:4, :, :48, :48], sigma[:4]
             between = x + torch.rand(4, 1, 1, 1, generator=generator) * (y - x)
             excess = expansion(denoiser, between, sigma, generator) - 0.9
