@@ -246,6 +246,22 @@ def test_per_layer_parameters_make_a_block() -> None:
         torch.testing.assert_close(model(y, physics), plain(y, physics))
 
 
+def test_constructor_accepts_tensors_for_parameters_of_its_own() -> None:
+    config = deq.Equilibrium(layers=2)
+    for value, count in ((torch.tensor(0.2), 1), (torch.tensor([0.2, 0.3]), 2)):
+        given = arguments(lambda_composed=value, trainable_params=[])
+        model = deq.optim.CondatVu(**given, DEQ=config)
+        assert len(model.params_algo["lambda_composed"]) == count
+        assert [name for name, _ in model.named_parameters()] == ["linear_map.weight"]
+
+
+@pytest.mark.parametrize("value", [-0.2, float("nan")])
+def test_constructor_refuses_a_weight_out_of_range(value: float) -> None:
+    given = arguments(lambda_composed=value, trainable_params=[])
+    with pytest.raises(ValueError, match="lambda_composed must be finite and nonneg"):
+        deq.optim.CondatVu(**given, DEQ=EXACT)
+
+
 @pytest.mark.parametrize("name", ["K", "K_adjoint"])
 def test_constructor_refuses_a_linear_map_without_its_transpose(name: str) -> None:
     given = arguments()
