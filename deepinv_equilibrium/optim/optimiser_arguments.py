@@ -66,7 +66,7 @@ def bind(
         given["params_algo"] = {
             name: _as_layers(value) for name, value in given["params_algo"].items()
         }
-    for name in ("stepsize", "stepsize_dual", "lambda_reg", "beta", "a"):
+    for name in _numbers(signature):
         if name in given:
             given[name] = _as_layers(given[name])
     for name in ("K", "K_adjoint"):
@@ -76,6 +76,19 @@ def bind(
         if given.get(name) is not None:
             given[name] = _as_layers(given[name])
     return given
+
+
+def _numbers(signature: inspect.Signature) -> list[str]:
+    """Return the names of the numbers that an algorithm has, such as ``stepsize``: the
+    arguments with a number as default that ``BaseOptim`` does not have."""
+    base = inspect.signature(BaseOptim.__init__).parameters
+    return [
+        name
+        for name, parameter in signature.parameters.items()
+        if name not in base
+        and isinstance(parameter.default, int | float)
+        and not isinstance(parameter.default, bool)
+    ]
 
 
 def check_layers(what: Mapping[str, Any], layers: int) -> None:
@@ -122,13 +135,12 @@ def check_values(parameters: Mapping[str, Any]) -> None:
 
     :param dict parameters: lists of values by name.
     :raises TypeError: if a value is a string.
-    :raises ValueError: if a value is not finite, or a step size, :math:`\lambda`,
-        :math:`\beta` or a noise level is negative.
+    :raises ValueError: if a value is not finite, or is negative and not ``g_param``.
     """
     signed = ("g_param",)  # the prior defines its meaning and its range
-    for name in ("stepsize", "stepsize_dual", "beta", "lambda", *signed, _NOISE_LEVEL):
-        for value in parameters.get(name, ()):
-            if value is None:
+    for name, values in parameters.items():
+        for value in values:
+            if value is None or callable(value):  # a linear map or a prior
                 continue
             if isinstance(value, str):
                 raise TypeError(
