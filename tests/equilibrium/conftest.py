@@ -1,4 +1,4 @@
-"""The problems that the algorithms are run on."""
+"""Fixtures of the tests of optimisers."""
 
 from __future__ import annotations
 

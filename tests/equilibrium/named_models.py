@@ -1,4 +1,4 @@
-"""Every equilibrium model that has a name, small."""
+"""A small instance of every equilibrium model that has a name."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ ARGUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
         "nominal_physics": dinv.physics.Denoising(),
     },
 }
-# Reconstructors that are not the fixed point of a step for every measurement, or make
-# a number of learned iterations.
+# Names of reconstructors that are not equilibrium models: learned iterations, networks,
+# and descents that change their step size.
 OTHERS = {
     *("gradient-step-pgd", "deq-md", "lista", "convolutional-lista"),
     *("learned-gradient-descent", "learned-primal-dual", "learned-pdhg"),

@@ -1,8 +1,11 @@
-"""What every equilibrium model that has a name inherits from EquilibriumModel."""
+"""Behaviour that every named model inherits from EquilibriumModel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import deepinv as dinv
@@ -27,12 +30,45 @@ def measurement(batch: int = 2) -> Tensor:
     return physics().A(torch.rand(batch, *IMAGE))
 
 
-def test_every_named_reconstructor_is_tested_or_listed_as_another_kind() -> None:
+def test_list_of_named_models_is_complete() -> None:
     assert set(deq.plugins.names("reconstructors")) == {*NAMES} | OTHERS
 
 
+def is_call(node: ast.AST, function: str, names: set[str]) -> bool:
+    """Return whether a node calls a function by its imported names or of a module.
+    ``self.fixed_point`` is an attribute of deepinv's optimisers."""
+    called = getattr(node, "func", None)
+    if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+        return called.attr == function and called.value.id != "self"
+    return isinstance(called, ast.Name) and called.id in names
+
+
+def classes_that_call(function: str) -> Iterator[type]:
+    """Yield the classes, of models and of what models use, that call a function."""
+    package = Path(deq.__file__).parent
+    for folder in ("equilibrium", "optim", "models", "presets"):
+        for path in (package / folder).rglob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+            aliases = [alias for node in imports for alias in node.names]
+            names = {a.asname or a.name for a in aliases if a.name == function}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef) and any(
+                    is_call(inner, function, names) for inner in ast.walk(node)
+                ):
+                    parts = path.relative_to(package.parent).with_suffix("").parts
+                    module = importlib.import_module(".".join(parts))
+                    yield getattr(module, node.name)
+
+
+def test_only_EquilibriumModel_among_the_reconstructors_calls_fixed_point() -> None:
+    callers = classes_that_call("fixed_point")
+    models = [c for c in callers if issubclass(c, dinv.models.Reconstructor)]
+    assert models == [EquilibriumModel]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_model_is_an_equilibrium_model(name: str) -> None:
+def test_named_model_is_an_equilibrium_model(name: str) -> None:
     assert isinstance(build(name), EquilibriumModel)
 
 
@@ -40,8 +76,9 @@ def test_the_model_is_an_equilibrium_model(name: str) -> None:
 def test_setting_DEQ_changes_the_next_call(name: str) -> None:
     model, y = build(name), measurement()
     for iterations in (2, 5, 1):
-        model.DEQ = picard(iterations)
-        assert model.DEQ == picard(iterations)
+        config = picard(iterations)
+        model.DEQ = config
+        assert model.DEQ is config
         model(y, physics())
         assert model.solution.iterations.tolist() == [iterations] * 2
 
@@ -74,7 +111,7 @@ def test_setting_max_iter_raises_with_restarts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_memory_of_broyden_serves_the_backward_and_is_dropped(name: str) -> None:
+def test_backward_uses_the_inverse_of_broyden_which_solution_drops(name: str) -> None:
     model, y = build(name), measurement()
     solver = deq.Broyden(max_iter=5, rtol=0)
     model.DEQ = deq.Equilibrium(solver, deq.SHINE(), on_failure="ignore")
@@ -87,7 +124,7 @@ def test_the_memory_of_broyden_serves_the_backward_and_is_dropped(name: str) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_progress_bar_is_shown_where_it_is_asked_for(
+def test_progress_bar_is_shown_with_show_progress_bar(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, y = build(name), measurement()
@@ -102,7 +139,7 @@ def test_the_progress_bar_is_shown_where_it_is_asked_for(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_observer_sees_every_evaluation(name: str) -> None:
+def test_observer_is_called_for_every_evaluation(name: str) -> None:
     model, seen = build(name), []
     model.DEQ = picard(3)
     model(measurement(), physics(), observer=lambda state, value: seen.append(state))
@@ -110,7 +147,7 @@ def test_the_observer_sees_every_evaluation(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_modules_that_couple_samples_are_refused(name: str) -> None:
+def test_call_raises_for_modules_that_couple_samples_or_are_random(name: str) -> None:
     model = build(name)
     model.norm = torch.nn.BatchNorm2d(1)
     with pytest.raises(ValueError, match=r"norm \(BatchNorm2d\) uses batch statistics"):
@@ -124,13 +161,13 @@ def test_modules_that_couple_samples_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_unknown_arguments_of_a_call_are_refused_with_a_hint(name: str) -> None:
+def test_call_raises_for_unknown_argument_and_suggests_the_closest(name: str) -> None:
     with pytest.raises(TypeError, match=r"takes no argument 'obsrver'.*'observer'"):
         build(name)(measurement(), physics(), obsrver=None)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_solution_is_none_before_the_first_call_and_detached_after(
+def test_solution_is_None_before_the_first_call_and_detached_after_it(
     name: str,
 ) -> None:
     model = build(name)
@@ -144,7 +181,7 @@ def test_the_solution_is_none_before_the_first_call_and_detached_after(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sample_does_not_depend_on_its_batch_mates(name: str) -> None:
+def test_samples_are_independent(name: str) -> None:
     model, y = build(name).double(), measurement(3).double()
     operator = physics().to(torch.float64)
     model.DEQ = picard(4)
@@ -154,7 +191,7 @@ def test_a_sample_does_not_depend_on_its_batch_mates(name: str) -> None:
 
 
 class Landweber(EquilibriumModel):
-    """A user's model: one method."""
+    """A user-defined model with one method."""
 
     def fixed_point_problem(
         self, y: Tensor, physics: Any
@@ -165,7 +202,7 @@ class Landweber(EquilibriumModel):
         return step, physics.A_adjoint(y)
 
 
-def test_a_subclass_with_one_method_solves_and_reports() -> None:
+def test_subclass_with_one_method_solves_and_reports() -> None:
     model = Landweber()
     y = torch.full((2, 1, 4, 4), 0.6)
     x = model(y, dinv.physics.Denoising())
@@ -174,19 +211,19 @@ def test_a_subclass_with_one_method_solves_and_reports() -> None:
     assert model.solution.converged.tolist() == [True, True]
 
 
-def test_the_base_class_is_abstract() -> None:
+def test_base_class_cannot_be_instantiated() -> None:
     with pytest.raises(TypeError, match="abstract"):
         EquilibriumModel()  # type: ignore[abstract]
 
 
-def test_misspelt_arguments_of_a_subclass_are_refused_with_a_hint() -> None:
+def test_constructor_of_subclass_raises_for_misspelt_arguments() -> None:
     with pytest.raises(TypeError, match=r"Landweber takes no .* did you mean 'DEQ'"):
         Landweber(DEq=deq.Equilibrium())
     with pytest.raises(TypeError, match="'show_progress_bar'"):
         Landweber(show_progress=True)
 
 
-def test_the_shapes_of_measurement_and_physics_are_compared_once() -> None:
+def test_check_input_evaluates_the_operator_once_for_each_shape() -> None:
     calls = []
 
     class Counted(dinv.physics.Denoising):

@@ -1,4 +1,4 @@
-"""Wrong inputs that people give to models, and what each is told."""
+"""Wrong inputs of models, and the errors and warnings that name the remedy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 import deepinv_equilibrium as deq
+from deepinv_equilibrium.equilibrium.input_checks import measured_image, require_linear
 
+from ..models.operators import Gain
 from .named_models import ARGUMENTS, IMAGE, Shrinkage, build, physics
 
 NAMES = sorted(ARGUMENTS)
-# Learned models that are no equilibria make the checks that concern them, too.
+# Models that are not equilibrium models, but check their input in the same way.
 LEARNED: dict[str, Callable[[], Any]] = {
     "learned-gradient-descent": lambda: deq.models.LearnedGradientDescent(2),
     "learned-primal-dual": lambda: deq.models.LearnedPrimalDual(2),
@@ -48,7 +50,8 @@ def drunet(channels: int = 1, **arguments: Any) -> Any:
     )
 
 
-# The wrong call, the error, and what its message must say: argument and value, remedy.
+# Each wrong call with its error, and with the argument, value and remedy that the
+# message must contain.
 CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "y is None": (
         lambda model: model(None, physics()),
@@ -100,22 +103,22 @@ CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("call", CALLS)
-def test_a_wrong_call_names_argument_value_and_remedy(name: str, call: str) -> None:
+def test_call_raises_for_wrong_input_and_names_the_remedy(name: str, call: str) -> None:
     wrong, error, message = CALLS[call]
     with pytest.raises(error, match=f"(?s){message}"):
         wrong(make(name))
 
 
-# ISTA reconstructs signals and vectors too, and TikhonovInverse any state.
+# ISTA accepts signals and vectors, and TikhonovInverse tensors of any shape.
 @pytest.mark.parametrize("name", sorted({*ALL} - {"ista", "tikhonov-inverse"}))
-def test_an_image_without_batch_axis_is_told_to_add_it(name: str) -> None:
+def test_call_raises_for_image_without_batch_axis(name: str) -> None:
     learned = r"must (have|be a real tensor of) shape \(B, "
     pattern = learned if name in LEARNED else r"shape \(B, C, H, W\).*y\[None\]"
     with pytest.raises(ValueError, match=f"(?s){pattern}"):
         make(name)(images(1)[0], dinv.physics.Denoising())
 
 
-# Inputs that do not fit the network of a model.
+# Inputs that do not fit the network of a model: the model fails, and explains why.
 NETWORKS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "other dtype": (
         lambda: drunet()(images().double(), dinv.physics.Denoising()),
@@ -146,14 +149,15 @@ NETWORKS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("case", NETWORKS)
-def test_an_input_that_does_not_fit_the_network_is_explained(case: str) -> None:
+def test_call_explains_failure_for_input_that_does_not_fit_the_network(
+    case: str,
+) -> None:
     wrong, error, message = NETWORKS[case]
     with pytest.raises(error, match=f"(?s){message}") as caught:
         wrong()
     assert caught.value.__cause__ is not None
 
 
-# Wrong constructors.
 OPTIMISERS = ("PGD", "GD", "HQS", "ADMM", "DRS", "PDCP", "MD", "PMD", "FISTA")
 PARTS: dict[str, Callable[[], Any]] = {
     "data_fidelity": dinv.optim.L2,
@@ -179,7 +183,7 @@ PARTS: dict[str, Callable[[], Any]] = {
         ({"max_iter": lambda: 5}, ValueError, r"max_iter=5 beside DEQ"),
     ],
 )
-def test_a_wrong_optimiser_names_argument_value_and_remedy(
+def test_constructor_of_optimiser_raises_for_wrong_arguments(
     optimiser: str, arguments: dict[str, Any], error: Any, message: str
 ) -> None:
     given = {"DEQ": deq.Equilibrium, **PARTS, **arguments}
@@ -189,7 +193,7 @@ def test_a_wrong_optimiser_names_argument_value_and_remedy(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_misspelt_option_of_every_constructor_is_refused(name: str) -> None:
+def test_registry_raises_for_misspelt_arguments(name: str) -> None:
     for option in ("DEQq", "show_progres_bar", "sigma_denoisr"):
         with pytest.raises(TypeError, match=option):
             deq.plugins.create(
@@ -207,7 +211,7 @@ def test_a_misspelt_option_of_every_constructor_is_refused(name: str) -> None:
         deq.models.ReuseAndRegularise,
     ],
 )
-def test_a_misspelt_option_of_a_class_suggests_the_right_one(component: Any) -> None:
+def test_constructor_suggests_the_closest_argument(component: Any) -> None:
     with pytest.raises(TypeError, match="did you mean 'DEQ'"):
         component(DEq=deq.Equilibrium())
 
@@ -220,15 +224,14 @@ def test_a_misspelt_option_of_a_class_suggests_the_right_one(component: Any) -> 
         lambda name: deq.models.EquilibriumRegularisation(name),
     ],
 )
-def test_a_name_in_the_place_of_a_denoiser_is_told_how_to_create_it(
+def test_constructor_raises_for_name_of_denoiser_and_names_the_registry(
     component: Callable[[Any], Any],
 ) -> None:
     with pytest.raises(TypeError, match=r"plugins.create\('denoisers', 'ridge-prox'\)"):
         component("ridge-prox")
 
 
-# Values in other units: a warning, once a model.
-def test_images_in_0_255_are_warned_of_once() -> None:
+def test_model_warns_once_of_images_in_0_255() -> None:
     model = drunet()
     with pytest.warns(UserWarning, match=r"values up to about 2\d\d.*divide y by 255"):
         model(255 * torch.rand(2, 1, 16, 16), dinv.physics.Denoising())
@@ -237,7 +240,7 @@ def test_images_in_0_255_are_warned_of_once() -> None:
         model(255 * torch.rand(2, 1, 16, 16), dinv.physics.Denoising())
 
 
-def test_images_in_0_1_and_an_unnormalised_operator_are_not_warned_of() -> None:
+def test_model_does_not_warn_of_images_in_0_1_with_a_large_operator() -> None:
     operator = dinv.physics.LinearPhysics(
         A=lambda x, **_: 30 * x, A_adjoint=lambda y, **_: 30 * y
     )
@@ -246,10 +249,47 @@ def test_images_in_0_1_and_an_unnormalised_operator_are_not_warned_of() -> None:
     model(30 * images(), operator)
 
 
-def test_a_noise_level_above_1_is_warned_of_once() -> None:
+def test_model_warns_once_of_noise_level_above_1() -> None:
     model = drunet(sigma_denoiser=12.75)
     with pytest.warns(UserWarning, match=r"sigma_denoiser=12.75.*divide .* by 255"):
         model(images(), dinv.physics.Denoising())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(images(), dinv.physics.Denoising())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 8), (1, 1, 6, 1), (1, 1, 6, 7)])
+def test_measured_image_raises_for_other_shape_even_if_it_broadcasts(
+    shape: tuple[int, ...],
+) -> None:
+    with pytest.raises(ValueError, match=r"y of shape \(1, 1, .* is not a measurement"):
+        measured_image(torch.rand(shape), physics())
+
+
+def test_measured_image_is_the_adjoint_with_its_graph() -> None:
+    y = images().requires_grad_()
+    image = measured_image(y, physics())
+    assert torch.equal(image, physics().A_adjoint(y))
+    assert image.requires_grad
+
+
+def test_require_linear_raises_for_other_physics() -> None:
+    with pytest.raises(TypeError, match=r"as in model\(y, physics\), got Haze"):
+        require_linear(dinv.physics.Haze())
+    with pytest.raises(TypeError, match=r"physics\): it is fitted, got NoneType"):
+        measured_image(torch.ones(1), None, "it is fitted")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 8), (1, 1, 6, 1), (1, 1, 6, 7)])
+def test_adapt_raises_for_measurement_of_other_shape(shape: tuple[int, ...]) -> None:
+    y, operator = torch.rand(shape).double(), physics().double()
+    with pytest.raises(ValueError, match=r"y of shape \(1, 1, .* is not a measurement"):
+        deq.adapt(Gain(0.5), y, operator, weight=0.1, max_steps=1)
+
+
+def test_adapt_to_nonlinear_physics_raises_for_measurement_of_other_shape() -> None:
+    mean = dinv.physics.Physics(A=lambda x, **_: x.mean(1, keepdim=True).tanh())
+    mean.A_adjoint = lambda y, **_: y
+    y = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"\(1, 3, 4, 4\) is not a .*\(1, 1, 4, 4\)"):
+        deq.adapt(Gain(0.5), y, mean, weight=0.1, max_steps=1)

@@ -1,4 +1,4 @@
-"""The physics of one solve: its adjoint is cached, its proximal operator exact."""
+"""MeasuredPhysics: cached adjoint image and implicit proximal operator."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def counted(physics: LinearPhysics) -> Iterator[list[bool]]:
 
 
 def dense_prox(physics: Any, z: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
-    r"""The proximal operator by a dense solve, :math:`\gamma` one a sample."""
+    """Return the proximal operator by a dense solve, with one gamma per sample."""
     n = z[0].numel()
     eye = torch.eye(n, dtype=z.dtype)
     A = physics.A(eye.view(n, *z.shape[1:])).flatten(1).mT
@@ -44,7 +44,7 @@ def dense_prox(physics: Any, z: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     return torch.linalg.solve(eye + gamma * A.mT @ A, right).view_as(z)
 
 
-def test_the_adjoint_of_the_measurement_is_evaluated_once(
+def test_A_adjoint_of_the_measurement_is_evaluated_once(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem("PGD")
@@ -58,7 +58,7 @@ def test_the_adjoint_of_the_measurement_is_evaluated_once(
     torch.testing.assert_close(other, 2 * first, rtol=1e-14, atol=1e-14)
 
 
-def test_a_recorded_value_is_not_reused_in_another_graph(
+def test_recorded_A_adjoint_is_not_shared_by_graphs(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem("PGD")
@@ -66,7 +66,7 @@ def test_a_recorded_value_is_not_reused_in_another_graph(
     measured = MeasuredPhysics(problem.physics(), problem.y)
     with torch.no_grad():
         assert not measured.physics.A_adjoint(problem.y).requires_grad
-    for _ in range(2):  # a second backward would fail on a shared graph
+    for _ in range(2):  # the second backward would fail on a shared graph
         measured.start_recording()
         value = measured.physics.A_adjoint(problem.y)
         assert value.requires_grad
@@ -74,7 +74,9 @@ def test_a_recorded_value_is_not_reused_in_another_graph(
         value.sum().backward()
 
 
-def test_the_physics_itself_is_not_changed(make_problem: Callable[..., Any]) -> None:
+def test_call_of_a_model_does_not_change_the_physics(
+    make_problem: Callable[..., Any],
+) -> None:
     physics = make_problem("PGD", closed_form=False).physics()
     before = dict(vars(physics))
     state = {key: value.clone() for key, value in physics.state_dict().items()}
@@ -86,7 +88,9 @@ def test_the_physics_itself_is_not_changed(make_problem: Callable[..., Any]) -> 
         assert torch.equal(value, state[key])
 
 
-def test_a_closed_form_is_kept(make_problem: Callable[..., Any]) -> None:
+def test_prox_l2_uses_the_closed_form_of_the_physics(
+    make_problem: Callable[..., Any],
+) -> None:
     problem = make_problem("PGD", closed_form=True)
     physics = problem.physics()
     measured = MeasuredPhysics(physics, problem.y)
@@ -99,7 +103,7 @@ def test_a_closed_form_is_kept(make_problem: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("gamma", ["number", "scalar", "per sample", "image"])
-def test_the_iterative_proximal_operator_is_the_dense_one(
+def test_prox_l2_without_closed_form_agrees_with_a_dense_solve(
     gamma: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem("PGD", closed_form=False)
@@ -118,7 +122,7 @@ def test_the_iterative_proximal_operator_is_the_dense_one(
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_the_iterative_proximal_operator_has_all_its_derivatives(
+def test_prox_l2_without_closed_form_has_all_derivatives(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem("PGD", closed_form=False)
@@ -145,13 +149,15 @@ def test_the_iterative_proximal_operator_has_all_its_derivatives(
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_each_sample_is_solved_alone(make_problem: Callable[..., Any]) -> None:
+def test_prox_l2_without_closed_form_treats_samples_separately(
+    make_problem: Callable[..., Any],
+) -> None:
     problem = make_problem("PGD", closed_form=False)
     problem.y[0] *= 1e-6
     z = torch.randn_like(problem.y)
     z[0] *= 1e-6
     physics = problem.physics()
-    physics.tol = 1e-3  # the easy sample stops before the other
+    physics.tol = 1e-3  # the first sample stops earlier
     together = MeasuredPhysics(physics, problem.y).physics.prox_l2(z, problem.y, 0.5)
     for i in range(2):
         y = problem.y[i : i + 1]
@@ -160,7 +166,9 @@ def test_each_sample_is_solved_alone(make_problem: Callable[..., Any]) -> None:
         torch.testing.assert_close(together[i], alone[0], rtol=0, atol=1e-12 * scale)
 
 
-def test_a_solve_that_is_cut_off_is_reported(make_problem: Callable[..., Any]) -> None:
+def test_model_warns_or_raises_if_prox_l2_does_not_converge(
+    make_problem: Callable[..., Any],
+) -> None:
     problem = make_problem("HQS", closed_form=False)
     physics = problem.physics()
     physics.max_iter, physics.tol = 1, 1e-12
@@ -175,7 +183,7 @@ def test_a_solve_that_is_cut_off_is_reported(make_problem: Callable[..., Any]) -
     problem.model(DEQ=quiet)(problem.y, physics)
 
 
-def test_the_measurement_may_be_a_list_of_measurements() -> None:
+def test_prox_l2_accepts_a_list_of_measurements() -> None:
     x = torch.rand(2, 1, 4, 5, dtype=torch.float64)
     mask = (torch.rand(1, 1, 4, 5) > 0.5).double()
     filter_ = torch.rand(1, 1, 3, 3, dtype=torch.float64) / 9
@@ -196,7 +204,9 @@ def test_the_measurement_may_be_a_list_of_measurements() -> None:
     )
 
 
-def test_the_start_needs_an_adjoint(make_problem: Callable[..., Any]) -> None:
+def test_adjoint_image_raises_without_A_adjoint(
+    make_problem: Callable[..., Any],
+) -> None:
     problem = make_problem("PGD")
     physics = problem.physics()
     assert torch.equal(adjoint_image(physics, problem.y), physics.A_adjoint(problem.y))
@@ -204,7 +214,9 @@ def test_the_start_needs_an_adjoint(make_problem: Callable[..., Any]) -> None:
         adjoint_image(dinv.physics.Physics(A=torch.sin), problem.y)
 
 
-def test_a_copy_of_the_physics_gives_the_same(make_problem: Callable[..., Any]) -> None:
+def test_model_gives_the_same_image_for_a_copy_of_the_physics(
+    make_problem: Callable[..., Any],
+) -> None:
     problem = make_problem("HQS", closed_form=False)
     physics = problem.physics()
     model = problem.model(DEQ=deq.Equilibrium())
@@ -212,9 +224,9 @@ def test_a_copy_of_the_physics_gives_the_same(make_problem: Callable[..., Any]) 
     assert torch.equal(model(problem.y, copy.deepcopy(physics)), x)
 
 
-def _cut_off_in_the_backward(on_failure: str) -> Tensor:
-    """The image starts at its proximal point, so that the forward needs no iteration of
-    the inner solver; the backward does, and has one."""
+def _prox_that_fails_in_the_backward(on_failure: str) -> Tensor:
+    """Return the proximal operator at its fixed point, with one inner iteration. This
+    is enough in the forward pass, and too few in the backward pass."""
     physics = dinv.physics.Blur(
         filter=torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float64),
         padding="reflect",
@@ -225,12 +237,12 @@ def _cut_off_in_the_backward(on_failure: str) -> Tensor:
     return measured.physics.prox_l2(torch.zeros_like(y), y, 5.0)
 
 
-def test_a_proximal_operator_cut_off_in_the_backward_is_told() -> None:
+def test_prox_l2_warns_or_raises_if_the_backward_does_not_converge() -> None:
     weights = torch.arange(24.0, dtype=torch.float64).reshape(1, 1, 4, 6)
-    image = _cut_off_in_the_backward("warn")
+    image = _prox_that_fails_in_the_backward("warn")
     with pytest.warns(deq.ConvergenceWarning, match="max_iter of the physics"):
         (image * weights).sum().backward()
-    image = _cut_off_in_the_backward("raise")
+    image = _prox_that_fails_in_the_backward("raise")
     with pytest.raises(deq.ConvergenceError, match="proximal operator"):
         (image * weights).sum().backward()
-    (_cut_off_in_the_backward("ignore") * weights).sum().backward()
+    (_prox_that_fails_in_the_backward("ignore") * weights).sum().backward()

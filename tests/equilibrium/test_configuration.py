@@ -1,4 +1,4 @@
-"""Configurations: what is refused, and what ReTune computes and differentiates."""
+"""Equilibrium and ReTune: arguments, iterations and gradients."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 
+from ..optim.problems import plain_optimiser
 
-def test_a_configuration_is_one_of_deepinvs() -> None:
+
+def test_equilibrium_is_a_deepinv_DEQConfig_with_defaults() -> None:
     config = deq.Equilibrium()
     assert isinstance(config, DEQConfig)
     assert (config.solver, config.adjoint) == (deq.Anderson(), deq.Implicit())
@@ -42,14 +44,14 @@ def test_a_configuration_is_one_of_deepinvs() -> None:
         ({"on_failure": "print"}, ValueError, "on_failure must be one of"),
     ],
 )
-def test_bad_configurations_are_refused(
+def test_equilibrium_raises_for_wrong_arguments(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         deq.Equilibrium(**arguments)
 
 
-def test_fields_of_deepinv_mean_nothing_and_are_refused() -> None:
+def test_equilibrium_raises_for_fields_of_deepinv() -> None:
     with pytest.raises(TypeError, match="jacobian_free"):
         deq.Equilibrium(jacobian_free=True)
 
@@ -65,7 +67,9 @@ def test_fields_of_deepinv_mean_nothing_and_are_refused() -> None:
         ({"layers": 1, "restarts": 1, "on_failure": "no"}, "on_failure"),
     ],
 )
-def test_bad_restarts_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_retune_raises_for_wrong_arguments(
+    arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         deq.ReTune(**arguments)
 
@@ -73,23 +77,22 @@ def test_bad_restarts_are_refused(arguments: dict[str, Any], message: str) -> No
 LAYERS, RESTARTS = 3, 4
 
 
-def hand_written(problem: Any, values: dict[str, list[Tensor]]) -> Tensor:
-    """T - 1 untracked blocks and a tracked one, with deepinv's own iterator."""
-    theirs = getattr(dinv.optim, problem.algorithm)()
-    iterator = theirs.fixed_point.iterator
+def restarted_blocks(problem: Any, values: dict[str, list[Tensor]]) -> Tensor:
+    """Return T blocks of deepinv's iterations, of which autograd records the last."""
+    plain = plain_optimiser(problem.algorithm)(**problem.arguments)
+    iterator = plain.fixed_point.iterator
     iterator.has_cost = False
     priors = problem.model(DEQ=deq.ReTune(LAYERS, 1)).prior
     names = {"lambda_reg": "lambda"}
     physics = problem.physics()
     with torch.no_grad():
-        x = physics.A_adjoint(problem.y)
-    est = (x, x, problem.y.detach()) if problem.algorithm == "PDCP" else (x, x)
+        est = plain.init_iterate_fn(problem.y.detach(), physics)["est"]
     for restart in range(RESTARTS):
         with torch.set_grad_enabled(restart == RESTARTS - 1):
-            X: dict[str, Any] = {"est": est}  # FISTA counts from 0
+            X: dict[str, Any] = {"est": est}  # FISTA starts counting at 0 in a block
             for k in range(LAYERS):
                 parameters = {names.get(key, key): v[k] for key, v in values.items()}
-                parameters = {"beta": 1.0, **parameters}
+                parameters = {**plain.update_params_fn(0), **parameters}
                 X = iterator(
                     X, dinv.optim.L2(), priors[k], parameters, problem.y, physics
                 )
@@ -97,7 +100,7 @@ def hand_written(problem: Any, values: dict[str, list[Tensor]]) -> Tensor:
     return est[0]
 
 
-def test_retune_is_a_hand_written_loop(
+def test_retune_agrees_with_an_explicit_loop_in_value_and_gradient(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm, layers=LAYERS)
@@ -106,7 +109,7 @@ def test_retune_is_a_hand_written_loop(
     leaves = [problem.y, problem.filter, *(v for vs in values.values() for v in vs)]
     for leaf in leaves:
         leaf.requires_grad_()
-    expected = hand_written(problem, values)
+    expected = restarted_blocks(problem, values)
     exact = torch.autograd.grad(
         expected.square().sum(), [*weights, *leaves], materialize_grads=True
     )
@@ -123,7 +126,7 @@ def test_retune_is_a_hand_written_loop(
     ours = torch.autograd.grad(
         x.square().sum(), [*weights, problem.y, problem.filter, *trained]
     )
-    # Learned as logarithms: the derivative of the value is the value.
+    # Parameters are learned as logarithms: d exp(s) / ds = exp(s).
     scales = [
         (model.params_algo[key][k] - model.params_algo[key].lower).detach()
         for key in keys
@@ -134,10 +137,10 @@ def test_retune_is_a_hand_written_loop(
         torch.testing.assert_close(found, right * scale, rtol=1e-12, atol=1e-12)
 
 
-def test_the_gradient_error_falls_with_restarts_then_floors_and_falls_with_layers(
+def test_gradient_error_of_retune_decreases_to_a_limit_that_decreases_with_layers(
     make_problem: Callable[..., Any],
 ) -> None:
-    problem = make_problem("GD")  # the slowest
+    problem = make_problem("GD")  # the slowest algorithm
 
     def gradient(config: deq.Equilibrium) -> Tensor:
         start = torch.zeros_like(problem.y)
@@ -163,11 +166,11 @@ def test_the_gradient_error_falls_with_restarts_then_floors_and_falls_with_layer
         assert all(error > 3 * smaller for error, smaller in pairs)
 
 
-def test_a_tolerance_stops_restarting_each_sample_by_itself(
+def test_retune_with_rtol_stops_each_sample_separately(
     make_problem: Callable[..., Any],
 ) -> None:
     problem = make_problem("PGD")
-    problem.y[0] = 0  # starts at its fixed point
+    problem.y[0] = 0  # the initial image is the fixed point
     model = problem.model(DEQ=deq.ReTune(layers=2, restarts=50, rtol=1e-6))
     model(problem.y, problem.physics()).sum().backward()
     assert model.solution.converged.tolist() == [True, True]
@@ -176,7 +179,9 @@ def test_a_tolerance_stops_restarting_each_sample_by_itself(
     assert problem.denoisers[0].evaluations <= 2 * (many + 1)
 
 
-def test_a_budget_that_is_spent_is_no_failure(make_problem: Callable[..., Any]) -> None:
+def test_retune_without_convergence_is_completed_without_a_warning(
+    make_problem: Callable[..., Any],
+) -> None:
     problem = make_problem("PGD")
     for rtol in (None, 1e-10):
         model = problem.model(DEQ=deq.ReTune(layers=2, restarts=3, rtol=rtol))
@@ -185,7 +190,7 @@ def test_a_budget_that_is_spent_is_no_failure(make_problem: Callable[..., Any]) 
         assert model.solution.iterations.tolist() == [3, 3]
 
 
-def test_restarts_cost_layers_times_restarts_evaluations(
+def test_retune_makes_layers_times_restarts_evaluations(
     algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
     problem = make_problem(algorithm)
