@@ -1,1 +1,1 @@
-"""Ours beside deepinv and torchdeq, on one problem in one run."""
+"""Benchmarks against deepinv and torchdeq on the same problem."""

@@ -1,13 +1,14 @@
-"""Ours beside deepinv 0.5 and torchdeq 0.1, on one problem, in one run::
+"""Compare this package with deepinv 0.5 and torchdeq 0.1 on the same problem::
 
     pip install torchdeq==0.1.0
     OMP_NUM_THREADS=1 python -m tests.benchmarks
 
-prints, from the root of the repository and in about eight minutes: evaluations of the
-step to a relative residual of 1e-5; vector-Jacobian products to a gradient error of
-2e-4; the time of a training step over that of a loop written by hand; memory over 20
-training steps; evaluations of an untracked run; and what a hard sample does to an easy
-one in its batch. ``--without-torchdeq`` and ``--without-memory`` leave things out.
+Run from the root of the repository; the run takes about eight minutes. It prints the
+evaluations of the step for a relative residual of 1e-5, the vector-Jacobian products
+for a gradient error of 2e-4, the time of a training step relative to a plain loop, the
+memory over 20 training steps, the evaluations of a run without gradients, and the
+change of an easy sample by a hard one in its batch. ``--without-torchdeq`` and
+``--without-memory`` omit parts.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ EVALUATIONS, LAYERS, RESTARTS = 20, 5, 4
 
 
 def main() -> None:
-    """Run and print everything."""
+    """Run all benchmarks and print the tables."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--without-torchdeq", action="store_true")
@@ -58,7 +59,7 @@ def main() -> None:
     print_backward(problem, libraries)
     print_inference(problem, libraries)
     print_batch_mates(problem, libraries)
-    # On the small DnCNN what a library adds to each evaluation shows at its largest.
+    # The overhead of a library is largest relative to a small DnCNN.
     print_times(problem, "the small DnCNN of the problem", args.rounds, libraries)
     rounds = max(args.rounds // 3, 1)
     print_times(for_timing(), "the papers' DnCNN of 17 x 64", rounds, libraries)
@@ -83,7 +84,7 @@ def print_forward(problem: Problem, libraries: dict[str, ModuleType]) -> None:
         for name, method in methods.items():
             row(library, name, forward_solves.solve(problem, method))
     rate = forward_solves.mean_rate(problem)
-    print(f"Picard's residual falls by {rate:.3f} an evaluation on average")
+    print(f"Mean factor of Picard's residual per evaluation: {rate:.3f}")
 
 
 def print_backward(problem: Problem, libraries: dict[str, ModuleType]) -> None:

@@ -1,4 +1,4 @@
-"""Vector-Jacobian products that each adjoint solver needs."""
+"""Count the vector-Jacobian products that each adjoint solver needs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MAX_BUDGET = 256
 
 @dataclass(frozen=True)
 class Gradient:
-    """Gradients of the loss in the two directions in which they are asked for."""
+    """Gradients of the loss in the weights and in the measurement."""
 
     weights: Tensor
     y: Tensor
 
     def error(self, reference: Gradient) -> float:
-        """The larger of the relative errors of the two."""
+        """Return the larger of the two relative errors."""
         return max(
             float((mine - true).norm() / true.norm())
             for mine, true in (
@@ -41,9 +41,9 @@ class BackwardSolve:
     """
     One backward pass.
 
-    :param int products: passes back through the denoiser, less the one that takes the
-        solution of the adjoint system to the weights.
-    :param float error: of the gradient.
+    :param int products: backward passes through the denoiser, without the one that
+        maps the solution of the adjoint system to the weights.
+    :param float error: relative error of the gradient.
     """
 
     products: int
@@ -56,7 +56,7 @@ class BackwardSolve:
 
 
 def gradient(problem: Problem, reconstruct: Reconstruct) -> tuple[Gradient, int]:
-    """The gradient at the fixed point, and the products it took."""
+    """Return the gradient at the fixed point and the number of products."""
     y = problem.y.clone().requires_grad_()
     with problem.denoiser.counting() as count:
         loss = problem.loss(reconstruct(y, problem.solution))
@@ -66,7 +66,7 @@ def gradient(problem: Problem, reconstruct: Reconstruct) -> tuple[Gradient, int]
 
 
 def reference(problem: Problem) -> Gradient:
-    """The gradient in float64, the adjoint system solved to 1e-9."""
+    """Return the gradient in float64 with the adjoint system solved to 1e-9."""
     solver = deq.GMRES(max_iter=200, rtol=1e-9, restart=200)
     once = deq.Picard(max_iter=1, rtol=0.0)
     double = problem.double()
@@ -81,9 +81,9 @@ def fewest_products(
 
     :param Problem problem: the problem.
     :param Gradient true: the reference.
-    :param Callable method: from a budget to a model.
-    :return: the backward pass of the smallest budget, or of the largest if none is
-        enough.
+    :param Callable method: maps a budget to a model.
+    :return: the backward pass of the smallest sufficient budget, or of the largest
+        budget.
     """
 
     def attempt(budget: int) -> BackwardSolve:

@@ -1,15 +1,15 @@
-"""What the backward of one DE-GRAD model costs, by adjoint and by size of the images::
+"""Time the backward pass of a DE-GRAD model for each adjoint and image size::
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.backward_timing --figure timing.png
 
-repeats the timing of "Training implicit networks for image deblurring using
-Jacobian-free backpropagation": Jacobian-free backpropagation beside that paper's
-conjugate gradients on the normal equations of the adjoint system, and beside what else
-solves the system, to the same residual. Products with the Jacobian of the network or
-its transpose are counted in the network, and the relative error of the gradient of the
-weights is printed with the processor time. A batch has four images, where the paper has
-16, of photos in colour; the network has five layers of 24 channels, untrained, in
-float32. Takes about five minutes.
+The benchmark repeats the timing of "Training implicit networks for image deblurring
+using Jacobian-free backpropagation". It compares Jacobian-free backpropagation with the
+solver of the paper, conjugate gradients on the normal equations of the adjoint system,
+and with other solvers for the same residual. Products with the Jacobian of the network
+or its transpose are counted in the network. The processor time and the relative error
+of the gradient in the weights are printed. A batch has four colour photos, and 16 in
+the paper. The network has five layers of 24 channels, is untrained, and computes in
+float32. The run takes about five minutes.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.datasets import Photos
 from deepinv_equilibrium.fixed_points import Adjoint
 from deepinv_equilibrium.models import BoundedDnCNN
-from deepinv_equilibrium.presets.gilton_2021 import de_grad
+from deepinv_equilibrium.presets import de_grad
 
 from .counted_denoiser import CountedDenoiser
 from .reconstruct import Reconstruct
 
 SIZES, BATCH, ROUNDS = (16, 32, 64, 128), 4, 3
 NOISE, WEIGHT, STEPSIZE = 0.01, 0.1, 0.9
-# On the residual of the adjoint system, whose right side is of norm 1 in each sample.
+# Tolerance of the adjoint system, whose right-hand side has norm 1 for each sample.
 TOLERANCE = 1e-3
 BUDGET = {"max_iter": 500, "rtol": 0.0, "atol": TOLERANCE}
 
 
 @dataclass(frozen=True)
 class Deblurring:
-    """Blurred photos, a network, and the equilibrium."""
+    """Blurred photos, a network and the equilibrium."""
 
     truth: Tensor
     y: Tensor
@@ -54,8 +54,8 @@ class Deblurring:
     solution: Tensor
 
     def loss(self, x: Tensor) -> Tensor:
-        """Its gradient in the image has the norm 1 for each sample, so that one
-        absolute tolerance is relative for every solver."""
+        """Return a loss whose gradient in the image has norm 1 for each sample, so that
+        an absolute tolerance is relative for every solver."""
         return torch.linalg.vector_norm((x - self.truth).flatten(1), dim=1).sum()
 
 
@@ -64,10 +64,10 @@ class Backward:
     """
     One backward pass.
 
-    :param torch.Tensor gradient: of the weights.
-    :param int products: passes back through the network, less the one that takes the
-        solution of the adjoint system to the weights.
-    :param float seconds: of the processor, median.
+    :param torch.Tensor gradient: the gradient in the weights.
+    :param int products: backward passes through the network, without the one that maps
+        the solution of the adjoint system to the weights.
+    :param float seconds: median processor time.
     """
 
     gradient: Tensor
@@ -75,7 +75,7 @@ class Backward:
     seconds: float
 
     def error(self, reference: Backward) -> float:
-        """Relative, of the gradient."""
+        """Return the relative error of the gradient."""
         gap = (self.gradient - reference.gradient).norm()
         return (gap / reference.gradient.norm()).item()
 
@@ -83,7 +83,7 @@ class Backward:
 def build(
     size: int, batch: int = BATCH, depth: int = 5, filters: int = 24
 ) -> Deblurring:
-    """The 5 x 5 blur of variance 1, and the equilibrium to 1e-5."""
+    """Return the 5 x 5 blur of variance 1 and the equilibrium, solved to 1e-5."""
     coordinate = torch.arange(-2, 3)
     profile = torch.exp(-coordinate.square() / 2)
     kernel = profile[:, None] * profile
@@ -111,7 +111,7 @@ def build(
 
 
 def ours(adjoint: Adjoint) -> Callable[[Deblurring], Reconstruct]:
-    """DE-GRAD, evaluated once at the equilibrium."""
+    """Return DE-GRAD, which evaluates its step once at the equilibrium."""
 
     def method(problem: Deblurring) -> Reconstruct:
         model = de_grad(
@@ -127,8 +127,8 @@ def ours(adjoint: Adjoint) -> Callable[[Deblurring], Reconstruct]:
 
 
 def of_deepinv(problem: Deblurring) -> Reconstruct:
-    """The same model by deepinv, whose Anderson acceleration stops by a tolerance on
-    the mean over the batch, or after 50 products."""
+    """Return the model of deepinv, whose Anderson acceleration stops when the mean over
+    the batch meets a tolerance, or after 50 products."""
     model = dinv.optim.GD(
         data_fidelity=dinv.optim.L2(),
         prior=dinv.optim.RED(problem.network),
@@ -148,7 +148,7 @@ METHODS: dict[str, Callable[[Deblurring], Reconstruct]] = {
     "JFB": ours(deq.JacobianFree()),
     "GMRES": ours(deq.Implicit(deq.GMRES(**BUDGET, restart=60))),
     "Anderson": ours(deq.Implicit(deq.Anderson(**BUDGET))),
-    "Neumann": ours(deq.Implicit(deq.Picard(**BUDGET))),  # its partial sums
+    "Neumann": ours(deq.Implicit(deq.Picard(**BUDGET))),  # the partial sums
     "CGNE": ours(deq.Implicit(deq.CGNE(**BUDGET))),
     "Anderson of deepinv": of_deepinv,
 }
@@ -157,7 +157,7 @@ METHODS: dict[str, Callable[[Deblurring], Reconstruct]] = {
 def run(
     problem: Deblurring, method: Callable[[Deblurring], Reconstruct], rounds: int
 ) -> Backward:
-    """Differentiate the loss at the equilibrium so many times."""
+    """Differentiate the loss at the equilibrium repeatedly; return the median time."""
     reconstruct = method(problem)
     weights = list(problem.network.parameters())
     times = []
@@ -172,18 +172,20 @@ def run(
 
 
 def compare(problem: Deblurring, rounds: int) -> dict[str, tuple[Backward, float]]:
-    """Every method, and the error of its gradient."""
+    """Return the backward pass of every method and the error of its gradient."""
     exact = run(problem, EXACT, 1)
     backwards = {name: run(problem, METHODS[name], rounds) for name in METHODS}
     return {name: (one, one.error(exact)) for name, one in backwards.items()}
 
 
 def draw(table: dict[int, dict[str, tuple[Backward, float]]], path: Path) -> None:
-    """Seconds, and products, over the side of the images."""
+    """Draw the seconds and products for each image size."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for name in METHODS:
         found = [table[size][name][0] for size in table]
-        style = "o--" if name == "Anderson of deepinv" else "o-"  # it lies on others
+        style = (
+            "o--" if name == "Anderson of deepinv" else "o-"
+        )  # overlaps another line
         left.loglog(list(table), [one.seconds for one in found], style, label=name)
         right.plot(list(table), [one.products for one in found], style, label=name)
     left.set_title(f"seconds of a backward, batch of {BATCH}")
@@ -198,7 +200,7 @@ def draw(table: dict[int, dict[str, tuple[Backward, float]]], path: Path) -> Non
 
 
 def main() -> None:
-    """Print the table, and draw it."""
+    """Print the table and draw the figure."""
     parser = argparse.ArgumentParser(description="Time the backward of DE-GRAD.")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--figure", type=Path, help="where it is written")

@@ -1,4 +1,4 @@
-"""What a hard sample does to an easy one in its batch."""
+"""Measure how a hard sample changes the result of an easy one in its batch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ class BatchMates:
     :param int alone_easy: evaluations of the easy sample alone.
     :param int alone_hard: evaluations of the hard sample alone.
     :param int together: evaluations of the batch of both.
-    :param float change_easy: relative change of the easy sample's result by its mate.
-    :param float change_hard: relative change of the hard sample's result by its mate.
+    :param float change_easy: relative change of the result of the easy sample by the
+        hard one.
+    :param float change_hard: relative change of the result of the hard sample by the
+        easy one.
     """
 
     alone_easy: int

@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass
 class Count:
-    """Passes of a batch through the denoiser, forward and backward."""
+    """Numbers of forward and backward passes of a batch through the denoiser."""
 
     evaluations: int = 0
     products: int = 0
@@ -21,10 +21,10 @@ class Count:
 
 class CountedDenoiser(dinv.models.Denoiser):
     r"""
-    deepinv's DnCNN :math:`D`, its output scaled: :math:`x \mapsto c\, D(x)`.
+    deepinv's DnCNN :math:`D` with a scaled output, :math:`x \mapsto c\, D(x)`.
 
-    What a library calls is counted here, in the one place that all of them must pass,
-    and not taken from what the library says of itself.
+    All libraries evaluate this module, so their evaluations are counted here and not
+    taken from their reports.
 
     :param torch.nn.Module denoiser: :math:`D`.
     :param float scale: :math:`c`.
@@ -52,7 +52,7 @@ class CountedDenoiser(dinv.models.Denoiser):
 
     @contextmanager
     def counting(self) -> Iterator[Count]:
-        """Count within the block; outside of it nothing is added to the graph."""
+        """Count within the block. Outside of it nothing is added to the graph."""
         self._count = Count()
         try:
             yield self._count

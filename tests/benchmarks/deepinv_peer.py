@@ -1,4 +1,4 @@
-"""deepinv's own ways to solve the problem."""
+"""deepinv's methods for the problem."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .reconstruct import Reconstruct
 def forward_methods(
     problem: Problem, rtol: float, max_iter: int
 ) -> dict[str, Reconstruct]:
-    """Its iteration, plain and with its Anderson acceleration."""
+    """Return the iteration of deepinv, plain and with its Anderson acceleration."""
     acceleration = {
         "Picard": None,
         "Anderson, defaults (ridge .1, beta .9)": AndersonAccelerationConfig(),
@@ -33,13 +33,13 @@ def forward_methods(
 
 
 def backward_method(problem: Problem, name: str, products: int) -> Reconstruct:
-    """One iteration, and an adjoint solve of a given budget."""
+    """Return one iteration with an adjoint solve of a given budget."""
     config = DEQConfig(
         anderson_acceleration_backward=name != "Picard",
         history_size_backward=10 if "history 10" in name else 5,
         max_iter_backward=products,
     )
-    # Its backward stops by the criterion of the forward: make that unreachable.
+    # The backward uses the stopping criterion of the forward: make it unreachable.
     return _model(problem, config, max_iter=1, early_stop=True, thres_conv=0.0)
 
 
@@ -47,17 +47,17 @@ BACKWARD = ("Anderson, defaults (history 5)", "Anderson (history 10)", "Picard")
 
 
 def implicit(problem: Problem) -> Reconstruct:
-    """Its full backward, with its numbers of iterations."""
+    """Return the full backward with the default numbers of iterations."""
     return _model(problem, DEQConfig(), max_iter=50, early_stop=True, thres_conv=1e-4)
 
 
 def jacobian_free(problem: Problem, evaluations: int) -> Reconstruct:
-    """A fixed number of evaluations, of which it adds the last by itself."""
+    """Return a fixed number of evaluations; deepinv adds the last one."""
     return _model(problem, DEQConfig(jacobian_free=True), max_iter=evaluations - 1)
 
 
 def inference(problem: Problem, steps: int) -> Reconstruct:
-    """A model of a number of steps, as deepinv counts them."""
+    """Return a model with a number of steps, as deepinv counts them."""
     return _model(problem, DEQConfig(), max_iter=steps)
 
 

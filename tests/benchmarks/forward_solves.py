@@ -1,4 +1,4 @@
-"""Evaluations of the step that each solver needs."""
+"""Count the evaluations of the step that each solver needs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ForwardSolve:
     """
     One solve.
 
-    :param int evaluations: passes of the batch through the denoiser until it returned.
-    :param float residual: relative residual of what was returned, of the worse sample.
+    :param int evaluations: passes of the batch through the denoiser.
+    :param float residual: larger relative residual of the two samples of the result.
     """
 
     evaluations: int
@@ -33,15 +33,15 @@ class ForwardSolve:
 
 
 def solve(problem: Problem, reconstruct: Reconstruct) -> ForwardSolve:
-    """Run without gradients and count."""
+    """Solve without gradients and count the evaluations."""
     with torch.no_grad(), problem.denoiser.counting() as count:
         x = reconstruct(problem.y)
     return ForwardSolve(count.evaluations, float(problem.residual(x).max()))
 
 
 def mean_rate(problem: Problem) -> float:
-    """Geometric mean of the factors by which Picard's residual falls until it meets the
-    tolerance, of the slower sample."""
+    """Return the geometric mean of the factors by which Picard's residual decreases
+    until it meets the tolerance, for the slower sample."""
     x, residuals = problem.start, list[Tensor]()
     while not residuals or float(residuals[-1]) > RTOL:
         residuals.append(problem.residual(x).max())

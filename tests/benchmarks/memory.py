@@ -1,4 +1,4 @@
-"""Memory over training steps, with the collector of reference cycles off."""
+"""Measure the memory over training steps without garbage collection."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ LIBRARIES = {"ours": ours, "deepinv": deepinv_peer, "torchdeq": torchdeq_peer}
 @dataclass(frozen=True)
 class Memory:
     """
-    Memory of a process that trains; bytes in excess of those before the steps.
+    Memory of a process that trains, in bytes above the memory before the steps.
 
-    :param int tensors: live tensors after the steps, as Python sees them.
-    :param int allocated: what malloc has given out after the steps: also what only the
-        autograd graph holds, which no Python object shows.
-    :param int peak: the most of it at an evaluation or product of the denoiser.
+    :param int tensors: storages of the tensors that Python objects hold after the
+        steps.
+    :param int allocated: memory allocated by malloc after the steps, including memory
+        that only the autograd graph holds.
+    :param int peak: largest allocated memory at an evaluation or product of the
+        denoiser.
     """
 
     tensors: int
@@ -38,13 +40,13 @@ class Memory:
 
 
 def live_tensor_bytes() -> int:
-    """Bytes in the storages of all tensors that a Python object holds, each storage
-    once, without a collection."""
+    """Return the bytes in the storages of all tensors that Python objects hold, without
+    a garbage collection."""
     storages: dict[int, int] = {}
     for thing in gc.get_objects():
-        # Compilers leave tensors without data behind, of types of their own.
+        # Compilers leave tensors of special types without data.
         if type(thing) in (torch.Tensor, torch.nn.Parameter):
-            # So do transforms, of this type: torch.func's wrappers have no storage.
+            # The wrapper tensors of torch.func have no storage.
             with suppress(NotImplementedError):
                 storage = thing.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
@@ -53,7 +55,7 @@ def live_tensor_bytes() -> int:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Start clean, and leave cycles alone."""
+    """Collect once, then switch the collection of reference cycles off."""
     gc.collect()
     gc.disable()
     try:
@@ -63,7 +65,7 @@ def no_collection() -> Iterator[None]:
 
 
 def train(problem: Problem, reconstruct: Reconstruct, steps: int) -> None:
-    """Training steps with SGD of no effect, so that every step is the same."""
+    """Make training steps with a learning rate of 0, so that all steps are equal."""
     optimizer = torch.optim.SGD(problem.weights, lr=0.0)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -72,7 +74,7 @@ def train(problem: Problem, reconstruct: Reconstruct, steps: int) -> None:
 
 
 def measure(library: str) -> Memory:
-    """Train with implicit gradients in a process of its own."""
+    """Train with implicit gradients in a separate process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_measure_here, library).result()
 
@@ -122,7 +124,7 @@ class _MallocInfo(ctypes.Structure):
 
 def allocated_bytes() -> int:
     r"""
-    :return: bytes that malloc has given out and not got back, torch's storages too.
+    :return: bytes that malloc has allocated and not freed, including storages of torch.
     :raises RuntimeError: if the C library is not glibc 2.33 or later.
     """
     library = ctypes.CDLL(None)

@@ -1,10 +1,10 @@
-"""Bounds of the norm of a 3 x 3 convolution: how tight, and how long they take::
+"""Compare bounds of the norm of a 3 x 3 convolution, and their times::
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.norm_bounds
 
-takes the 64-channel layers of ``SmallDRUNet``, whose trained weights come with the
-package, and one of random weights. The truth is the norm with zero padding at 64 x 64
-pixels, in float64, by Lanczos.
+The convolutions are the 64-channel layers of ``SmallDRUNet`` with the bundled weights,
+and one with random weights. The truth is the norm with zero padding for 64 x 64 pixels,
+computed in float64 by Lanczos.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import convolution_norm
 
 PIXELS, LANCZOS_STEPS, ROUNDS = 64, 50, 2
-# Of SmallDRUNet, all of 64 -> 64 channels and of stride 1.
+# Layers of SmallDRUNet with 64 -> 64 channels and stride 1.
 TRAINED = ("m_down3.0.res.0", "m_down3.0.res.2", "m_up3.1.res.0", "m_up3.1.res.2")
 
 
 def reshaped(weight: Tensor) -> Tensor:
-    """Norm of the kernel as a matrix, as torch's ``spectral_norm`` takes it: no
-    bound."""
+    """Return the norm of the kernel as a matrix, as in torch's ``spectral_norm``. It is
+    not a bound."""
     return torch.linalg.matrix_norm(weight.flatten(1), 2)
 
 
 def taps_times_reshaped(weight: Tensor) -> Tensor:
-    r""":math:`\sqrt{k_1 k_2}` times it (Tsuzuku et al., 2018)."""
+    r"""Return :math:`\sqrt{k_1 k_2}` times :func:`reshaped` (Tsuzuku et al., 2018)."""
     return math.sqrt(math.prod(weight.shape[2:])) * reshaped(weight)
 
 
@@ -55,19 +55,20 @@ def gram_in_space(weight: Tensor, iterations: int) -> Tensor:
 
 
 def almost_orthogonal(weight: Tensor) -> Tensor:
-    """One iteration."""
+    """Return the bound of one Gram iteration."""
     return gram_in_space(weight, 1)
 
 
 def gram_iteration(weight: Tensor) -> Tensor:
-    """Three iterations."""
+    """Return the bound of three Gram iterations."""
     return gram_in_space(weight, 3)
 
 
 def gram_on_the_torus(weight: Tensor, grid: int = 16, squarings: int = 4) -> Tensor:
     r"""
-    A Schatten norm at each of the points of our grid, by squaring the Gram matrix, with
-    our factor: differentiable without a decomposition.
+    Return a bound by Schatten norms on the grid of this package and its factor. The
+    norms come from squared Gram matrices and are differentiable without a
+    decomposition.
     """
     symbols = torch.fft.rfft2(weight, s=(grid, grid)).permute(2, 3, 0, 1)
     gram = symbols @ symbols.mH
@@ -83,12 +84,12 @@ def gram_on_the_torus(weight: Tensor, grid: int = 16, squarings: int = 4) -> Ten
 
 
 def ours(weight: Tensor) -> Tensor:
-    """By default."""
+    """Return the default bound of this package."""
     return convolution_norm(weight)
 
 
 def ours_for_training(weight: Tensor) -> Tensor:
-    """On the coarser grid."""
+    """Return the bound of this package on a coarser grid."""
     return convolution_norm(weight, grid=16)
 
 
@@ -105,7 +106,7 @@ METHODS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @torch.no_grad()
 def truth(weight: Tensor) -> float:
-    """Largest Ritz value of Lanczos, each vector made orthogonal to all before."""
+    """Return the largest Ritz value of Lanczos with full reorthogonalisation."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, weight.shape[1], PIXELS, PIXELS)
     v = torch.randn(shape, generator=generator, dtype=weight.dtype)
@@ -124,7 +125,7 @@ def truth(weight: Tensor) -> float:
 
 
 def layers() -> list[Tensor]:
-    """The trained layers and the random one, in float64."""
+    """Return the trained layers and the random one in float64."""
     network = deq.models.SmallDRUNet()
     trained = [network.get_submodule(name).weight.detach() for name in TRAINED]
     generator = torch.Generator().manual_seed(0)
@@ -133,7 +134,7 @@ def layers() -> list[Tensor]:
 
 
 def measure(method: Callable[[Tensor], Tensor], weight: Tensor) -> tuple[float, float]:
-    """A bound, and the milliseconds of processor time it takes with its gradient."""
+    """Return a bound and the processor time in milliseconds, with the gradient."""
     times = []
     for _ in range(ROUNDS):
         leaf = weight.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""This package's ways to solve the problem."""
+"""This package's methods for the problem."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .reconstruct import Reconstruct
 def forward_methods(
     problem: Problem, rtol: float, max_iter: int
 ) -> dict[str, Reconstruct]:
-    """Every solver, to a relative residual."""
+    """Return every solver for a relative residual."""
     solvers = (
         deq.Picard(rtol=rtol, max_iter=max_iter),
         deq.Anderson(rtol=rtol, max_iter=max_iter),
@@ -28,7 +28,7 @@ def forward_methods(
 
 
 def backward_method(problem: Problem, name: str, products: int) -> Reconstruct:
-    """One evaluation, and an adjoint solve of a given budget."""
+    """Return one evaluation with an adjoint solve of a given budget."""
     solvers: dict[str, LinearSolver | FixedPointSolver] = {
         "GMRES": deq.GMRES(max_iter=products, rtol=0.0, restart=60),
         "Anderson": deq.Anderson(max_iter=products, rtol=0.0),
@@ -42,30 +42,30 @@ BACKWARD = ("GMRES", "Anderson", "Picard")
 
 
 def implicit(problem: Problem) -> Reconstruct:
-    """Anderson forward, GMRES backward: the defaults."""
+    """Return the defaults: Anderson forward, GMRES backward."""
     return equilibrium(problem, deq.Anderson(), deq.Implicit())
 
 
 def jacobian_free(problem: Problem, evaluations: int) -> Reconstruct:
-    """A fixed number of evaluations, the last one recorded."""
+    """Return a fixed number of evaluations, of which the last is recorded."""
     solver = deq.Picard(max_iter=evaluations, rtol=0.0)
     return equilibrium(problem, solver, deq.JacobianFree())
 
 
 def retune(problem: Problem, layers: int, restarts: int) -> Reconstruct:
-    """ReTune."""
+    """Return ReTune."""
     return _model(problem, deq.ReTune(layers, restarts, on_failure="ignore"))
 
 
 def inference(problem: Problem, steps: int) -> Reconstruct:
-    """A fixed number of steps."""
+    """Return a fixed number of steps."""
     return jacobian_free(problem, steps)
 
 
 def equilibrium(
     problem: Problem, solver: FixedPointSolver, adjoint: Adjoint
 ) -> Reconstruct:
-    """A model of this package; silent, because the benchmark reports for it."""
+    """Return a model of this package without warnings; the benchmark reports."""
     return _model(problem, deq.Equilibrium(solver, adjoint, on_failure="ignore"))
 
 

@@ -21,13 +21,15 @@ STEPSIZE = 0.1
 BLUR = 1.0  # standard deviation of the kernel, in pixels
 NOISE = 0.03
 DENOISER_NOISE = 0.1
-SPECTRAL_RADIUS = 0.9625  # of the harder sample: Picard's residual then falls at ~.93
+SPECTRAL_RADIUS = (
+    0.9625  # of the harder sample; Picard's residual then decreases by ~.93
+)
 
 
 @dataclass(frozen=True)
 class Problem:
     r"""
-    Two held-out photos of 64² in colour, blurred and noisy, and the step
+    Two blurred and noisy colour test photos of 64 x 64 pixels, and the step
     :math:`f(x) = c\, D(x - \tau A^\top (A x - y))` of proximal gradient descent.
 
     :param torch.Tensor truth: the photos, of shape (2, 3, 64, 64).
@@ -35,7 +37,8 @@ class Problem:
     :param deepinv.physics.LinearPhysics physics: the circular blur :math:`A`.
     :param CountedDenoiser denoiser: :math:`c D`.
     :param torch.Tensor solution: the fixed point.
-    :param torch.Tensor spectral_radius: of the Jacobian there, one a sample.
+    :param torch.Tensor spectral_radius: spectral radius of the Jacobian at the fixed
+        point, for each sample.
     """
 
     truth: Tensor
@@ -47,30 +50,30 @@ class Problem:
 
     @property
     def start(self) -> Tensor:
-        r"""Where every solve starts: deepinv's :math:`A^\top y`."""
+        r"""Return the initial image of every solve, deepinv's :math:`A^\top y`."""
         return self.physics.A_adjoint(self.y)
 
     @property
     def weights(self) -> list[Tensor]:
-        """The trained weights of the denoiser."""
+        """Return the trained weights of the denoiser."""
         return list(self.denoiser.parameters())
 
     def step(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """One iteration, as one would write it by hand."""
+        """Return one iteration, computed without any library."""
         return _step(self.denoiser, self.physics, self.y if y is None else y, x)
 
     def residual(self, x: Tensor) -> Tensor:
-        """Relative residual of each sample."""
+        """Return the relative residual of each sample."""
         with torch.no_grad():
             value = self.step(x)
         return _norms(value - x) / _norms(value)
 
     def loss(self, x: Tensor) -> Tensor:
-        """Squared error."""
+        """Return the squared error."""
         return (x - self.truth).square().sum()
 
     def double(self) -> Problem:
-        """The same in float64, its fixed point to rounding."""
+        """Return the problem in float64 with its fixed point up to rounding."""
         physics, denoiser = _physics(torch.float64), copy.deepcopy(self.denoiser)
         denoiser.double()
         y = self.y.double()
@@ -83,12 +86,12 @@ class Problem:
 
 def build() -> Problem:
     r"""
-    Train the denoiser, and scale it until the harder sample has the spectral radius.
+    Train the denoiser and scale it to the spectral radius for the harder sample.
 
-    DnCNN (4 layers of 12 features) is trained on noisy crops of the training photos,
-    in seconds. As it is, the iteration need not contract; the scale :math:`c` makes it,
-    and is found by the secant method on :math:`c \mapsto \rho(\partial f)`. The
-    result is a numerical problem, not a good restoration.
+    A DnCNN with 4 layers of 12 features is trained on noisy crops of the training
+    photos, in seconds. The scale :math:`c` makes the iteration contract; it is found by
+    the secant method on :math:`c \mapsto \rho(\partial f)`. The result is a numerical
+    test and not a good restoration.
 
     :return: the problem, in float32.
     :raises RuntimeError: if the spectral radius cannot be set to within .0005.
@@ -111,9 +114,8 @@ def build() -> Problem:
 
 
 def for_timing() -> Problem:
-    """The same with the DnCNN of the papers, 17 layers of 64 channels, untrained: its
-    values do not matter to the time, its size does, because what a library adds is
-    about the same for all."""
+    """Return the problem with the DnCNN of the papers, 17 layers of 64 channels. It is
+    untrained, because only its size affects the time."""
     truth, physics, y, _ = _measured()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -161,8 +163,8 @@ def _spectral_radius(
     x: Tensor,
     direction: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Power iteration with vector-Jacobian products: the mean growth of its second
-    half, whatever the eigenvalue is, and the last direction."""
+    """Return the mean growth in the second half of a power iteration with
+    vector-Jacobian products, and the last direction."""
     x = x.detach().requires_grad_()
     value = _step(denoiser, physics, y, x)
     growth = []
@@ -179,7 +181,9 @@ def _trained_dncnn(generator: torch.Generator) -> torch.nn.Module:
         torch.manual_seed(SEED)
         network = dinv.models.DnCNN(depth=4, nf=12, pretrained=None)
     with torch.no_grad():
-        network.out_conv.weight.mul_(0.1)  # near the identity, where training is quick
+        network.out_conv.weight.mul_(
+            0.1
+        )  # close to the identity, where training is fast
     crops = Photos("train", img_size=32, crops=steps * batch_size, seed=SEED)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -1,4 +1,4 @@
-"""The one interface that the libraries are brought to."""
+"""The common interface of the libraries."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from torch import Tensor
 
 
 class Reconstruct(Protocol):
-    """A model with its physics: from a measurement to its reconstruction."""
+    """A model with its physics, which maps a measurement to its reconstruction."""
 
     def __call__(self, y: Tensor, init: Tensor | None = None) -> Tensor:
         r"""
         :param torch.Tensor y: the measurement.
-        :param torch.Tensor init: where to start. Default: ``None``, :math:`A^\top y`.
-        :return: the reconstruction, with gradient where gradients are enabled.
+        :param torch.Tensor init: the initial image. Default: ``None``, :math:`A^\top
+            y`.
+        :return: the reconstruction, with its gradient if gradients are enabled.
         """

@@ -1,4 +1,4 @@
-"""torchdeq's ways to solve the problem."""
+"""torchdeq's methods for the problem."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def installed() -> ModuleType:
 def forward_methods(
     problem: Problem, rtol: float, max_iter: int
 ) -> dict[str, Reconstruct]:
-    """Every solver, with its defaults, to a relative residual."""
+    """Return every solver with its defaults for a relative residual."""
     return {
         name: _model(
             problem,
@@ -45,14 +45,14 @@ def forward_methods(
 
 
 def backward_method(problem: Problem, name: str, products: int) -> Reconstruct:
-    """One evaluation, and an adjoint solve of a given budget."""
+    """Return one evaluation with an adjoint solve of a given budget."""
     return _model(
         problem, f_max_iter=1, ift=True, b_solver=name, b_max_iter=products, b_tol=0.0
     )
 
 
 def implicit(problem: Problem) -> Reconstruct:
-    """Implicit differentiation with the solver that works forward and backward."""
+    """Return implicit differentiation with the solver that works in both passes."""
     return _model(
         problem,
         f_solver="broyden",
@@ -68,18 +68,18 @@ def implicit(problem: Problem) -> Reconstruct:
 
 
 def jacobian_free(problem: Problem, evaluations: int) -> Reconstruct:
-    """A fixed number of evaluations, of which ``grad=1`` adds the last."""
+    """Return a fixed number of evaluations, of which ``grad=1`` adds the last."""
     return _model(problem, f_max_iter=evaluations - 1, f_tol=0.0, grad=1)
 
 
 def phantom(problem: Problem, layers: int, restarts: int) -> Reconstruct:
-    """The last ``layers`` evaluations recorded, the others before them not."""
+    """Return the model that records only the last ``layers`` evaluations."""
     untracked = layers * (restarts - 1)
     return _model(problem, f_max_iter=untracked, f_tol=0.0, grad=layers)
 
 
 def inference(problem: Problem, steps: int) -> Reconstruct:
-    """A model of a number of steps."""
+    """Return a model with a number of steps."""
     return _model(problem, training=False, f_max_iter=steps, f_tol=0.0)
 
 

@@ -1,18 +1,19 @@
-"""The proximal operator of total variation beside deepinv's and scikit-image's, at
-equal accuracy::
+"""Compare the proximal operator of total variation with those of deepinv and
+scikit-image, at equal accuracy::
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.total_variation
 
-Photos with noise of 0.1, one weight for the image, on one core; in float32, and in
-float64 for an error of 1e-5, which rounding would decide. The truth is a float64
-solution that 3000 more iterations do not move by 1e-6. Ours is run at a sequence of
-tolerances; the others are told the number of iterations, because their own criteria
-stop too early or late: deepinv's stops after three for any tolerance that its small
-first steps meet. An accuracy costs what the first run costs that reaches it.
+The images are photos with noise of 0.1 and one weight. The benchmark runs on one core,
+in float32, and in float64 for an error of 1e-5, where rounding in float32 would matter.
+The truth is a float64 solution that 3000 further iterations change by less than 1e-6.
+This package runs with a sequence of tolerances. The other two run with a sequence of
+numbers of iterations, because their own criteria stop too early or too late: deepinv's
+stops after three iterations for every tolerance that its small first steps meet. The
+cost of an accuracy is that of the first run that reaches it.
 
-The three minimise the same energy with the same weight: scikit-image's dual step
-``p / (1 + tau |g| / weight)`` has its fixed points at ``p = -weight g / |g|``, and
-the factor of two in its documentation is in its stopping criterion only.
+All three minimise the same energy with the same weight: the fixed points of the dual
+step ``p / (1 + tau |g| / weight)`` of scikit-image are ``p = -weight g / |g|``, and the
+factor of two in its documentation concerns only its stopping criterion.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from deepinv_equilibrium.optim.total_variation import weighted_tv_prox
 
 PIXELS, NOISE, WEIGHTS = 256, 0.1, (0.03, 0.1, 0.3)
 ACCURACIES = {torch.float32: (1e-2, 1e-3, 1e-4), torch.float64: (1e-5,)}
-ROUNDS, PATIENCE = 3, 20.0  # repetitions; seconds of a run after which no more are made
+ROUNDS, PATIENCE = 3, 20.0  # repetitions; longest run in seconds
 
 
 @dataclass(frozen=True)
 class Run:
-    """An image, and what it cost."""
+    """An image and its cost."""
 
     image: Tensor
     iterations: int
@@ -51,7 +52,7 @@ Method = Callable[[Tensor, float, float], tuple[Tensor, int]]
 
 
 def ours(v: Tensor, weight: float, effort: float) -> tuple[Tensor, int]:
-    """To a relative duality gap of ``1 / effort``."""
+    """Solve to a relative duality gap of ``1 / effort``."""
     denoiser = WeightedTVDenoiser(tol=1 / effort, on_failure="ignore")
     result = denoiser.solve(v, weight)
     return result.x, int(result.iterations.max())
@@ -71,7 +72,7 @@ def of_skimage(v: Tensor, weight: float, effort: float) -> tuple[Tensor, int]:
     return torch.from_numpy(np.moveaxis(x, -1, 0))[None], iterations
 
 
-# With the most effort that is tried.
+# The largest effort.
 METHODS: dict[str, tuple[Method, float]] = {
     "ours": (ours, 1e10),
     "deepinv": (of_deepinv, 1e4),
@@ -80,12 +81,12 @@ METHODS: dict[str, tuple[Method, float]] = {
 
 
 def relative_error(x: Tensor, exact: Tensor) -> float:
-    """In the Euclidean norm."""
+    """Return the relative error in the Euclidean norm."""
     return ((x.double() - exact).norm() / exact.norm()).item()
 
 
 def truth(v: Tensor, weight: float, change: float) -> Tensor:
-    """In float64, iterated until it moves by less than ``change``, relatively."""
+    """Return the float64 solution, iterated to a relative change below ``change``."""
     last, result = v.double(), None
     while result is None or relative_error(last, result.x) > change:
         if result is not None:
@@ -102,7 +103,7 @@ def truth(v: Tensor, weight: float, change: float) -> Tensor:
 
 
 def runs(name: str, v: Tensor, weight: float) -> Iterator[Run]:
-    """With more and more effort, until out of patience."""
+    """Yield runs with increasing effort, until the time limit."""
     method, most = METHODS[name]
     effort = 10.0
     while effort <= most:
@@ -122,7 +123,7 @@ def runs(name: str, v: Tensor, weight: float) -> Iterator[Run]:
 def cheapest(
     name: str, v: Tensor, weight: float, exact: Tensor, accuracies: Sequence[float]
 ) -> list[Run | None]:
-    """For each accuracy the first run that reaches it, ``None`` where none does."""
+    """Return the first run that reaches each accuracy, or ``None``."""
     first: list[Run | None] = [None] * len(accuracies)
     for run in runs(name, v, weight):
         error = relative_error(run.image, exact)
@@ -135,7 +136,7 @@ def cheapest(
 
 
 def photo(grey: bool) -> Tensor:
-    """A photo with noise."""
+    """Return a photo with noise."""
     pixels = data.camera()[..., None] if grey else data.astronaut()
     full = torch.from_numpy(pixels).movedim(-1, 0)[None].float() / 255
     image = avg_pool2d(full, full.shape[-1] // PIXELS)
@@ -144,7 +145,7 @@ def photo(grey: bool) -> Tensor:
 
 
 def line(accuracy: float, found: dict[str, Run | None]) -> str:
-    """Times, iterations, and ratios to ours."""
+    """Return times, iterations and ratios as text."""
     own, cells = found["ours"], []
     for name, run in found.items():
         cell = f"{name} not reached"
@@ -157,7 +158,7 @@ def line(accuracy: float, found: dict[str, Run | None]) -> str:
 
 
 def ratio(found: dict[str, Run | None]) -> float:
-    """Of deepinv's time to ours; infinite where it does not get there."""
+    """Return the ratio of deepinv's time to ours, infinite if deepinv fails."""
     own, other = found["ours"], found["deepinv"]
     assert own is not None
     return math.inf if other is None else other.seconds / own.seconds

@@ -1,4 +1,4 @@
-"""Time of a training step beside that of a loop written by hand."""
+"""Compare the time of a training step with that of a plain loop."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .reconstruct import Reconstruct
 
 def by_hand(problem: Problem, evaluations: int, tracked: int) -> Reconstruct:
     r"""
-    The loop that one would write: ``tracked`` evaluations recorded after all others
-    without gradients, and :math:`A^\top y` computed once where it can be.
+    Return the plain loop: all evaluations but the last ``tracked`` are made without
+    gradients, and :math:`A^\top y` is computed once if possible.
     """
     physics, denoiser = problem.physics, problem.denoiser
 
@@ -43,18 +43,18 @@ def time_ratios(
     rounds: int,
 ) -> tuple[dict[str, float], float]:
     r"""
-    Processor time of a training step, forward and backward, over that of the loop.
+    Return the processor time of a training step relative to the plain loop.
 
-    In every round each method is timed once, between the loop before and after it, so
-    that what slows the machine slows both; the median over the rounds is reported.
+    In each round every method is timed once, between two runs of the loop, so that
+    other load of the machine affects both. The median over the rounds is reported.
 
     :param Problem problem: the problem.
-    :param Callable loop: the loop written by hand.
-    :param dict methods: what is compared with it.
+    :param Callable loop: the plain loop.
+    :param dict methods: the methods that are compared with the loop.
     :param int rounds: repetitions.
     :return: the ratio of each method, and the milliseconds of the loop.
-    :raises RuntimeError: if a method calls the denoiser more or less often than the
-        loop does.
+    :raises RuntimeError: if the numbers of calls of the denoiser by a method and by
+        the loop differ.
     """
     expected = _evaluations(problem, loop)
     for name, method in methods.items():

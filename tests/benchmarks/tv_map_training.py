@@ -1,10 +1,10 @@
-"""Memory and time of a training step of a TV map, unrolled, restarted and implicit::
+"""Measure a training step of a TV map: unrolled, restarted and implicit::
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.tv_map_training
 
-prints, from the root of the repository and in about three minutes, for denoising a grey
-image of 128 x 128 in float32 with the U-Net of ``UNetTVMap``, and what the map needs by
-itself. All modes make the same number of iterations.
+Run from the root of the repository; the run takes about three minutes. It prints memory
+and time for denoising a grey image of 128 x 128 in float32 with the U-Net of
+``UNetTVMap``, and those of the map alone. All modes make the same number of iterations.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ REPETITIONS = 7
 
 
 def unrolled(iterations: int) -> deq.Equilibrium:
-    """All iterations are recorded."""
+    """Return the model that records all iterations."""
     return deq.Equilibrium(deq.Picard(max_iter=iterations, rtol=0.0), deq.Unrolled())
 
 
 def retune(iterations: int) -> deq.Equilibrium:
-    """The last eight are."""
+    """Return the model that records the last eight iterations."""
     return deq.ReTune(LAYERS, iterations // LAYERS)
 
 
 def implicit(iterations: int) -> deq.Equilibrium:
-    """None are; the gradient is that of a minimiser."""
+    """Return the model with the gradient of the minimiser, which records none."""
     return deq.Equilibrium(
         deq.Picard(max_iter=iterations, rtol=0.0),
         deq.Implicit(deq.CG(rtol=1e-3, max_iter=1000)),
@@ -55,7 +55,7 @@ MODES: Mapping[str, Callable[[int], deq.Equilibrium]] = {
 
 
 def make_step(mode: str, iterations: int) -> Callable[[], None]:
-    """A training step, without an optimiser; of the map alone for no iterations."""
+    """Return a training step without an optimiser; for 0 iterations, of the map."""
     torch.manual_seed(0)
     tv_map = deq.models.UNetTVMap(in_channels=1, directions=(0, 0), initial_weight=0.05)
     config = MODES[mode](max(iterations, LAYERS))
@@ -76,8 +76,9 @@ def make_step(mode: str, iterations: int) -> Callable[[], None]:
 
 
 class PeakMemory(TorchDispatchMode):
-    """The most that malloc has given out after any operation of torch, forward or
-    backward; what an operation needs while it runs is not seen."""
+    """The largest memory that malloc has allocated after any operation of torch.
+
+    Temporary memory of a running operation is not measured."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,9 +97,10 @@ class PeakMemory(TorchDispatchMode):
 
 
 def peak_bytes(step: Callable[[], None]) -> int:
-    """Bytes that a training step needs at most, above what was there before it. The
-    collector is on: a dispatch mode leaves reference cycles behind."""
-    step()  # the norm of the physics is computed once
+    """Return the peak memory of a training step in bytes, above the memory before it.
+
+    Garbage collection is on, because a dispatch mode leaves reference cycles."""
+    step()  # computes the norm of the physics
     gc.collect()
     gc.freeze()
     before = allocated_bytes()
@@ -108,7 +110,7 @@ def peak_bytes(step: Callable[[], None]) -> int:
 
 
 def milliseconds(step: Callable[[], None]) -> float:
-    """Processor time of a training step, the median of seven."""
+    """Return the median processor time of seven training steps."""
     step()
     times = []
     for _ in range(REPETITIONS):
@@ -119,13 +121,13 @@ def milliseconds(step: Callable[[], None]) -> float:
 
 
 def measure(mode: str, iterations: int) -> tuple[float, float]:
-    """MiB and milliseconds."""
+    """Return MiB and milliseconds."""
     step = make_step(mode, iterations)
     return peak_bytes(step) / 2**20, milliseconds(step)
 
 
 def main() -> None:
-    """Run and print everything."""
+    """Run all modes and print the table."""
     torch.set_num_threads(1)
     own, taken = measure("unrolled", 0)
     print(f"The map alone: {own:.1f} MiB, {taken:.0f} ms\n")
@@ -134,7 +136,7 @@ def main() -> None:
         found = [measure(mode, iterations) for mode in MODES]
         cells = (f"{size:12.1f} MiB {ms:5.0f} ms" for size, ms in found)
         print(f"{iterations:4d}" + "".join(cells), flush=True)
-    print(f"\nAt T = {iterations}, in parts of the unrolled step's memory:")
+    print(f"\nAt T = {iterations}, memory relative to the unrolled step:")
     whole = found[0][0]
     for mode, (size, _) in zip(MODES, found, strict=True):
         print(
