@@ -1,0 +1,150 @@
+"""The largest factor by which a map is seen to move two images apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .contracts import require
+from .random_problems import normal
+
+DENSE = 32  # entries of an image up to which Jacobians are dense
+POWER_STEPS = 6
+DISTANCES = (1e-3, 0.1, 1.0)  # of two images, relative to the norm of one
+
+
+@dataclass(frozen=True)
+class StretchSearch:
+    r"""
+    A search for two images that a map :math:`a F + b I` moves apart.
+
+    The pairs are random ones at several distances, and two images on both sides of each
+    given one along the direction that the Jacobian stretches most there: by its
+    singular value decomposition for small images, by a power iteration for others.
+    Every violation is shown by two images and their values, so that a wrong derivative
+    cannot cause one.
+
+    :param Callable function: :math:`F`, which treats the images of a batch alike.
+    :param torch.Tensor images: images in float64, of shape :math:`(B, ...)`.
+    :param float rtol: accuracy of the values of :math:`F` relative to their norm, if it
+        is computed by an iteration.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    images: Tensor
+    rtol: float = 0.0
+
+    def require_lipschitz(
+        self,
+        what: str,
+        bound: float,
+        source: str,
+        scale: float = 1.0,
+        identity: float = 0.0,
+    ) -> None:
+        r"""
+        Require that no pair of images refutes a Lipschitz constant.
+
+        :param str what: the map, for the message.
+        :param float bound: the constant.
+        :param str source: where the constant comes from, for the message.
+        :param float scale: :math:`a`.
+        :param float identity: :math:`b`.
+        :raises AssertionError: if a pair refutes it.
+        """
+        if bound == math.inf:
+            return
+        trials = [(t, normal(*self.images.shape, seed=21)) for t in DISTANCES]
+        steepest = self._steepest(scale, identity)
+        if steepest is not None:
+            trials.append((DISTANCES[0], steepest))
+        for t, direction in trials:
+            apart, factors = self._factors(t, direction, scale, identity)
+            i = int(factors.argmax())
+            require(
+                factors[i] <= bound * (1 + 1e-9) + 1e-12,
+                f"{what} moves two images at the distance {float(apart[i]):.3g} apart "
+                f"by the factor {float(factors[i]):.8g}, more than {bound:.8g} "
+                f"({source})",
+            )
+
+    @torch.no_grad()
+    def _factors(
+        self, t: float, direction: Tensor, scale: float, identity: float
+    ) -> tuple[Tensor, Tensor]:
+        """Distances of the images on both sides of each along a direction, and the
+        factors by which they are moved apart, less what errors explain."""
+        direction = direction.to(self.images)
+        length = 0.5 * t * _norms(self.images).clamp_min(1e-3)
+        shift = _rows(length / _norms(direction).clamp_min(1e-300), direction)
+        ends = (self.images + shift, self.images - shift)
+        values = [self.function(end) for end in ends]
+        error = (1e-14 + self.rtol) * (_norms(values[0]) + _norms(values[1]))
+        apart = ends[0] - ends[1]
+        moved = scale * (values[0] - values[1]) + identity * apart
+        factors = (_norms(moved) - abs(scale) * error) / _norms(apart)
+        return _norms(apart), factors
+
+    def _steepest(self, scale: float, identity: float) -> Tensor | None:
+        """For each image the direction that the Jacobian stretches most; None if the
+        map has no derivative."""
+        if not self._recorded[1].requires_grad:
+            return None
+        if self.images[0].numel() > DENSE:
+            return self._power_iteration(scale, identity)
+        if self._jacobians is None:
+            return None
+        eye = torch.eye(self._jacobians.shape[-1]).to(self.images)
+        first = torch.linalg.svd(scale * self._jacobians + identity * eye).Vh[:, 0]
+        return first.reshape(self.images.shape)
+
+    @cached_property
+    def _recorded(self) -> tuple[Tensor, Tensor]:
+        x = self.images.detach().requires_grad_()
+        with torch.enable_grad():
+            return x, self.function(x)
+
+    @cached_property
+    def _jacobians(self) -> Tensor | None:
+        """Dense Jacobians, of shape (B, n, n), by a batch of copies of each image."""
+        size = self.images[0].numel()
+        identity = torch.eye(size).to(self.images).reshape(size, *self.images.shape[1:])
+        jacobians = []
+        for image in self.images:
+            copies = image.expand(size, *image.shape).clone().requires_grad_()
+            with torch.enable_grad():
+                value = self.function(copies)
+            if value.shape != copies.shape:
+                return None
+            (rows,) = torch.autograd.grad(value, copies, identity)
+            jacobians.append(rows.reshape(size, size))
+        return torch.stack(jacobians)
+
+    def _power_iteration(self, scale: float, identity: float) -> Tensor:
+        """With the transposed Jacobian by differentiation, and the Jacobian by
+        differences."""
+        x, value = self._recorded
+        v = normal(*self.images.shape, seed=22).to(self.images)
+        for _ in range(POWER_STEPS):
+            v = _rows(1 / _norms(v).clamp_min(1e-300), v)
+            with torch.no_grad():
+                ends = [self.function(self.images + sign * v) for sign in (1e-3, -1e-3)]
+            pushed = scale * (ends[0] - ends[1]) / 2e-3 + identity * v
+            (pulled,) = torch.autograd.grad(value, x, pushed, retain_graph=True)
+            v = scale * pulled + identity * pushed
+        return v
+
+
+def _norms(x: Tensor) -> Tensor:
+    """Norm of each sample."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+
+
+def _rows(factors: Tensor, x: Tensor) -> Tensor:
+    """Each sample times its factor."""
+    return factors.reshape(-1, *[1] * (x.ndim - 1)) * x

@@ -1,0 +1,69 @@
+"""The suite of the solvers of fixed-point equations."""
+
+from __future__ import annotations
+
+from ...fixed_points import FixedPointSolver
+from ..contracts import Contract, ContractReport, Suite
+from .solver_case import SolverCase
+from .solver_results import (
+    changes_no_input,
+    fills_the_inverse_jacobian,
+    finds_fixed_points,
+    is_a_frozen_value,
+    reports_true_residuals,
+    scales_with_the_problem,
+)
+from .solver_stopping import (
+    keeps_samples_apart,
+    names_failures,
+    respects_max_iter,
+    respects_the_domain,
+    stops_each_sample,
+)
+
+_SUITE = Suite(
+    SolverCase,
+    is_a_frozen_value,
+    finds_fixed_points,
+    keeps_samples_apart,
+    stops_each_sample,
+    respects_max_iter,
+    reports_true_residuals,
+    names_failures,
+    respects_the_domain,
+    scales_with_the_problem,
+    changes_no_input,
+    fills_the_inverse_jacobian,
+)
+
+
+def solver_contracts() -> dict[str, Contract[..., SolverCase]]:
+    """The contracts of :func:`check_solver` by name, each with its arguments."""
+    return dict(_SUITE.contracts)
+
+
+def check_solver(solver: FixedPointSolver, rate: float = 0.8) -> ContractReport:
+    r"""
+    Check that a solver finds fixed points and says truly how it went.
+
+    The solver is run with tolerances and budgets of the contracts; its other fields
+    stay. :func:`solver_contracts` lists what is checked.
+
+    :param FixedPointSolver solver: the solver, any instance of its class.
+    :param float rate: Lipschitz constant of the hardest steps that it must solve, in
+        (0, 1). A solver with a certified rate is given steps within that rate.
+    :return: (ContractReport) which contracts hold.
+    :raises ContractError: if a contract is broken; the message names it.
+    :raises TypeError: if ``solver`` is not a FixedPointSolver.
+    :raises ValueError: if ``rate`` is out of its range.
+
+    |sep|
+
+    :Example:
+
+    >>> import deepinv_equilibrium as deq
+    >>> from deepinv_equilibrium import testing
+    >>> testing.check_solver(deq.Anderson(history_size=3)).held[:2]
+    ['is_a_frozen_value', 'finds_fixed_points']
+    """
+    return _SUITE.check(SolverCase(solver, rate))
