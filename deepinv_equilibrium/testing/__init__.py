@@ -3,9 +3,9 @@
 from .adjoint_suite.adjoint_case import exact_adjoint, neumann_sum
 from .adjoint_suite.adjoint_contracts import adjoint_contracts, check_adjoint
 from .contracts import Contract, ContractError, ContractReport
-from .denoiser_contracts import check_denoiser, denoiser_contracts
-from .model_contracts import check_model, model_contracts
-from .physics_contracts import check_physics, physics_contracts
+from .denoiser_suite import check_denoiser, denoiser_contracts
+from .model_suite import check_model, model_contracts
+from .physics_suite import check_physics, physics_contracts
 from .prior_suite.prior_contracts import check_prior, prior_contracts
 from .solver_suite.linear_solver_contracts import (
     check_linear_solver,
