@@ -48,8 +48,8 @@ def test_45_products_reach_a_gradient_error_of_2e_4(
     assert found.error(reference) <= 2e-4
 
 
-# The problem is trained in float32, so that its rate, and with it the number of Picard
-# products for an error of 2e-4, depends on the kernels of the CPU: 145 to 160 were seen.
+# The problem is trained in float32, so that its rate, and the number of Picard products
+# for an error of 2e-4, depend on the kernels of the CPU: 145 to 160 were seen.
 def test_130_picard_products_miss_a_gradient_error_of_2e_4(
     problem: Problem, reference: backward_solves.Gradient
 ) -> None:

@@ -113,12 +113,6 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
                 f"got {config!r}."
             )
         self._equilibrium = config
-        # Public, so that the fingerprint of a certificate includes them.
-        self.certified_settings = self._settings(config)
-
-    def _settings(self, config: Equilibrium) -> dict[str, int | bool]:
-        """Return the settings on which the certificate of the model depends."""
-        return {"layers": config.layers}
 
     @property
     def max_iter(self) -> int | None:

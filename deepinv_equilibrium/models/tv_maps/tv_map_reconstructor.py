@@ -195,10 +195,11 @@ class TVMapReconstructor(UnrollableModel):
         self.input_iterations = input_iterations
         self.step_sizes = TVStepSizes(stepsize)
 
-    def _settings(self, config: Equilibrium) -> dict[str, int | bool]:
-        # The minimiser is stable, the result of a fixed number of iterations is not.
-        budget = config.solver.has_fixed_budget
-        return {**super()._settings(config), "fixed_budget": budget}
+    def _set_equilibrium(self, config: Any) -> None:
+        super()._set_equilibrium(config)
+        # The stability is that of the minimiser, which a fixed budget need not reach.
+        # A certificate sees when this public attribute changes.
+        self.fixed_budget = self.DEQ.solver.has_fixed_budget
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the settings that the ``state_dict`` contains."""
@@ -263,9 +264,7 @@ class TVMapReconstructor(UnrollableModel):
         refuse_changed(self)
         # A subclass may compute the weight from the image.
         constant = type(self.tv_map) is ConstantTVMap
-        return tv_map_contraction(
-            physics, img_size, constant, self.DEQ.solver.has_fixed_budget
-        )
+        return tv_map_contraction(physics, img_size, constant, self.fixed_budget)
 
     def fixed_point_problem(
         self, y: Tensor, physics: LinearPhysics
