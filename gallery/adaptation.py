@@ -156,7 +156,7 @@ models, oracles = (
 # seed 0 with ``tau=1`` and ``weight=1e-4`` ended .1 dB below the naive
 # swap.
 #
-# "Not told" is the trained model with the operator of its training, and
+# "Old operator" is the trained model with the operator of its training, and
 # "naive" is the trained model with the new operator. For the network the
 # two are equal.
 
@@ -176,7 +176,7 @@ reuse = deq.models.ReuseAndRegularise
 with torch.no_grad():
     for name, model in models.items():
         print(f"{name}: {adapted[name]}")
-        images[f"{name}, not told"] = model(y, nominal)
+        images[f"{name}, old operator"] = model(y, nominal)
         images[f"{name}, naive"] = model(y, physics)
         images[f"{name}, adapted"] = adapted[name].model(y, physics)
         reused = reuse(model, nominal, LAMBDA)
@@ -206,16 +206,16 @@ images["network, not stopped"] = fitted
 # adaptation keeps this operator, or adapts its width jointly with the
 # weights.
 
-told = GaussianBlur(WRONG, SIZE, SEED)
+wrong = GaussianBlur(WRONG, SIZE, SEED)
 widths = {}
 for name, model in models.items():
-    alone = adapt(model, told)
-    jointly = adapt(model, told, physics_parameters=["width"])
+    alone = adapt(model, wrong)
+    jointly = adapt(model, wrong, physics_parameters=["width"])
     widths[name] = jointly.physics.width.item()
     print(f"{name}, jointly: width {widths[name]:.2f}, {jointly}")
     with torch.no_grad():
-        images[f"{name}, wrong, naive"] = model(y, told)
-        images[f"{name}, wrong, adapted"] = alone.model(y, told)
+        images[f"{name}, wrong, naive"] = model(y, wrong)
+        images[f"{name}, wrong, adapted"] = alone.model(y, wrong)
         images[f"{name}, wrong, jointly"] = jointly.model(y, jointly.physics)
 
 # %%
@@ -236,12 +236,12 @@ for name, measures in results.items():
 #
 #                                         PSNR          pixels
 #     measured                    24.78 ± 0.01
-#     network, not told           25.27 ± 0.09
+#     network, old operator       25.27 ± 0.09
 #     network, naive              25.27 ± 0.09
 #     network, adapted            25.63 ± 0.31
 #     network, reused             26.17 ± 0.03
 #     network, oracle             26.78 ± 0.37
-#     unrolled, not told          26.44 ± 0.21
+#     unrolled, old operator      26.44 ± 0.21
 #     unrolled, naive             26.42 ± 0.15
 #     unrolled, adapted           26.42 ± 0.15
 #     unrolled, reused            26.01 ± 0.06

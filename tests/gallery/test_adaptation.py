@@ -55,5 +55,5 @@ def test_only_the_unrolled_model_depends_on_the_physics(
     page: dict[str, Any],
 ) -> None:
     images = page["images"]
-    assert torch.equal(images["network, not told"], images["network, naive"])
-    assert not torch.equal(images["unrolled, not told"], images["unrolled, naive"])
+    assert torch.equal(images["network, old operator"], images["network, naive"])
+    assert not torch.equal(images["unrolled, old operator"], images["unrolled, naive"])
