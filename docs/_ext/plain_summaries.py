@@ -1,7 +1,7 @@
 """Leave citations out of the tables of autosummary.
 
-A summary is the first sentence of a docstring. The footnote of a citation in it is on the
-page of the object and not on the page of the table.
+A summary is the first sentence of a docstring. The footnote of a citation in it is on
+the page of the object and not on the page of the table.
 """
 
 from __future__ import annotations
