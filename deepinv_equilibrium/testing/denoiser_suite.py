@@ -187,11 +187,11 @@ def has_the_derivative_of_its_values(case: DenoiserCase) -> None:
 _SUITE = Suite(
     DenoiserCase,
     returns_images,
+    keeps_samples_apart,
     respects_its_lipschitz_bound,
     is_firmly_nonexpansive_as_declared,
     respects_its_residual_bound,
     takes_noise_levels_of_every_form,
-    keeps_samples_apart,
     has_the_derivative_of_its_values,
 )
 
@@ -239,11 +239,11 @@ def check_denoiser(
     >>> print(testing.check_denoiser(denoiser, img_size=(1, 8, 8)))
     ConvexPotentialDenoiser
     returns_images                      holds
+    keeps_samples_apart                 holds
     respects_its_lipschitz_bound        holds
     is_firmly_nonexpansive_as_declared  does not apply: not declared
     respects_its_residual_bound         does not apply: not declared
     takes_noise_levels_of_every_form    holds
-    keeps_samples_apart                 holds
     has_the_derivative_of_its_values    holds
     """
     return _SUITE.check(DenoiserCase(denoiser, img_size, sigma, bound, rtol))

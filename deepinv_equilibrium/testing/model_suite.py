@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import io
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from deepinv.models import Reconstructor
@@ -30,6 +29,7 @@ from .contracts import (
 )
 from .model_gradients import require_gradient
 from .random_problems import F64, generator, normal
+from .wrong_inputs import require_refusals
 
 S = TypeVar("S", bound=Solver)
 
@@ -217,45 +217,8 @@ def fills_its_solution(case: ModelCase) -> None:
 
 def refuses_wrong_input(case: ModelCase) -> None:
     """Wrong inputs raise a TypeError or a ValueError that names the argument."""
-    model = copy.deepcopy(case.component)
     y = _cast(case.y, torch.float32)
-    physics = case.physics
-    wrong: dict[str, tuple[str, Callable[[], Any]]] = {
-        "y = None": ("y", lambda: model(None, physics)),
-        "y as an array of numpy": ("y", lambda: model(y.cpu().numpy(), physics)),
-        "y in uint8": ("y", lambda: model(y.to(torch.uint8), physics)),
-        "y without a batch axis": ("y", lambda: model(y[0], physics)),
-        "physics = None": ("physics", lambda: model(y, None)),
-        "y and physics exchanged": ("physics|y", lambda: model(physics, y)),
-        "an unknown argument": ("max_itr", lambda: model(y, physics, max_itr=3)),
-    }
-    if not _measures(physics, y[..., :-1]):
-        wrong["y without a column"] = ("y", lambda: model(y[..., :-1], physics))
-    for what, (argument, call) in wrong.items():
-        try:
-            with torch.no_grad():
-                call()
-        except (TypeError, ValueError) as error:
-            require(
-                re.search(rf"\b({argument})\b", str(error)),
-                f"{what} raises an error that does not name {argument}: {error}",
-            )
-        except Exception as error:
-            raise AssertionError(
-                f"{what} raises {type(error).__name__} ({error}), not a TypeError or a "
-                "ValueError"
-            ) from error
-        else:
-            raise AssertionError(f"{what} is accepted")
-
-
-def _measures(physics: LinearPhysics, y: Tensor) -> bool:
-    """Whether a physics takes images of any size, e.g. for denoising."""
-    try:
-        with torch.no_grad():
-            return physics.A(physics.A_adjoint(y)).shape == y.shape
-    except Exception:  # noqa: BLE001, a physics may raise anything
-        return False
+    require_refusals(copy.deepcopy(case.component), y, case.physics)
 
 
 def _cast(y: Tensor, dtype: torch.dtype) -> Tensor:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...fixed_points import State, Status
+from ...fixed_points import FixedPointSolver, State
 from ..contracts import require, require_close
 from ..frozen_values import require_frozen_value
 from ..random_problems import as_tensor
-from .adjoint_case import AdjointCase
+from .adjoint_case import AdjointCase, AdjointProblem
 
 
 def is_a_frozen_value(case: AdjointCase) -> None:
@@ -59,27 +61,38 @@ def keeps_samples_apart(case: AdjointCase) -> None:
 
 
 def leaves_out_failed_samples(case: AdjointCase) -> None:
-    """A sample that turns non-finite adds nothing to any gradient."""
+    """A sample that turns non-finite adds nothing to any gradient, also where its
+    derivatives are not finite."""
     problem = next(iter(case.problems.values()))
     weight, scale, y = problem.parameters
     for solver in case.solvers:
-        spoilt = y.detach().clone()
-        spoilt[0] = math.nan
-        batch = problem.with_parameters((weight, scale, spoilt))
-        solution = case.solve(batch.step, batch.x0, solver)
-        require(
-            solution.status[0] is Status.NONFINITE,
-            f"the sample with NaN ends as {solution.status[0].name}, not NONFINITE",
-        )
-        loss = batch.layout.pack(solution.x).sin().sum()
-        found = torch.autograd.grad(loss, (weight, scale))
         others = problem.with_parameters((weight[1:], scale, y[1:].detach()))
-        solution = case.solve(others.step, others.x0, solver)
-        loss = others.layout.pack(solution.x).sin().sum()
-        expected = torch.autograd.grad(loss, (weight, scale))
-        for what, got, right in zip(("weights", "scale"), found, expected, strict=True):
-            where = f"the gradient of the {what} beside a sample with NaN"
-            require_close(where, got, right, 1e-10)
+        expected = _gradients(case, others, solver, (weight, scale))
+        for spoilt in ("offset", "weights"):
+            parameters = [p.detach().clone().requires_grad_() for p in (weight, scale)]
+            data = y.detach().clone()
+            with torch.no_grad():
+                (data if spoilt == "offset" else parameters[0])[0] = math.nan
+            batch = problem.with_parameters((*parameters, data))
+            found = _gradients(case, batch, solver, parameters)
+            for what, got, right in zip(
+                ("weights", "scale"), found, expected, strict=True
+            ):
+                where = f"the gradient of the {what} beside a sample with NaN in the "
+                require_close(where + spoilt, got, right, 1e-10)
+
+
+def _gradients(
+    case: AdjointCase,
+    problem: AdjointProblem,
+    solver: FixedPointSolver,
+    parameters: Sequence[Tensor],
+) -> tuple[Tensor, ...]:
+    """Gradients of a loss of all samples, solved from ones."""
+    start = problem.layout.unpack(torch.ones_like(problem.parameters[2]))
+    solution = case.solve(problem.step, start, solver)
+    loss = problem.layout.pack(solution.x).sin().sum()
+    return torch.autograd.grad(loss, parameters)
 
 
 def scales_with_the_loss(case: AdjointCase) -> None:
@@ -98,33 +111,50 @@ def scales_with_the_loss(case: AdjointCase) -> None:
         require_close(what, gradient(factor) / factor, base, 1e-9)
 
 
+class _Mark(torch.autograd.Function):
+    """The identity, whose node in the graph can be referred to weakly."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
 def frees_its_memory(case: AdjointCase) -> None:
-    """The backward evaluates no step, and what was recorded is freed after it, without
-    the collector of cycles."""
+    """The backward evaluates no step, and what was recorded is freed with the solution,
+    without the collector of cycles."""
     problem = next(iter(case.problems.values()))
-    values: list[weakref.ref[Tensor]] = []
+    nodes: list[weakref.ref[Any]] = []
+    evaluations = 0
 
     def step(state: State) -> State:
-        value = problem.step(state)
-        values.append(weakref.ref(as_tensor(value)))
+        nonlocal evaluations
+        evaluations += 1
+        value = _Mark.apply(as_tensor(problem.step(state)))
+        if value.grad_fn is not None:
+            nodes.append(weakref.ref(value.grad_fn))
         return value
 
     collects = gc.isenabled()
     gc.disable()
     try:
         solution = case.solve(step, problem.x0, case.solvers[0])
-        count = len(values)
         loss = as_tensor(solution.x).sum()
+        count = evaluations
         torch.autograd.grad(loss, problem.parameters)
         require(
-            len(values) == count,
-            f"the backward evaluates the step {len(values) - count} times",
+            evaluations == count,
+            f"the backward evaluates the step {evaluations - count} times",
         )
+        require(nodes, "no evaluation of the step is recorded")
         del solution, loss
-        alive = sum(value() is not None for value in values)
+        alive = sum(node() is not None for node in nodes)
         require(
             alive == 0,
-            f"{alive} values of the step are alive after the backward: a cycle of "
+            f"{alive} recorded evaluations are held after the backward: a cycle of "
             "references holds them",
         )
     finally:
