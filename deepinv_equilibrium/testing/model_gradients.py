@@ -12,7 +12,7 @@ from torch import Tensor
 from .contracts import require
 from .random_problems import normal
 
-GROUPS = 10  # in which the tensors are moved together
+GROUPS = 5  # in which the tensors are moved together
 # Relative to the norm of a tensor. A wrong derivative agrees with none of the
 # differences; near a kink, or up to the tolerance of a solver, some are inaccurate.
 STEPS = (1e-4, 1e-5, 1e-6)

@@ -87,7 +87,7 @@ def model_arguments(img_size: tuple[int, ...]) -> dict[str, dict[str, Any]]:
     pixels = torch.Size(img_size).numel()
     # No float32 result meets this tolerance.
     descent: dict[str, Any] = {
-        "max_iter": 80,
+        "max_iter": 40,
         "rtol": 1e-10,
         "adjoint": deq.Implicit(deq.GMRES(rtol=1e-9)),
         "on_failure": "ignore",

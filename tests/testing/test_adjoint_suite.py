@@ -23,10 +23,8 @@ DECLARED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "shine": ({}, {"formula": None}),
 }
 VARIANTS: list[tuple[Adjoint, dict[str, Any]]] = [
-    (deq.Implicit(), {"rtol": 0.1}),
     (deq.Implicit(deq.CGNE(**TIGHT)), {}),
     (deq.Implicit(deq.CG(**TIGHT)), {"symmetric": True}),
-    (deq.Implicit(deq.Anderson(**TIGHT)), {}),
     (deq.JacobianFree(), {"formula": testing.neumann_sum(0)}),
     (deq.SHINE(refine=12), {}),
 ]

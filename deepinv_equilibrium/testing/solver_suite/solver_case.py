@@ -44,7 +44,7 @@ class SolverCase:
         rate = self.rate if known is None else min(self.rate, 0.999 * known)
         return [share * rate for share in BATCH]
 
-    def solver(self, rtol: float = 1e-10, max_iter: int = 3000) -> FixedPointSolver:
+    def solver(self, rtol: float = 1e-10, max_iter: int = 1000) -> FixedPointSolver:
         """The solver with another tolerance and budget."""
         return replace(self.component, rtol=rtol, atol=0.0, max_iter=max_iter)
 
