@@ -20,7 +20,7 @@ from deepinv_equilibrium.models import (
 # Their weights are downloaded.
 DOWNLOADED = ("drunet", "gsdrunet")
 
-GREY, COLOUR = (1, 6, 6), (3, 6, 6)
+GREY, COLOUR = (1, 5, 5), (3, 5, 5)
 
 
 def create(kind: str, name: str, arguments: dict[str, dict[str, Any]]) -> Any:
