@@ -34,7 +34,6 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 default_role = "code"
-highlight_language = "none"  # of literal blocks, which are tables and commands
 # deepinv's docstrings use |sep| for a horizontal line, and so do ours.
 rst_prolog = """
 .. |sep| raw:: html

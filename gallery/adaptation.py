@@ -232,9 +232,11 @@ for name, measures in results.items():
 # Three seeds
 # -----------
 # Means and standard deviations over three seeds of networks, crops and
-# noise, ``python gallery/experiments/repeat.py adaptation --seeds 0 1 2``::
+# noise, ``python gallery/experiments/repeat.py adaptation --seeds 0 1 2``:
 #
-#                                         PSNR          pixels
+# .. code-block:: none
+#
+#     method                              PSNR          pixels
 #     measured                    24.78 ± 0.01
 #     network, old operator       25.27 ± 0.09
 #     network, naive              25.27 ± 0.09

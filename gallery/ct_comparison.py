@@ -259,16 +259,18 @@ for name, norms in rounds.items():
 # --------------------------------
 # Means and standard deviations over three seeds of networks, training set
 # and noise, after 600 steps:
-# ``python gallery/experiments/repeat.py ct_comparison --seeds 0 1 2 -- STEPS=600``::
+# ``python gallery/experiments/repeat.py ct_comparison --seeds 0 1 2 -- STEPS=600``:
 #
-#                             PSNR ellipses  PSNR Shepp-Logan     SSIM ellipses
+# .. code-block:: none
+#
+#     method                  PSNR ellipses  PSNR Shepp-Logan     SSIM ellipses
 #     FBP                      25.44 ± 0.13      17.47 ± 0.04     0.472 ± 0.005
 #     projected gradient       30.98 ± 0.04      19.74 ± 0.03     0.808 ± 0.002
 #     TV                       32.74 ± 0.01      20.99 ± 0.08     0.814 ± 0.001
 #     U-Net                    32.44 ± 0.24      19.94 ± 0.12     0.855 ± 0.013
 #     learned gradient         33.70 ± 0.07      21.10 ± 0.35     0.908 ± 0.003
 #     learned primal-dual      32.98 ± 0.13      19.87 ± 0.15     0.889 ± 0.004
-#                          SSIM Shepp-Logan
+#     method               SSIM Shepp-Logan
 #     FBP                     0.483 ± 0.003
 #     projected gradient      0.655 ± 0.002
 #     TV                      0.812 ± 0.009

@@ -293,9 +293,11 @@ for name in ("DEQ", "JFB"):
 # ---------------------------
 # Means and standard deviations over three seeds of noise and crops, from
 # a run of ten minutes,
-# ``python gallery/experiments/repeat.py jfb_deblurring --seeds 0 1 2 -- STEPS=15``::
+# ``python gallery/experiments/repeat.py jfb_deblurring --seeds 0 1 2 -- STEPS=15``:
 #
-#                     seconds a step 5x5            PSNR 5x5            SSIM 5x5
+# .. code-block:: none
+#
+#     method          seconds a step 5x5            PSNR 5x5            SSIM 5x5
 #     DEQ                  0.829 ± 0.071        33.86 ± 0.03       0.906 ± 0.001
 #     JFB                  0.515 ± 0.028        33.86 ± 0.03       0.905 ± 0.001
 #     JFB, same time       0.547 ± 0.030        33.92 ± 0.04       0.906 ± 0.001
@@ -304,7 +306,7 @@ for name in ("DEQ", "JFB"):
 #     TV descent                                33.04 ± 0.03       0.889 ± 0.001
 #     PnP                                       33.74 ± 0.04       0.904 ± 0.001
 #     PnP, DRUNet                               32.78 ± 0.03       0.883 ± 0.001
-#                     seconds a step 9x9            PSNR 9x9            SSIM 9x9
+#     method          seconds a step 9x9            PSNR 9x9            SSIM 9x9
 #     DEQ                    1.47 ± 0.08        30.40 ± 0.02       0.763 ± 0.001
 #     JFB                  0.755 ± 0.061        30.41 ± 0.02       0.763 ± 0.001
 #     JFB, same time       0.748 ± 0.067        30.43 ± 0.02       0.764 ± 0.001

@@ -240,9 +240,11 @@ for name, image in images.items():
 # -----------
 # Means and standard deviations in decibels over three seeds of matrix,
 # signals, noise and crops,
-# ``python gallery/experiments/repeat.py lista --seeds 0 1 2``::
+# ``python gallery/experiments/repeat.py lista --seeds 0 1 2``:
 #
-#                                         NMSE            PSNR
+# .. code-block:: none
+#
+#     method                              NMSE            PSNR
 #     ISTA(2)                     -1.97 ± 0.09
 #     ISTA(4)                     -2.89 ± 0.13
 #     ISTA(8)                     -4.29 ± 0.19

@@ -399,19 +399,21 @@ results["DE-GRAD"]["rate"] = certificate.rate.value
 # Two minutes suffice for very little training. The following means and
 # standard deviations are over three seeds of mask, noise, training set and
 # weights, after 40 steps,
-# ``python gallery/experiments/repeat.py mri_comparison --seeds 0 1 2 -- STEPS=40``::
+# ``python gallery/experiments/repeat.py mri_comparison --seeds 0 1 2 -- STEPS=40``:
 #
-#                      PSNR slice      SSIM slice   PSNR phantoms   SSIM phantoms
+# .. code-block:: none
+#
+#     method           PSNR slice      SSIM slice   PSNR phantoms   SSIM phantoms
 #     zero-filled    23.63 ± 0.11   0.435 ± 0.005    19.28 ± 0.13   0.364 ± 0.005
 #     TV             27.82 ± 0.45   0.731 ± 0.051    27.73 ± 0.55   0.742 ± 0.017
 #     PnP            24.55 ± 0.17   0.501 ± 0.026    21.24 ± 0.57   0.466 ± 0.035
 #     DU-PROX        25.05 ± 0.32   0.576 ± 0.022    21.21 ± 0.48   0.480 ± 0.040
 #     DE-PROX        26.21 ± 0.55   0.590 ± 0.052    22.64 ± 1.04   0.518 ± 0.058
 #     DE-GRAD        27.71 ± 0.35   0.672 ± 0.022    23.60 ± 0.30   0.554 ± 0.013
-#                    PSNR after 1    PSNR after 6   PSNR after 12   PSNR after 60
+#     method         PSNR after 1    PSNR after 6   PSNR after 12   PSNR after 60
 #     DU-PROX        20.40 ± 0.14    22.17 ± 0.41    22.67 ± 0.50    22.88 ± 0.48
 #     DE-PROX        20.49 ± 0.09    21.45 ± 0.26    22.12 ± 0.49    23.40 ± 0.91
-#                            rate
+#     method                 rate
 #     DE-GRAD       0.998 ± 0.000
 #
 # They confirm in part what is published:

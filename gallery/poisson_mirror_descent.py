@@ -277,15 +277,17 @@ print(f"  largest relative increase: {report.largest_increase.max().item():.1e}"
 # training, with more steps and more images,
 # ``python gallery/experiments/repeat.py poisson_mirror_descent --seeds 0 1 2
 # -- STEPS=60 CROPS=2``. The images differ between seeds, and the means with
-# them::
+# them:
 #
-#                       PSNR        Gaussian          motion         uniform
+# .. code-block:: none
+#
+#     method            PSNR        Gaussian          motion         uniform
 #     y         18.54 ± 0.51    18.28 ± 0.77    19.26 ± 1.51    18.07 ± 0.54
 #     TV        24.34 ± 1.40    23.92 ± 3.16    25.76 ± 3.71    23.35 ± 0.47
 #     PnP       23.95 ± 1.14    23.77 ± 3.03    24.76 ± 3.06    23.32 ± 0.86
 #     energy    24.11 ± 1.24    23.74 ± 2.94    25.05 ± 3.31    23.54 ± 0.61
 #     DEQ-MD    24.42 ± 1.32    24.05 ± 3.12    25.63 ± 3.68    23.58 ± 0.73
-#                   alpha 40        alpha 60       alpha 100            SSIM
+#     method        alpha 40        alpha 60       alpha 100            SSIM
 #     y         18.22 ± 1.45    18.55 ± 0.29    18.84 ± 1.08   0.219 ± 0.002
 #     TV        25.20 ± 3.89    25.15 ± 1.65    22.68 ± 1.65   0.641 ± 0.055
 #     PnP       24.80 ± 3.20    24.61 ± 1.50    22.44 ± 1.22   0.599 ± 0.043

@@ -227,9 +227,11 @@ figure.savefig("projected_gradient.png", dpi=110)
 # Three seeds
 # -----------
 # Means and standard deviations over three seeds of noise and training set,
-# ``python gallery/experiments/repeat.py projected_gradient --seeds 0 1 2``::
+# ``python gallery/experiments/repeat.py projected_gradient --seeds 0 1 2``:
 #
-#                                      PSNR  PSNR, 16 times the steps
+# .. code-block:: none
+#
+#     method                           PSNR  PSNR, 16 times the steps
 #     FBP                      23.67 ± 0.09
 #     classical                27.22 ± 0.06
 #     unrolled                 28.89 ± 0.13              26.97 ± 0.52

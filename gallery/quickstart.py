@@ -221,7 +221,9 @@ for name, model in models.items():
 # control differ by less than .05 dB. A longer training separates them
 # with the :math:`T` restarts of the training. With ``STEPS_B = 40``,
 # ``STEPS_C = 150`` and three values of ``SEED``, the page takes about six
-# minutes for each seed and gives, in dB::
+# minutes for each seed and gives, in dB:
+#
+# .. code-block:: none
 #
 #     seed          0             1             2
 #     restarts    T     4T      T     4T      T     4T

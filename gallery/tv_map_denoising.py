@@ -214,9 +214,11 @@ print(f"gain of the map over the scalar: {gain[0]:.2f} dB, {gain[1]:.3f} in SSIM
 # The following means are for three values of ``SEED``, for the network, the
 # crops and all noise, on one thread; with more threads, sums in another
 # order change the last digits. With seed 1 the map is .1 dB below the scalar
-# on chelsea::
+# on chelsea:
 #
-#           PSNR in dB               SSIM
+# .. code-block:: none
+#
+#     metric  PSNR in dB               SSIM
 #     seed  scalar  oracle  map      scalar  oracle  map
 #     0     30.54   31.26   31.11    .826    .840    .838
 #     1     30.48   31.27   30.96    .824    .839    .832

@@ -237,7 +237,9 @@ for metric, title in enumerate(("PSNR", "SSIM")):
 #
 # The same order holds on each phantom for three values of ``SEED``. The means
 # on one thread are (with two threads, sums in another order changed the mean
-# of the map to 29.64 dB)::
+# of the map to 29.64 dB):
+#
+# .. code-block:: none
 #
 #     seed      0             1             2
 #     metric  PSNR   SSIM   PSNR   SSIM   PSNR   SSIM

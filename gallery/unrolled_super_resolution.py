@@ -233,9 +233,11 @@ for name in ("TV, shared", "TV, layers"):
 # -----------
 # Means and standard deviations over three seeds of crops and noise,
 # ``python gallery/experiments/repeat.py unrolled_super_resolution
-# --seeds 0 1 2``::
+# --seeds 0 1 2``:
 #
-#                                           PSNR                   SSIM
+# .. code-block:: none
+#
+#     method                                PSNR                   SSIM
 #     bicubic                       30.42 ± 1.00          0.789 ± 0.019
 #     TV, chosen                    31.59 ± 1.27          0.815 ± 0.024
 #     TV, shared                    31.41 ± 0.90          0.816 ± 0.018
@@ -243,7 +245,7 @@ for name in ("TV, shared", "TV, layers"):
 #     network, plugged in           31.95 ± 1.14          0.823 ± 0.025
 #     network, shared               32.55 ± 1.10          0.844 ± 0.025
 #     network, layers               32.69 ± 1.27          0.845 ± 0.025
-#                          PSNR, training photos
+#     method               PSNR, training photos
 #     bicubic                       28.90 ± 1.43
 #     TV, chosen                    29.98 ± 1.51
 #     TV, shared                    30.11 ± 1.47

@@ -152,9 +152,11 @@ for name, row in results.items():
 # Means and standard deviations over three seeds of crops and noise, after
 # 200 steps,
 # ``python gallery/experiments/repeat.py wavelet_denoising --seeds 0 1 2 --
-# STEPS=200``::
+# STEPS=200``:
 #
-#                                         training        held-out       minimiser
+# .. code-block:: none
+#
+#     method                              training        held-out       minimiser
 #     theta_B 1.95/L (1, 1)           22.09 ± 0.23    23.23 ± 0.03    14.76 ± 0.09
 #     theta_B 1.95/L (1, 10)          21.79 ± 0.22    23.24 ± 0.27    23.40 ± 0.12
 #     theta_B 1.95/L (10, 1)          21.90 ± 0.22    23.77 ± 0.11    23.85 ± 0.02

@@ -230,9 +230,11 @@ for name in problems:
 # Means and standard deviations in decibels over three seeds of crops, mask
 # and noise, after more steps,
 # ``python gallery/experiments/repeat.py wavelet_restoration --seeds 0 1 2 --
-# STEPS=60 STEPS_B=15 STEPS_C=30``::
+# STEPS=60 STEPS_B=15 STEPS_C=30``:
 #
-#                                held-out        training
+# .. code-block:: none
+#
+#     method                     held-out        training
 #     inpainting degraded    20.08 ± 0.02    16.03 ± 0.03
 #     inpainting (a)         29.65 ± 0.27    22.77 ± 0.20
 #     inpainting (b)         29.97 ± 0.32    23.08 ± 0.23

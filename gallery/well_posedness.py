@@ -223,13 +223,15 @@ for name in ("U-Net", "unrolled", "certified"):
 # Three seeds
 # -----------
 # Means and standard deviations over three seeds of noise, crops and U-Net,
-# ``python gallery/experiments/repeat.py well_posedness --seeds 0 1 2``::
+# ``python gallery/experiments/repeat.py well_posedness --seeds 0 1 2``:
 #
-#                            best         best at    PSNR trained       PSNR last
+# .. code-block:: none
+#
+#     method                 best         best at    PSNR trained       PSNR last
 #     unrolled       30.24 ± 0.12    18.00 ± 4.36    29.98 ± 0.10    18.92 ± 5.16
 #     equilibrium    30.58 ± 0.06   51.67 ± 14.57    30.44 ± 0.04    28.76 ± 2.73
 #     certified      29.13 ± 0.02  124.67 ± 25.97    29.09 ± 0.02    29.13 ± 0.02
-#                   residual last            PSNR   PSNR attacked            gain
+#     method        residual last            PSNR   PSNR attacked            gain
 #     unrolled      0.008 ± 0.005    29.98 ± 0.10    28.64 ± 0.10     2.64 ± 0.25
 #     equilibrium   0.001 ± 0.002
 #     certified     0.000 ± 0.000    29.12 ± 0.02    28.48 ± 0.22     1.75 ± 0.01

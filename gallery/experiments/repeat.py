@@ -91,13 +91,14 @@ def table(record: Record) -> list[str]:
     follow in further blocks.
     """
     measures = list(dict.fromkeys(m for row in record.values() for m in row))
-    first = max(map(len, record))
+    first = max(map(len, ("method", *record)))
     column = max(14, *(len(measure) for measure in measures)) + 2
     size = max(1, (WIDTH - first) // column)
     lines: list[str] = []
     for start in range(0, len(measures), size):
         block = measures[start : start + size]
-        lines.append(" " * first + "".join(measure.rjust(column) for measure in block))
+        header = "".join(measure.rjust(column) for measure in block)
+        lines.append("method".ljust(first) + header)
         for method, row in record.items():
             if any(measure in row for measure in block):
                 cells = (_cell(row.get(measure)).rjust(column) for measure in block)

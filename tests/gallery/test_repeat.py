@@ -70,7 +70,7 @@ def test_table_has_further_blocks_for_measures_that_do_not_fit() -> None:
     assert max(map(len, lines)) <= REPEAT["WIDTH"]
     assert lines[1].split() == ["first", *["2.00", "±", "1.41"] * 4]
     assert lines[2].split() == ["second", "0.500", "±", "0.000"]
-    assert [line.split()[0] for line in lines[3:]] == ["a", "first"]
+    assert [line.split()[0] for line in lines[3:]] == ["method", "first"]
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
