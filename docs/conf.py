@@ -50,6 +50,7 @@ nitpick_ignore_regex = [
         r"(torch|torchmetrics|numpy|pathlib|random|collections\.abc|enum|abc)\..*",
     ),
     ("py:.*", r"(Tensor|Callable|Sequence|Path|Any)"),
+    ("py:obj", r".*\.[A-Z]"),  # type variables
     # A class that deepinv does not document; GSDRUNet is the function that makes one.
     ("py:.*", r"deepinv\.models\.GSPnP\.GSPnP"),
     # Internals without a page: arguments of the extension points, and base classes.
@@ -57,7 +58,7 @@ nitpick_ignore_regex = [
         "py:.*",
         r"(.*\.)?(Monitor|PackedStep|BackwardSlot|Transform|SuggestsArguments"
         r"|SolutionMetric|LearnedIterations|CondatVuOptim|RateScheme|LayerParts"
-        r"|NotCoveredError)(\..*)?",
+        r"|NotCoveredError|Case)(\..*)?",
     ),
 ]
 
