@@ -1,4 +1,4 @@
-"""Contracts, the suites that hold them, and the error that names a broken one."""
+"""Contracts, suites of contracts, and the error for a broken contract."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ContractError(AssertionError):
 
 
 class NotApplicableError(Exception):
-    """Raised by a contract that says nothing about this component."""
+    """A contract does not apply to a component; the message says why."""
 
 
 class Case(Protocol):
@@ -46,10 +46,11 @@ C = TypeVar("C", bound=Case)
 @dataclass(frozen=True)
 class ContractReport:
     r"""
-    The outcome of a check that found no broken contract.
+    The result of a check that found no broken contract.
 
     :param str component: name of the component's class.
-    :param dict notes: for every contract ``"holds"``, or why it does not apply.
+    :param dict notes: ``"holds"`` for each contract, or the reason why it does not
+        apply.
     """
 
     component: str
@@ -57,7 +58,7 @@ class ContractReport:
 
     @property
     def held(self) -> list[str]:
-        """Names of the contracts that were checked and hold."""
+        """Names of the contracts that hold."""
         return [name for name, note in self.notes.items() if note == HOLDS]
 
     def __str__(self) -> str:
@@ -68,13 +69,14 @@ class ContractReport:
 
 class Contract(Generic[P, C]):
     r"""
-    One contract, as a function with the arguments of its suite's check.
+    A single contract. It is called with the arguments of the check of its suite.
 
-    It returns ``"holds"``, or why it does not apply to the component. Its ``__name__``
-    is the name of the contract, which pytest shows as the id of a parameter.
+    The call returns ``"holds"``, or the reason why the contract does not apply to the
+    component. The name of the contract is its ``__name__``, which pytest uses as the id
+    of a parameter.
 
     :param Callable case: builds the case from the arguments of the check.
-    :param Callable holds: raises an exception where the case breaks the contract.
+    :param Callable holds: raises an exception if the case breaks the contract.
     """
 
     def __init__(self, case: Callable[P, C], holds: Callable[[C], None]) -> None:
@@ -84,15 +86,15 @@ class Contract(Generic[P, C]):
         self._holds = holds
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Check the component."""
+        """Check a component, see :meth:`check`."""
         return self.check(self._case(*args, **kwargs))
 
     def check(self, case: C) -> str:
         r"""
-        Check a case that has been built.
+        Check a case.
 
         :param Case case: the case.
-        :return: (str) ``"holds"``, or why the contract does not apply.
+        :return: (str) ``"holds"``, or the reason why the contract does not apply.
         :raises ContractError: if the component breaks the contract.
         """
         try:
@@ -113,8 +115,8 @@ class Suite(Generic[P, C]):
     The contracts of one kind of component.
 
     :param Callable case: builds the case from the arguments of the check.
-    :param Callable contracts: functions that raise an exception where a case breaks the
-        contract; the name of a function is the name of the contract.
+    :param Callable contracts: functions that raise an exception if a case breaks the
+        contract. The name of a function is the name of its contract.
     """
 
     def __init__(self, case: Callable[P, C], *contracts: Callable[[C], None]) -> None:
@@ -122,9 +124,10 @@ class Suite(Generic[P, C]):
 
     def check(self, case: C) -> ContractReport:
         r"""
-        Check every contract, and stop at the first that is broken.
+        Check the contracts in their order, up to the first broken one.
 
         :param Case case: the case.
+        :return: (ContractReport) which contracts hold.
         :raises ContractError: if the component breaks a contract.
         """
         notes = {name: known.check(case) for name, known in self.contracts.items()}
@@ -133,9 +136,11 @@ class Suite(Generic[P, C]):
 
 def require(condition: Any, reason: str) -> None:
     r"""
-    :param condition: what must be true: a boolean, or a tensor of one.
-    :param str reason: what is wrong if it is not.
-    :raises AssertionError: if it is not.
+    Raise an error unless a condition is true.
+
+    :param condition: the condition, a boolean or a tensor with one entry.
+    :param str reason: message of the error.
+    :raises AssertionError: if the condition is false.
     """
     if not bool(condition):
         raise AssertionError(reason)
@@ -143,10 +148,12 @@ def require(condition: Any, reason: str) -> None:
 
 def require_close(what: str, found: Tensor, expected: Tensor, rtol: float) -> None:
     r"""
-    :param str what: what is compared, for the message.
-    :param torch.Tensor found: the value of the component.
-    :param torch.Tensor expected: the right value, of the same shape.
-    :param float rtol: the largest entry of the difference may be ``rtol`` times the
+    Raise an error unless a value is close to the expected one.
+
+    :param str what: name of the value in the message.
+    :param torch.Tensor found: the value.
+    :param torch.Tensor expected: the expected value, of the same shape.
+    :param float rtol: largest entry of the difference that is allowed, relative to the
         largest entry of ``expected``.
     :raises AssertionError: if the shapes differ or the values are further apart.
     """
@@ -156,9 +163,9 @@ def require_close(what: str, found: Tensor, expected: Tensor, rtol: float) -> No
     )
     scale = float(expected.detach().abs().max()) if expected.numel() else 0.0
     error = float((found - expected).detach().abs().max()) if found.numel() else 0.0
-    # Written so that NaN fails.
+    # The comparison is false for NaN.
     require(
         error <= rtol * scale,
-        f"{what} differs by {error:.2e} from what is expected, whose largest entry is "
-        f"{scale:.2e}; allowed are {rtol * scale:.1e}",
+        f"{what} differs by {error:.2e} from the expected value, whose largest entry "
+        f"is {scale:.2e}; {rtol * scale:.1e} is allowed",
     )

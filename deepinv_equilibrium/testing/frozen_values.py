@@ -1,4 +1,4 @@
-"""Solvers and adjoints are values: frozen, comparable, and without tensors."""
+"""The contract that solvers and adjoints are frozen values without tensors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from .contracts import require
 
 def require_frozen_value(value: Any) -> None:
     r"""
+    Raise an error unless an object is a frozen dataclass without tensors.
+
     :param value: a solver or an adjoint.
     :raises AssertionError: if it is not a frozen dataclass, holds a tensor, has no
         hash, differs from its copy, or does not show its class.
@@ -44,7 +46,7 @@ def require_frozen_value(value: Any) -> None:
 
 
 def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What a value holds, dataclasses and containers within included."""
+    """Yield the parts of an object, including those of its containers, with names."""
     yield path, value
     if dataclasses.is_dataclass(value):
         for name, part in vars(value).items():

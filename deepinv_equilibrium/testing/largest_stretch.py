@@ -1,4 +1,4 @@
-"""The largest factor by which a map is seen to move two images apart."""
+"""A search for two images that refute a Lipschitz constant."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ DISTANCES = (1e-3, 0.1, 1.0)  # of two images, relative to the norm of one
 @dataclass(frozen=True)
 class StretchSearch:
     r"""
-    A search for two images that a map :math:`a F + b I` moves apart.
+    A search for two images that a map :math:`a F + b I` moves too far apart.
 
-    The pairs are random ones at several distances, and two images on both sides of each
-    given one along the direction that the Jacobian stretches most there: by its
-    singular value decomposition for small images, by a power iteration for others.
-    Every violation is shown by two images and their values, so that a wrong derivative
-    cannot cause one.
+    It tries random pairs at several distances, and for each image a pair along the
+    direction that the Jacobian stretches most. This direction is computed by a singular
+    value decomposition for small images and by a power iteration for others. Every
+    violation consists of two images and their values, so that a wrong derivative cannot
+    cause a false alarm.
 
     :param Callable function: :math:`F`, which treats the images of a batch alike.
     :param torch.Tensor images: images in float64, of shape :math:`(B, ...)`.
@@ -48,7 +48,7 @@ class StretchSearch:
         identity: float = 0.0,
     ) -> None:
         r"""
-        Require that no pair of images refutes a Lipschitz constant.
+        Raise an error if a pair of images refutes a Lipschitz constant.
 
         :param str what: the map, for the message.
         :param float bound: the constant.
@@ -77,8 +77,8 @@ class StretchSearch:
     def _factors(
         self, t: float, direction: Tensor, scale: float, identity: float
     ) -> tuple[Tensor, Tensor]:
-        """Distances of the images on both sides of each along a direction, and the
-        factors by which they are moved apart, less what errors explain."""
+        """Return the distances of the pairs on both sides of the images along a
+        direction, and the factors by which they grow, reduced by possible errors."""
         direction = direction.to(self.images)
         length = 0.5 * t * _norms(self.images).clamp_min(1e-3)
         shift = _rows(length / _norms(direction).clamp_min(1e-300), direction)
@@ -91,8 +91,8 @@ class StretchSearch:
         return _norms(apart), factors
 
     def _steepest(self, scale: float, identity: float) -> Tensor | None:
-        """For each image the direction that the Jacobian stretches most; None if the
-        map has no derivative."""
+        """Return the direction that the Jacobian stretches most, for each image, or
+        ``None`` if the map has no derivative."""
         if not self._recorded[1].requires_grad:
             return None
         if self.images[0].numel() > DENSE:
@@ -126,8 +126,8 @@ class StretchSearch:
         return torch.stack(jacobians)
 
     def _power_iteration(self, scale: float, identity: float) -> Tensor:
-        """With the transposed Jacobian by differentiation, and the Jacobian by
-        differences."""
+        """Return leading right singular vectors. Products with the transposed Jacobian
+        are derivatives, and those with the Jacobian are differences."""
         x, value = self._recorded
         v = normal(*self.images.shape, seed=22).to(self.images)
         for _ in range(POWER_STEPS):
@@ -141,10 +141,10 @@ class StretchSearch:
 
 
 def _norms(x: Tensor) -> Tensor:
-    """Norm of each sample."""
+    """Return the norm of each sample."""
     return torch.linalg.vector_norm(x.flatten(1), dim=1)
 
 
 def _rows(factors: Tensor, x: Tensor) -> Tensor:
-    """Each sample times its factor."""
+    """Multiply each sample by its factor."""
     return factors.reshape(-1, *[1] * (x.ndim - 1)) * x

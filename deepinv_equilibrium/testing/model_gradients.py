@@ -22,7 +22,8 @@ def require_gradient(
     model: Reconstructor, y: Tensor, physics: LinearPhysics, rtol: float
 ) -> None:
     r"""
-    Require that gradients of parameters and measurement are those of the values.
+    Raise an error unless the gradients of the parameters and of the measurement agree
+    with central differences.
 
     :param deepinv.models.Reconstructor model: the model in float64, whose parameters
         are moved and restored.
@@ -73,7 +74,7 @@ def require_gradient(
 
 
 def _direction(leaf: Tensor, k: int) -> Tensor:
-    """A random change of the norm of the tensor."""
+    """Return a random direction with the norm of the tensor."""
     noise = normal(*leaf.shape, seed=92 + k)
     if leaf.is_complex():
         noise = torch.complex(noise, normal(*leaf.shape, seed=192 + k))

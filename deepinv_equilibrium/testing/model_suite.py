@@ -73,7 +73,7 @@ class ModelCase:
 
     @property
     def gradient_is_exact(self) -> bool:
-        """What is said of the gradient, or what the adjoint of the model says."""
+        """Whether the gradient is exact: as declared, or as the adjoint decides."""
         if self.exact_gradient is not None:
             return self.exact_gradient
         if not isinstance(self.component, EquilibriumModel):
@@ -83,7 +83,7 @@ class ModelCase:
 
     @cached_property
     def double_physics(self) -> LinearPhysics:
-        """A copy of the physics in float64."""
+        """Copy of the physics in float64."""
         return double_copy(self.physics)
 
     @property
@@ -102,8 +102,8 @@ class ModelCase:
 
 
 def _set_tolerance(model: Reconstructor, rtol: float) -> None:
-    """Give a model at equilibrium another tolerance, forward and backward, unless it
-    makes a fixed number of iterations."""
+    """Set the tolerance of a model at equilibrium, forward and backward, unless its
+    number of iterations is fixed."""
     if not isinstance(model, EquilibriumModel) or model.DEQ is None:
         return
     config = model.DEQ
@@ -121,9 +121,9 @@ def _tolerant(solver: S, rtol: float) -> S:
 
 
 def returns_images(case: ModelCase) -> None:
-    """The result is finite and has the shape and the dtype of the images, in both
-    precisions, and is the same at each call; measurements, weights and buffers are not
-    changed."""
+    """The result is finite and has the shape and the dtype of the images, in float32
+    and float64. A second call returns the same. The measurement and the ``state_dict``
+    are not changed."""
     for dtype, model, physics in (
         (torch.float32, case.single, case.physics),
         (F64, case.double, case.double_physics),
@@ -150,7 +150,7 @@ def returns_images(case: ModelCase) -> None:
 
 
 def keeps_samples_apart(case: ModelCase) -> None:
-    """An image does not depend on the other measurements of its batch."""
+    """A reconstructed image does not depend on the other measurements of the batch."""
     if not case.shared:
         raise NotApplicableError("the physics has parameters for a batch")
     model = case.double
@@ -196,8 +196,8 @@ def restores_its_state(case: ModelCase) -> None:
 
 
 def fills_its_solution(case: ModelCase) -> None:
-    """``solution`` of an equilibrium model reports each sample of the last call, none
-    of which failed."""
+    """After a call, ``solution`` of an equilibrium model reports every sample, and no
+    sample has failed."""
     model = case.double
     if not isinstance(model, EquilibriumModel) or model.DEQ is None:
         raise NotApplicableError("not a model at equilibrium")
@@ -222,7 +222,7 @@ def refuses_wrong_input(case: ModelCase) -> None:
 
 
 def _cast(y: Tensor, dtype: torch.dtype) -> Tensor:
-    """In a precision, real or complex as it is."""
+    """Return a real or complex tensor in another precision."""
     return y.to(dtype.to_complex()) if y.is_complex() else y.to(dtype)
 
 
@@ -238,7 +238,7 @@ _SUITE = Suite(
 
 
 def model_contracts() -> dict[str, Contract[..., ModelCase]]:
-    """The contracts of :func:`check_model` by name, each with its arguments."""
+    """Return the contracts of :func:`check_model` by name."""
     return dict(_SUITE.contracts)
 
 
@@ -250,12 +250,13 @@ def check_model(
     rtol: float = 0.0,
 ) -> ContractReport:
     r"""
-    Check that a reconstructor can be trained, saved and trusted with a batch.
+    Check the gradients, the ``state_dict``, the batches and the input checks of a
+    reconstructor.
 
-    Copies of the model run on measurements of random images in :math:`[0, 1]`.
-    :func:`model_contracts` lists what is checked. Those of a model at equilibrium are
-    solved to ``rtol=1e-4`` in float32 and ``rtol=1e-10`` in float64, forward and
-    backward, unless its ``DEQ`` fixes the number of iterations.
+    Copies of the model reconstruct measurements of random images in :math:`[0, 1]`. The
+    copies of a model at equilibrium have the tolerance 1e-4 in float32 and 1e-10 in
+    float64, forward and backward, unless its ``DEQ`` fixes the number of iterations.
+    :func:`model_contracts` returns the contracts.
 
     :param deepinv.models.Reconstructor model: the model.
     :param deepinv.physics.LinearPhysics physics: a physics that it takes, in float32.
@@ -267,7 +268,7 @@ def check_model(
     :param float rtol: accuracy of the result relative to its largest entry, if it is
         computed by an iteration. Default: 0.
     :return: (ContractReport) which contracts hold.
-    :raises ContractError: if a contract is broken; the message names it.
+    :raises ContractError: if a contract is broken; the message names the contract.
     :raises TypeError: if an argument is of another type.
     :raises ValueError: if ``img_size`` does not hold one to four positive integers.
 

@@ -52,7 +52,7 @@ class PhysicsCase:
 
     @property
     def batch(self) -> int:
-        """How many images the parameters are for; 1 if they are shared."""
+        """Number of images that the parameters are for, 1 if they are shared."""
         return batch_size(self.component)
 
     def images(self, seed: int, batch: int | None = None) -> Tensor:
@@ -62,8 +62,8 @@ class PhysicsCase:
 
 
 def has_the_right_shapes_and_dtypes(case: PhysicsCase) -> None:
-    """``A`` and ``A_adjoint`` keep the precision and the image's shape, and do not
-    change what they are given."""
+    """``A`` and ``A_adjoint`` keep the precision, ``A_adjoint`` returns the shape of
+    the images, and the images are not changed."""
     for physics, dtype in ((case.component, torch.float32), (case.double, F64)):
         x = case.images(51).to(dtype)
         kept = x.clone()
@@ -84,7 +84,7 @@ def has_the_right_shapes_and_dtypes(case: PhysicsCase) -> None:
 
 
 def is_linear(case: PhysicsCase) -> None:
-    """``A`` of a combination of images is that combination of their measurements."""
+    """``A`` is linear."""
     u, v = case.images(52), case.images(53)
     with torch.no_grad():
         found = parts(case.double.A(2 * u - 3 * v))
@@ -145,7 +145,8 @@ def keeps_samples_apart(case: PhysicsCase) -> None:
 
 
 def has_consistent_products(case: PhysicsCase) -> None:
-    """``A_adjoint_A`` and ``A_A_adjoint`` are what their names say."""
+    """``A_adjoint_A`` and ``A_A_adjoint`` are the products of ``A`` and
+    ``A_adjoint``."""
     x = case.images(72)
     with torch.no_grad():
         y = case.double.A(x)
@@ -172,7 +173,7 @@ def has_the_least_squares_prox(case: PhysicsCase) -> None:
 
 
 def parts(y: Measurement) -> list[Tensor]:
-    """The tensors of a measurement, which is a list for stacked physics."""
+    """Return the tensors of a measurement, which is a list for a stacked physics."""
     if isinstance(y, Tensor):
         return [y]
     return [part for item in y for part in parts(item)]
@@ -196,7 +197,8 @@ def inner(x: Measurement, y: Measurement) -> float:
 
 @torch.no_grad()
 def _eigenvalues(case: PhysicsCase) -> Tensor:
-    """All of them for small images; else the ends, as a power iteration finds them."""
+    """Return all eigenvalues for small images, otherwise Rayleigh quotients near both
+    ends."""
     size = math.prod(case.img_size)
     if size > DENSE:
         return _extremes(case)
@@ -239,24 +241,24 @@ _SUITE = Suite(
 
 
 def physics_contracts() -> dict[str, Contract[..., PhysicsCase]]:
-    """The contracts of :func:`check_physics` by name, each with its arguments."""
+    """Return the contracts of :func:`check_physics` by name."""
     return dict(_SUITE.contracts)
 
 
 def check_physics(physics: LinearPhysics, img_size: Sequence[int]) -> ContractReport:
     r"""
-    Check that a physics has the adjoint and the spectrum that it says.
+    Check the adjoint and the spectrum of a linear physics.
 
-    The adjoint is checked by dot products, the interval of
-    :func:`deepinv_equilibrium.spectrum` against the eigenvalues of the dense
-    :math:`A^\top A`, or against Rayleigh quotients for images of more than 400 entries;
-    all in float64. :func:`physics_contracts` lists what is checked.
+    The adjoint is checked by dot products. The interval of
+    :func:`deepinv_equilibrium.spectrum` must contain the eigenvalues of the dense
+    :math:`A^\top A`, or Rayleigh quotients if an image has more than 400 entries. Both
+    are computed in float64. :func:`physics_contracts` returns the contracts.
 
     :param deepinv.physics.LinearPhysics physics: the physics; copies of it are run.
     :param Sequence img_size: size of an image without the batch, :math:`(C, H, W)`, or
         with three spatial axes.
     :return: (ContractReport) which contracts hold.
-    :raises ContractError: if a contract is broken; the message names it.
+    :raises ContractError: if a contract is broken; the message names the contract.
     :raises TypeError: if ``physics`` is not a LinearPhysics, or ``img_size`` is not a
         sequence.
     :raises ValueError: if ``img_size`` does not hold one to four positive integers.

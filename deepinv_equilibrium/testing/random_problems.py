@@ -15,17 +15,17 @@ F64 = torch.float64
 
 
 def generator(seed: int = 0) -> torch.Generator:
-    """A generator of random numbers on the CPU with a seed of its own."""
+    """Return a seeded generator of random numbers."""
     return torch.Generator().manual_seed(seed)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal numbers in float64."""
+    """Return standard normal numbers in float64."""
     return torch.randn(shape, generator=generator(seed), dtype=F64)
 
 
 def as_tensor(state: State) -> Tensor:
-    """A state that is known not to be a tuple."""
+    """Return a state that must be a tensor."""
     if not isinstance(state, Tensor):
         raise AssertionError(f"the state is a {type(state).__name__}, not a tensor")
     return state
@@ -35,7 +35,7 @@ def contractions(
     rates: Sequence[float], size: int, symmetric: bool = False, seed: int = 0
 ) -> Tensor:
     r"""
-    Random square matrices of given spectral norms.
+    Return random square matrices with given spectral norms.
 
     :param Sequence rates: the spectral norms, one a matrix.
     :param int size: number of rows.
@@ -52,8 +52,8 @@ def contractions(
 
 
 def products(matrices: Tensor, rows: Tensor) -> Tensor:
-    """The product of each sample's matrix with its vector, which rounds in the same way
-    for every batch size."""
+    """Multiply the vector of each sample by its matrix. The rounding does not depend on
+    the batch size."""
     pairs = zip(matrices, rows, strict=True)
     return torch.stack([matrix @ row for matrix, row in pairs])
 
@@ -91,8 +91,8 @@ KINDS = {
 @dataclass(frozen=True)
 class RandomSteps:
     r"""
-    A step of its own for each sample, a contraction whose rate is given:
-    :math:`f_i(x) = J_i x + b_i`, or :math:`f_i(x) = \tanh(J_i x) + b_i`.
+    A contraction for each sample, :math:`f_i(x) = J_i x + b_i` or :math:`f_i(x) =
+    \tanh(J_i x) + b_i`, and a log of its evaluations.
 
     :param torch.Tensor matrices: :math:`J_i`, of shape :math:`(B, n, n)`.
     :param torch.Tensor offsets: :math:`b_i`, of shape :math:`(B, n)`.
@@ -110,7 +110,7 @@ class RandomSteps:
     def draw(
         cls, rates: Sequence[float], kind: str = "vector", affine: bool = True
     ) -> RandomSteps:
-        """Draw a step for each rate."""
+        """Draw a random step for each rate."""
         known = KINDS[kind]
         matrices = contractions(rates, known.size, seed=1)
         offsets = normal(len(rates), known.size, seed=2)
@@ -123,23 +123,23 @@ class RandomSteps:
 
     @property
     def start(self) -> State:
-        """Zeros."""
+        """Initial state: zeros."""
         return self.layout.unpack(torch.zeros_like(self.offsets))
 
     @property
     def solution(self) -> Tensor:
-        """Packed fixed points of the affine form in float64, in closed form."""
+        """Packed fixed points of affine steps, in closed form and float64."""
         eye = torch.eye(self.kind.size, dtype=F64)
         system = eye - self.matrices.double()
         return torch.linalg.solve(system, self.offsets.double())
 
     @property
     def evaluations(self) -> int:
-        """How often the step has been evaluated."""
+        """Number of evaluations of the step."""
         return len(self.recorded)
 
     def take(self, samples: Sequence[int]) -> RandomSteps:
-        """The steps of some samples, not yet evaluated."""
+        """Return the steps of some samples."""
         index = list(samples)
         return dataclasses.replace(
             self,
@@ -149,11 +149,11 @@ class RandomSteps:
         )
 
     def scaled(self, factor: float) -> RandomSteps:
-        """The affine steps whose solutions are so many times as large."""
+        """Return affine steps whose solutions are scaled by a factor."""
         return dataclasses.replace(self, offsets=factor * self.offsets, recorded=[])
 
     def to(self, dtype: torch.dtype) -> RandomSteps:
-        """The steps in another precision."""
+        """Return the steps in another precision."""
         return dataclasses.replace(
             self,
             matrices=self.matrices.to(dtype),

@@ -1,4 +1,4 @@
-"""Inputs of a model that people get wrong."""
+"""Wrong inputs of a model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .contracts import require
 
 def require_refusals(model: Reconstructor, y: Tensor, physics: LinearPhysics) -> None:
     r"""
-    Require that a model refuses wrong inputs by name.
+    Raise an error unless a model refuses wrong inputs with an error that names them.
 
     :param deepinv.models.Reconstructor model: the model.
-    :param torch.Tensor y: a right measurement, which the wrong ones are made of.
+    :param torch.Tensor y: a valid measurement, from which wrong ones are made.
     :param deepinv.physics.LinearPhysics physics: its physics.
     :raises AssertionError: if an input is accepted, or the error is not a TypeError or
         a ValueError, or does not name the argument.

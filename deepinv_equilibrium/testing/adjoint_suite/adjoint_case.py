@@ -104,7 +104,7 @@ class AdjointCase:
         }
 
     def solve(self, step: Step, x0: State, solver: FixedPointSolver) -> Solution:
-        """The solution with the gradient that the adjoint gives it."""
+        """Return the solution, whose gradient the adjoint computes."""
         return fixed_point(step, x0, solver, self.component, on_failure="ignore")
 
 
@@ -126,7 +126,7 @@ class AdjointProblem:
 
     @classmethod
     def draw(cls, form: str, kind: str, symmetric: bool = False) -> AdjointProblem:
-        """Three samples, from easy to hard."""
+        """Draw three samples, from easy to hard."""
         size = KINDS[kind].size
         weight = contractions((0.2, 0.4, 0.7), size, symmetric, seed=6)
         scale = torch.tensor(0.9, dtype=F64)
@@ -135,7 +135,7 @@ class AdjointProblem:
         return cls(form, KINDS[kind], parameters)
 
     def with_parameters(self, parameters: Sequence[Tensor]) -> AdjointProblem:
-        """The problem with other parameters, possibly of another batch size."""
+        """Return the problem with other parameters."""
         return AdjointProblem(self.form, self.kind, tuple(parameters))
 
     @property
@@ -145,7 +145,7 @@ class AdjointProblem:
 
     @property
     def x0(self) -> State:
-        """Zeros."""
+        """Initial state: zeros."""
         return self.layout.unpack(torch.zeros_like(self.parameters[2]))
 
     def packed_step(self, x: Tensor) -> Tensor:
@@ -166,6 +166,8 @@ class AdjointProblem:
 
     def jacobians(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""
+        Return the step and its Jacobians at some states.
+
         :param torch.Tensor x: packed states.
         :return: the recorded value of the step, and its dense Jacobians, of shape
             :math:`(B, n, n)`.

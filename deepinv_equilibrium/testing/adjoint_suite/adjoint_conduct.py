@@ -1,4 +1,4 @@
-"""Contracts about how an adjoint treats samples, values and memory."""
+"""Contracts of adjoints about samples, values and memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def is_a_frozen_value(case: AdjointCase) -> None:
 
 
 def changes_no_value(case: AdjointCase) -> None:
-    """The fixed point is the same with and without gradient, and where nothing can be
-    differentiated there is no graph."""
+    """The fixed point is the same with and without gradient. A step without parameters
+    gives a fixed point without graph."""
     problem = next(iter(case.problems.values()))
     for solver in case.solvers:
         tracked = as_tensor(case.solve(problem.step, problem.x0, solver).x)
@@ -61,7 +61,7 @@ def keeps_samples_apart(case: AdjointCase) -> None:
 
 
 def leaves_out_failed_samples(case: AdjointCase) -> None:
-    """A sample that turns non-finite adds nothing to any gradient, also where its
+    """A sample that becomes non-finite adds nothing to any gradient, even if its
     derivatives are not finite."""
     problem = next(iter(case.problems.values()))
     weight, scale, y = problem.parameters
@@ -88,7 +88,7 @@ def _gradients(
     solver: FixedPointSolver,
     parameters: Sequence[Tensor],
 ) -> tuple[Tensor, ...]:
-    """Gradients of a loss of all samples, solved from ones."""
+    """Return the gradients of a loss of all samples, solved from ones."""
     start = problem.layout.unpack(torch.ones_like(problem.parameters[2]))
     solution = case.solve(problem.step, start, solver)
     loss = problem.layout.pack(solution.x).sin().sum()
@@ -124,8 +124,8 @@ class _Mark(torch.autograd.Function):
 
 
 def frees_its_memory(case: AdjointCase) -> None:
-    """The backward evaluates no step, and what was recorded is freed with the solution,
-    without the collector of cycles."""
+    """The backward does not evaluate the step. What was recorded is freed with the
+    solution, without the garbage collector."""
     problem = next(iter(case.problems.values()))
     nodes: list[weakref.ref[Any]] = []
     evaluations = 0

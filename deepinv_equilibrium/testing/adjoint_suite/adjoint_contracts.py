@@ -36,7 +36,7 @@ _SUITE = Suite(
 
 
 def adjoint_contracts() -> dict[str, Contract[..., AdjointCase]]:
-    """The contracts of :func:`check_adjoint` by name, each with its arguments."""
+    """Return the contracts of :func:`check_adjoint` by name."""
     return dict(_SUITE.contracts)
 
 
@@ -47,13 +47,14 @@ def check_adjoint(
     rtol: float = 1e-6,
 ) -> ContractReport:
     r"""
-    Check that an adjoint gives fixed points the gradient that it declares.
+    Check that an adjoint computes the gradient of a fixed point that it declares.
 
     At a fixed point :math:`x^* = f(x^*, \theta)` with the Jacobian :math:`J` the
-    gradient of a loss is :math:`v^\top \partial_\theta f(x^*)`, where :math:`v` is a
-    function of :math:`J` and :math:`c = \partial\ell / \partial x^*`: the formula. It
-    is compared with dense Jacobians of random steps, and an exact adjoint also with
-    central differences. :func:`adjoint_contracts` lists what is checked.
+    gradient of a loss is :math:`v^\top \partial_\theta f(x^*)`. The vector :math:`v` is
+    a function of :math:`J` and :math:`c = \partial\ell / \partial x^*`, the formula of
+    the adjoint. The check evaluates the formula with dense Jacobians of random steps,
+    and compares an exact adjoint with central differences too.
+    :func:`adjoint_contracts` returns the contracts.
 
     :param Adjoint adjoint: the adjoint.
     :param Callable formula: from :math:`J` and :math:`c` to :math:`v`. Default:
@@ -63,7 +64,7 @@ def check_adjoint(
         adjoints that ask for it. Default: ``False``.
     :param float rtol: accuracy of the gradient, relative to its largest entry.
     :return: (ContractReport) which contracts hold.
-    :raises ContractError: if a contract is broken; the message names it.
+    :raises ContractError: if a contract is broken; the message names the contract.
     :raises TypeError: if ``adjoint`` is not an Adjoint.
 
     |sep|

@@ -1,4 +1,4 @@
-"""Contracts about the gradient that an adjoint gives a fixed point."""
+"""Contracts of adjoints about the gradients of fixed points."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def gives_the_declared_gradient(case: AdjointCase) -> None:
 
 
 def agrees_with_finite_differences(case: AdjointCase) -> None:
-    """An exact adjoint gives the derivative of the solution, taken by central
-    differences."""
+    """The gradient of an exact adjoint agrees with central differences of the
+    solution."""
     _require_exact(case)
     solver = case.solvers[0]
     for name, problem in case.problems.items():
@@ -170,7 +170,7 @@ def _close(a: Tensor, b: Tensor, rtol: float) -> bool:
 
 
 def _diagnosis(found: Tensor, right: Tensor, untransposed: Tensor) -> str:
-    """What a wrong gradient looks like."""
+    """Return an explanation of a wrong gradient, or an empty string."""
     if _close(found, untransposed, 1e-3):
         return ", computed with J in the place of its transpose,"
     factor = float((found * right).sum() / right.square().sum())

@@ -45,7 +45,7 @@ class PriorCase:
 
     @cached_property
     def images(self) -> Tensor:
-        """Different kinds of images, in float64."""
+        """Images of several kinds, in float64."""
         return random_images(self.img_size, device_of(self.component))
 
     # Copies are passed: deepinv's grad calls requires_grad_ on its argument.
@@ -62,21 +62,21 @@ class PriorCase:
         return self.double.prox(x.clone(), *self.parameters, gamma=gamma)
 
     def require_energy(self) -> None:
-        """Leave out what needs the values of a prior that has none."""
+        """Leave out a contract if the prior has no energy."""
         if not self.component.explicit_prior:
             raise NotApplicableError("the prior has no energy (explicit_prior=False)")
 
     def require_gradient(self, own: bool = False) -> None:
-        """Leave out what needs the gradient of a prior that refuses it or, if ``own``,
-        that inherits deepinv's automatic differentiation of ``fn``."""
+        """Leave out a contract if the prior refuses ``grad`` or, with ``own``, inherits
+        deepinv's automatic differentiation of ``fn``."""
         inherited = type(self.component).grad is Potential.grad
         if inherited and (own or not self.component.explicit_prior):
             raise NotApplicableError("the prior does not define grad")
         self._require("grad", lambda: self.gradient(self.images))
 
     def require_prox(self) -> None:
-        """Leave out what needs the proximal operator of a prior that refuses it or
-        inherits deepinv's, which makes some steps of gradient descent."""
+        """Leave out a contract if the prior refuses ``prox`` or inherits that of
+        deepinv, which makes some steps of gradient descent."""
         if type(self.component).prox is Potential.prox:
             raise NotApplicableError("the prior does not define prox")
         self._require("prox", lambda: self.prox(self.images, GAMMAS[0]))

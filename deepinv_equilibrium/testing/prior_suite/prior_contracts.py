@@ -40,7 +40,7 @@ _SUITE = Suite(
 
 
 def prior_contracts() -> dict[str, Contract[..., PriorCase]]:
-    """The contracts of :func:`check_prior` by name, each with its arguments."""
+    """Return the contracts of :func:`check_prior` by name."""
     return dict(_SUITE.contracts)
 
 
@@ -52,7 +52,7 @@ def check_prior(
     rtol: float = 0.0,
 ) -> ContractReport:
     r"""
-    Check that the energy, the gradient and the proximal operator of a prior fit.
+    Check that the energy, the gradient and the proximal operator of a prior agree.
 
     The proximal operator is checked by its definition,
 
@@ -61,21 +61,21 @@ def check_prior(
         \operatorname{prox}_{\gamma g}(x) = \operatorname*{arg\,min}_u
         \gamma g(u) + \tfrac12 \|u - x\|^2,
 
-    against perturbations of its value, other weights :math:`\gamma`, and a numerical
-    minimisation; the gradient by central differences; all in float64.
-    :func:`prior_contracts` lists what is checked. Contracts about what a prior refuses,
-    lacks or does not declare do not apply, and the report says so.
+    by comparison with perturbations of its value, with other weights :math:`\gamma` and
+    with a numerical minimisation. The gradient is compared with central differences. A
+    contract does not apply if the prior lacks, refuses or does not declare what it is
+    about. :func:`prior_contracts` returns the contracts.
 
     :param deepinv.optim.Prior prior: the prior; a copy of it is run.
     :param Sequence img_size: size of an image without the batch, :math:`(C, H, W)`.
-    :param tuple parameters: what its methods take after the image, such as a noise
-        level, which deepinv's optimisers pass as ``g_param``.
-    :param bool convex: whether the prior is convex: a stronger check. Default:
-        ``False``.
+    :param tuple parameters: further arguments of its methods after the image, such as
+        the noise level, which deepinv's optimisers pass as ``g_param``.
+    :param bool convex: whether the prior is convex, which makes the check stronger.
+        Default: ``False``.
     :param float rtol: accuracy of the proximal operator relative to its norm, if it is
         computed by an iteration. Default: 0.
     :return: (ContractReport) which contracts hold.
-    :raises ContractError: if a contract is broken; the message names it.
+    :raises ContractError: if a contract is broken; the message names the contract.
     :raises TypeError: if ``prior`` is not a Prior, or ``img_size`` is not a sequence.
     :raises ValueError: if ``img_size`` does not hold one to four positive integers.
 

@@ -61,7 +61,7 @@ def _require_lower(
 
 
 def meets_the_optimality_condition(case: PriorCase) -> None:
-    r"""``prox`` and ``grad`` fit: :math:`z - x + \gamma \nabla g(z) = 0` at
+    r"""``prox`` and ``grad`` agree: :math:`z - x + \gamma \nabla g(z) = 0` at
     :math:`z = \operatorname{prox}_{\gamma g}(x)`."""
     case.require_gradient(own=True)
     case.require_prox()
@@ -86,8 +86,8 @@ def takes_a_weight_for_each_sample(case: PriorCase) -> None:
 
 
 def respects_its_prox_bounds(case: PriorCase) -> None:
-    """Where ``lipschitz_bound`` or ``is_firmly_nonexpansive`` is declared of ``prox``,
-    no two images are moved further apart."""
+    """``prox`` moves no two images further apart than ``lipschitz_bound`` and
+    ``is_firmly_nonexpansive`` allow, where they are declared."""
     case.require_prox()
     prior = case.component
     search = StretchSearch(lambda x: case.prox(x, 1.0), case.images, case.rtol)

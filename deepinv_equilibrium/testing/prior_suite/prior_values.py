@@ -16,8 +16,8 @@ from .prior_case import GAMMAS, PriorCase
 
 
 def returns_one_number_a_sample(case: PriorCase) -> None:
-    """``fn`` returns one number a sample, not NaN, which does not depend on the other
-    samples."""
+    """``fn`` returns one number for each sample, which is not NaN and does not depend
+    on the other samples."""
     case.require_energy()
     x = case.images
     with torch.no_grad():
@@ -106,8 +106,8 @@ def is_convex_as_declared(case: PriorCase) -> None:
 
 
 def respects_its_gradient_bounds(case: PriorCase) -> None:
-    """Where ``gradient_bounds`` is declared, the gradient moves no two images further
-    apart than its upper end."""
+    """The gradient moves no two images further apart than the upper end of
+    ``gradient_bounds``, where it is declared."""
     if not declares(case.component, "gradient_bounds", "grad", "fn"):
         raise NotApplicableError("not declared")
     upper = case.component.gradient_bounds(tuple(case.img_size)).upper

@@ -1,4 +1,4 @@
-"""The function that a proximal operator minimises, and a search below its minimum."""
+"""The function that a proximal operator minimises, and images to compare it with."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class ProximalObjective:
 
     def rivals(self, z: Tensor) -> Iterator[tuple[str, Tensor]]:
         r"""
-        Images whose value may be below that of a claimed minimiser.
+        Yield images that may have a lower value than a claimed minimiser.
 
         :param torch.Tensor z: the claimed minimiser.
-        :return: what each is, and the images.
+        :return: descriptions and images.
         """
         yield "the image itself", self.x
         yield "zero", torch.zeros_like(z)

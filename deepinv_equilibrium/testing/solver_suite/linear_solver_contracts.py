@@ -71,12 +71,12 @@ class Systems:
         return product
 
     def solve(self, solver: LinearSolver) -> tuple[Tensor, Report]:
-        """The solution that the solver finds."""
+        """Solve the systems."""
         with torch.no_grad():
             return solver.run(self.operator, self.rhs)
 
     def take(self, samples: list[int]) -> Systems:
-        """Some of the systems."""
+        """Return some of the systems."""
         return Systems(self.matrices[samples], self.rhs[samples])
 
 
@@ -128,8 +128,8 @@ def keeps_samples_apart(case: LinearSolverCase) -> None:
 
 
 def respects_max_iter(case: LinearSolverCase) -> None:
-    """Products are counted, and a budget ends as COMPLETED, or as MAX_ITER where a
-    tolerance was asked for."""
+    """The report has the number of products. A budget ends as COMPLETED, or as MAX_ITER
+    if there is a tolerance."""
     for rtol, status in ((0.0, Status.COMPLETED), (1e-12, Status.MAX_ITER)):
         systems = case.systems.take([2])
         _, report = systems.solve(case.solver(rtol, 2))
@@ -150,8 +150,8 @@ def respects_max_iter(case: LinearSolverCase) -> None:
 
 
 def names_failures(case: LinearSolverCase) -> None:
-    """Samples with NaN are marked and leave the others alone, and a zero right side is
-    solved by zero."""
+    """Samples with NaN have the right status and do not change the others. The solution
+    for a zero right side is zero."""
     solver = case.solver(1e-8)
     clean, _ = case.systems.solve(solver)
     for spoilt in ("matrix", "right side"):
@@ -207,7 +207,7 @@ _SUITE = Suite(
 
 
 def linear_solver_contracts() -> dict[str, Contract[..., LinearSolverCase]]:
-    """The contracts of :func:`check_linear_solver` by name, each with its arguments."""
+    """Return the contracts of :func:`check_linear_solver` by name."""
     return dict(_SUITE.contracts)
 
 
@@ -215,17 +215,17 @@ def check_linear_solver(
     solver: LinearSolver, symmetric: bool = False
 ) -> ContractReport:
     r"""
-    Check that a solver solves linear systems and says truly how it went.
+    Check that a solver solves linear systems and reports how the solve went.
 
     The systems are :math:`(I - J) v = b` with random :math:`\|J\| < 1`, as in the
     backward pass of :class:`Implicit <deepinv_equilibrium.Implicit>`.
-    :func:`linear_solver_contracts` lists what is checked.
+    :func:`linear_solver_contracts` returns the contracts.
 
     :param LinearSolver solver: the solver, any instance of its class.
     :param bool symmetric: whether the systems are symmetric positive definite, for
         solvers that ask for it, such as conjugate gradients. Default: ``False``.
     :return: (ContractReport) which contracts hold.
-    :raises ContractError: if a contract is broken; the message names it.
+    :raises ContractError: if a contract is broken; the message names the contract.
     :raises TypeError: if ``solver`` is not a LinearSolver.
 
     |sep|

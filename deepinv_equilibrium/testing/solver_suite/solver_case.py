@@ -1,4 +1,4 @@
-"""The arguments of a check of a solver, and the solves that it makes."""
+"""The arguments of a check of a fixed-point solver."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SolverCase:
 
     @property
     def rates(self) -> list[float]:
-        """Rates of the samples: what the solver relies on is not exceeded."""
+        """Rates of the samples, at most the rate that the solver relies on."""
         known = self.component.certified_rate
         rate = self.rate if known is None else min(self.rate, 0.999 * known)
         return [share * rate for share in BATCH]
@@ -61,7 +61,7 @@ def solve(
     solver: FixedPointSolver,
     observer: Callable[[State, State], None] | None = None,
 ) -> Solution:
-    """The solution, without gradient and without warnings."""
+    """Solve without gradient and without warnings."""
     with torch.no_grad():
         return fixed_point(step, x0, solver, on_failure="ignore", observer=observer)
 

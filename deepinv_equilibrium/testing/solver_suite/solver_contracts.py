@@ -1,4 +1,4 @@
-"""The suite of the solvers of fixed-point equations."""
+"""The suite of fixed-point solvers."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ _SUITE = Suite(
 
 
 def solver_contracts() -> dict[str, Contract[..., SolverCase]]:
-    """The contracts of :func:`check_solver` by name, each with its arguments."""
+    """Return the contracts of :func:`check_solver` by name."""
     return dict(_SUITE.contracts)
 
 
 def check_solver(solver: FixedPointSolver, rate: float = 0.8) -> ContractReport:
     r"""
-    Check that a solver finds fixed points and says truly how it went.
+    Check that a solver finds fixed points and reports how the solve went.
 
-    The solver is run with tolerances and budgets of the contracts; its other fields
-    stay. :func:`solver_contracts` lists what is checked.
+    The contracts replace ``max_iter``, ``rtol`` and ``atol`` of the solver. Its other
+    fields are not changed. :func:`solver_contracts` returns the contracts.
 
     :param FixedPointSolver solver: the solver, any instance of its class.
     :param float rate: Lipschitz constant of the hardest steps that it must solve, in
         (0, 1). A solver with a certified rate is given steps within that rate.
     :return: (ContractReport) which contracts hold.
-    :raises ContractError: if a contract is broken; the message names it.
+    :raises ContractError: if a contract is broken; the message names the contract.
     :raises TypeError: if ``solver`` is not a FixedPointSolver.
     :raises ValueError: if ``rate`` is out of its range.
 

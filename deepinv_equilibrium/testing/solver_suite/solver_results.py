@@ -1,4 +1,4 @@
-"""Contracts about what a solver of fixed-point equations returns."""
+"""Contracts about the solutions of fixed-point solvers."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def finds_fixed_points(case: SolverCase) -> None:
 
 
 def reports_true_residuals(case: SolverCase) -> None:
-    """History and residuals are those of the evaluations that were made, and ``x`` is
-    the value of one of them."""
+    """The history and the residuals agree with the evaluations of the step, and ``x``
+    is the value of one of them."""
     steps = RandomSteps.draw(case.rates, affine=False)
     seen: list[tuple[Tensor, Tensor]] = []
 

@@ -1,4 +1,4 @@
-"""Contracts about when a solver of fixed-point equations stops, and how it says so."""
+"""Contracts about stopping, statuses and counts of fixed-point solvers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keeps_samples_apart(case: SolverCase) -> None:
 
 
 def _require_same(a: Solution, b: Solution, order: list[int], mates: str) -> None:
-    """Whether ``b`` is what ``a`` says of some samples."""
+    """Raise an error unless ``b`` agrees with some samples of ``a``."""
     for name in ("iterations", "evaluations"):
         found, expected = getattr(b, name), getattr(a, name)[order]
         require(
@@ -44,8 +44,8 @@ def _require_same(a: Solution, b: Solution, order: list[int], mates: str) -> Non
 
 
 def stops_each_sample(case: SolverCase) -> None:
-    """A sample stops by its own residual: an easy one before a hard one, and one that
-    starts at its fixed point at once."""
+    """Each sample stops by its own residual: an easy sample before a hard one, and a
+    sample that starts at its fixed point after one evaluation."""
     steps = RandomSteps.draw(case.rates)
     start = torch.zeros_like(steps.offsets)
     start[1] = steps.solution[1]
@@ -62,7 +62,8 @@ def stops_each_sample(case: SolverCase) -> None:
 
 
 def respects_max_iter(case: SolverCase) -> None:
-    """The step is evaluated as often as is reported, ``max_iter`` times at most."""
+    """The step is evaluated at most ``max_iter`` times, and the report has the number
+    of evaluations."""
     for budget in (1, 2, 9):
         steps = RandomSteps.draw(case.rates)
         solution = solve(steps, steps.start, case.solver(0.0, budget))
@@ -91,8 +92,8 @@ def respects_max_iter(case: SolverCase) -> None:
 
 
 def names_failures(case: SolverCase) -> None:
-    """Divergent and non-finite samples are marked, keep finite values, and leave their
-    batch-mates alone."""
+    """Divergent and non-finite samples have the right status and finite values, and do
+    not change the other samples."""
     steps = RandomSteps.draw(case.rates, affine=False)
     solver = case.solver(1e-8, 150)
     clean = solve(steps, steps.start, solver)
