@@ -23,7 +23,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 sizes = st.integers(1, 9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     padding=st.sampled_from(PADDINGS),
     kernel=st.tuples(sizes, sizes),

@@ -89,7 +89,7 @@ def test_certify_returns_the_contraction_of_the_denoiser(
 
 
 def test_certified_rate_is_close_to_the_norm_of_the_jacobian() -> None:
-    img_size = (1, 24, 24)
+    img_size = (1, 16, 16)
     kernel = dinv.physics.functional.gaussian_blur(sigma=(1.0, 1.0)).double()
     physics = dinv.physics.BlurFFT(img_size, filter=kernel)
     model = certified_deq_pgd(
@@ -98,19 +98,19 @@ def test_certified_rate_is_close_to_the_norm_of_the_jacobian() -> None:
     rate = deq.certify(model, physics, img_size).rate
     assert rate.is_certified
 
-    photo = deq.datasets.Photos("test", grey=True, img_size=24)[0]["x"][None].double()
+    photo = deq.datasets.Photos("test", grey=True, img_size=16)[0]["x"][None].double()
     noise = torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
     y = physics.A(photo) + 0.05 * noise.double()
     step, _ = model.fixed_point_problem(y, physics)
     with torch.no_grad():
         solution = model(y, physics)
     jacobian = torch.autograd.functional.jacobian(step, solution)
-    norm = torch.linalg.matrix_norm(jacobian.reshape(24**2, 24**2), 2).item()
+    norm = torch.linalg.matrix_norm(jacobian.reshape(16**2, 16**2), 2).item()
     assert norm <= rate.value <= 1.1 * norm
 
 
 def test_safeguarded_solver_converges_with_the_certified_rate() -> None:
-    img_size = (1, 24, 24)
+    img_size = (1, 16, 16)
     kernel = dinv.physics.functional.gaussian_blur(sigma=(1.0, 1.0))
     physics = dinv.physics.BlurFFT(img_size, filter=kernel)
     denoiser = ConvexPotentialDenoiser(1, contraction=0.99)

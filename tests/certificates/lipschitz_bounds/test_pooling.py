@@ -51,7 +51,7 @@ def windows(draw: st.DrawFn, pixels: int = 12) -> tuple[int, Any, tuple[int, ...
     return dim, options, (1, *axes(1, largest))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(windows(), st.booleans(), st.sampled_from([None, 2, -3]))
 def test_lipschitz_of_average_pooling_bounds_the_dense_norm(
     case: tuple[int, Any, tuple[int, ...]], include: bool, divisor: int | None
@@ -67,7 +67,7 @@ def test_lipschitz_of_average_pooling_bounds_the_dense_norm(
     assert truth <= deq.lipschitz(layer).value
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(windows(6), st.integers(1, 2))
 def test_lipschitz_of_maximum_pooling_bounds_its_jacobians(
     case: tuple[int, Any, tuple[int, ...]], dilation: int
@@ -113,7 +113,7 @@ def test_lipschitz_of_power_average_pooling_bounds_its_jacobians(
     assert largest_jacobian(layer, (1, 6)) <= deq.lipschitz(layer).value
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.data())
 def test_lipschitz_of_adaptive_pooling_bounds_the_dense_norm(
     data: st.DataObject,

@@ -20,7 +20,7 @@ from deepinv_equilibrium.certificates import Kind
 from ..dense_spectrum import check, dense_spectrum, random
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 5), st.integers(1, 5)),

@@ -138,7 +138,7 @@ def test_gradients_satisfy_the_identity_of_euler(denoiser: SmallDRUNet):
 def test_plug_and_play_iteration_converges():
     sigma, stepsize = 0.03, 1.8
     denoiser, physics = SmallDRUNet(), ChannelwiseBlur()
-    truth = torch.stack([s["x"] for s in Photos("test", img_size=64)])
+    truth = torch.stack([s["x"] for s in Photos("test", img_size=32)])
     y = physics(truth) + 0.05 * torch.randn_like(truth)
     x = physics.A_adjoint(y)
     with torch.no_grad():

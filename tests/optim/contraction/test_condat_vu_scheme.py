@@ -148,7 +148,7 @@ def bounded_rate(model: Any, physics: Any) -> float | None:
     return rate.value
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 10**9))
 def test_rate_bounds_dense_jacobian(seed: int) -> None:
     rng = random.Random(seed)
