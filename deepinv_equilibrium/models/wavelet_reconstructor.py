@@ -22,72 +22,6 @@ from ..optim.wavelets.wavelet_prior import WeightedWaveletPrior
 from .least_squares_image import map_input
 
 
-def wavelet_contraction(
-    physics: LinearPhysics,
-    img_size: Sequence[int],
-    scaling: CoefficientScaling,
-    stepsize: float | Literal["optimal"],
-    layers: int,
-) -> Contraction:
-    r"""
-    Return the rate and the stability of
-    :class:`~deepinv_equilibrium.models.WaveletReconstructor`.
-
-    Let :math:`\lambda I \preceq A^\top A \preceq \Lambda I`. As :math:`D` is
-    orthonormal, the eigenvalues of the Hessian of the data fidelity in the scaled
-    coefficients are between :math:`\mu = \lambda / \max(\rho)^2` and :math:`L = \Lambda
-    / \min(\rho)^2`, and an iteration has the rate :math:`\max(|1 - \tau\mu|, |1 - \tau
-    L|)`. As :math:`A x^\star(y)` is a proximal operator at :math:`y`, the minimisers
-    satisfy :math:`\|x^\star(y_1) - x^\star(y_2)\| \leq \|y_1 - y_2\| /
-    \sqrt\lambda`.
-
-    :param deepinv.physics.LinearPhysics physics: the physics.
-    :param Sequence img_size: size of the images without the batch axis.
-    :param CoefficientScaling scaling: the scaling :math:`\rho`, in double precision.
-    :param float, str stepsize: :math:`\tau L`, in (0, 2), or ``"optimal"``.
-    :param int layers: number of iterations in a block.
-    :return: (Contraction) the rate of the block, which is 1 if :math:`\lambda = 0`, and
-        the stability.
-    :raises ValueError: if ``stepsize="optimal"`` and :math:`\lambda = 0`.
-    """
-    ends = spectrum(physics, img_size)
-    lower, upper = ends.lower, ends.upper
-    tau = scaling.step_size(stepsize, lower.value, upper.value)
-    # The weights and their quotients are rounded by far less than 1e-12.
-    mu = lower.value * scaling.smallest * (1 - 1e-12)
-    L = outward(upper.value * scaling.largest)
-    step = derived(
-        rates.gradient_step(mu, L, tau), (lower, upper), "max |1 - tau {mu, L}|"
-    )
-    smallest = Bound(mu, lower.kind, f"mu {lower} / max(rho)^2", is_lower=True)
-    terms = (
-        Term("smallest curvature in the coefficients", "mu", smallest),
-        Term("largest curvature in the coefficients", "L", derived(L, (upper,), "")),
-        Term("step size", "tau", Bound(tau), exact=True),
-    )
-    gain = math.sqrt(upper.value * scaling.largest) * tau
-    sensitivity = derived(outward(gain), (upper,), "tau ||A|| / min(rho)")
-    layer = LayerRate(step, sensitivity, terms)
-    rate = derived(
-        rates.block([step.value] * layers), (step,), f"{layers} times {step.source}"
-    )
-    stability = Bound(
-        outward(1 / math.sqrt(lower.value)) if lower.value > 0 else math.inf,
-        lower.kind,
-        f"1 / sqrt(mu), mu {lower}",
-    )
-    return Contraction(
-        rate if layers > 1 else step,
-        norm="l2 norm of the scaled wavelet coefficients u",
-        layers=(layer,) * layers,
-        stability=stability,
-        notes=(
-            "The rate is that of the step in exact arithmetic.",
-            "The stability is that of the exact minimiser in the image.",
-        ),
-    )
-
-
 class WaveletReconstructor(EquilibriumModel):
     r"""
     Reconstruction of real images with a weighted wavelet norm, for a linear operator
@@ -199,9 +133,16 @@ class WaveletReconstructor(EquilibriumModel):
         self, physics: LinearPhysics, img_size: Sequence[int]
     ) -> Contraction:
         r"""
-        Return the rate of the step and the stability of the minimiser, which
-        :func:`deepinv_equilibrium.certify` reports. See
-        :func:`~deepinv_equilibrium.models.wavelet_reconstructor.wavelet_contraction`.
+        Return the rate of the step and the stability of the minimiser;
+        :func:`deepinv_equilibrium.certify` reports them.
+
+        Let :math:`\lambda I \preceq A^\top A \preceq \Lambda I`, and :math:`\rho` be
+        the scaling of the coefficients. As :math:`D` is orthonormal, the eigenvalues of
+        the Hessian of the data fidelity in the scaled coefficients are between
+        :math:`\mu = \lambda / \max(\rho)^2` and :math:`L = \Lambda / \min(\rho)^2`. An
+        iteration has the rate :math:`\max(|1 - \tau\mu|, |1 - \tau L|)`. As
+        :math:`A x^\star(y)` is a proximal operator at :math:`y`, the minimisers satisfy
+        :math:`\|x^\star(y_1) - x^\star(y_2)\| \leq \|y_1 - y_2\| / \sqrt\lambda`.
 
         :param deepinv.physics.LinearPhysics physics: the physics.
         :param Sequence img_size: size :math:`(C, H, W)` of the images.
@@ -209,11 +150,47 @@ class WaveletReconstructor(EquilibriumModel):
             stability.
         :raises UncertifiableModuleError: if a hook or a replaced method may change what
             the model computes.
+        :raises ValueError: if ``stepsize="optimal"`` and :math:`\lambda = 0`.
         """
         refuse_changed(self)
-        scaling = self.scaling(self.prior.log_scale.double())
-        return wavelet_contraction(
-            physics, img_size, scaling, self.stepsize, self.DEQ.layers
+        scaling, layers = self.scaling(self.prior.log_scale.double()), self.DEQ.layers
+        ends = spectrum(physics, img_size)
+        lower, upper = ends.lower, ends.upper
+        tau = scaling.step_size(self.stepsize, lower.value, upper.value)
+        # The weights and their quotients are rounded by far less than 1e-12.
+        mu = lower.value * scaling.smallest * (1 - 1e-12)
+        L = outward(upper.value * scaling.largest)
+        step = derived(
+            rates.gradient_step(mu, L, tau), (lower, upper), "max |1 - tau {mu, L}|"
+        )
+        smallest = Bound(mu, lower.kind, f"mu {lower} / max(rho)^2", is_lower=True)
+        terms = (
+            Term("smallest curvature in the coefficients", "mu", smallest),
+            Term(
+                "largest curvature in the coefficients", "L", derived(L, (upper,), "")
+            ),
+            Term("step size", "tau", Bound(tau), exact=True),
+        )
+        gain = math.sqrt(upper.value * scaling.largest) * tau
+        sensitivity = derived(outward(gain), (upper,), "tau ||A|| / min(rho)")
+        layer = LayerRate(step, sensitivity, terms)
+        rate = derived(
+            rates.block([step.value] * layers), (step,), f"{layers} times {step.source}"
+        )
+        stability = Bound(
+            outward(1 / math.sqrt(lower.value)) if lower.value > 0 else math.inf,
+            lower.kind,
+            f"1 / sqrt(mu), mu {lower}",
+        )
+        return Contraction(
+            rate if layers > 1 else step,
+            norm="l2 norm of the scaled wavelet coefficients u",
+            layers=(layer,) * layers,
+            stability=stability,
+            notes=(
+                "The rate is that of the step in exact arithmetic.",
+                "The stability is that of the exact minimiser in the image.",
+            ),
         )
 
     def fixed_point_problem(

@@ -187,7 +187,7 @@ class RidgeRegulariser(Prior):
     ) -> Tensor:
         r"""
         Return the converged proximal operator, with its exact gradient; see
-        :func:`deepinv_equilibrium.optim.priors.smooth_proximal`.
+        :func:`deepinv_equilibrium.optim.smooth_prox`.
 
         :param torch.Tensor x: images, as for :meth:`fn`.
         :param torch.Tensor, float sigma_denoiser: noise level, as for :meth:`fn`.

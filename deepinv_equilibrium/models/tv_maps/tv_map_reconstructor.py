@@ -31,65 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def tv_map_contraction(
-    physics: LinearPhysics, img_size: Sequence[int], constant_map: bool, budget: bool
-) -> Contraction:
-    r"""
-    Return what is proved of the primal-dual iterations for :math:`\min_x \tfrac12 \|A x
-    - y\|^2 + \|\Lambda D x\|`.
-
-    The iterations are averaged for every weight :math:`\Lambda`, so that they converge.
-    They do not contract, because the dual of a minimiser is not unique, and no rate is
-    returned.
-
-    If the weight does not depend on the measurement, :math:`A x^\star(y)` is a proximal
-    operator at :math:`y`, which is nonexpansive. The minimisers are stable,
-
-    .. math::
-
-        \|x^\star(y_1) - x^\star(y_2)\| \leq \frac{1}{\sqrt\mu} \|y_1 - y_2\|, \qquad
-        A^\top A \succeq \mu I.
-
-    This does not hold for a fixed number of iterations, whose result depends on the
-    initial image.
-
-    :param deepinv.physics.LinearPhysics physics: the physics.
-    :param Sequence img_size: size of the images without the batch axis.
-    :param bool constant_map: whether the weight is the same for all measurements.
-    :param bool budget: whether the solver makes a fixed number of iterations.
-    :return: (Contraction) an infinite rate with the reason, and the stability, which is
-        infinite if it is not proved.
-    """
-    if budget:
-        stability = Bound(
-            math.inf, source="a number of iterations, which need not reach a minimiser"
-        )
-    elif constant_map:
-        mu = spectrum(physics, img_size).lower
-        stability = Bound(
-            outward(1 / math.sqrt(mu.value)) if mu.value > 0 else math.inf,
-            mu.kind,
-            f"1 / sqrt(mu), mu {mu}",
-        )
-    else:
-        stability = Bound(math.inf, source="the map depends on the measurement")
-    return Contraction(
-        Bound(
-            math.inf,
-            source="the dual of total variation is not unique: the iterations are "
-            "averaged and converge, but do not contract",
-        ),
-        norm="that of image and dual with the weights 1/tau and 1/sigma",
-        stability=stability,
-        in_state=False,
-        notes=(
-            "The step sizes keep tau |A|^2 < 2 and sigma tau |D|^2 < 1.",
-            "A stability is that of the exact minimiser, which is reached up to the "
-            "tolerance of the solver.",
-        ),
-    )
-
-
 class TVMapReconstructor(UnrollableModel):
     r"""
     Reconstruction by total variation with a weight that is estimated from the
@@ -251,9 +192,24 @@ class TVMapReconstructor(UnrollableModel):
         self, physics: LinearPhysics, img_size: Sequence[int]
     ) -> Contraction:
         r"""
-        Return the stability of the minimiser, which :func:`deepinv_equilibrium.certify`
-        reports. See
-        :func:`~deepinv_equilibrium.models.tv_maps.tv_map_reconstructor.tv_map_contraction`.
+        Return what is proved of the model; :func:`deepinv_equilibrium.certify` reports
+        it.
+
+        The iterations are averaged for every weight :math:`\Lambda`, so that they
+        converge. They do not contract, because the dual of a minimiser is not unique,
+        and no rate is returned.
+
+        If the weight does not depend on the measurement, :math:`A x^\star(y)` is a
+        proximal operator at :math:`y`, which is nonexpansive. The minimisers are
+        stable,
+
+        .. math::
+
+            \|x^\star(y_1) - x^\star(y_2)\| \leq \frac{1}{\sqrt\mu} \|y_1 - y_2\|,
+            \qquad A^\top A \succeq \mu I.
+
+        This does not hold for a fixed number of iterations, whose result depends on the
+        initial image.
 
         :param deepinv.physics.LinearPhysics physics: the physics.
         :param Sequence img_size: size of the images without the batch axis.
@@ -262,9 +218,35 @@ class TVMapReconstructor(UnrollableModel):
             the model computes.
         """
         refuse_changed(self)
-        # A subclass may compute the weight from the image.
-        constant = type(self.tv_map) is ConstantTVMap
-        return tv_map_contraction(physics, img_size, constant, self.fixed_budget)
+        if self.fixed_budget:
+            stability = Bound(
+                math.inf,
+                source="a number of iterations, which need not reach a minimiser",
+            )
+        elif type(self.tv_map) is ConstantTVMap:  # a subclass may use the image
+            mu = spectrum(physics, img_size).lower
+            stability = Bound(
+                outward(1 / math.sqrt(mu.value)) if mu.value > 0 else math.inf,
+                mu.kind,
+                f"1 / sqrt(mu), mu {mu}",
+            )
+        else:
+            stability = Bound(math.inf, source="the map depends on the measurement")
+        return Contraction(
+            Bound(
+                math.inf,
+                source="the dual of total variation is not unique: the iterations are "
+                "averaged and converge, but do not contract",
+            ),
+            norm="that of image and dual with the weights 1/tau and 1/sigma",
+            stability=stability,
+            in_state=False,
+            notes=(
+                "The step sizes keep tau |A|^2 < 2 and sigma tau |D|^2 < 1.",
+                "A stability is that of the exact minimiser, which is reached up to "
+                "the tolerance of the solver.",
+            ),
+        )
 
     def fixed_point_problem(
         self, y: Tensor, physics: LinearPhysics
