@@ -16,12 +16,6 @@ from .named_components import COLOUR, GREY, blur, create, model_arguments
 
 NAMES = plugins.names("reconstructors")
 
-# Contracts that are known to be broken: what remains to be done.
-BROKEN = {
-    ("deq-md", "refuses_wrong_input"): "None for y fails inside the iteration",
-    ("gradient-step-pgd", "refuses_wrong_input"): "None for y fails in the operator",
-}
-
 # Their descents converge slowly; tests of their own check the gradients.
 INEXACT = {"deq-md": False}
 
@@ -43,12 +37,7 @@ def physics_for(name: str, img_size: tuple[int, ...]) -> dinv.physics.LinearPhys
 def test_named_model_keeps_the_contracts(name: str) -> None:
     model = create("reconstructors", name, model_arguments(GREY))
     arguments = (model, physics_for(name, GREY), GREY, INEXACT.get(name), 1e-6)
-    for key, contract in testing.model_contracts().items():
-        if (name, key) in BROKEN:
-            with pytest.raises(testing.ContractError):
-                contract(*arguments)
-        else:
-            contract(*arguments)
+    testing.check_model(*arguments)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from deepinv.models import Reconstructor
@@ -12,6 +12,12 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from ...certificates.gradients.step_jacobians import sample_norms
+from ...equilibrium.input_checks import (
+    measured_image,
+    require_image_axes,
+    require_measurement,
+    require_physics,
+)
 from ...equilibrium.measured_physics import MeasuredPhysics
 from ...fixed_points import Adjoint, OnFailure, attach_gradient
 from ...fixed_points.argument_checks import require_count, require_in_range
@@ -45,6 +51,9 @@ class BacktrackedDescent(Reconstructor, ABC):
     :raises TypeError: if an argument has a wrong type.
     :raises ValueError: if an argument is out of range.
     """
+
+    spatial_axes: ClassVar[tuple[int, ...]] = (2, 3)
+    """Numbers of spatial axes of the images that the model accepts."""
 
     solution: Descent | None
     """Report of the last descent; ``None`` before the first one."""
@@ -94,15 +103,17 @@ class BacktrackedDescent(Reconstructor, ABC):
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
         :return: the last iterate, whose energy is the least.
+        :raises TypeError: if ``y`` is not a floating-point tensor, or ``physics`` not a
+            physics.
+        :raises ValueError: if ``y`` is not a measurement of ``physics``.
         :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
         """
-        if not isinstance(physics, Physics):
-            raise TypeError(
-                "physics must be a deepinv Physics, as in model(y, physics), got "
-                f"{type(physics).__name__}."
-            )
+        require_physics(physics, y)
+        require_measurement(y)
         measured = None
         if isinstance(physics, LinearPhysics):
+            with torch.no_grad():
+                require_image_axes(measured_image(y, physics), self.spatial_axes)
             measured = MeasuredPhysics(physics, y, self.on_failure)
             physics = measured.physics
         energy = self.energy(y, physics)

@@ -40,7 +40,9 @@ def as_weight(weight: Tensor | float | None, x: Tensor, name: str = "weight") ->
             f"{name} is missing: give a WeightedTVPrior its weight as g_param of the "
             "optimiser, and a WeightedTVDenoiser as sigma_denoiser."
         )
-    given = torch.as_tensor(weight, device=x.device)
+    # A number must not be rounded to torch's default dtype.
+    dtype = weight.dtype if isinstance(weight, Tensor) else x.real.dtype
+    given = torch.as_tensor(weight, dtype=dtype, device=x.device)
     if given.is_complex():
         raise TypeError(f"{name} must be real, got {given.dtype}.")
     given = given.to(x.real.dtype)

@@ -67,7 +67,7 @@ def test_lipschitz_of_average_pooling_bounds_the_dense_norm(
     assert truth <= deq.lipschitz(layer).value
 
 
-@settings(max_examples=80)
+@settings(max_examples=150)
 @given(windows(6), st.integers(1, 2))
 def test_lipschitz_of_maximum_pooling_bounds_its_jacobians(
     case: tuple[int, Any, tuple[int, ...]], dilation: int
@@ -77,9 +77,14 @@ def test_lipschitz_of_maximum_pooling_bounds_its_jacobians(
         return
     layer = MAXIMUM[dim - 1](dilation=dilation, **options)
     try:
-        truth = largest_jacobian(layer, img_size)
-    except RuntimeError:
+        pooled = layer(torch.zeros((1, *img_size)))
+    except RuntimeError:  # the image is smaller than the window
         return
+    # The dilated taps of a window may all be padding. Its backward in torch then writes
+    # out of bounds, which ends the process.
+    if bool(torch.isinf(pooled).any()):
+        return
+    truth = largest_jacobian(layer, img_size)
     assert truth <= deq.lipschitz(layer).value
 
 

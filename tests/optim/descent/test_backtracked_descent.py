@@ -47,6 +47,8 @@ class Parabola:
 
 
 class ToParabola(BacktrackedDescent):
+    spatial_axes = (0,)
+
     def __init__(self, curvature: Tensor, **changed: Any) -> None:
         arguments: dict[str, Any] = {
             "stepsize": 1.0,
