@@ -59,5 +59,8 @@ def fixed_point_problem(
                 f"the gradient-step denoiser {path!r} detaches its gradient, so that "
                 "its derivative is wrong; set its attribute detach to False."
             )
+    check_input = getattr(model, "check_input", None)
+    if check_input is not None:  # an EquilibriumModel checks y and physics
+        check_input(y, physics)
     step, x0 = method(y, physics)
     return step, x0

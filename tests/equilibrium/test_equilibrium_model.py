@@ -239,3 +239,19 @@ def test_check_input_evaluates_the_operator_once_for_each_shape() -> None:
     assert len(calls) == 1
     model.check_input(torch.rand(1, 1, 4, 5), operator)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [deq.check_well_posed, deq.estimate_rate, deq.diagnostics.backward_error],
+    ids=lambda ask: ask.__name__,
+)
+def test_diagnostics_refuse_wrong_input_as_the_call_does(
+    ask: Callable[..., Any],
+) -> None:
+    model, operator = build("deq-pgd"), physics()
+    with pytest.raises(ValueError, match="is not a measurement of this Inpainting"):
+        ask(model, torch.rand(2, 1, 5, 7), operator)
+    model.norm = torch.nn.BatchNorm2d(1)
+    with pytest.raises(ValueError, match="uses batch statistics"):
+        ask(model, measurement(), operator)

@@ -163,6 +163,9 @@ def image_problem(
             f"this {type(model).__name__} solves no fixed point; build it with "
             "DEQ=Equilibrium(...) or DEQ=ReTune(...)."
         )
+    check_input = getattr(model, "check_input", None)
+    if check_input is not None:  # an EquilibriumModel checks y and physics
+        check_input(y, physics)
     step, x0 = model.fixed_point_problem(y, physics)
     if hasattr(step, "step_and_output"):
         reason = "the image is an output of its step, computed from another state"
