@@ -17,7 +17,9 @@ torch.set_num_threads(1)
 
 # A failure must be found again by whoever runs the tests next: no random database, and
 # no deadline, because the first call of a kernel is slower than the later ones.
-hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, max_examples=60
+)
 hypothesis.settings.load_profile("tests")
 
 

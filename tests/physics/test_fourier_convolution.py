@@ -23,7 +23,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 sizes = st.integers(1, 9)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     padding=st.sampled_from(PADDINGS),
     kernel=st.tuples(sizes, sizes),
@@ -51,7 +51,7 @@ def test_adjoint_is_exact_for_smallest_image_and_larger(
 
 # deepinv's spatial convolution warns of kernels of one pixel, and cannot pad an image
 # circularly by more than its size.
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     padding=st.sampled_from(PADDINGS),
     kernel=st.tuples(st.integers(2, 7), st.integers(2, 7)),

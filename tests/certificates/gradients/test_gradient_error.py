@@ -63,7 +63,7 @@ def actual_error(model: KnownModel, loss: Any, result: GradientError) -> float:
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_certified_bounds_hold_for_every_adjoint(name: str) -> None:
-    for seed in range(24):
+    for seed in range(12):
         model = KnownModel(seed, CONFIGURATIONS[name](), affine=seed % 3 == 0)
         loss = SquaredError(model.target, weight=0.5 if seed % 2 else 2.0)
         result = evaluate(model, loss)
@@ -79,7 +79,7 @@ def test_certified_bounds_hold_for_every_adjoint(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["JFB", "JFB, three steps", "Neumann"])
 def test_lemma_1_bounds_the_error_at_the_fixed_point(name: str) -> None:
-    for seed in range(12):
+    for seed in range(6):
         model = KnownModel(seed, CONFIGURATIONS[name]())
         model.DEQ.solver = deq.Picard(max_iter=500, rtol=0.0)
         loss = SquaredError(model.target)

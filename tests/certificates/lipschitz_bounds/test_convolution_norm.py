@@ -92,7 +92,7 @@ def layers(
 
 # torch warns that it copies the image for even kernels.
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(layers(False, ("zeros", "replicate", "reflect", "circular")))
 def test_convolution_norm_bounds_the_dense_norm(
     case: tuple[Any, tuple[int, ...]],
@@ -102,7 +102,7 @@ def test_convolution_norm_bounds_the_dense_norm(
         assert bound_of(layer) >= norm(layer, img_size)
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(layers(True, ("zeros",)))
 def test_convolution_norm_bounds_the_dense_norm_of_transposed_convolutions(
     case: tuple[Any, tuple[int, ...]],

@@ -18,7 +18,7 @@ LAYERS = {
 }
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.data())
 def test_lipschitz_of_padding_bounds_the_dense_norm(data: st.DataObject) -> None:
     dim = data.draw(st.sampled_from([1, 1, 2, 3]))

@@ -51,7 +51,7 @@ def windows(draw: st.DrawFn, pixels: int = 12) -> tuple[int, Any, tuple[int, ...
     return dim, options, (1, *axes(1, largest))
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(windows(), st.booleans(), st.sampled_from([None, 2, -3]))
 def test_lipschitz_of_average_pooling_bounds_the_dense_norm(
     case: tuple[int, Any, tuple[int, ...]], include: bool, divisor: int | None
@@ -118,7 +118,7 @@ def test_lipschitz_of_power_average_pooling_bounds_its_jacobians(
     assert largest_jacobian(layer, (1, 6)) <= deq.lipschitz(layer).value
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.data())
 def test_lipschitz_of_adaptive_pooling_bounds_the_dense_norm(
     data: st.DataObject,

@@ -13,7 +13,7 @@ from deepinv_equilibrium.certificates import UncertifiableModuleError
 from ..dense_operator import norm
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.data())
 def test_lipschitz_of_upsampling_bounds_the_dense_norm(data: st.DataObject) -> None:
     dim = data.draw(st.integers(1, 3))

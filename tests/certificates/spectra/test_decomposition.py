@@ -20,7 +20,7 @@ from deepinv_equilibrium.certificates import Kind
 from ..dense_spectrum import check, dense_spectrum, random
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 5), st.integers(1, 5)),
@@ -57,7 +57,7 @@ def test_spectrum_of_a_batch_of_filters_holds_for_each_filter():
     check(together, truth, 1 + 1e-9)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)),

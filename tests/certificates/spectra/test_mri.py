@@ -10,7 +10,7 @@ from deepinv_equilibrium.certificates import Kind
 from ..dense_spectrum import check, dense_spectrum, random
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 6), st.integers(1, 6)),
@@ -43,7 +43,7 @@ def test_spectrum_of_volumes_and_of_dynamic_mri():
     check(interval, dense_spectrum(dynamic, (1, 2, 3, 4, 4)), 1 + 1e-11)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 3),

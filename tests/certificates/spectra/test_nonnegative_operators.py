@@ -17,7 +17,7 @@ def bound(matrix, shape, **kwargs):
     return collatz_wielandt(gram, shape, CPU, **kwargs)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.tuples(st.integers(1, 12), st.integers(1, 12)),

@@ -108,7 +108,7 @@ def test_corrupted_proposals_converge_within_the_certified_count(
     assert int(solution.evaluations.max()) < 400  # the other proposals still accelerate
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     rate=st.floats(0.05, 0.95),
     size=st.sampled_from([1e-3, 1.0, 1e3]),
@@ -370,7 +370,7 @@ def test_proposal_that_is_not_a_solver_or_function_raises() -> None:
         Safeguarded("anderson", 0.9)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     rate=st.floats(0, 0.9999),
     tolerance=st.floats(1e-12, 10),

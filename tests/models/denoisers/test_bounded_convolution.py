@@ -36,7 +36,7 @@ def dense(layer: BoundedConvolution, height: int, width: int) -> Tensor:
         return (layer(units.unflatten(1, (inputs, height, width))) - origin).flatten(1)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     inputs=st.integers(1, 3),

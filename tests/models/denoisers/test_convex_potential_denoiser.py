@@ -61,7 +61,7 @@ denoisers = st.builds(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     denoiser=denoisers,
     height=st.integers(1, 5),
@@ -87,7 +87,7 @@ def test_lipschitz_bound_holds_for_dense_jacobians(
         assert torch.linalg.matrix_norm(2 * dense - identity, 2) <= 1 + ROUNDING
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(
     denoiser=denoisers,
     side=st.integers(1, 8),

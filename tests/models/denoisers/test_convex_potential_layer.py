@@ -48,7 +48,7 @@ layers = st.builds(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     layer=layers,
     height=st.integers(1, 6),
@@ -67,7 +67,7 @@ def test_jacobian_is_symmetric_and_between_its_bounds(
     assert eigenvalues[-1] <= 1 + ROUNDING
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     layer=layers,
     height=st.integers(1, 9),

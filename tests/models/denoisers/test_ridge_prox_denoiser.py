@@ -35,7 +35,7 @@ def random_denoiser(
     return denoiser
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     channels=st.sampled_from([1, 3]),

@@ -61,7 +61,7 @@ def test_grad_is_the_gradient_of_fn(channels: int):
     torch.testing.assert_close(prior.grad(x, sigma), expected, **EXACT)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     channels=st.sampled_from([1, 1, 3]),

@@ -481,7 +481,7 @@ def test_load_raises_for_weights_with_other_settings(other: dict[str, object]) -
 
 
 @pytest.mark.parametrize("norm", TV_NORMS)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_gradient_is_bounded_if_the_minimiser_is_not_unique(
     norm: TVNorm, seed: int
 ) -> None:

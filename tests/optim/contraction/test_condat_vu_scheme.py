@@ -148,7 +148,7 @@ def bounded_rate(model: Any, physics: Any) -> float | None:
     return rate.value
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**9))
 def test_rate_bounds_dense_jacobian(seed: int) -> None:
     rng = random.Random(seed)
@@ -168,7 +168,7 @@ def test_rate_bounds_dense_jacobian(seed: int) -> None:
     assert truth <= rate * (1 + 1e-12) + 1e-14 * condition
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**9))
 def test_rate_bounds_distances_of_nonlinear_steps(seed: int) -> None:
     rng = random.Random(seed)

@@ -60,7 +60,7 @@ def test_given_gain_takes_precedence_over_the_noise_model() -> None:
         KullbackLeibler()(x, y, physics)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), gain=st.floats(0.01, 100), spread=st.floats(0.1, 4))
 def test_relative_smoothness_bounds_the_bregman_divergence(
     seed: int, gain: float, spread: float
