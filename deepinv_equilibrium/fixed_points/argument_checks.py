@@ -91,6 +91,7 @@ class _ConstructorSignature:
     def __get__(self, instance: object, owner: type) -> inspect.Signature:
         if instance is not None:
             raise AttributeError("__signature__")
+        # mypy warns of a call to __init__ on a class; only the signature is read.
         signature = inspect.signature(owner.__init__)  # type: ignore[misc]
         return signature.replace(parameters=[*signature.parameters.values()][1:])
 

@@ -81,6 +81,7 @@ def with_named_parts(factory: Callable[..., T], **kinds: str) -> Callable[..., T
                 given.arguments[argument] = plugins.create(kind, value)
         return factory(*given.args, **given.kwargs)
 
+    # inspect reads this attribute, which the type of functions does not declare.
     build.__signature__ = signature  # type: ignore[attr-defined]
     return build
 
