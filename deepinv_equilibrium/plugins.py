@@ -17,8 +17,11 @@ metadata of distributions is read; a module is imported when its component is lo
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from typing import Any
@@ -195,11 +198,30 @@ def register(
 def _installed(kind: str) -> dict[str, dict[str, metadata.EntryPoint]]:
     """Return the entry points of a kind, by name and then by distribution."""
     installed: dict[str, dict[str, metadata.EntryPoint]] = {}
-    for entry_point in metadata.entry_points(group=f"deepinv_equilibrium.{kind}"):
+    for entry_point in _entry_points(f"deepinv_equilibrium.{kind}", _search_path()):
         if entry_point.dist is not None:
             providers = installed.setdefault(entry_point.name, {})
             providers[_normalized(entry_point.dist.name)] = entry_point
     return installed
+
+
+# The metadata of every distribution take 30 ms to read, longer than it takes to create
+# most components. A distribution that is installed meanwhile changes the time of its
+# folder, and is found.
+@functools.lru_cache(maxsize=16)
+def _entry_points(
+    group: str, search_path: tuple[tuple[str, int], ...]
+) -> metadata.EntryPoints:
+    return metadata.entry_points(group=group)
+
+
+def _search_path() -> tuple[tuple[str, int], ...]:
+    """Return the folders that Python imports from, each with its time of change."""
+    return tuple(
+        (folder, os.stat(folder or ".").st_mtime_ns)
+        for folder in sys.path
+        if os.path.exists(folder or ".")
+    )
 
 
 def _find(kind: str, name: str) -> metadata.EntryPoint:

@@ -171,6 +171,14 @@ def plain_optimiser(name: str) -> type[dinv.optim.BaseOptim]:
     return CondatVuOptim if name == "CondatVu" else getattr(dinv.optim, name)
 
 
+# Each algorithm with a closed-form proximal operator of the data, and those that
+# evaluate it with an iterative one, too.
+PROXIMAL_OPERATORS = [
+    *((name, True) for name in ALGORITHMS),
+    *((name, False) for name in ("HQS", "DRS", "ADMM")),
+]
+
+
 @pytest.fixture
 def make_denoiser() -> type[ContractiveDenoiser]:
     return ContractiveDenoiser

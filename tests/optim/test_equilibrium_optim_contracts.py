@@ -12,6 +12,8 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 
+from .problems import PROXIMAL_OPERATORS
+
 
 def count_adjoints(physics: Any, y: Tensor) -> list[bool]:
     """Log every evaluation of the adjoint at y, and whether gradients were enabled."""
@@ -27,7 +29,7 @@ def count_adjoints(physics: Any, y: Tensor) -> list[bool]:
     return log
 
 
-@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize(("algorithm", "closed_form"), PROXIMAL_OPERATORS)
 def test_solve_without_gradients_evaluates_the_step_as_often_as_it_reports(
     closed_form: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:
@@ -65,7 +67,7 @@ def test_recorded_solve_evaluates_at_most_one_step_more(
     assert problem.denoisers[0].evaluations == solves + 1
 
 
-@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize(("algorithm", "closed_form"), PROXIMAL_OPERATORS)
 @pytest.mark.parametrize(
     "solver",
     [
@@ -117,7 +119,7 @@ def test_each_sample_stops_at_its_own_tolerance(
     assert not bool(x[0].any())
 
 
-@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize(("algorithm", "closed_form"), PROXIMAL_OPERATORS)
 @pytest.mark.parametrize("adjoint", [deq.Implicit(), deq.JacobianFree(2)])
 def test_nonfinite_sample_is_marked_and_adds_no_gradient(
     adjoint: deq.fixed_points.Adjoint,

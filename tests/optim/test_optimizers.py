@@ -12,7 +12,7 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 
-from .problems import plain_optimiser
+from .problems import PROXIMAL_OPERATORS, plain_optimiser
 
 
 def deepinv_arguments(problem: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def deepinv_arguments(problem: Any) -> dict[str, Any]:
     return {**parts, **numbers, **problem.arguments}
 
 
-@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize(("algorithm", "closed_form"), PROXIMAL_OPERATORS)
 def test_fixed_budget_gives_the_output_of_deepinv(
     closed_form: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:

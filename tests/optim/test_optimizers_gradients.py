@@ -11,7 +11,7 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 
-from .problems import ALGORITHMS
+from .problems import ALGORITHMS, PROXIMAL_OPERATORS
 
 # Parameters that do not move the fixed point of a single layer.
 WITHOUT_EFFECT = dict.fromkeys(ALGORITHMS, ("beta.", "a."))
@@ -165,7 +165,7 @@ def test_implicit_gradients_through_the_iterative_proximal_operator(
     assert_gradients_right(problem, SOLVERS[1], expected)
 
 
-@pytest.mark.parametrize("closed_form", [True, False])
+@pytest.mark.parametrize(("algorithm", "closed_form"), PROXIMAL_OPERATORS)
 def test_backward_leaves_the_physics_unchanged(
     closed_form: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:

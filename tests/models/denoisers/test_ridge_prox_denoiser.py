@@ -262,7 +262,7 @@ def test_bundled_weights_denoise_every_held_out_photo(
 ):
     denoiser = RidgeProxDenoiser(in_channels=1 if grey else 3)
     generator = torch.Generator().manual_seed(0)
-    for sample in Photos("test", grey=grey, img_size=96 if grey else 64):
+    for sample in Photos("test", grey=grey, img_size=96 if grey else 32):
         x = sample["x"][None]
         y = x + sigma * torch.randn(x.shape, generator=generator)
         with torch.no_grad():
