@@ -47,7 +47,11 @@ class WaveletReconstructor(EquilibriumModel):
     \lambda_{\min}(A^\top A) / \max(\theta)^2` and :math:`L = \|A\|^2 /
     \min(\theta)^2`. The step sizes of the paper are :math:`\tau = 1.95/L` and
     :math:`\tau = 2/(\mu + L)`, the second of which has the best rate. They depend on
-    the weights, but are not differentiated: this derivative vanishes at the solution.
+    the weights and are differentiated in them, so that ``ReTune(K, 1)`` and
+    ``Unrolled`` have the gradient of what they compute. This part of the gradient
+    vanishes at the solution. The bounds of the spectrum of :math:`A^\top A` are
+    numbers: the gradient in parameters of the physics does not contain the dependence
+    of :math:`\tau` on them.
 
     With ``normalised=True`` the weights of each scale are divided by their minimum, see
     :class:`~deepinv_equilibrium.optim.wavelets.CoefficientScaling`. The paper shows
@@ -156,10 +160,11 @@ class WaveletReconstructor(EquilibriumModel):
         scaling, layers = self.scaling(self.prior.log_scale.double()), self.DEQ.layers
         ends = spectrum(physics, img_size)
         lower, upper = ends.lower, ends.upper
-        tau = scaling.step_size(self.stepsize, lower.value, upper.value)
+        tau = float(scaling.step_size(self.stepsize, lower.value, upper.value))
         # The weights and their quotients are rounded by far less than 1e-12.
-        mu = lower.value * scaling.smallest * (1 - 1e-12)
-        L = outward(upper.value * scaling.largest)
+        largest = float(scaling.largest)
+        mu = lower.value * float(scaling.smallest) * (1 - 1e-12)
+        L = outward(upper.value * largest)
         step = derived(
             rates.gradient_step(mu, L, tau), (lower, upper), "max |1 - tau {mu, L}|"
         )
@@ -171,7 +176,7 @@ class WaveletReconstructor(EquilibriumModel):
             ),
             Term("step size", "tau", Bound(tau), exact=True),
         )
-        gain = math.sqrt(upper.value * scaling.largest) * tau
+        gain = math.sqrt(upper.value * largest) * tau
         sensitivity = derived(outward(gain), (upper,), "tau ||A|| / min(rho)")
         layer = LayerRate(step, sensitivity, terms)
         rate = derived(

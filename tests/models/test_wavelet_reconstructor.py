@@ -109,6 +109,43 @@ def test_gradient_agrees_with_finite_differences() -> None:
         assert slope == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
 
 
+UNROLLED = deq.Equilibrium(deq.Picard(max_iter=3, rtol=0.0), deq.Unrolled())
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("stepsize", [1.95, "optimal"])
+@pytest.mark.parametrize("config", [deq.ReTune(1, 1), deq.ReTune(3, 1), UNROLLED])
+def test_gradient_of_few_iterations_agrees_with_finite_differences(
+    config: deq.Equilibrium, stepsize: Any, normalised: bool
+) -> None:
+    """The step size, the thresholds and the scaling depend on the weights."""
+    for physics in (dinv.physics.Denoising(), blur()):
+        model = make_model(3, config, stepsize, normalised).double()
+        y = torch.rand(1, 3, 8, 6, dtype=DOUBLE)
+        weight = torch.randn_like(y)
+
+        def loss(
+            model: WaveletReconstructor = model,
+            y: Tensor = y,
+            weight: Tensor = weight,
+            physics: dinv.physics.LinearPhysics = physics,
+        ) -> Tensor:
+            return (weight * model(y, physics)).sum()
+
+        parameters = list(model.parameters())
+        got = torch.autograd.grad(loss(), parameters)
+        for p, gradient in zip(parameters, got, strict=True):
+            direction, values = torch.randn_like(p), []
+            for sign in (1, -1, -1, 1):
+                with torch.no_grad():
+                    p += sign * 1e-6 * direction
+                    values.append(loss().item())
+            slope = (values[0] - values[2]) / 2e-6
+            assert slope == pytest.approx(
+                float((gradient * direction).sum()), rel=1e-5, abs=1e-7
+            )
+
+
 def test_iteration_is_equation_51_of_the_paper() -> None:
     """The iteration starts from u = D y."""
     model = make_model(3, deq.ReTune(1, 1)).double()

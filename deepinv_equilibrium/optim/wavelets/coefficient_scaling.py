@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from .wavelet_prior import WeightedWaveletPrior
@@ -32,18 +33,23 @@ class CoefficientScaling:
     :math:`\rho^{-2}`. (The paper has :math:`\rho_a = 1`, for which its Lipschitz
     constant :math:`1/\min(\theta)^2` holds if :math:`\min(\theta) \leq 1`.)
 
+    All values have gradients in :math:`\theta`, because the result of a finite number
+    of iterations depends on each of them. Only :attr:`approximation` is a number: it is
+    the unit of a component of the state, which has no effect on the image, and without
+    a gradient the initial state does not depend on :math:`\theta`. If several weights
+    are the smallest one, the derivative of the minimum is the mean over them.
+
     :param tuple rho: :math:`\rho` of the details, from the coarsest scale to the
         finest, with the axes of the details.
-    :param tuple threshold: the :math:`m_j`, without gradient: their effects on
-        :math:`u` and on the thresholds cancel.
-    :param float smallest: :math:`1/\max(\rho)^2`.
-    :param float largest: :math:`1/\min(\rho)^2`.
+    :param tuple threshold: the :math:`m_j`, of shape ``()``.
+    :param torch.Tensor smallest: :math:`1/\max(\rho)^2`, of shape ``()``.
+    :param torch.Tensor largest: :math:`1/\min(\rho)^2`, of shape ``()``.
     """
 
     rho: tuple[Tensor, ...]
-    threshold: tuple[float, ...]
-    smallest: float
-    largest: float
+    threshold: tuple[Tensor, ...]
+    smallest: Tensor
+    largest: Tensor
 
     @staticmethod
     def of(
@@ -60,24 +66,30 @@ class CoefficientScaling:
         """
         theta = prior.weights(like)
         if normalised:
-            threshold = tuple(t.amin().item() for t in theta)
+            threshold = tuple(t.amin() for t in theta)
         else:
-            threshold = (1.0,) * len(theta)
+            threshold = (like.new_ones(()),) * len(theta)
         rho = tuple(t / m for t, m in zip(theta, threshold, strict=True))
-        smallest = max(r.amax().item() for r in rho) ** -2
-        largest = min(r.amin().item() for r in rho) ** -2
+        smallest = torch.stack([r.amax() for r in rho]).amax() ** -2
+        largest = torch.stack([r.amin() for r in rho]).amin() ** -2
         return CoefficientScaling(rho, threshold, smallest, largest)
 
-    @property
-    def approximation(self) -> float:
-        r"""Scaling :math:`\rho_a` of the approximation."""
-        return float((2 / (self.smallest + self.largest)) ** 0.5)
+    @cached_property
+    def curvatures(self) -> tuple[Tensor, ...]:
+        r"""The :math:`\rho^{-2}` of the approximation and of the details."""
+        details = [1 / rho.square() for rho in self.rho]
+        return ((self.smallest + self.largest) / 2, *details)
+
+    @cached_property
+    def approximation(self) -> Tensor:
+        r"""Scaling :math:`\rho_a` of the approximation, without gradient."""
+        return self.curvatures[0].detach().rsqrt()
 
     @cached_property
     def inverse(self) -> tuple[Tensor, ...]:
-        r"""The :math:`\rho^{-1}` of the approximation and of the details."""
-        details = [1 / rho for rho in self.rho]
-        return (details[0].new_tensor(1 / self.approximation), *details)
+        r"""The :math:`\rho^{-1}` of the approximation, without gradient, and of the
+        details."""
+        return (1 / self.approximation, *(1 / rho for rho in self.rho))
 
     def unscale(self, u: Coefficients) -> Coefficients:
         r"""
@@ -89,7 +101,7 @@ class CoefficientScaling:
 
     def step_size(
         self, rule: float | Literal["optimal"], lower: float, upper: float
-    ) -> float:
+    ) -> Tensor:
         r"""
         Return the step size :math:`\tau` for
         :math:`\lambda I \preceq A^\top A \preceq \Lambda I`.
@@ -101,7 +113,8 @@ class CoefficientScaling:
         :param float, str rule: the rule.
         :param float lower: :math:`\lambda`; the optimal step size alone depends on it.
         :param float upper: :math:`\Lambda`.
-        :return: (float) :math:`\tau`.
+        :return: (:class:`torch.Tensor`) :math:`\tau`, of shape ``()``, with a gradient
+            in :math:`\theta`.
         :raises ValueError: if the rule is ``"optimal"`` and :math:`\lambda = 0`.
         """
         L = upper * self.largest

@@ -41,7 +41,8 @@ class WaveletForwardBackwardStep:
     :param deepinv.physics.LinearPhysics physics: the physics.
     :param WeightedWaveletPrior prior: the prior.
     :param CoefficientScaling scaling: the scaling of the coefficients.
-    :param float tau: the step size :math:`\tau`.
+    :param torch.Tensor tau: the step size :math:`\tau`, of shape ``()``. The step is
+        differentiated in it.
     :param int layers: number of iterations in the block.
     """
 
@@ -51,20 +52,26 @@ class WaveletForwardBackwardStep:
         physics: LinearPhysics,
         prior: WeightedWaveletPrior,
         scaling: CoefficientScaling,
-        tau: float,
+        tau: Tensor,
         layers: int = 1,
     ) -> None:
         self.physics, self.prior, self.scaling = physics, prior, scaling
         self.tau, self.layers = tau, layers
+        self._thresholds = [tau * m for m in scaling.threshold]
         self.size = image.shape[-2:]
         self.data = prior.transform.analysis(image)
+        rates = [tau * curvature for curvature in scaling.curvatures]
+        # tau / rho, for the approximation (tau / rho_a^2) rho_a, where only the first
+        # factor has a gradient.
+        self._pull = [
+            rates[0] * scaling.approximation,
+            *(tau * inverse for inverse in scaling.inverse[1:]),
+        ]
         # For A = I the gradient step multiplies each coefficient by a constant.
         self._gain = (
-            [1 - tau * scale.square() for scale in scaling.inverse]
-            if type(physics) is Denoising
-            else None
+            [1 - rate for rate in rates] if type(physics) is Denoising else None
         )
-        self._drive = [tau * z for z in scaling.unscale(self.data)]
+        self._drive = [pull * z for pull, z in zip(self._pull, self.data, strict=True)]
         # Entries that are 0 for every image must not persist: the step would not
         # contract.
         self._occurring = prior.transform.occurring(self.size, image)
@@ -95,30 +102,29 @@ class WaveletForwardBackwardStep:
 
     def _iterate(self, u: Coefficients) -> Coefficients:
         approximation, *details = self._gradient_step(u)
-        thresholds = self.scaling.threshold
         shrunk = [
-            _soft_threshold(detail, self.tau * m, self.prior.group)
-            for detail, m in zip(details, thresholds, strict=True)
+            _soft_threshold(detail, threshold, self.prior.group)
+            for detail, threshold in zip(details, self._thresholds, strict=True)
         ]
         return (approximation, *shrunk)
 
     def _gradient_step(self, u: Coefficients) -> list[Tensor]:
         if self._gain is not None:
-            terms = zip(self._drive, u, self._gain, strict=True)
-            return [torch.addcmul(drive, u, gain) for drive, u, gain in terms]
+            return [
+                torch.addcmul(drive, u, gain)
+                for drive, u, gain in zip(self._drive, u, self._gain, strict=True)
+            ]
         image = self._image(self.scaling.unscale(u))
         w = self.prior.transform.analysis(self.physics.A_adjoint_A(image))
-        pulled = zip(
-            u, self._occurring, self._drive, self.scaling.unscale(w), strict=True
-        )
+        terms = zip(u, self._occurring, self._drive, self._pull, w, strict=True)
         return [
-            torch.addcmul(drive, u, occurs) - self.tau * at
-            for u, occurs, drive, at in pulled
+            torch.addcmul(drive, u, occurs) - pull * at
+            for u, occurs, drive, pull, at in terms
         ]
 
 
-def _soft_threshold(u: Tensor, threshold: float, group: tuple[int, ...]) -> Tensor:
+def _soft_threshold(u: Tensor, threshold: Tensor, group: tuple[int, ...]) -> Tensor:
     """Soft threshold of group norms; a positive threshold has finite derivatives."""
     square = u.square().sum(group, keepdim=True)  # much faster here than vector_norm
-    floor = max(threshold**2, torch.finfo(u.dtype).tiny)
-    return u * (1 - threshold / square.clamp_min(floor).sqrt())
+    norm = square.clamp_min(torch.finfo(u.dtype).tiny).sqrt()
+    return u * (1 - threshold / torch.maximum(norm, threshold))
