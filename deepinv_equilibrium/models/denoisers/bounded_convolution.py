@@ -32,18 +32,17 @@ class BoundedConvolution(nn.Module):
     every order pass through :math:`B`. The second derivative raises an error if the
     largest singular value is multiple.
 
-    :math:`B` and its gradient are cached: they are computed once for each state of the
-    weights, and not for every application of the layer. Change the weights with an
-    optimiser, ``load_state_dict`` or in ``torch.no_grad()``. Do not change them through
-    ``weight.data``: torch does not record such changes, the filters would be divided by
-    the old :math:`B`, and the layer could expand. :meth:`norm` bounds the filters that
-    are applied in that case too.
+    :math:`B` and its gradient are stored with a copy of the weights, and computed again
+    when the values of the weights differ from the copy, also after a write through
+    ``weight.data``.
 
     :param int in_channels: channels of the input.
     :param int out_channels: channels of the output.
     :param int kernel_size: side of the filters in pixels, odd.
     :raises ValueError: if an argument is out of its range.
     """
+
+    run_state = frozenset(("_cache",))  # certificates do not cover it
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 3
@@ -61,11 +60,7 @@ class BoundedConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.kaiming_normal_(self.weight)
         # The weights, and the bound and its gradient for these weights.
-        self._cache: tuple[WeightVersion, Tensor, Tensor] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy has other weights, to which the cache does not belong.
-        return self.__dict__ | {"_cache": None}
+        self._cache: tuple[WeightCopy, Tensor, Tensor] | None = None
 
     def normalised_weight(self) -> Tensor:
         r"""
@@ -78,7 +73,7 @@ class BoundedConvolution(nn.Module):
         if not is_cacheable(weight):
             return weight / self._bound(weight)
         if self._cache is None or not self._cache[0].matches(weight):
-            self._cache = WeightVersion(weight), *self._bound_and_gradient()
+            self._cache = WeightCopy(weight), *self._bound_and_gradient()
         _, bound, gradient = self._cache
         if torch.is_grad_enabled() and weight.requires_grad:
             bound = _CachedBound.apply(weight, bound, gradient)
@@ -118,8 +113,7 @@ class BoundedConvolution(nn.Module):
         Return a certified upper bound of the norm :math:`\|W / B\|` of the filters that
         are applied.
 
-        :return: (float) the bound, which is at most 1 unless the weights were changed
-            through ``weight.data``.
+        :return: (float) the bound, which is at most 1.
         """
         with torch.no_grad():
             return float(convolution_norm(self.normalised_weight().double()))
@@ -187,32 +181,32 @@ class _CachedGradient(torch.autograd.Function):
         return second, None
 
 
-class WeightVersion:
+class WeightCopy:
     r"""
-    The current state of a weight, which tells later whether the weight has changed.
+    A copy of a weight, which tells later whether the values of the weight have changed.
+
+    torch's version counter does not count writes through ``weight.data``, so that the
+    values are compared.
 
     :param torch.nn.Parameter weight: the weight.
     """
 
     def __init__(self, weight: nn.Parameter) -> None:
-        self._weight = weight
-        # This reference keeps the address from being used for other values.
-        self._values = weight.detach()
-        self._version = weight._version
+        with torch.inference_mode(False):
+            self._values = weight.detach().clone()
 
     def matches(self, weight: nn.Parameter) -> bool:
         r"""
-        Tell whether a weight is still in this state.
+        Tell whether a weight has the values of the copy.
 
         :param torch.nn.Parameter weight: the weight.
-        :return: (bool) whether it is the same parameter with the same values. In-place
-            changes through ``.data`` are not recorded by torch, and are not detected.
+        :return: (bool) whether dtype, device, shape and all values are equal. NaN is
+            different from NaN.
         """
         return (
-            weight is self._weight
-            and weight._version == self._version
-            and weight.data_ptr() == self._values.data_ptr()
-            and weight.dtype == self._values.dtype
+            weight.dtype == self._values.dtype
+            and weight.device == self._values.device
+            and torch.equal(weight, self._values)
         )
 
 
@@ -222,12 +216,14 @@ def is_cacheable(weight: Tensor) -> bool:
 
     :param torch.Tensor weight: the weight.
     :return: (bool) ``False`` if another tensor replaces the parameter
-        (``functional_call``, replicas), and in inference mode, compiled graphs and
-        transforms of ``torch.func``, whose tensors must not be used outside them.
+        (``functional_call``, replicas) or has no values (the meta device), and in
+        inference mode, compiled graphs and transforms of ``torch.func``, whose tensors
+        must not be used outside them.
     """
     return (
         isinstance(weight, nn.Parameter)
         and not weight.is_inference()
+        and not weight.is_meta
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
     )

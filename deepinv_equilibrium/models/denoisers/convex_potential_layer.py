@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch.nn.functional import conv2d
 
 from ...certificates import convolution_norm
 from ...fixed_points.argument_checks import require_count
-from .bounded_convolution import WeightVersion, is_cacheable
+from .bounded_convolution import WeightCopy, is_cacheable
 from .oriented_filters import extend_by_reflection, normalised_orbit, random_generators
 
 
@@ -59,6 +58,8 @@ class ConvexPotentialLayer(nn.Module):
     :raises ValueError: if an argument is out of its range.
     """
 
+    run_state = frozenset(("_cache",))  # certificates do not cover it
+
     def __init__(
         self,
         channels: int,
@@ -77,18 +78,14 @@ class ConvexPotentialLayer(nn.Module):
         self.log_threshold = nn.Parameter(torch.tensor(start))
         self.log_exponent = nn.Parameter(torch.tensor(0.0))
         # The weights, and the normalised filters for these weights.
-        self._cache: tuple[WeightVersion, Tensor] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy has other weights, to which the cache does not belong.
-        return self.__dict__ | {"_cache": None}
+        self._cache: tuple[WeightCopy, Tensor] | None = None
 
     def filters(self) -> Tensor:
         r"""
         Return the normalised filters :math:`V`.
 
         They are computed in every call if a gradient may pass through them, and
-        otherwise once for each state of the weights.
+        otherwise once for all calls with the same values of the weights.
 
         :return: (:class:`torch.Tensor`) filters of shape ``(8 * generators, channels,
             kernel_size, kernel_size)``, in the dtype of the weights.
@@ -101,7 +98,7 @@ class ConvexPotentialLayer(nn.Module):
         if self._cache is None or not self._cache[0].matches(weight):
             # The cache is used later, in other modes than that of this call.
             with torch.inference_mode(False), torch.no_grad():
-                self._cache = WeightVersion(weight), self._normalised_filters()
+                self._cache = WeightCopy(weight), self._normalised_filters()
         return self._cache[1]
 
     def _normalised_filters(self) -> Tensor:

@@ -223,6 +223,10 @@ def change_the_data(layer: ConvexPotentialLayer) -> None:
     layer.generators.data = make_layer(8).generators.data
 
 
+def change_through_the_data(layer: ConvexPotentialLayer) -> None:
+    layer.generators.data.clamp_(-0.1, 0.1)
+
+
 def change_the_parameter(layer: ConvexPotentialLayer) -> None:
     layer.generators = make_layer(8).generators
 
@@ -238,6 +242,7 @@ def change_the_dtype(layer: ConvexPotentialLayer) -> None:
         change_by_an_optimiser,
         change_by_loading,
         change_the_data,
+        change_through_the_data,
         change_the_parameter,
         change_the_dtype,
     ],
@@ -265,14 +270,16 @@ def test_filters_cached_in_inference_mode_have_a_gradient():
     assert x.grad.abs().sum() > 0
 
 
-def test_copies_have_no_cached_filters():
+def test_copies_compute_their_own_filters():
     layer = make_layer(6)
     with torch.no_grad():
         kept = layer.filters()
-    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        with torch.no_grad():
+        for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
             assert twin.filters() is not kept
             assert torch.equal(twin.filters(), kept)
+            twin.generators[:, 0, 0] += 1
+            assert not torch.equal(twin.filters(), kept)
+            assert layer.filters() is kept
 
 
 # torch scripts its own rules when forward mode is first used.
