@@ -142,9 +142,7 @@ def train(name: str, model: deq.optim.PGD, lr_weights: float) -> None:
         optimizer.zero_grad()
         loss(model(physics(x), physics), x).mean().backward()
         optimizer.step()
-        with torch.no_grad():
-            for log_tau in model.params_algo["stepsize"].parameters():
-                log_tau.clamp_(max=math.log(LARGEST_STEP_SIZE))
+        model.params_algo["stepsize"].clamp_(max=LARGEST_STEP_SIZE)
         rates[name].append(deq.certify(model, physics, img_size).rate)
     model.eval()
 

@@ -30,7 +30,6 @@ it downloads the large DRUNet of deepinv instead.
 """
 
 import copy
-import math
 
 import deepinv as dinv
 import matplotlib.pyplot as plt
@@ -128,9 +127,7 @@ def train(
     """Learn parameters of a model in place."""
 
     def limit_step_size(*_: object) -> None:
-        with torch.no_grad():
-            for log_tau in model.params_algo["stepsize"].parameters():
-                log_tau.clamp_(max=math.log(LARGEST_STEP_SIZE))
+        model.params_algo["stepsize"].clamp_(max=LARGEST_STEP_SIZE)
 
     # Little momentum, because there are only a few steps.
     optimizer = torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.9))

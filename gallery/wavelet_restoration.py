@@ -25,7 +25,6 @@ minutes on two cores.
 """
 
 import copy
-import math
 
 import deepinv as dinv
 import matplotlib.pyplot as plt
@@ -147,7 +146,7 @@ def train(
     seed: int,
 ) -> None:
     """Learn parameters of a model in place."""
-    largest = math.log(1.8 / deq.spectrum(physics, SIZE).upper.value)
+    largest = 1.8 / deq.spectrum(physics, SIZE).upper.value
     loss = dinv.metric.SNR(train_loss=True)
     optimizer = torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.9))
     model.train()
@@ -157,9 +156,7 @@ def train(
         loss(model(physics(x), physics), x).mean().backward()
         optimizer.step()
         if isinstance(model, deq.optim.PGD):
-            with torch.no_grad():
-                for log_tau in model.params_algo["stepsize"].parameters():
-                    log_tau.clamp_(max=largest)
+            model.params_algo["stepsize"].clamp_(max=largest)
     model.eval()
 
 

@@ -36,9 +36,10 @@ from .optimiser_arguments import (
     check_prior_gradients,
     check_trainable,
     check_values,
+    merge_equal,
     signature_of,
 )
-from .trained_parameters import with_trained
+from .trained_parameters import TrainedValue, with_trained
 
 
 class EquilibriumOptim(EquilibriumModel, BaseOptim):
@@ -52,11 +53,19 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
     report.
 
     A user-defined optimiser is a subclass of this class and of a subclass of
-    :class:`deepinv.optim.BaseOptim`, or a subclass of this class alone, which is built
-    with an ``iterator``.
+    :class:`deepinv.optim.BaseOptim`, in this order, or a subclass of this class alone,
+    which is built with an ``iterator``: see :doc:`/user_guide/own_model`. If its state
+    is not the first component of deepinv's iterates alone, it sets
+    :attr:`algorithm_state`.
+
+    :raises TypeError: at the definition of a subclass, if the bases are in another
+        order, or the constructor of the optimiser does not take the arguments of
+        :class:`deepinv.optim.BaseOptim`.
     """
 
     algorithm_state: ClassVar[AlgorithmState] = PRIMAL
+    """The components of deepinv's iterates that are the state. Default: the first,
+    :math:`x`."""
     prior_gradient: ClassVar[bool] = False
     """Whether every iteration takes a gradient step on the prior."""
     prior_gradient_if_g_first: ClassVar[bool] = False
@@ -66,6 +75,9 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
     """Rate of the algorithm; ``None`` if no rate is proved."""
 
     params_algo: Any
+    init_params_algo: Any
+    prior: Any
+    data_fidelity: Any
     _optimiser_signature: ClassVar[inspect.Signature]
     _plain_max_iter: int
 
@@ -75,6 +87,12 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
             for base in cls.__mro__
             if issubclass(base, BaseOptim) and not issubclass(base, EquilibriumOptim)
         )
+        if cls.__mro__.index(optimiser) < cls.__mro__.index(EquilibriumOptim):
+            raise TypeError(
+                f"{optimiser.__name__} comes before EquilibriumOptim in the bases of "
+                f"{cls.__name__}, so that DEQ would have no effect: write class "
+                f"{cls.__name__}(EquilibriumOptim, {optimiser.__name__})."
+            )
         cls._optimiser_signature = signature_of(optimiser)
         super().__init_subclass__(**kwargs)
         own = cls.__init__ is not EquilibriumOptim.__init__
@@ -115,16 +133,20 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         super(EquilibriumModel, self).__init__(
             **given, max_iter=config.layers, unfold=True, trainable_params=[]
         )
-        self.unfold = False
         self.DEQ_config = deq
         self.fixed_point.iterator.has_cost = False
         self.fixed_point.iterator.relaxation_step = relax
         parameters = dict(self.params_algo)
+        keys = {name: len(values) for name, values in parameters.items()}
+        if not isinstance(deq, Equilibrium):  # lists have a value for each iteration
+            parameters = {n: merge_equal(values) for n, values in parameters.items()}
+            self.prior = nn.ModuleList(merge_equal(self.prior))
+            self.data_fidelity = nn.ModuleList(merge_equal(self.data_fidelity))
         if self.prior_gradient or (
             self.prior_gradient_if_g_first and self.fixed_point.iterator.g_first
         ):
             check_prior_gradients(self.prior, type(self).__name__)
-        names = with_trained(parameters, trainable)
+        names = with_trained(parameters, trainable, keys)
         fixed = {name: parameters[name] for name in parameters if name not in names}
         if "g_param" in fixed and given.get("sigma_denoiser") is not None:
             fixed["sigma_denoiser"] = fixed.pop("g_param")
@@ -182,6 +204,18 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
                     )
             self.fixed_point.max_iter = iterations
         self._plain_max_iter = iterations
+
+    def update_params_fn(self, it: int) -> dict[str, Any]:
+        r"""
+        Return the parameters of an iteration.
+
+        :param int it: number of the iteration, or with ``DEQ`` of the layer.
+        :return: (dict) the values by name, in which a trained value is a plain tensor.
+        """
+        return {
+            name: value.as_subclass(Tensor) if type(value) is TrainedValue else value
+            for name, value in super().update_params_fn(it).items()
+        }
 
     def _register_linear_map(self, K: list[Any] | None) -> None:
         """Register K as a submodule if it is a module, which deepinv does not do."""
@@ -345,5 +379,6 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
 
     def _report(self, step: Step, solution: Solution) -> None:
         super()._report(step, solution)
+        self.has_converged = bool(solution.converged.all())
         if self.verbose:
             print(self.solution)

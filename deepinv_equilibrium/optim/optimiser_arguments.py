@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from ..fixed_points.argument_checks import closest_names, refuse_unknown
 _NOISE_LEVEL = "sigma_denoiser"
 _ALIASES = {"lambda_reg": "lambda", _NOISE_LEVEL: "g_param"}
 _SET_BY_OPTIMISER = ("iterator", "has_cost", "kwargs")
+_NEEDED_WITH_DEQ = ("max_iter", "unfold", "trainable_params", "DEQ")
 
 
 def signature_of(optimiser: type[BaseOptim]) -> inspect.Signature:
@@ -25,9 +27,18 @@ def signature_of(optimiser: type[BaseOptim]) -> inspect.Signature:
 
     :param type optimiser: the class.
     :return: (inspect.Signature) the signature, without ``self``.
+    :raises TypeError: if the constructor has no ``**kwargs`` and lacks an argument that
+        ``DEQ`` needs.
     """
     own = inspect.signature(optimiser.__init__).parameters
     base = inspect.signature(BaseOptim.__init__).parameters
+    if all(p.kind is not p.VAR_KEYWORD for p in own.values()):
+        lacking = [name for name in _NEEDED_WITH_DEQ if name not in own]
+        if lacking:
+            raise TypeError(
+                f"{optimiser.__name__}.__init__ takes no {', '.join(lacking)}: let it "
+                "take **kwargs and pass these to deepinv.optim.BaseOptim.__init__."
+            )
     named = [p for p in own.values() if p.kind is not p.VAR_KEYWORD][1:]  # no self
     passed_on = [
         p.replace(kind=p.KEYWORD_ONLY)
@@ -91,6 +102,46 @@ def _numbers(signature: inspect.Signature) -> list[str]:
     ]
 
 
+def merge_equal(values: Sequence[Any]) -> list[Any]:
+    r"""
+    Return the first of several values if all are equal, and all values otherwise.
+
+    Numbers and tensors are equal by value. Priors and data fidelities are equal if they
+    are one object, or have no weights and the same type and settings: objects with
+    weights would be trained apart.
+
+    :param Sequence values: the values of a parameter, priors or data fidelities.
+    :return: (list) one value, or all values.
+    """
+    values = list(values)
+    equal = all(_are_equal(values[0], value) for value in values[1:])
+    return values[:1] if equal else values
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, nn.Module):
+        return (
+            type(one) is type(other)
+            and not one.state_dict()
+            and not other.state_dict()
+            and _pickled(one) == _pickled(other) != b""
+        )
+    numbers = (int, float, Tensor)
+    if not isinstance(one, numbers) or not isinstance(other, numbers):
+        return False
+    return torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+
+
+def _pickled(module: nn.Module) -> bytes:
+    """Return the settings of a module, or no bytes if they cannot be pickled."""
+    try:
+        return pickle.dumps(module)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return b""
+
+
 def check_layers(what: Mapping[str, Any], layers: int) -> None:
     r"""
     Raise unless each list has one value, or one value for each layer.
@@ -102,7 +153,8 @@ def check_layers(what: Mapping[str, Any], layers: int) -> None:
     for name, values in what.items():
         if len(values) not in (1, layers):
             remedy = (
-                "Equilibrium(layers=K) and ReTune(layers=K, ...) take lists of K"
+                "Equilibrium(layers=K) and ReTune(layers=K, ...) take lists of K, and "
+                "DEQ=True takes a list of equal values as one value"
                 if layers == 1
                 else "give one value, or one for each layer"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +54,7 @@ def test_values_stay_in_the_domain_after_any_step_and_can_be_saved(
 def test_gradients_are_chained_through_the_logarithm() -> None:
     trained = TrainedParameters("a", [torch.tensor(3.5, dtype=torch.float64)])
     (trained[0] ** 2).backward()
-    # d (2 + e^s)^2 / ds = 2 a (a - 2)
+    # a = 2 + 1.5 e^p, d a^2 / dp = 2 a (a - 2)
     assert float(trained.get_parameter("0").grad) == pytest.approx(2 * 3.5 * 1.5)
 
 
@@ -72,6 +73,132 @@ def test_indexing_follows_the_rules_of_a_list() -> None:
         with pytest.raises(IndexError, match="stepsize has 2 values"):
             trained[index]
     assert "1.0" in repr(trained)
+
+
+@pytest.mark.parametrize("name", ["stepsize", "a"])
+def test_first_value_is_exactly_the_given_one(name: str) -> None:
+    values = torch.rand(5, generator=torch.Generator().manual_seed(0)) + 2.1
+    for value in values:
+        assert torch.equal(TrainedParameters(name, [value]).value(0), value)
+
+
+@pytest.mark.parametrize("name", ["stepsize", "a"])
+@pytest.mark.parametrize("change", ["set", "load"])
+def test_weight_decay_pulls_to_the_value_of_the_constructor(
+    name: str, change: str
+) -> None:
+    start, later = (torch.tensor(v, dtype=torch.float64) for v in (2.05, 2.5))
+    trained = TrainedParameters(name, [start])
+    if change == "set":
+        trained[0] = later
+    else:
+        trained.load_state_dict({"0": later})
+    torch.testing.assert_close(trained.value(0), later)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=0.1, weight_decay=1.0)
+    previous = float(later)
+    for _ in range(200):
+        trained.get_parameter("0").grad = torch.zeros_like(start)
+        optimizer.step()
+        assert float(start) < trained.value(0).item() < previous
+        previous = trained.value(0).item()
+    torch.testing.assert_close(trained.value(0), start, rtol=1e-8, atol=0)
+
+
+def test_training_resumes_from_a_checkpoint_as_if_it_had_not_stopped() -> None:
+    def build() -> tuple[TrainedParameters, torch.optim.Optimizer]:
+        start = torch.tensor([0.5, 2.0], dtype=torch.float64)
+        trained = TrainedParameters("stepsize", [start])
+        return trained, torch.optim.AdamW(trained.parameters(), 0.1, weight_decay=0.3)
+
+    def train(trained: TrainedParameters, optimizer: torch.optim.Optimizer) -> None:
+        for _ in range(3):
+            optimizer.zero_grad()
+            (trained.value(0) - 3).square().sum().backward()
+            optimizer.step()
+
+    trained, optimizer = build()
+    train(trained, optimizer)
+    again, resumed = build()
+    again.load_state_dict(trained.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(trained, optimizer)
+    train(again, resumed)
+    torch.testing.assert_close(again.value(0), trained.value(0), rtol=1e-12, atol=0)
+
+
+def test_values_can_be_set_and_clamped() -> None:
+    trained = TrainedParameters("stepsize", [torch.tensor([0.5, 4.0]), 2.0])
+    trained[-1] = 3
+    assert trained.value(1).item() == pytest.approx(3.0)
+    assert trained.clamp_(min=1.0, max=3.5) is trained
+    assert trained.value(0).tolist() == pytest.approx([1.0, 3.5])
+    assert trained.value(1).item() == pytest.approx(3.0)
+    trained[0] = trained[0] / 2
+    assert trained.value(0).tolist() == pytest.approx([0.5, 1.75])
+    with pytest.raises(ValueError, match=r"stepsize\[1\] = 0.0 must be greater than 0"):
+        trained[1] = 0.0
+    with pytest.raises(ValueError, match="must be greater than 2"):
+        TrainedParameters("a", [3.0]).clamp_(max=2.0)
+
+
+def edit_in_place() -> dict[str, Callable[[Any], Any]]:
+    def multiply(value: torch.Tensor) -> None:
+        value *= 2
+
+    def assign(value: torch.Tensor) -> None:
+        value.data = torch.ones(())
+
+    return {
+        "clamp": lambda value: value.clamp_(max=1),
+        "data": lambda value: value.data.clamp_(max=1),
+        "detach": lambda value: value.detach().fill_(1),
+        "function": lambda value: torch.clamp_(value, max=1),
+        "foreach": lambda value: torch._foreach_mul_([value], 2.0),
+        "item": lambda value: value.__setitem__((), 1.0),
+        "multiply": multiply,
+        "assign": assign,
+    }
+
+
+@pytest.mark.parametrize("edit", edit_in_place())
+def test_in_place_edit_of_a_trained_value_raises_and_names_the_setter(
+    edit: str,
+) -> None:
+    value = deq.optim.PGD(**PARTS, DEQ=True).params_algo["stepsize"][0]
+    with pytest.raises(RuntimeError, match=r"cannot edit .*\['stepsize'\]\.clamp_\("):
+        edit_in_place()[edit](value)
+
+
+def test_optimiser_of_trained_values_raises_and_names_their_logarithms() -> None:
+    stepsize = deq.optim.PGD(**PARTS, DEQ=True).params_algo["stepsize"]
+    for use in (
+        lambda: torch.optim.Adam(list(stepsize)),
+        lambda: torch.optim.Adam([{"params": stepsize}]),
+        lambda: stepsize[0].grad,
+    ):
+        with pytest.raises(RuntimeError, match=r"optimisers take .*\.parameters\(\)"):
+            use()
+    torch.optim.Adam(stepsize.parameters())
+
+
+def test_trained_value_computes_as_a_plain_tensor() -> None:
+    value = TrainedParameters("stepsize", [0.5])[0]
+    assert type(2 * value) is torch.Tensor
+    assert f"{value:.2f}" == "0.50"
+    model = deq.optim.PGD(**PARTS, DEQ=True)
+    assert type(model.update_params_fn(0)["stepsize"]) is torch.Tensor
+
+
+def test_backward_works_after_buffers_were_written_between_two_calls() -> None:
+    # DistributedDataParallel does so at each call of a model.
+    trained = TrainedParameters("stepsize", [0.5])
+    first = trained.value(0) ** 2
+    for buffer in trained.buffers():
+        buffer.copy_(buffer)
+    (first + trained.value(0)).backward()
+    gradient = trained.get_parameter("0").grad
+    assert gradient is not None
+    assert gradient.item() == pytest.approx(0.5 * (2 * 0.5 + 1))
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -136,6 +263,27 @@ def deepinv_arguments(problem: Any) -> dict[str, Any]:
         **{name: [float(v) for v in vs] for name, vs in problem.parameters().items()},
         **problem.arguments,
     }
+
+
+def test_checkpoint_of_a_list_of_equal_values_loads_in_both_directions() -> None:
+    arguments = {**PARTS, "stepsize": [0.5] * 4, "max_iter": 4}
+    arguments["trainable_params"] = ["stepsize"]
+    theirs = dinv.optim.PGD(unfold=True, DEQ=True, **arguments)
+    ours = deq.optim.PGD(DEQ=True, **arguments)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert len(list(ours.parameters())) == 1
+    ours.params_algo["stepsize"][0] = 0.75
+    theirs.load_state_dict(ours.state_dict())
+    assert [v.item() for v in theirs.params_algo["stepsize"]] == pytest.approx(
+        [0.75] * 4
+    )
+    again = deq.optim.PGD(DEQ=True, **arguments)
+    again.load_state_dict(theirs.state_dict())
+    assert again.params_algo["stepsize"][0].item() == pytest.approx(0.75)
+    unequal = theirs.state_dict()
+    unequal["params_algo.stepsize.3"] = torch.tensor(0.25)
+    with pytest.raises(RuntimeError, match=r"stepsize\.3 differs .* one stepsize"):
+        again.load_state_dict(unequal)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.5, float("nan")])
