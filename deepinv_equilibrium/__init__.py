@@ -19,6 +19,7 @@ from .equilibrium import Equilibrium, ReTune
 from .fixed_points import (
     CG,
     CGNE,
+    CGNR,
     GMRES,
     SHINE,
     Anderson,
@@ -41,6 +42,7 @@ from .models import adapt
 __all__ = [
     "CG",
     "CGNE",
+    "CGNR",
     "GMRES",
     "SHINE",
     "Anderson",

@@ -57,8 +57,8 @@ def test_what_each_needs_in_products(compared: Compared) -> None:
     assert products["JFB"] == 0
     assert 3 <= products["GMRES"] <= products["Anderson"] < products["Neumann"]
     assert products["Neumann"] > 3 * products["GMRES"]
-    assert products["CGNE"] > 2 * products["GMRES"]
-    assert products["CGNE"] % 2 == 0  # one with J and one with its transpose
+    assert products["CGNR"] > 2 * products["GMRES"]
+    assert products["CGNR"] % 2 == 0  # one with J and one with its transpose
 
 
 def test_neumanns_row_is_its_series() -> None:

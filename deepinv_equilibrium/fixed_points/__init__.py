@@ -14,6 +14,7 @@ from .solvers.anderson import Anderson
 from .solvers.broyden import Broyden
 from .solvers.cg import CG
 from .solvers.cgne import CGNE
+from .solvers.cgnr import CGNR
 from .solvers.fixed_point_solver import FixedPointSolver, Iteration
 from .solvers.gmres import GMRES
 from .solvers.linear_solver import LinearOperator, LinearSolver
@@ -26,6 +27,7 @@ from .step import HasDomain, HasOutput, Step
 __all__ = [
     "CG",
     "CGNE",
+    "CGNR",
     "GMRES",
     "SHINE",
     "Adjoint",

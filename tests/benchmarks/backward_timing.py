@@ -149,7 +149,7 @@ METHODS: dict[str, Callable[[Deblurring], Reconstruct]] = {
     "GMRES": ours(deq.Implicit(deq.GMRES(**BUDGET, restart=60))),
     "Anderson": ours(deq.Implicit(deq.Anderson(**BUDGET))),
     "Neumann": ours(deq.Implicit(deq.Picard(**BUDGET))),  # the partial sums
-    "CGNE": ours(deq.Implicit(deq.CGNE(**BUDGET))),
+    "CGNR": ours(deq.Implicit(deq.CGNR(**BUDGET))),  # as in the paper
     "Anderson of deepinv": of_deepinv,
 }
 

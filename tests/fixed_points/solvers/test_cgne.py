@@ -7,7 +7,7 @@ from deepinv_equilibrium.fixed_points import CGNE, LinearOperator
 F64 = torch.float64
 
 
-def test_error_never_grows_and_an_iteration_costs_two_products() -> None:
+def test_error_of_cgne_never_grows_and_an_iteration_costs_two_products() -> None:
     """For an indefinite, nonsymmetric operator."""
     matrix = torch.randn(2, 8, 8, dtype=F64)
     operator = LinearOperator(
