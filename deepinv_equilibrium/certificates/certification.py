@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import torch
 from deepinv.physics import Physics
+from torch import nn
 
+from .bounds import unproved
 from .certificate import Certificate
 from .contraction_bounds import Contraction
-from .fingerprints import problem_fingerprint
+from .declarations import UncertifiableModuleError, refuse_changed, refuse_overridden
+from .fingerprints import hidden_parts, problem_fingerprint
 from .image_size import require_image_size
 
 
@@ -24,7 +27,9 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
     the denoiser and the step sizes, by the formulas of
     ``deepinv_equilibrium.certificates.rates``. A part about which nothing can be
     proved, such as a DRUNet, is not an error: the rate is then infinite, and the
-    certificate names the part.
+    certificate names the part. The same holds for hooks, for methods that are replaced
+    on an instance, and for a class that inherits ``contraction`` and overrides other
+    methods of the class that defines it.
 
     :Example:
 
@@ -73,11 +78,33 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
             f"{type(model).__name__}.contraction must return a Contraction, got "
             f"{type(contraction).__name__}."
         )
+    digests = problem_fingerprint(model, physics)
     return Certificate(
-        contraction,
+        _unless_void(contraction, model, physics, hidden_parts(digests)),
         type(model).__name__,
         type(physics).__name__,
         size,
-        problem_fingerprint(model, physics),
+        digests,
         metadata.version("deepinv_equilibrium"),
     )
+
+
+def _unless_void(
+    contraction: Contraction, model: Any, physics: Physics, hidden: Mapping[str, str]
+) -> Contraction:
+    """Return a contraction, or one without a rate if hooks, replaced or overridden
+    methods may have changed the step, or if a change of it could not be noticed."""
+    try:
+        refuse_overridden(model, "contraction")
+        if isinstance(model, nn.Module):
+            refuse_changed(model)
+        refuse_changed(physics)
+    except UncertifiableModuleError as error:
+        return Contraction(unproved(str(error)), contraction.norm)
+    for name, kind in hidden.items():
+        reason = (
+            f"{name} is a {kind}, whose state neither its attributes nor pickle show, "
+            "so that changes could not be noticed: keep it out of the attributes"
+        )
+        return Contraction(unproved(reason), contraction.norm)
+    return contraction

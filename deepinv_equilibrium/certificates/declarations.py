@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from types import FunctionType
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.nn.utils.parametrize import type_before_parametrizations
+
+from .reachable_objects import HOOKS, PLAIN, UNREAD, reachable, unwrapped
 
 
 class UncertifiableModuleError(ValueError):
@@ -98,12 +102,28 @@ def overrides(
 
 
 def replaced_methods(instance: object) -> list[str]:
-    """Return the names of the methods that are replaced on an instance."""
+    """Return the names of the methods that are replaced on an instance, other than by a
+    function that :func:`computes_the_same` has marked."""
+    fields = getattr(type(instance), "__dataclass_fields__", ())
     return [
         name
-        for name, value in vars(instance).items()
-        if callable(value) and callable(getattr(type(instance), name, None))
+        for name, value in getattr(instance, "__dict__", {}).items()
+        if callable(value)
+        and callable(getattr(type(instance), name, None))
+        and name not in fields
+        and value not in _EQUIVALENT
     ]
+
+
+_EQUIVALENT: list[Callable[..., Any]] = []
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def computes_the_same(function: F) -> F:
+    """Mark a function that may replace a method on an instance, because it computes
+    what the method computes. A decorator."""
+    _EQUIVALENT.append(function)
+    return function
 
 
 def require_type(module: nn.Module, expected: type[nn.Module]) -> None:
@@ -124,24 +144,73 @@ def require_type(module: nn.Module, expected: type[nn.Module]) -> None:
 
 def refuse_changed(root: nn.Module) -> None:
     r"""
-    Refuse forward hooks and methods that are replaced on an instance. Both may change
-    what a module computes.
+    Refuse hooks and methods that are replaced on an instance. Both may change what a
+    module or its gradient computes.
 
-    :param torch.nn.Module root: the module; its submodules are examined, too.
+    :param torch.nn.Module root: the module. All objects that it refers to are examined,
+        too, whether they are modules or not; see
+        :func:`~deepinv_equilibrium.certificates.reachable_objects.reachable`.
     :raises UncertifiableModuleError: if there is a hook or a replaced method.
     """
-    if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
-        raise UncertifiableModuleError(
-            root, "torch has global forward hooks. Remove them."
-        )
-    for module in root.modules():
-        if module._forward_hooks or module._forward_pre_hooks:
+    for hooks in _GLOBAL_HOOKS:
+        if getattr(torch_module, hooks):
+            kind = hooks.removeprefix("_global_").replace("_", " ")
+            raise UncertifiableModuleError(
+                root, f"torch has global {kind}. Remove them."
+            )
+    for name, part in reachable(root):
+        if isinstance(part, nn.Module):
+            if unwrapped(part) is not part:
+                continue  # torch.compile replaces methods of its wrapper
+            _refuse_hooks(part, root)
+        elif isinstance(part, (*PLAIN, *UNREAD, FunctionType)):
+            continue
+        for method in replaced_methods(part):
+            if isinstance(part, nn.Module):
+                reason = f"its {method} was replaced on the instance. Remove it."
+                raise UncertifiableModuleError(part, reason, root)
+            reason = (
+                f"{method} of its {name}, a {type(part).__name__}, was replaced on the "
+                "instance. Remove it."
+            )
+            raise UncertifiableModuleError(root, reason)
+
+
+_GLOBAL_HOOKS: tuple[str, ...] = ("_global_forward_hooks", "_global_forward_pre_hooks")
+_GLOBAL_HOOKS += ("_global_backward_hooks", "_global_backward_pre_hooks")
+
+
+def _refuse_hooks(module: nn.Module, root: nn.Module) -> None:
+    for hooks in HOOKS:
+        if getattr(module, hooks):
             raise UncertifiableModuleError(
                 module,
-                "it has forward hooks. Remove them; weight_norm and spectral_norm of "
-                "torch.nn.utils are hooks: use those of its parametrizations.",
+                f"it has {hooks.strip('_').replace('_', ' ')}. Remove them; "
+                "weight_norm and spectral_norm of torch.nn.utils are hooks: use those "
+                "of its parametrizations.",
+                root,
             )
-        for name in replaced_methods(module):
-            raise UncertifiableModuleError(
-                module, f"its {name} was replaced on the instance. Remove it."
-            )
+    compiled = module._compiled_call_impl  # set by Module.compile
+    if not (compiled is None or hasattr(compiled, "_torchdynamo_orig_callable")):
+        raise UncertifiableModuleError(
+            module, "its _compiled_call_impl was replaced. Remove it.", root
+        )
+
+
+def refuse_overridden(model: object, name: str) -> None:
+    r"""
+    Refuse a model whose class inherits a declaration from a base class and overrides
+    methods of that class: it may compute something else.
+
+    :param object model: the model.
+    :param str name: the method that declares, such as ``"contraction"``.
+    :raises UncertifiableModuleError: if a class below the declaring class overrides a
+        method, the properties and constants that it declares excepted.
+    """
+    if isinstance(model, nn.Module) and not declares(model, name):
+        below = type(model).__name__
+        raise UncertifiableModuleError(
+            model,
+            f"{below} overrides a method of the class that defines its {name}, and "
+            f"may compute another step. Define {name} in {below}, too.",
+        )

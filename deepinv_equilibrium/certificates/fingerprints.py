@@ -3,52 +3,70 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
 from deepinv.physics import Physics
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 
-# Attributes that a run changes, and settings of solvers: the step does not depend on
-# them.
-_IRRELEVANT = {
-    *("training", "has_converged", "max_iter", "solver", "tol", "verbose"),
-    *("_auto_grad_adjoint_fn", "_compiled_call_impl"),
-}
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-# Layers that compute different maps in train mode and in eval mode.
-_MODE_DEPENDENT = (_NormBase, _DropoutNd, nn.RReLU)
-# In modules of these packages integers are settings; elsewhere most are counters.
-_LIBRARIES = ("torch.nn.", "deepinv.")
+from .reachable_objects import (
+    PLAIN,
+    UNREAD,
+    defined_functions,
+    is_hidden,
+    is_library,
+    reachable,
+)
+
+_HIDDEN = "hidden"
 
 
 def fingerprint(module: nn.Module) -> dict[str, str]:
     r"""
     Return digests of what determines the map of a module.
 
-    The digests cover
+    The digests cover all objects that the module refers to, see
+    :func:`~deepinv_equilibrium.certificates.reachable_objects.reachable`:
 
-    - types, parameters, buffers and forward hooks;
-    - attributes that are tensors, arrays, floats, booleans or strings, and sequences
-      and dictionaries of these, of integers and of modules;
-    - attributes that are functions, by name and line of definition; variables in their
-      closures are not covered;
-    - single integers in modules of torch and deepinv; in other modules most of them are
-      counters;
-    - the mode (train or eval) of normalisation and dropout layers.
+    - types and the functions of their classes, parameters, buffers and hooks;
+    - attributes of modules and of other objects, with or without an underscore:
+      numbers, strings, tensors, arrays, and sequences, dictionaries, sets and objects
+      of these;
+    - functions, by their code, defaults, closures and global variables, and the objects
+      of bound methods;
+    - the mode (train or eval) of each module whose class reads it.
 
-    They do not cover the noise model of a physics, nor attributes whose names begin
-    with an underscore, unless they are functions. Moving the module to another device
-    or to a wider dtype changes no digest.
+    They do not cover the noise model of a physics, settings of solvers, attributes that
+    a run changes, and random generators. Moving the module to another device, or from
+    float32 to float64, changes no digest.
 
     :param torch.nn.Module module: a model or a physics.
     :return: the digests by qualified name.
     """
-    return dict(_entries("", module))
+    digests: dict[str, str] = {}
+    known: dict[Any, str] = {}
+    kept = []  # an identifier is unique only while its object lives
+    for name, value in reachable(module):
+        key = type(value) if _has_type(value) else id(value)
+        if isinstance(value, PLAIN):
+            text: str | None = repr(value)
+        elif key in known:
+            text = known[key]
+        else:
+            text = _digest(value)
+            kept.append(value)
+            if text is not None:
+                known[key] = text
+        if text is not None:
+            label = name or "(itself)"
+            while label in digests:
+                label += "'"
+            digests[label] = text
+    return digests
 
 
 def problem_fingerprint(model: nn.Module, physics: Physics) -> dict[str, str]:
@@ -65,56 +83,83 @@ def changed_names(before: Mapping[str, str], after: Mapping[str, str]) -> list[s
     return [name for name in names if before.get(name) != after.get(name)]
 
 
-def _entries(root: str, module: nn.Module) -> Iterator[tuple[str, str]]:
-    for name, part in module.named_modules(prefix=root):
-        if "noise_model" in name.split("."):
-            continue
-        yield name or "(itself)", type(part).__qualname__
-        if isinstance(part, _MODE_DEPENDENT):
-            yield f"{name}.training".lstrip("."), repr(part.training)
-        settings = type(part).__module__.startswith(_LIBRARIES)
-        for key, value in (vars(part) | part._parameters | part._buffers).items():
-            hidden = key.startswith("_") and not callable(value) and key not in _HOOKS
-            if not hidden and key not in _IRRELEVANT:
-                yield from _digests(f"{name}.{key}".lstrip("."), value, settings)
+def hidden_parts(digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the names and types of the objects whose state a fingerprint cannot
+    read."""
+    return {
+        name: text.removeprefix(f"{_HIDDEN} ")
+        for name, text in digests.items()
+        if text.startswith(f"{_HIDDEN} ")
+    }
 
 
-def _digests(name: str, value: Any, integers: bool) -> Iterator[tuple[str, str]]:
-    if isinstance(value, nn.Module):
-        yield from _entries(name, value)
-    elif isinstance(value, Tensor):
-        yield name, _tensor_digest(value)
-    elif isinstance(value, np.ndarray):
-        yield name, _digest(value.shape, value.tobytes())
-    elif isinstance(value, bool | float | complex | str):
-        yield name, repr(value)
-    elif isinstance(value, int):
-        if integers:
-            yield name, repr(value)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _digests(f"{name}.{index}", item, integers=True)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _digests(f"{name}.{key}", item, integers=True)
-    elif callable(value):
-        yield name, _place(value)
+def _has_type(value: Any) -> bool:
+    """Whether the digest of an object is that of its type; its attributes follow."""
+    return not isinstance(value, (*PLAIN, *UNREAD, Tensor, np.ndarray, FunctionType))
 
 
-def _place(function: Callable[..., Any]) -> str:
-    """Return name and line of a function's definition, or the type of a callable."""
-    inner = getattr(function, "__func__", function)
-    place = getattr(inner, "__qualname__", type(inner).__qualname__)
-    line = getattr(getattr(inner, "__code__", None), "co_firstlineno", "")
-    return f"{getattr(inner, '__module__', '')}.{place}:{line}"
+def _digest(value: Any) -> str | None:
+    """Return the digest of an object without its members, or ``None`` for a container
+    whose members have all digests."""
+    if isinstance(value, Tensor) and not value.is_meta:
+        return _tensor_digest(value)
+    if isinstance(value, np.ndarray):
+        data = b"" if value.dtype.hasobject else value.tobytes()
+        return _hashed(f"{value.shape} {value.dtype}", data)
+    if isinstance(value, FunctionType):
+        return _place(value)
+    if isinstance(value, type):
+        return _type_name(value)
+    if is_hidden(value):
+        return f"{_HIDDEN} {_type_name(type(value))}"
+    if type(value) in (dict, list, tuple, set, frozenset, OrderedDict):
+        return None
+    name = getattr(value, "__name__", "")  # of a builtin function or a module
+    places = [
+        f"{key} {_place(function)}" for key, function in defined_functions(type(value))
+    ]
+    return f"{_type_name(type(value))} {name} {_hashed('', repr(places).encode())}"
+
+
+def _type_name(value: type) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+def _place(function: FunctionType) -> str:
+    """Return name and line of a function's definition, and a digest of the code of a
+    user-defined function."""
+    code = function.__code__
+    place = f"{function.__module__}.{function.__qualname__}:{code.co_firstlineno}"
+    if is_library(function.__module__ or ""):
+        return place
+    return f"{place} {_hashed('', _code(code))}"
+
+
+def _code(code: Any) -> bytes:
+    constants = [
+        _code(c).hex() if hasattr(c, "co_code") else repr(c) for c in code.co_consts
+    ]
+    return code.co_code + repr((code.co_names, constants)).encode()
 
 
 def _tensor_digest(value: Tensor) -> str:
-    value = value.detach().cpu().resolve_conj().resolve_neg()
+    value = value.detach()
+    if value.layout is torch.sparse_coo:
+        value = value.coalesce()
+        return f"{_tensor_digest(value.indices())} {_tensor_digest(value.values())}"
+    if value.layout is not torch.strided:
+        value = value.to_dense()
+    value = value.cpu().resolve_conj().resolve_neg()
     if value.is_complex():
         value = torch.view_as_real(value)
-    return _digest(tuple(value.shape), value.double().contiguous().numpy().tobytes())
+    shape = f"{tuple(value.shape)}"
+    if value.dtype is torch.float64 and torch.equal(value.float().double(), value):
+        value = value.float()  # a tensor in float32 that was moved to float64
+    elif value.dtype in (torch.float16, torch.bfloat16):
+        shape += f" {value.dtype}"
+        value = value.float()
+    return _hashed(shape, value.contiguous().view(-1).numpy().data)
 
 
-def _digest(shape: tuple[int, ...], data: bytes) -> str:
-    return f"{shape} {hashlib.blake2b(data, digest_size=16).hexdigest()}"
+def _hashed(label: str, data: Any) -> str:
+    return f"{label} {hashlib.blake2b(data, digest_size=16).hexdigest()}".lstrip()

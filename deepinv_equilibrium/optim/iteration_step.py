@@ -9,6 +9,7 @@ from deepinv.optim import BaseOptim, BurgEntropy, NegEntropy
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
+from ..certificates.declarations import computes_the_same
 from ..equilibrium import Equilibrium
 from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import State
@@ -128,6 +129,7 @@ class IterationStep:
         return X
 
 
+@computes_the_same
 def relax(u: Tensor, v: Tensor, beta: float | Tensor) -> Tensor:
     r"""Return :math:`\beta u + (1 - \beta) v`, without arithmetic if :math:`\beta` is
     the number 1, unlike deepinv."""

@@ -27,6 +27,8 @@ class OperatorNorm:
     random image, which does not depend on how the physics stores its parameters.
     """
 
+    run_state = frozenset(("_probe", "_bound"))
+
     def __init__(self) -> None:
         self._probe: Tensor | None = None
         self._bound: Bound | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from deepinv.optim import L2
+from deepinv.optim.distance import L2Distance
 from deepinv.physics import LinearPhysics, Physics
 
 from ...certificates import Bound, Term, UncertifiablePhysicsError, spectrum
@@ -64,6 +65,11 @@ class DataConstants:
             return DataConstants._unknown(
                 f"{kind.__name__} has several values of sigma; one is covered"
             )
+        if not _has_own_distance(data_fidelity):
+            return DataConstants._unknown(
+                f"{kind.__name__} was changed: its distance is not an L2Distance with "
+                "the same sigma"
+            )
         precision = float(data_fidelity.norm)
         kappa = float(getattr(data_fidelity, "kappa", 0.0))
         scale = "" if precision == 1 else f", times 1/sigma^2 = {precision:g}"
@@ -93,3 +99,12 @@ class DataConstants:
             Term("smallest curvature of the data fidelity", "mu", self.mu),
             Term("largest curvature of the data fidelity", "L", self.L),
         )
+
+
+def _has_own_distance(data_fidelity: Any) -> bool:
+    """Whether the gradient, which is that of the distance, has the sigma that the
+    proximal operator has."""
+    distance = data_fidelity.d
+    return type(distance) is L2Distance and bool(
+        torch.as_tensor(distance.norm == data_fidelity.norm).all()
+    )

@@ -21,6 +21,7 @@ from ...certificates import (
 )
 from ...certificates.bounds import derived, outward, unproved
 from ...certificates.declarations import refuse_changed
+from ...certificates.fingerprints import changed_names, fingerprint
 from ...certificates.rates.data_sensitivity import fixed_point_sensitivity
 from .data_constants import DataConstants
 from .rate_scheme import (
@@ -99,6 +100,7 @@ def _read_layers(
         raise NotCoveredError(f"the iterator {type(iterator).__name__} is not covered")
     if iterator.g_first:
         raise NotCoveredError("g_first=True, with f and g exchanged, is not covered")
+    _require_unchanged(iterator)
     # Spectra and norms are costly: layers that share a part share its constants.
     data: dict[int, DataConstants] = {}
     priors: dict[tuple[float, ...], PriorConstants] = {}
@@ -124,6 +126,22 @@ def _read_layers(
             raise NotCoveredError(str(error)) from None
         layers.append(Layer(data[fidelity], priors[key], numbers))
     return layers
+
+
+def _require_unchanged(iterator: OptimIterator) -> None:
+    """Refuse an iterator that differs from a new one of its type: by its parts and
+    their attributes, by replaced methods or by hooks."""
+    try:
+        refuse_changed(iterator)
+    except UncertifiableModuleError as error:
+        raise NotCoveredError(f"the iterator: {error}") from None
+    new = type(iterator)()
+    new.relaxation_step = iterator.relaxation_step  # the method, or one marked as such
+    for name in changed_names(fingerprint(new), fingerprint(iterator)):
+        if not name.startswith(("cost_fn", "has_cost")):
+            raise NotCoveredError(
+                f"{name} of the iterator is not that of a new {type(iterator).__name__}"
+            )
 
 
 def _number(parameter: Parameter, values: Mapping[str, Any]) -> float:
