@@ -14,13 +14,22 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..fixed_points import ConvergenceError, Solution, State, Step, fixed_point
+from ..fixed_points import (
+    ALONE,
+    ConvergenceError,
+    Processes,
+    Solution,
+    State,
+    Step,
+    fixed_point,
+)
 from ..fixed_points.argument_checks import (
     SuggestsArguments,
     refuse_unknown,
     require_count,
 )
 from .configuration import Equilibrium, ReTune
+from .distributed_parts import processes_of
 from .failure_explanations import explain_failure
 from .input_checks import (
     check_samples_apart,
@@ -190,7 +199,9 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         check_samples_apart(self)
         if isinstance(physics, LinearPhysics) and not torch.compiler.is_compiling():
             kind = _kind_of_input(y, physics)
-            if kind != self._checked:
+            # The check evaluates the operator, in which all processes take part.
+            device = (y if isinstance(y, Tensor) else y[0]).device
+            if processes_of((physics,)).any(kind != self._checked, device):
                 with torch.no_grad():
                     image = measured_image(y, physics)
                     require_image_axes(image, self.spatial_axes)
@@ -241,7 +252,8 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         self.check_input(y, physics)
         try:
             step, start = self.fixed_point_problem(y, physics, **options)
-            solution = self._solve(step, start, watch(step, start))
+            processes = processes_of((self, physics))
+            solution = self._solve(step, start, watch(step, start), processes)
             image = self.image(step, solution)
         except ConvergenceError:
             raise
@@ -258,6 +270,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         step: Step,
         start: State,
         observer: Observer | None = None,
+        processes: Processes = ALONE,
     ) -> Solution:
         """Solve the problem with ``DEQ``, and return the solution with gradient."""
         config = self.DEQ
@@ -276,6 +289,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
                 config.adjoint,
                 config.on_failure,
                 None if hidden and observer is None else observe,
+                processes,
             )
 
     def _report(self, step: Step, solution: Solution) -> None:

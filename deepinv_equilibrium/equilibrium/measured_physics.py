@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..fixed_points import CG, LinearOperator, OnFailure, Report, StateLayout, Status
 from ..fixed_points.failures import report_failure
+from .distributed_parts import processes_of
 
 
 class MeasuredPhysics:
@@ -44,6 +45,7 @@ class MeasuredPhysics:
         self.y = y
         self.on_failure = on_failure
         self.unfinished: list[Report] = []
+        self._processes = processes_of((physics,))
         # A^T y without and with its graph, and whether it has a gradient. The latter is
         # found out in the grad mode of the caller: the solver disables gradients.
         self._constant: Tensor | None = None
@@ -115,7 +117,7 @@ class MeasuredPhysics:
         change = layout.pack(right - right.detach())
 
         def backward(rhs: Tensor) -> Tensor:
-            v = shifted(rhs)
+            v = shifted(self._processes.average(rhs))
             self.report_unfinished()  # nothing else runs after the backward pass
             return v
 
@@ -130,10 +132,12 @@ class MeasuredPhysics:
             image = _image(layout, v)
             return v + layout.pack(gamma * self.original.A_adjoint_A(image))
 
+        operator = LinearOperator(apply, apply, self._processes)
+
         def solve(rhs: Tensor) -> Tensor:
             solver = CG(max_iter=self.original.max_iter, rtol=self.original.tol)
             with torch.no_grad():
-                v, report = solver.run(LinearOperator(apply, apply), rhs)
+                v, report = solver.run(operator, rhs)
             if Status.MAX_ITER in report.status or Status.DIVERGED in report.status:
                 self.unfinished.append(report)
             # A solution that is not finite must not pass for a finite one.

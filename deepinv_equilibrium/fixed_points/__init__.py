@@ -8,6 +8,7 @@ from .adjoints.recording import Cotangent, Recording
 from .adjoints.shine import SHINE
 from .adjoints.unrolled import Unrolled
 from .failures import ConvergenceError, ConvergenceWarning, OnFailure
+from .processes import ALONE, Processes
 from .solution import LowRankInverse, Report, Solution, Status
 from .solve import attach_gradient, fixed_point
 from .solvers.anderson import Anderson
@@ -25,6 +26,7 @@ from .state import State, StateLayout
 from .step import HasDomain, HasOutput, Step
 
 __all__ = [
+    "ALONE",
     "CG",
     "CGNE",
     "CGNR",
@@ -48,6 +50,7 @@ __all__ = [
     "Neumann",
     "OnFailure",
     "Picard",
+    "Processes",
     "Recording",
     "Report",
     "Restarts",

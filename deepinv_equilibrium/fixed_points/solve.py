@@ -12,6 +12,7 @@ from .adjoints.adjoint import Adjoint
 from .adjoints.implicit import Implicit
 from .argument_checks import require_instance
 from .failures import OnFailure, check_on_failure, report_failure
+from .processes import ALONE, Processes
 from .solution import BackwardSlot, Solution
 from .solvers.anderson import Anderson
 from .solvers.fixed_point_solver import FixedPointSolver
@@ -30,6 +31,7 @@ def fixed_point(
     adjoint: Adjoint = Implicit(),
     on_failure: OnFailure = "warn",
     observer: StateObserver | None = None,
+    processes: Processes = ALONE,
 ) -> Solution:
     r"""
     Find a fixed point :math:`x^* = f(x^*)` and give it a gradient.
@@ -53,6 +55,8 @@ def fixed_point(
         the backward pass: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
     :param Callable observer: called with the iterate and its value after every
         evaluation of the solve, for example by a progress bar. Default: ``None``.
+    :param Processes processes: the processes that evaluate the step together, see
+        :doc:`/user_guide/several_processes`. Default: this process alone.
     :return: (Solution) the fixed point and the report of the solve, see
         :class:`Solution <deepinv_equilibrium.Solution>`.
     :raises TypeError: if ``step``, ``x0``, ``solver`` or ``adjoint`` has the wrong
@@ -78,7 +82,7 @@ def fixed_point(
     check_on_failure(on_failure)
     adjoint.require(solver)
     layout = StateLayout.of(x0)
-    packed = PackedStep(step, layout)
+    packed = PackedStep(step, layout, processes=processes)
 
     def observe(x: Tensor, value: Tensor) -> None:
         assert observer is not None

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from .processes import ALONE, Processes
 from .state import State, StateLayout
 
 Step: TypeAlias = Callable[[State], State]
@@ -59,11 +60,16 @@ class PackedStep:
 
     :param Callable step: the step.
     :param deepinv_equilibrium.fixed_points.StateLayout layout: layout of its states.
+    :param Processes processes: the processes that evaluate the step together. Default:
+        this process alone.
     """
 
-    def __init__(self, step: Step, layout: StateLayout):
+    def __init__(
+        self, step: Step, layout: StateLayout, *, processes: Processes = ALONE
+    ):
         self.step = step
         self.layout = layout
+        self.processes = processes
         self.evaluations = 0
         # The methods of HasOutput and HasDomain, looked up once: an isinstance check
         # of a protocol takes as long as a small layer.
@@ -111,4 +117,4 @@ class PackedStep:
         # ten times as fast as checking every entry.
         finite = torch.isfinite(x.sum(dim=1, dtype=torch.float64))
         domain = self.domain(x)
-        return finite if domain is None else finite & domain
+        return self.processes.agree(finite if domain is None else finite & domain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..certificates.declarations import computes_the_same
 from ..equilibrium import Equilibrium
+from ..equilibrium.distributed_parts import processes_of
 from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import State
 from .algorithm_state import AlgorithmState
@@ -52,6 +54,7 @@ class IterationStep:
         potential = getattr(self._iterator, "bregman_potential", None)
         if isinstance(potential, BurgEntropy | NegEntropy):
             self.domain = _positive
+        self._processes = processes_of((optimiser, physics))
         self._frozen: dict[int, dict[str, Any]] = {}
 
     @property
@@ -77,17 +80,20 @@ class IterationStep:
             "est": self.algorithm_state.expand(state),
             "cost": None,
         }
+        parameters, shared = self._shared_parameters()
         for layer in range(self.layers):
             X = self._iterator(
                 X,
                 optimiser.update_data_fidelity_fn(layer),
                 optimiser.update_prior_fn(layer),
-                self._parameters(layer),
+                parameters[layer],
                 self.y,
                 self.physics,
             )
             if self.trace is not None:
                 self.trace.append(self._priced(X, layer))
+        if shared:
+            X = {**X, "est": self._processes.anchor(X["est"], shared)}
         return X
 
     def take_trace(self) -> list[dict[str, Any]]:
@@ -95,6 +101,23 @@ class IterationStep:
         assert self.trace is not None
         taken, self.trace = self.trace[: self.layers], []
         return taken
+
+    def _shared_parameters(self) -> tuple[list[dict[str, Any]], Sequence[Tensor]]:
+        """Return the parameters of all layers, and those whose gradient is averaged
+        over the processes that evaluate the step together."""
+        parameters = [self._parameters(layer) for layer in range(self.layers)]
+        if not (self._processes.cooperate and torch.is_grad_enabled()):
+            return parameters, ()
+        trained = [
+            (values, name)
+            for values in parameters
+            for name, value in values.items()
+            if isinstance(value, Tensor) and value.requires_grad
+        ]
+        shared = self._processes.share([values[name] for values, name in trained])
+        for (values, name), value in zip(trained, shared, strict=True):
+            values[name] = value
+        return parameters, shared
 
     def _parameters(self, layer: int) -> dict[str, Any]:
         # Constant during a solve. Values with a graph must not be shared by graphs.

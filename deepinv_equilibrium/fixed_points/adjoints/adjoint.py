@@ -15,7 +15,11 @@ from ..solution import BackwardSlot, LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
 from ..solvers.monitor import Monitor
 from ..step import PackedStep
-from .exclusion import annihilate_zero_cotangents, finite_saved_tensors, nodes_behind
+from .exclusion import (
+    annihilate_zero_cotangents,
+    finite_saved_tensors,
+    leaves_behind,
+)
 from .gate import gate
 from .recording import Cotangent, Recording
 
@@ -139,7 +143,9 @@ class Adjoint(SuggestsArguments, ABC):
             made += step.evaluations - before
         slot = BackwardSlot()
         x, x_output = monitor.value.detach(), monitor.output
-        if _reaches_another_leaf(recording[-1], recording[0].iterate):
+        # A process may hold no parameters of the step; its backward must take part.
+        reaches = _reaches_another_leaf(recording[-1], recording[0].iterate)
+        if step.processes.any(reaches, iterate.device):
             x, x_output = self._attach(
                 x, x_output, recording[-1], monitor.inverse_jacobian, slot, on_failure
             )
@@ -163,7 +169,8 @@ class Adjoint(SuggestsArguments, ABC):
         iterate = iterate.detach().requires_grad_(self.differentiates_iterate)
         with torch.enable_grad():
             value, output = step(iterate)
-        return [Recording(value, output, iterate, excluded)]
+        processes = step.processes
+        return [Recording(value, output, iterate, excluded, processes=processes)]
 
     def _attach(
         self,
@@ -177,9 +184,12 @@ class Adjoint(SuggestsArguments, ABC):
         """Return the fixed point and its output, with their gradient."""
         # Unless it is read, the graph must not keep the memory of the solver alive.
         estimate = inverse if self.reads_inverse_jacobian else None
+        processes = recording.processes
 
         def transform(recording: Recording, cotangent: Cotangent) -> Tensor:
-            recording = replace(recording, inverse_jacobian=estimate)
+            recording = replace(
+                recording, inverse_jacobian=estimate, processes=processes
+            )
             v, report = self.transform(recording, cotangent)
             if report is not None:
                 slot.report = report
@@ -193,8 +203,5 @@ class Adjoint(SuggestsArguments, ABC):
 def _reaches_another_leaf(recording: Recording, iterate: Tensor) -> bool:
     """Whether the recording depends on a leaf other than the iterate. If not, there is
     nothing to differentiate in, and the solution carries no graph."""
-    for node in nodes_behind((recording.value, recording.output)):
-        leaf = getattr(node, "variable", None)
-        if leaf is not None and leaf is not iterate:
-            return True
-    return False
+    leaves = leaves_behind((recording.value, recording.output))
+    return any(leaf is not iterate for leaf in leaves)

@@ -57,6 +57,19 @@ def annihilate_zero_cotangents(tensors: Iterable[Tensor | None]) -> None:
         node.register_hook(keep_zero)
 
 
+def leaves_behind(tensors: Iterable[Tensor | None]) -> Iterator[Tensor]:
+    r"""
+    Iterate over the leaves from which a graph computes some tensors.
+
+    :param Iterable tensors: the tensors; ``None`` is skipped.
+    :return: (Iterator) the leaves that require a gradient, each once.
+    """
+    for node in nodes_behind(tensors):
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            yield leaf
+
+
 def nodes_behind(tensors: Iterable[Tensor | None]) -> Iterator[Node]:
     r"""
     Iterate over the nodes of the graph that computes some tensors.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -51,7 +51,7 @@ class JacobianFree(Adjoint):
         with torch.enable_grad():
             for _ in range(self.steps - 1):
                 value, output = step(recordings[-1].value)
-                recordings.append(Recording(value, output, iterate, excluded))
+                recordings.append(replace(recordings[0], value=value, output=output))
         return recordings
 
     def transform(

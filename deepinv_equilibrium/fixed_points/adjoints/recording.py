@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..processes import ALONE, Processes
 from ..recorded_jacobian import RecordedJacobian
 from ..solution import LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver
 from ..solvers.linear_solver import LinearOperator
 from ..state import State, StateLayout
 from ..step import PackedStep
+from .exclusion import leaves_behind
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Recording:
         nothing to gradients.
     :param LowRankInverse inverse_jacobian: the solver's estimate of
         :math:`(I - J)^{-1}`, if the adjoint reads it; else ``None``.
+    :param Processes processes: the processes that evaluated the step together. Default:
+        this process alone.
     """
 
     value: Tensor
@@ -51,10 +56,12 @@ class Recording:
     iterate: Tensor
     excluded: Tensor
     inverse_jacobian: LowRankInverse | None = None
+    processes: Processes = ALONE
 
     def vjp(self, cotangent: Cotangent) -> Tensor:
         r"""
-        Return the vector-Jacobian product in the iterate; the graph is retained.
+        Return the vector-Jacobian product in the iterate; the graph is retained. It is
+        the mean over the processes that evaluated the step.
 
         :param Cotangent cotangent: derivatives :math:`v` in the value and :math:`w` in
             the output :math:`o(x)`.
@@ -67,16 +74,34 @@ class Recording:
         pairs = [(tensor, vector) for tensor, vector in pairs if tensor.requires_grad]
         product = None
         if pairs:
-            (product,) = torch.autograd.grad(
+            product, *_ = torch.autograd.grad(
                 [tensor for tensor, _ in pairs],
-                self.iterate,
+                self._differentiated,
                 [vector for _, vector in pairs],
                 retain_graph=True,
                 allow_unused=True,
             )
         if product is None:
-            return torch.zeros_like(self.iterate)
-        return self.mask(product)
+            product = torch.zeros_like(self.iterate)
+        return self.mask(self.processes.average(product))
+
+    @cached_property
+    def _differentiated(self) -> tuple[Tensor, ...]:
+        """The tensors in which a product is computed: the iterate, and in some cases
+        all leaves, whose derivatives are not used."""
+        if not self.processes.cooperate:
+            return (self.iterate,)
+        # A process without operators adds zeros to a sum over the processes. Its
+        # backward reaches the sum, in which all processes take part, only on the way
+        # to these zeros: a leaf that is not a parameter.
+        leaves = list(leaves_behind((self.value, self.output)))
+        has_zeros = any(
+            leaf is not self.iterate and not isinstance(leaf, nn.Parameter)
+            for leaf in leaves
+        )
+        if not self.processes.any(has_zeros, self.iterate.device):
+            return (self.iterate,)
+        return (self.iterate, *leaves)
 
     def jvp(self, tangent: Tensor) -> Tensor:
         r"""
@@ -84,7 +109,15 @@ class Recording:
 
         :param torch.Tensor tangent: :math:`u`, of shape :math:`(B, n)`.
         :return: (torch.Tensor) :math:`J u`, of shape :math:`(B, n)`.
+        :raises NotImplementedError: if several processes evaluated the step together.
         """
+        if self.processes.cooperate:
+            raise NotImplementedError(
+                "Products with the Jacobian of a step that several processes evaluate "
+                "together differentiate a vector-Jacobian product, which "
+                "deepinv.distributed multiplies by the number of processes; use a "
+                "solver without such products, such as Implicit(GMRES())."
+            )
         jacobian = RecordedJacobian(self.value, [self.iterate])
         return self.mask(jacobian.product([tangent]))
 
@@ -95,17 +128,21 @@ class Recording:
         :param Cotangent cotangent: derivatives :math:`c` of the loss in the fixed point
             and :math:`w` in the output :math:`o(x)`.
         :return: (torch.Tensor) :math:`b = c + (\partial o)^\top w`, of shape
-            :math:`(B, n)`; :math:`c` itself for a step without an output.
+            :math:`(B, n)`; :math:`c` itself for a step without an output. It is the
+            mean over the processes that evaluated the step.
         """
+        state = self.processes.average(cotangent.state)
         if self.output is None or cotangent.output is None:
-            return cotangent.state
-        zero = torch.zeros_like(cotangent.state)
-        return cotangent.state + self.vjp(Cotangent(zero, cotangent.output))
+            return state
+        zero = torch.zeros_like(state)
+        return state + self.vjp(Cotangent(zero, cotangent.output))
 
     def adjoint_operator(self) -> LinearOperator:
         r"""Return :math:`I - J^\top`, for a linear solver."""
         return LinearOperator(
-            lambda v: v - self.vjp(Cotangent(v)), lambda v: v - self.jvp(v)
+            lambda v: v - self.vjp(Cotangent(v)),
+            lambda v: v - self.jvp(v),
+            self.processes,
         )
 
     def iterate_adjoint(
@@ -124,7 +161,8 @@ class Recording:
             assert isinstance(v, Tensor)
             return self.vjp(Cotangent(v)) + rhs
 
-        monitor = solver.run(PackedStep(step, StateLayout.of(rhs)), start)
+        packed = PackedStep(step, StateLayout.of(rhs), processes=self.processes)
+        monitor = solver.run(packed, start)
         monitor.finish()
         return monitor.value, monitor.report()
 

@@ -55,11 +55,12 @@ class SHINE(Adjoint):
         v = recording.mask(inverse.adjoint(rhs))
         residual = rhs - operator.apply(v)
         bad = ~(residual.norm(dim=1) <= rhs.norm(dim=1))
+        bad = operator.processes.agree(bad)
         if bool(bad.any()):
             v = torch.where(bad[:, None], rhs, v)
             residual = rhs - operator.apply(v)
         solver = GMRES(max_iter=max(self.refine, 1), rtol=0.0)
-        monitor = LinearMonitor(solver, rhs)
+        monitor = LinearMonitor(solver, rhs, operator.processes)
         monitor.count(1 + bad.long())
         monitor.observe(residual.norm(dim=1).double())
         report = monitor.report()

@@ -34,13 +34,13 @@ class CG(LinearSolver):
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
         """Solve the systems, see :class:`LinearSolver`."""
-        monitor = LinearMonitor(self, rhs)
+        monitor = LinearMonitor(self, rhs, operator.processes)
         v, r, p = torch.zeros_like(rhs), rhs, rhs
         square = dot(r, r)
         best, least = v, square
         largest = torch.zeros_like(square)  # largest |A p| / |p| so far
         for _ in range(self.max_iter):
-            if not bool(monitor.active.any()):
+            if not monitor.is_running():
                 break
             # Zeros for samples that have stopped: their products stay finite.
             p = torch.where(monitor.active[:, None], p, 0.0)

@@ -130,7 +130,11 @@ class FixedPointSolver(Solver, ABC):
         :return: (Monitor) the record of the run; the caller calls its ``finish``.
         """
         monitor = Monitor(
-            self, x0, keep_best=self.accelerated, rate=self.certified_rate
+            self,
+            x0,
+            keep_best=self.accelerated,
+            rate=self.certified_rate,
+            processes=step.processes,
         )
         iteration = self.begin(x0, step.layout)
         x = x0

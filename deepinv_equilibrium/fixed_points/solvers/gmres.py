@@ -40,10 +40,10 @@ class GMRES(LinearSolver):
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
         """Solve the systems, see :class:`LinearSolver`."""
-        monitor = LinearMonitor(self, rhs)
+        monitor = LinearMonitor(self, rhs, operator.processes)
         v = torch.zeros_like(rhs)
         residual, done = rhs, 0
-        while done < self.max_iter and bool(monitor.active.any()):
+        while done < self.max_iter and monitor.is_running():
             if done:
                 masked = torch.where(monitor.active[:, None], v, 0.0)
                 residual = rhs - operator.apply(masked)
@@ -104,7 +104,7 @@ class KrylovCycle:
             exact = left <= torch.finfo(w.dtype).eps * monitor.rhs_norm
             monitor.stop((length == 0) & exact, Status.CONVERGED)
             monitor.stop(length == 0, Status.MAX_ITER)
-            if not bool(monitor.active.any()):
+            if not monitor.is_running():
                 return j + 1
         return self.size
 

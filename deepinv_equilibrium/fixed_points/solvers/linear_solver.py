@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..processes import ALONE, Processes
 from ..solution import Report, Status
 from .solver import Solver
 
@@ -23,10 +24,13 @@ class LinearOperator:
     :param Callable apply: maps :math:`v`, of shape :math:`(B, n)`, to :math:`A v`.
     :param Callable adjoint: maps :math:`v`, of shape :math:`(B, n)`, to
         :math:`A^\top v`.
+    :param Processes processes: the processes that compute each product together. The
+        products are the same in all of them. Default: this process alone.
     """
 
     apply: Callable[[Tensor], Tensor]
     adjoint: Callable[[Tensor], Tensor]
+    processes: Processes = ALONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +67,13 @@ class LinearMonitor:
 
     :param Solver solver: the solver, for its tolerances.
     :param torch.Tensor rhs: the right side :math:`b`, of shape :math:`(B, n)`.
+    :param Processes processes: the processes of the operator. Default: this process
+        alone.
     """
 
-    def __init__(self, solver: Solver, rhs: Tensor):
+    def __init__(self, solver: Solver, rhs: Tensor, processes: Processes = ALONE):
         self.solver = solver
+        self.processes = processes
         self.rhs_norm = torch.linalg.vector_norm(rhs, dim=1, dtype=torch.float64)
         self.absolute = self.rhs_norm
         self.floor = _FLOOR * torch.finfo(rhs.dtype).eps
@@ -108,8 +115,17 @@ class LinearMonitor:
         self.status = torch.where(where, int(status), self.status)
         self.active = self.active & ~where
 
+    def is_running(self) -> bool:
+        """Return whether a sample is still active. Processes that cooperate agree on
+        the status of every sample, so that all leave their loops together."""
+        if self.processes.cooperate:
+            code = self.processes.agree(2 * self.status + self.active)
+            self.status, self.active = code // 2, code % 2 == 1
+        return bool(self.active.any())
+
     def report(self) -> Report:
         """Return the report of the solve."""
+        self.is_running()  # the last iteration may have changed the status
         if self.solver.has_fixed_budget:
             self.stop(self.active, Status.COMPLETED)
         scale = torch.where(self.rhs_norm > 0, self.rhs_norm, 1.0)

@@ -9,6 +9,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
+from ..processes import ALONE, Processes
 from ..solution import LowRankInverse, Report, Status
 from .sample_record import SampleRecord
 from .solver import Solver
@@ -26,6 +27,8 @@ class Monitor:
     :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
     :param bool keep_best: whether to return the best iterate, not the last.
     :param float rate: certified contraction rate of the step. Default: ``None``.
+    :param Processes processes: the processes that evaluate the step together; the first
+        decides for all. Default: this process alone.
     """
 
     def __init__(
@@ -35,11 +38,13 @@ class Monitor:
         *,
         keep_best: bool,
         rate: float | None = None,
+        processes: Processes = ALONE,
     ):
         eps = torch.finfo(x0.dtype).eps
         self.samples = [
             SampleRecord(solver, keep_best, rate, eps) for _ in range(len(x0))
         ]
+        self.processes = processes
         self.x = x0
         self.value = x0
         self.output: Tensor | None = None
@@ -71,11 +76,10 @@ class Monitor:
             :math:`(B,)`; ``None`` if ``proposed`` is.
         """
         before = [sample.active for sample in self.samples]
+        numbers = _numbers(self.processes, x, value, output, domain, proposed)
         verdicts = [
-            sample.observe(*numbers)
-            for sample, numbers in zip(
-                self.samples, _numbers(x, value, output, domain, proposed), strict=True
-            )
+            sample.observe(*of_sample)
+            for sample, of_sample in zip(self.samples, numbers, strict=True)
         ]
         chosen = [choice for choice, _ in verdicts]
         self._store(chosen, x, value, output)
@@ -101,7 +105,7 @@ class Monitor:
 
     def finish(self) -> None:
         """Set the status of the samples that are still running."""
-        sizes = _norms(self.value).tolist()
+        sizes = self.processes.agree(_norms(self.value)).tolist()
         for sample, size in zip(self.samples, sizes, strict=True):
             sample.finish(size)
 
@@ -187,6 +191,7 @@ def _norms(rows: Tensor) -> Tensor:
 
 
 def _numbers(
+    processes: Processes,
     x: Tensor,
     value: Tensor,
     output: Tensor | None,
@@ -201,7 +206,7 @@ def _numbers(
     flags = (finite, domain, proposed)
     rows = [_norms(value.detach() - x.detach()), _norms(value)]
     rows += [flag.double() for flag in flags if flag is not None]
-    absolute, size, *known = torch.stack(rows).tolist()
+    absolute, size, *known = processes.agree(torch.stack(rows)).tolist()
     columns = iter(known)
     finite_, domain_, proposed_ = (
         repeat(default) if flag is None else map(bool, next(columns))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...certificates.spectra.operator_norm import OperatorNorm
 from ...equilibrium import Equilibrium, UnrollableModel
 from ...equilibrium.equilibrium_model import Observer
-from ...fixed_points import Solution, State, Step
+from ...fixed_points import ALONE, Processes, Solution, State, Step
 from .frames import Frame, backprojection
 from .ista_step import (
     ISTAStep,
@@ -174,7 +174,11 @@ class ISTA(UnrollableModel):
         return step.image(solution.x)
 
     def _solve(
-        self, step: Step, start: State, observer: Observer | None = None
+        self,
+        step: Step,
+        start: State,
+        observer: Observer | None = None,
+        processes: Processes = ALONE,
     ) -> Solution:
         # Without the output of the step: one synthesis at the end is enough.
-        return super()._solve(lambda z: step(z), start, observer)
+        return super()._solve(lambda z: step(z), start, observer, processes)

@@ -15,7 +15,7 @@ from ...certificates.bounds import outward
 from ...certificates.declarations import refuse_changed
 from ...equilibrium import Equilibrium, UnrollableModel
 from ...equilibrium.equilibrium_model import Observer
-from ...fixed_points import Implicit, Solution, State, Step
+from ...fixed_points import ALONE, Implicit, Processes, Solution, State, Step
 from ...fixed_points.argument_checks import require_count
 from ...optim.total_variation.primal_dual_step import (
     PrimalDualTVStep,
@@ -272,14 +272,18 @@ class TVMapReconstructor(UnrollableModel):
         return step, (z, dual)
 
     def _solve(
-        self, step: Step, start: State, observer: Observer | None = None
+        self,
+        step: Step,
+        start: State,
+        observer: Observer | None = None,
+        processes: Processes = ALONE,
     ) -> Solution:
         assert isinstance(step, PrimalDualTVStep)
         config = self.DEQ
         if not isinstance(config.adjoint, Implicit):
-            return super()._solve(step, start, observer)
+            return super()._solve(step, start, observer, processes)
         with torch.no_grad():
-            solution = super()._solve(step, start, observer)
+            solution = super()._solve(step, start, observer, processes)
         if not torch.is_grad_enabled():
             return solution
         return with_implicit_gradient(step, solution, config.adjoint, config.on_failure)
