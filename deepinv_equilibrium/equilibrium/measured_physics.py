@@ -10,6 +10,8 @@ import torch
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
+from ..certificates.spectra.closed_prox import claims_closed_prox, solves_prox
+from ..certificates.spectra.parameter_snapshot import parameter_snapshot
 from ..fixed_points import CG, LinearOperator, OnFailure, Report, StateLayout, Status
 from ..fixed_points.failures import report_failure
 from .distributed_parts import processes_of
@@ -19,17 +21,23 @@ class MeasuredPhysics:
     r"""
     A linear physics with a fixed measurement :math:`y`, for the iterations of a solver.
 
-    It differs from the physics in two ways.
+    It differs from the physics in four ways.
 
     - It computes :math:`A^\top y` once, and a second time if :math:`A^\top y` has a
       gradient. deepinv computes it in every iteration.
-    - If the physics has no closed form of the proximal operator :math:`(I + \gamma
-      A^\top A)^{-1} (z + \gamma A^\top y)`, conjugate gradients compute it for each
-      sample, with the ``tol`` and ``max_iter`` of the physics. The implicit function
-      theorem gives the gradients in :math:`z`, :math:`y`, :math:`\gamma` and the
-      parameters of the physics. deepinv's own solver couples the samples, and its
-      backward adds to the ``.grad`` of buffers in each vector-Jacobian product, of
-      which an adjoint makes many.
+    - The proximal operator :math:`(I + \gamma A^\top A)^{-1} (z + \gamma A^\top y)`
+      is the closed form of the physics only if this closed form is right for a random
+      image and a random measurement, see
+      :func:`~deepinv_equilibrium.certificates.spectra.closed_prox.solves_prox`.
+      Otherwise conjugate gradients compute it for each sample, with the ``tol`` and
+      ``max_iter`` of the physics. The implicit function theorem gives the gradients in
+      :math:`z`, :math:`y`, :math:`\gamma` and the parameters of the physics. deepinv's
+      own solver couples the samples, and its backward adds to the ``.grad`` of buffers
+      in each vector-Jacobian product, of which an adjoint makes many.
+    - It keeps the parameters that the physics has now: ``physics.update(...)`` between
+      the forward and the backward pass does not change the gradient.
+    - Under ``torch.autocast`` the proximal operator is computed in the precision of
+      :math:`y`.
 
     :param deepinv.physics.LinearPhysics physics: the physics. It is not changed.
     :param torch.Tensor y: the measurement.
@@ -41,7 +49,7 @@ class MeasuredPhysics:
     def __init__(
         self, physics: LinearPhysics, y: Tensor, on_failure: OnFailure = "warn"
     ):
-        self.original = physics
+        self.original = parameter_snapshot(physics)
         self.y = y
         self.on_failure = on_failure
         self.unfinished: list[Report] = []
@@ -52,6 +60,7 @@ class MeasuredPhysics:
         self._recorded: Tensor | None = None
         self._records = torch.is_grad_enabled()
         self._reached = False
+        self._has_closed_prox: bool | None = None
 
     @property
     def physics(self) -> LinearPhysics:
@@ -61,8 +70,7 @@ class MeasuredPhysics:
         object, and the reference cycle would delay the release of its tensors."""
         physics = copy.copy(self.original)
         physics.A_adjoint = self._adjoint
-        if type(physics).prox_l2 is LinearPhysics.prox_l2:
-            physics.prox_l2 = self._prox_l2
+        physics.prox_l2 = self._prox_l2
         return physics
 
     def report_unfinished(self) -> None:
@@ -87,20 +95,38 @@ class MeasuredPhysics:
             return self.original.A_adjoint(y, **kwargs)
         if self._constant is None:
             with torch.set_grad_enabled(self._records):
-                at_y = self.original.A_adjoint(y)
+                at_y = self._uncast_adjoint(y)
             self._reached = at_y.requires_grad or not self._records
             self._constant = at_y.detach()
         if not (self._reached and torch.is_grad_enabled()):
             return self._constant
         if self._recorded is None:
-            self._recorded = self.original.A_adjoint(y)
+            self._recorded = self._uncast_adjoint(y)
         return self._recorded
+
+    def _uncast_adjoint(self, y: Tensor) -> Tensor:
+        with torch.autocast(_first_tensor(y).device.type, enabled=False):
+            return self.original.A_adjoint(y)
 
     def _prox_l2(
         self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any
     ) -> Tensor:
-        if isinstance(gamma, Tensor) and 0 < gamma.ndim < z.ndim:
-            gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
+        with torch.autocast(z.device.type, enabled=False):
+            z = _as_precise_as(z, y)
+            if isinstance(gamma, Tensor) and gamma.ndim < z.ndim:
+                gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
+            if self._has_closed_prox is None:
+                self._has_closed_prox = claims_closed_prox(
+                    self.original
+                ) and solves_prox(self.original, z, y)
+            if not self._has_closed_prox:
+                return self._iterative_prox(z, y, gamma)
+            closed = copy.copy(self.original)
+            closed.A_adjoint = self._adjoint
+            x: Tensor = closed.prox_l2(z, y, gamma)
+            return x
+
+    def _iterative_prox(self, z: Tensor, y: Tensor, gamma: float | Tensor) -> Tensor:
         layout = StateLayout.of(z, "the argument of the proximal operator")
         # The inverse is not differentiated: the recorded right side is, below.
         frozen = gamma.detach() if isinstance(gamma, Tensor) else gamma
@@ -113,15 +139,32 @@ class MeasuredPhysics:
             return x
         # x satisfies x = z + gamma (A^T y - A^T A x). By the implicit function theorem
         # dx = (I + gamma A^T A)^{-1} d(right side), with the right side taken at x.
-        right = z + gamma * (at_y - self.original.A_adjoint_A(x))
+        gram = self.original.A_adjoint_A(x)
+        right = z + gamma * (at_y - gram)
         change = layout.pack(right - right.detach())
+        before = gram.detach()
 
         def backward(rhs: Tensor) -> Tensor:
-            v = shifted(self._processes.average(rhs))
+            with torch.autocast(x.device.type, enabled=False):
+                self._require_unchanged(x, before)
+                v = shifted(self._processes.average(rhs))
             self.report_unfinished()  # nothing else runs after the backward pass
             return v
 
         return x + _image(layout, _SymmetricSolve.apply(backward, change))
+
+    @torch.no_grad()
+    def _require_unchanged(self, x: Tensor, before: Tensor) -> None:
+        r"""Raise unless :math:`A^\top A x` is what it was in the forward pass."""
+        now = self.original.A_adjoint_A(x)
+        rounding = 1e3 * torch.finfo(x.dtype).eps
+        if float((now - before).norm()) > rounding * float(before.norm()):
+            raise RuntimeError(
+                f"the parameters of {type(self.original).__name__} were written in "
+                "place between the forward and the backward pass, which would make the "
+                "gradient wrong. Call backward first, or replace the parameters by "
+                "physics.update(...)."
+            )
 
     def _shifted(
         self, layout: StateLayout, gamma: float | Tensor
@@ -158,6 +201,18 @@ class _SymmetricSolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         return None, _SymmetricSolve.apply(ctx.solve, grad)
+
+
+def _as_precise_as(z: Tensor, y: Tensor | list[Tensor]) -> Tensor:
+    """Return an image in the precision of a measurement, if it is the higher one. Under
+    autocast a denoiser returns half precision."""
+    widest = torch.promote_types(z.dtype.to_real(), _first_tensor(y).dtype.to_real())
+    return z.to(torch.promote_types(z.dtype, widest))
+
+
+def _first_tensor(y: Tensor | list[Tensor]) -> Tensor:
+    """Return a measurement, or the first one of a list, which stacked physics have."""
+    return y if isinstance(y, Tensor) else _first_tensor(y[0])
 
 
 def _image(layout: StateLayout, packed: Tensor) -> Tensor:

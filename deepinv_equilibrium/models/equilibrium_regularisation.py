@@ -24,6 +24,7 @@ from ..certificates import (
 from ..certificates.bounds import derived
 from ..certificates.declarations import refuse_changed
 from ..certificates.rates.data_sensitivity import prox_sensitivity
+from ..certificates.spectra.closed_prox import has_closed_prox
 from ..equilibrium import Equilibrium, EquilibriumModel
 from ..equilibrium.input_checks import (
     require_contractive,
@@ -33,7 +34,7 @@ from ..equilibrium.input_checks import (
 from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import State
 from ..fixed_points.argument_checks import require_number
-from ..optim.contraction.model_contraction import as_if_exact, has_closed_prox
+from ..optim.contraction.model_contraction import as_if_exact
 
 
 class ResolventStep:
@@ -266,7 +267,7 @@ class EquilibriumRegularisation(EquilibriumModel):
         source = "proximal operator in the data"
         layer = LayerRate(rate, derived(gain, (interval.upper,), source), terms)
         notes = ["The rate is that of the step in exact arithmetic."]
-        if not has_closed_prox(physics):
+        if not has_closed_prox(physics, tuple(img_size)):
             layer = as_if_exact(layer)
             notes.append(
                 "It is that of the step with the exact inverse of A^T A + alpha I, and "

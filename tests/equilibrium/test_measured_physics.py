@@ -246,3 +246,98 @@ def test_prox_l2_warns_or_raises_if_the_backward_does_not_converge() -> None:
     with pytest.raises(deq.ConvergenceError, match="proximal operator"):
         (image * weights).sum().backward()
     (_prox_that_fails_in_the_backward("ignore") * weights).sum().backward()
+
+
+PADDED: dict[str, Callable[[Tensor], LinearPhysics]] = {
+    "Blur": lambda k: dinv.physics.Blur(filter=k, padding="replicate"),
+    "ChannelwiseBlur": lambda k: deq.physics.ChannelwiseBlur(k, "replicate"),
+    "ChannelwiseBlur, circular": lambda k: deq.physics.ChannelwiseBlur(k),
+    "Downsampling": lambda k: dinv.physics.Downsampling(
+        (1, 4, 6), filter=k, padding="replicate"
+    ),
+    "Downsampling, circular": lambda k: dinv.physics.Downsampling(
+        (1, 4, 6), filter=k, padding="circular"
+    ),
+    "BlurFFT": lambda k: dinv.physics.BlurFFT((1, 4, 6), filter=k),
+    "composition": lambda k: dinv.physics.ComposedLinearPhysics(
+        deq.physics.ChannelwiseBlur(k, "constant"), dinv.physics.Denoising()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_prox_l2_has_the_gradients_in_the_filter_and_the_measurement(name: str) -> None:
+    kernel = torch.rand(1, 1, 3, 3, dtype=torch.float64) / 4
+    y = torch.rand_like(PADDED[name](kernel).A(torch.zeros(2, 1, 4, 6).double()))
+    z = torch.randn(2, 1, 4, 6, dtype=torch.float64)
+
+    def prox(kernel: Tensor, y: Tensor) -> Tensor:
+        physics = PADDED[name](kernel.detach())
+        physics.update_parameters(filter=kernel)
+        physics.tol, physics.max_iter = 1e-13, 200
+        measured = MeasuredPhysics(physics, y, "raise")
+        with torch.no_grad():
+            measured.physics.prox_l2(z, y, 3.0)
+        measured.start_recording()
+        return measured.physics.prox_l2(z, y, 3.0)
+
+    inputs = (kernel.requires_grad_(), y.requires_grad_())
+    torch.autograd.gradcheck(prox, inputs, fast_mode=True, atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_gradient_is_that_of_the_parameters_before_an_update(name: str) -> None:
+    kernel = torch.rand(1, 1, 3, 3, dtype=torch.float64) / 4
+    gradients = []
+    for updated in (False, True):
+        physics = PADDED[name](kernel)
+        physics.tol, physics.max_iter = 1e-13, 200
+        y = physics.A(torch.ones(2, 1, 4, 6, dtype=torch.float64)).requires_grad_()
+        measured = MeasuredPhysics(physics, y)
+        image = measured.physics.prox_l2(torch.zeros(2, 1, 4, 6).double(), y, 3.0)
+        if updated:
+            physics.update(filter=kernel.flip(-1) / 3)
+        gradients.append(torch.autograd.grad(image.square().sum(), y)[0])
+    assert torch.equal(*gradients)
+
+
+def test_backward_raises_if_parameters_were_written_in_place() -> None:
+    kernel = torch.rand(1, 1, 3, 3, dtype=torch.float64) / 4
+    physics = dinv.physics.Blur(filter=kernel, padding="replicate")
+    y = torch.ones(1, 1, 4, 6, dtype=torch.float64, requires_grad=True)
+    image = MeasuredPhysics(physics, y).physics.prox_l2(0 * y, y, 3.0)
+    kernel.data[..., 0, 0] += 0.1
+    with pytest.raises(RuntimeError, match="Blur were written in place"):
+        image.sum().backward()
+
+
+def test_prox_l2_solves_its_equation_if_the_closed_form_is_wrong() -> None:
+    z = torch.randn(2, 3, 2, 2, dtype=torch.float64)
+    physics = dinv.physics.Decolorize().double()
+    physics.tol = 1e-13
+    y = physics.A(torch.randn_like(z))
+    found = MeasuredPhysics(physics, y).physics.prox_l2(z, y, torch.tensor(2.0))
+    torch.testing.assert_close(
+        found + 2 * physics.A_adjoint_A(found), z + 2 * physics.A_adjoint(y)
+    )
+
+
+def test_prox_l2_works_without_the_filter_that_its_closed_form_needs() -> None:
+    physics = dinv.physics.Downsampling((1, 4, 4), filter=None)
+    y = torch.ones(1, 1, 2, 2)
+    x = MeasuredPhysics(physics, y).physics.prox_l2(torch.zeros(1, 1, 4, 4), y, 1.0)
+    torch.testing.assert_close(x, physics.A_adjoint(y) / 2)
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_prox_l2_has_the_precision_of_the_measurement_under_autocast(name: str) -> None:
+    physics = PADDED[name](torch.rand(1, 1, 3, 3) / 4)
+    y = physics.A(torch.rand(2, 1, 4, 6))
+    z = torch.randn(2, 1, 4, 6).bfloat16()
+    expected = MeasuredPhysics(physics, y).physics.prox_l2(z.float(), y, 3.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        measured = MeasuredPhysics(physics, y).physics
+        measured.A_adjoint(y)
+        found = measured.prox_l2(z, y, 3.0)
+    assert found.dtype is torch.float32
+    torch.testing.assert_close(found, expected)

@@ -92,8 +92,20 @@ class PhysicsOperator:
         return cls(physics, (batch_size(physics), *img_size), device_of(physics), dtype)
 
     def gram(self, x: Tensor) -> Tensor:
-        r"""Return :math:`A^\top A x`."""
+        r"""Return :math:`A^\top A x` by ``A_adjoint_A``, which gradients of the data
+        fidelity and proximal operators use."""
+        return self.physics.A_adjoint_A(x)
+
+    def gram_of_products(self, x: Tensor) -> Tensor:
+        r"""Return :math:`A^\top A x` by ``A`` and ``A_adjoint``."""
         return self.physics.A_adjoint(self.physics.A(x))
+
+    def has_consistent_gram(self) -> bool:
+        """Return whether the two products agree, for a random image and up to rounding.
+        They differ for a decomposition whose U is not an isometry, for example."""
+        x = self.random_image(torch.Generator().manual_seed(1))
+        one, two = self.gram(x), self.gram_of_products(x)
+        return norm(one - two) <= 1e-6 * norm(two)
 
     def random_image(self, generator: torch.Generator) -> Tensor:
         """Return an image with standard normal entries."""
@@ -118,7 +130,7 @@ class PhysicsOperator:
         for _ in range(PAIRS):
             u = self.random_image(generator)
             image = self.physics.A(u)
-            w = _randn_like(image, generator)
+            w = randn_like(image, generator)
             back = self.physics.A_adjoint(w)
             if not isinstance(back, Tensor) or back.shape != u.shape:
                 raise UncertifiablePhysicsError(
@@ -130,7 +142,7 @@ class PhysicsOperator:
                 raise UncertifiablePhysicsError(
                     self.physics, "A_adjoint returns complex numbers for a real image."
                 )
-            scale = _norm(image) * _norm(w) + _norm(u) * _norm(back)
+            scale = norm(image) * norm(w) + norm(u) * norm(back)
             if not math.isfinite(scale):
                 raise UncertifiablePhysicsError(
                     self.physics, "A or A_adjoint returns NaN or infinity."
@@ -181,12 +193,23 @@ def _parts(y: Tensor | list[Tensor]) -> list[Tensor]:
     return [part for item in y for part in _parts(item)]
 
 
-def _randn_like(y: Tensor | list[Tensor], generator: torch.Generator) -> Tensor:
+def randn_like(y: Tensor | list[Tensor], generator: torch.Generator) -> Tensor:
+    r"""
+    Return a random measurement with standard normal entries.
+
+    :param torch.Tensor y: the shape, dtype and device; or a list of tensors, as of
+        stacked physics.
+    :param torch.Generator generator: the generator.
+    :return: the measurement, drawn in float64 on the device of the generator.
+    """
     if not isinstance(y, Tensor):
-        items = [_randn_like(part, generator) for part in y]
+        items = [randn_like(part, generator) for part in y]
         return cast(Tensor, type(y)(items))
     dtype = torch.complex128 if y.is_complex() else torch.float64
-    return torch.randn(y.shape, generator=generator, dtype=dtype).to(y)
+    values = torch.randn(
+        y.shape, generator=generator, dtype=dtype, device=generator.device
+    )
+    return values.to(y)
 
 
 def _inner(x: Tensor, y: Tensor) -> float:
@@ -197,5 +220,6 @@ def _inner(x: Tensor, y: Tensor) -> float:
     )
 
 
-def _norm(x: Tensor) -> float:
+def norm(x: Tensor) -> float:
+    """Return the 2-norm of a tensor or of a list of tensors."""
     return math.sqrt(max(_inner(x, x), 0.0))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from deepinv.physics import LinearPhysics
+from torch import Tensor
 
 from ..bounds import Bound, Interval
 from ..declarations import overrides, replaced_methods
@@ -38,37 +39,38 @@ _HARMLESS = {
 
 def register_spectrum_rule(*types: type[LinearPhysics]) -> Callable[[R], R]:
     r"""
-    Register a rule for the spectrum of :math:`A^\top A` for physics of some types, as a
-    decorator.
+        Register a rule for the spectrum of :math:`A^\top A` for physics of some types, as a
+        decorator.
 
-    The rule is a function ``rule(physics, img_size) -> Interval`` of the physics, in
-    double precision, and of the size of an image without the batch. It returns ``None``
-    if it cannot bound the spectrum. The package does not check the rule: a bound of
-    kind certified must be proved for the current parameters of the physics.
+        The rule is a function ``rule(physics, img_size) -> Interval`` of the physics, in
+        double precision, and of the size of an image without the batch. It returns ``None``
+        if it cannot bound the spectrum. The package does not check the rule: a bound of
+        kind certified must be proved for the current parameters of the physics.
 
-    A subclass inherits the rule only if it overrides nothing that may change the
-    operator. A later rule for a type replaces an earlier one. A user-defined physics
-    can define the method ``spectrum(self, img_size) -> Interval`` instead.
+        A subclass inherits the rule only if it overrides nothing that may change the
+        operator. A later rule for a type replaces an earlier one. A user-defined physics
+        can define the method ``spectrum(self, img_size) -> Interval`` instead.
 
-    >>> from deepinv.physics import LinearPhysics
-    >>> from deepinv_equilibrium import certificates, spectrum
-    >>> class Halve(LinearPhysics):
-    ...     def A(self, x, **kwargs):
-    ...         return x / 2
-    ...     def A_adjoint(self, y, **kwargs):
-    ...         return y / 2
-    >>> @certificates.register_spectrum_rule(Halve)
-    ... def halve(physics, img_size):
-    ...     return certificates.Interval(
-    ...         certificates.Bound(0.25, source="halving", is_lower=True),
-    ...         certificates.Bound(0.25, source="halving"),
-    ...     )
-    >>> print(spectrum(Halve(), (1, 8, 8)))
-    [>= 0.25 (certified: halving), <= 0.25 (certified: halving)]
+        >>> from deepinv.physics import LinearPhysics
+    from torch import Tensor
+        >>> from deepinv_equilibrium import certificates, spectrum
+        >>> class Halve(LinearPhysics):
+        ...     def A(self, x, **kwargs):
+        ...         return x / 2
+        ...     def A_adjoint(self, y, **kwargs):
+        ...         return y / 2
+        >>> @certificates.register_spectrum_rule(Halve)
+        ... def halve(physics, img_size):
+        ...     return certificates.Interval(
+        ...         certificates.Bound(0.25, source="halving", is_lower=True),
+        ...         certificates.Bound(0.25, source="halving"),
+        ...     )
+        >>> print(spectrum(Halve(), (1, 8, 8)))
+        [>= 0.25 (certified: halving), <= 0.25 (certified: halving)]
 
-    :param type types: one or more subclasses of :class:`deepinv.physics.LinearPhysics`.
-    :return: the decorator.
-    :raises TypeError: if one of them is not such a subclass.
+        :param type types: one or more subclasses of :class:`deepinv.physics.LinearPhysics`.
+        :return: the decorator.
+        :raises TypeError: if one of them is not such a subclass.
     """
     for physics_type in types:
         if not (
@@ -206,9 +208,16 @@ def _checked_operator(
 
 
 def _estimate(operator: PhysicsOperator) -> Bound:
+    grams = [operator.gram]
+    if not operator.has_consistent_gram():
+        grams.append(operator.gram_of_products)
+    return max((_largest(operator, gram) for gram in grams), key=float)
+
+
+def _largest(operator: PhysicsOperator, gram: Callable[[Tensor], Tensor]) -> Bound:
     # A fixed seed makes the value the same in every call.
     bound = largest_eigenvalue(
-        lambda x: operator.gram(x.to(operator.dtype)),
+        lambda x: gram(x.to(operator.dtype)),
         operator.shape,
         generator=torch.Generator().manual_seed(0),
         device=operator.device,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from deepinv.optim import OptimIterator
-from deepinv.physics import DecomposablePhysics, Downsampling, LinearPhysics, Physics
+from deepinv.physics import LinearPhysics, Physics
 
 from ...certificates import (
     Bound,
@@ -23,6 +23,7 @@ from ...certificates.bounds import derived, outward, unproved
 from ...certificates.declarations import refuse_changed
 from ...certificates.fingerprints import changed_names, fingerprint
 from ...certificates.rates.data_sensitivity import fixed_point_sensitivity
+from ...certificates.spectra.closed_prox import has_closed_prox
 from .data_constants import DataConstants
 from .rate_scheme import (
     Layer,
@@ -76,7 +77,8 @@ def read_contraction(
     except NotCoveredError as error:
         return Contraction(unproved(str(error)), scheme.norm)
     results = tuple(layer_rate(scheme, layer) for layer in layers)
-    if scheme.solves_prox and not has_closed_prox(physics):
+    is_iterative = scheme.solves_prox and not has_closed_prox(physics, tuple(img_size))
+    if is_iterative:
         results = tuple(as_if_exact(result) for result in results)
     return Contraction(
         _block_rate(results),
@@ -85,7 +87,7 @@ def read_contraction(
         _stability(scheme, layers, results, parts.has_custom_output),
         scheme.residual_factor(layers, results[0].rate),
         scheme.in_state,
-        tuple(_notes(scheme, physics)),
+        tuple(_notes(physics, is_iterative)),
     )
 
 
@@ -113,6 +115,11 @@ def _read_layers(
                 parameter.key: _number(parameter, layer.parameters)
                 for parameter in scheme.parameters
             }
+            if scheme.solves_prox and numbers["stepsize"] == 0:
+                raise NotCoveredError(
+                    "stepsize is 0, and the proximal operator of the data fidelity "
+                    "divides by it: give a positive number"
+                )
             fidelity = id(layer.data_fidelity)
             if fidelity not in data:
                 data[fidelity] = DataConstants.of(
@@ -192,23 +199,6 @@ def _stability(
     )
 
 
-def has_closed_prox(physics: Physics) -> bool:
-    r"""
-    Return whether a physics has its proximal operator in closed form, rather than by
-    iterations. A user-defined physics declares so by the attribute ``has_closed_prox``.
-
-    :param deepinv.physics.Physics physics: the physics.
-    """
-    if "prox_l2" in vars(physics):
-        return False
-    prox = getattr(type(physics), "prox_l2", None)
-    return (
-        prox is DecomposablePhysics.prox_l2
-        or (prox is Downsampling.prox_l2 and physics.padding == "circular")
-        or getattr(physics, "has_closed_prox", False) is True
-    )
-
-
 def as_if_exact(result: LayerRate) -> LayerRate:
     r"""
     Return the rate of a layer with an exact proximal operator as an estimate of the
@@ -231,13 +221,9 @@ def as_if_exact(result: LayerRate) -> LayerRate:
     return LayerRate(weaker(result.rate), weaker(result.sensitivity), result.terms)
 
 
-def _notes(scheme: RateScheme, physics: Physics) -> list[str]:
+def _notes(physics: Physics, is_iterative: bool) -> list[str]:
     notes = ["The rate is that of the step in exact arithmetic."]
-    if (
-        scheme.solves_prox
-        and isinstance(physics, LinearPhysics)
-        and not has_closed_prox(physics)
-    ):
+    if is_iterative and isinstance(physics, LinearPhysics):
         notes.append(
             "It is that of the step with the exact proximal operator of the data "
             "fidelity, and so estimated: this physics solves it iteratively, to a "

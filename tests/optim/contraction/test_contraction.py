@@ -270,10 +270,13 @@ def test_rate_is_estimated_for_an_iterative_proximal_operator() -> None:
     circular = deq.physics.ChannelwiseBlur(kernel, padding="circular")
     for closed in (
         dinv.physics.BlurFFT(IMAGE, filter=kernel),
-        dinv.physics.Downsampling(IMAGE, filter=kernel, factor=2, padding="circular"),
+        dinv.physics.Downsampling(
+            (3, 4, 4), filter=kernel, factor=2, padding="circular"
+        ),
         circular,
     ):
-        assert contraction(model, closed).rate.is_certified
+        size = getattr(closed, "imsize", IMAGE)
+        assert model.contraction(closed, size).rate.is_certified
     circular.prox_l2 = circular.prox_l2
     assert not contraction(model, circular).rate.is_certified
 
