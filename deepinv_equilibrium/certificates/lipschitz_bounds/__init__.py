@@ -1,6 +1,12 @@
 """Lipschitz constants of modules. Importing this package registers the rules."""
 
-from . import linear_rules, pointwise_rules, pooling_rules, upsampling_rules
+from . import (
+    linear_rules,
+    pointwise_rules,
+    pooling_rules,
+    upsampling_rules,
+    wrapper_rules,
+)
 from .composition_rules import Residual
 from .convolution_norms import convolution_norm
 from .lipschitz_constant import lipschitz, register_lipschitz_rule
@@ -14,4 +20,5 @@ __all__ = [
     "pooling_rules",
     "register_lipschitz_rule",
     "upsampling_rules",
+    "wrapper_rules",
 ]

@@ -7,16 +7,21 @@ import itertools
 import torch
 from deepinv.models import DnCNN
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..bounds import Bound, derived, outward
 from ..declarations import UncertifiableModuleError
-from .lipschitz_constant import lipschitz, register_lipschitz_rule
+from .linear_rules import keeps_size
+from .lipschitz_constant import bound_of, lipschitz, register_lipschitz_rule
+from .pointwise_rules import POINTWISE
 
 
 class Residual(nn.Module):
     r"""
     The residual block :math:`x \mapsto x + f(x)`. Its Lipschitz constant is at most
-    :math:`1 + L_f`, where :math:`L_f` is that of :math:`f`.
+    :math:`1 + L_f`, where :math:`L_f` is that of :math:`f`. The block gets a copy of
+    :math:`x`: an activation with ``inplace=True`` in :math:`f` does not change the
+    :math:`x` that is added.
 
     >>> import torch, deepinv_equilibrium as deq
     >>> block = deq.certificates.Residual(torch.nn.Sigmoid())
@@ -40,7 +45,7 @@ class Residual(nn.Module):
         :raises ValueError: if :math:`f(x)` and :math:`x` differ in shape. Broadcasting
             would change the Lipschitz constant.
         """
-        out = self.block(x)
+        out = self.block(x.clone())
         if out.shape != x.shape:
             raise ValueError(
                 f"block must keep the shape of its input: {tuple(x.shape)} became "
@@ -64,8 +69,12 @@ class Residual(nn.Module):
 def sequential(module: nn.Sequential, img_size: tuple[int, ...] | None) -> Bound:
     """Bound a sequence by the product of its layers' bounds."""
     bounds = []
-    for layer in module:
-        bounds.append(lipschitz(layer, img_size))
+    for name, layer in module._modules.items():
+        if layer is None:
+            raise UncertifiableModuleError(
+                module, f"its layer {name!r} is None. Put nn.Identity() in its place."
+            )
+        bounds.append(bound_of(layer, img_size))
         img_size = output_size(layer, img_size)
     plural = "" if len(bounds) == 1 else "s"
     return derived(
@@ -116,21 +125,42 @@ def isometry(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
 
 @register_lipschitz_rule(DnCNN)
 def dncnn(module: DnCNN, img_size: tuple[int, ...] | None) -> Bound:
-    """Bound a DnCNN by 1 plus the product of its layers in the order of ``forward``."""
-    inputs, outputs = module.in_conv.in_channels, module.out_conv.out_channels
+    """Bound a DnCNN by 1 plus the product of its layers in the order of ``forward``,
+    which adds the image to the result of the last convolution."""
+    hidden = module.depth - 2
+    convolutions = [module.in_conv, *module.conv_list[:hidden], module.out_conv]
+    activations = list(module.nl_list[: hidden + 1])
+    for layer in convolutions:
+        _require_same_size(layer)
+    for layer in activations:
+        if type(layer) not in POINTWISE:
+            raise UncertifiableModuleError(
+                layer, "a DnCNN is bounded with pointwise activations of torch only."
+            )
+    inputs = module.in_conv.weight.shape[1] * module.in_conv.groups
+    outputs = len(module.out_conv.weight)
     if inputs != outputs:
         raise UncertifiableModuleError(
             module,
             f"it adds an image of {inputs} channels to one of {outputs}. Take as many "
             "channels at both ends.",
         )
-    hidden = module.depth - 2
-    layers = [
-        module.in_conv,
-        *module.conv_list[:hidden],
-        *module.nl_list[: hidden + 1],
-        module.out_conv,
-    ]
-    bounds = [lipschitz(layer) for layer in layers]
+    bounds = [bound_of(layer, None) for layer in (*convolutions, *activations)]
     value = outward(1 + _product_of_bounds(bounds))
     return derived(value, bounds, f"1 + product of {module.depth} convolutions")
+
+
+def _require_same_size(layer: nn.Module) -> None:
+    """Refuse a layer that may change the size of the image, which torch would broadcast
+    in the sum, or that may overwrite its input."""
+    if type_before_parametrizations(layer) not in (nn.Conv2d, nn.Conv3d):
+        raise UncertifiableModuleError(
+            layer, "a DnCNN is bounded with layers Conv2d or Conv3d only."
+        )
+    assert isinstance(layer, nn.Conv2d | nn.Conv3d)
+    if not keeps_size(layer):
+        raise UncertifiableModuleError(
+            layer,
+            "a DnCNN adds the image to the result, and this layer changes its size. "
+            "Take stride=1 and padding='same'.",
+        )

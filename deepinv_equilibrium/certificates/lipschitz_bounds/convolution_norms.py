@@ -24,7 +24,7 @@ def convolution_norm(
     groups: int = 1,
     transposed: bool = False,
     padding_mode: str = "zeros",
-    padding: int | str | Sequence[int] = 0,
+    padding: int | str | Sequence[int | tuple[int, int]] = 0,
     grid: int | None = None,
 ) -> Tensor:
     r"""
@@ -71,8 +71,9 @@ def convolution_norm(
     :param str padding_mode: ``"zeros"``, ``"replicate"``, ``"reflect"`` or
         ``"circular"``, as in :class:`torch.nn.Conv2d`. Default: ``"zeros"``.
     :param int, str, Sequence padding: pixels added on both sides, for all axes or for
-        each axis, or ``"same"`` or ``"valid"``. The bound does not depend on the number
-        of zeros. Default: 0.
+        each axis, or ``"same"`` or ``"valid"``. For an axis, a pair ``(before,
+        behind)`` gives each side its own number. The bound does not depend on the
+        number of zeros. Default: 0.
     :param int grid: number :math:`N_d` of grid points along each axis. Default:
         ``None``, :math:`\max(32, 8(k_d-1))`.
     :return: a 0-dim float64 tensor on the weight's device. A float32 tensor divided by
@@ -96,10 +97,10 @@ def convolution_norm(
         )
     if not torch.isfinite(weight).all():
         raise ValueError("weight must be finite: it holds an infinity or a NaN.")
-    strides = _each_axis("stride", stride, dim, least=1)
-    dilations = _each_axis("dilation", dilation, dim, least=1)
+    strides = axis_values("stride", stride, dim, least=1)
+    dilations = axis_values("dilation", dilation, dim, least=1)
     taps = tuple(weight.shape[2:])
-    sides = _sides(padding, taps, dilations)
+    sides = padded_sides(padding, taps, dilations)
     kernel = weight.unflatten(0, (groups, -1))
     reduced = tuple(
         s // math.gcd(s, d) for s, d in zip(strides, dilations, strict=True)
@@ -138,9 +139,10 @@ def _polyphase(kernel: Tensor, strides: tuple[int, ...]) -> Tensor:
     return kernel
 
 
-def _each_axis(
+def axis_values(
     name: str, value: int | Sequence[int], dim: int, least: int
 ) -> tuple[int, ...]:
+    """Return a value for each of ``dim`` axes."""
     values = (value,) * dim if isinstance(value, int) else tuple(value)
     if len(values) != dim or any(v < least for v in values):
         raise ValueError(
@@ -150,12 +152,20 @@ def _each_axis(
     return values
 
 
-def _sides(
-    padding: int | str | Sequence[int],
+def padded_sides(
+    padding: int | str | Sequence[int | tuple[int, int]],
     taps: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> list[tuple[int, int]]:
-    """Return the pixels added before and behind each axis."""
+    r"""
+    Return the pixels that are added before and behind each axis.
+
+    :param int, str, Sequence padding: as for :func:`convolution_norm`.
+    :param tuple taps: number of taps of the kernel along each axis.
+    :param tuple dilations: dilation along each axis.
+    :return: (list) a pair for each axis.
+    :raises ValueError: if a number is negative, or there is not one for each axis.
+    """
     if padding == "same":
         totals = [d * (k - 1) for d, k in zip(dilations, taps, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
@@ -165,4 +175,8 @@ def _sides(
                 f"padding must be numbers, 'same' or 'valid', got {padding!r}."
             )
         padding = 0
-    return [(p, p) for p in _each_axis("padding", padding, len(taps), least=0)]
+    each = [padding] * len(taps) if isinstance(padding, int) else padding
+    pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in each]
+    before = axis_values("padding", [p for p, _ in pairs], len(taps), least=0)
+    behind = axis_values("padding", [p for _, p in pairs], len(taps), least=0)
+    return list(zip(before, behind, strict=True))

@@ -10,7 +10,12 @@ from torch import nn
 
 from ..bounds import Bound, outward
 from ..declarations import UncertifiableModuleError
-from .convolution_norms import ROUNDING, convolution_norm
+from .convolution_norms import (
+    ROUNDING,
+    axis_values,
+    convolution_norm,
+    padded_sides,
+)
 from .lipschitz_constant import effective_weight, register_lipschitz_rule
 from .padding import padding_factor
 
@@ -39,9 +44,40 @@ def convolution(module: Convolution, img_size: tuple[int, ...] | None) -> Bound:
         dilation=module.dilation,
         groups=module.groups,
         padding_mode=module.padding_mode,
-        padding=module.padding,
+        padding=added_sides(module),
     )
     return Bound(float(norm), source=f"torus norm, {module.padding_mode} padding")
+
+
+def added_sides(module: Convolution) -> list[tuple[int, int]]:
+    r"""
+    Return the pixels that ``forward`` of a convolution adds before and behind each
+    axis.
+
+    :param torch.nn.Module module: the convolution.
+    :return: (list) a pair for each axis. Modes other than zeros read a copy of
+        ``padding`` that torch made when it built the layer.
+    """
+    if module.padding_mode != "zeros":
+        flat: Any = module._reversed_padding_repeated_twice
+        return list(zip(flat[::2], flat[1::2], strict=True))[::-1]
+    taps = tuple(module.weight.shape[2:])
+    dilations = axis_values("dilation", module.dilation, len(taps), least=1)
+    return padded_sides(module.padding, taps, dilations)
+
+
+def keeps_size(module: Convolution) -> bool:
+    r"""
+    Return whether the output of a convolution has the size of its input, for every
+    size.
+
+    :param torch.nn.Module module: the convolution.
+    """
+    taps = tuple(module.weight.shape[2:])
+    dilations = axis_values("dilation", module.dilation, len(taps), least=1)
+    totals = [d * (k - 1) for d, k in zip(dilations, taps, strict=True)]
+    strides = axis_values("stride", module.stride, len(taps), least=1)
+    return max(strides) == 1 and [sum(s) for s in added_sides(module)] == totals
 
 
 @register_lipschitz_rule(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

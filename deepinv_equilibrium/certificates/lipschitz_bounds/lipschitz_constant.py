@@ -6,12 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
+from deepinv.models import Denoiser
+from deepinv.optim import Prior
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from ..bounds import Bound
 from ..declarations import UncertifiableModuleError, declares, overrides, refuse_changed
 from ..image_size import require_image_size
+from ..trial_calls import try_out
+from .module_state import refuse_state
 
 LipschitzRule = Callable[[Any, "tuple[int, ...] | None"], Bound]
 R = TypeVar("R", bound=LipschitzRule)
@@ -143,7 +148,11 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
     from the code of ``forward``. Parametrisations of weights are applied. The
     arithmetic of the module is taken as exact.
 
-    The bound holds for the current weights and mode (train or eval) of the module. The
+    The bound holds for the current weights and mode (train or eval) of the module, and
+    for real inputs unless the weights are complex. With ``img_size`` the module is
+    called on two random images and on one of them alone: a module that is random or
+    couples the images of a batch is refused. A :class:`deepinv.models.Denoiser` is
+    called with the noise level 0.1, and is refused if it overwrites the image. The
     product of the norms of many layers is a poor bound: for a typical network it is
     about 1e9.
 
@@ -159,7 +168,8 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
     :return: a :class:`~deepinv_equilibrium.certificates.Bound`, whose ``source`` says
         how it was obtained.
     :raises UncertifiableModuleError: if the module or a submodule has no rule, is
-        random, must be in eval mode, or has forward hooks; the error names it.
+        random, must be in eval mode, has forward hooks, or has parameters or settings
+        that are not finite; the error names it.
     :raises TypeError: if ``module`` is not a module, ``img_size`` is not a sequence, or
         the module's rule does not return an upper bound.
     :raises ValueError: if ``img_size`` does not consist of one to four positive
@@ -170,12 +180,62 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
     size = None if img_size is None else require_image_size(img_size)
     try:
         refuse_changed(module)
-        bound = lipschitz_rule_of(module)(module, size)
+        refuse_state(module)
+        bound = bound_of(module, size)
+        if size is not None and not bound.is_vacuous:
+            _refuse_by_trial(module, size)
     except UncertifiableModuleError as error:
-        raise UncertifiableModuleError(error.module, error.reason, module) from None
+        cause = error.__cause__
+        raise UncertifiableModuleError(error.module, error.reason, module) from cause
+    return bound
+
+
+def bound_of(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
+    r"""
+    Return the bound of a module by its rule, without the checks of :func:`lipschitz`,
+    which cover all submodules. Rules call it on the parts of a module.
+
+    :param torch.nn.Module module: the module.
+    :param tuple img_size: size of its input without the batch, ``None`` for any size.
+    :return: the bound.
+    :raises UncertifiableModuleError: if there is no rule, or the rule refuses or fails.
+    :raises TypeError: if the rule does not return an upper bound.
+    """
+    rule = lipschitz_rule_of(module)
+    try:
+        bound = rule(module, img_size)
+    except UncertifiableModuleError:
+        raise
+    except Exception as error:
+        raise UncertifiableModuleError(
+            module, f"its rule raised a {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(bound, Bound) or bound.is_lower:
         raise TypeError(
             f"the Lipschitz rule of {type(module).__name__} must return an upper "
             f"Bound, got {bound!r}."
         )
     return bound
+
+
+def _refuse_by_trial(module: nn.Module, img_size: tuple[int, ...]) -> None:
+    """Refuse a module that is random or couples the images of a batch, and a denoiser
+    that overwrites the image, which algorithms read again."""
+    if isinstance(module, Prior):
+        return  # the bound is that of its proximal operator, and not of forward
+    if isinstance(module, OptimizedModule):
+        module = module._orig_mod  # a call would compile for this size
+    is_denoiser = isinstance(module, Denoiser)
+
+    def call(images: Tensor) -> tuple[Callable[[Any], Any], Tensor]:
+        return (lambda x: module(x, 0.1)) if is_denoiser else module, images
+
+    trial = try_out(module, call, img_size)
+    if trial.objection:
+        raise UncertifiableModuleError(module, trial.objection)
+    if trial.overwrites and is_denoiser:
+        raise UncertifiableModuleError(
+            module,
+            "it overwrites its image, which algorithms read again. Build its "
+            "activations with inplace=False.",
+        )

@@ -34,6 +34,11 @@ SLOPES: dict[type[nn.Module], float] = {
     nn.Hardswish: outward(1.5, relative=1e-7),
 }
 GELU_SLOPE, GELU_TANH_SLOPE = 1.12891, 1.129
+# Activations that act on each entry alone.
+POINTWISE = {
+    *SLOPES,
+    *(nn.GELU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.Softplus),
+}
 
 
 def largest_slope(value: float) -> Bound:
@@ -74,8 +79,6 @@ def prelu(module: nn.PReLU, img_size: tuple[int, ...] | None) -> Bound:
 @register_lipschitz_rule(nn.RReLU)
 def rrelu(module: nn.RReLU, img_size: tuple[int, ...] | None) -> Bound:
     """Bound RReLU in eval mode, a LeakyReLU with the mean slope."""
-    if module.training:
-        raise UncertifiableModuleError(module, "its slope is random. Call eval().")
     return largest_slope(max(1.0, outward(abs(module.lower + module.upper) / 2)))
 
 
@@ -98,13 +101,13 @@ def celu(module: nn.CELU, img_size: tuple[int, ...] | None) -> Bound:
 @register_lipschitz_rule(nn.Softplus)
 def softplus(module: nn.Softplus, img_size: tuple[int, ...] | None) -> Bound:
     """Bound Softplus, whose slope is a sigmoid. Above the threshold torch replaces it
-    by the identity, so that it jumps there unless the threshold is large."""
-    # At the default threshold of 20 the jump of 2e-9 / beta is below rounding.
-    if not module.beta > 0 or module.threshold < 20:
+    by the identity, so that it jumps there by exp(-threshold) / beta."""
+    # At a threshold of 40 the jump is below the rounding of the value in float64.
+    if not module.beta > 0 or module.threshold < 40:
         raise UncertifiableModuleError(
             module,
-            "torch's softplus jumps at the threshold by exp(-threshold) / beta. Take a "
-            f"threshold of at least 20 and beta > 0, got {module.threshold!r} and "
+            "torch's softplus jumps at the threshold by exp(-threshold) / beta. Take "
+            f"threshold=40 or more and beta > 0, got {module.threshold!r} and "
             f"{module.beta!r}.",
         )
     return largest_slope(1.0)
@@ -122,22 +125,19 @@ def softmax(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
 )
 def batch_norm(module: _BatchNorm, img_size: tuple[int, ...] | None) -> Bound:
     """Bound batch normalisation in eval mode by the largest ratio of a weight to its
-    standard deviation."""
-    if module.training or module.running_var is None:
-        raise UncertifiableModuleError(
-            module,
-            "it normalises by the statistics of the batch. Call eval(), with "
-            "track_running_stats=True.",
-        )
-    variance = effective_weight(module, "running_var").double() + module.eps
+    standard deviation, which torch rounds to the precision of the variance."""
+    running = effective_weight(module, "running_var")
+    variance = running.double() + module.eps
     if not (variance > 0).all():
         raise UncertifiableModuleError(
             module, "a running variance plus eps is not positive."
         )
     scale = torch.rsqrt(variance)
-    if module.affine:
+    if module.weight is not None:
         scale = scale * effective_weight(module).double().abs()
-    return Bound(outward(float(scale.max())), source="largest scale of a channel")
+    rounding = max(1e-12, 4 * torch.finfo(running.dtype).eps)
+    value = outward(float(scale.max()), relative=rounding)
+    return Bound(value, source="largest scale of a channel")
 
 
 @register_lipschitz_rule(
@@ -150,8 +150,4 @@ def batch_norm(module: _BatchNorm, img_size: tuple[int, ...] | None) -> Bound:
 )
 def dropout(module: nn.Dropout, img_size: tuple[int, ...] | None) -> Bound:
     """Bound dropout in eval mode, which is the identity."""
-    if module.training and module.p > 0:
-        raise UncertifiableModuleError(
-            module, "it is random in train mode. Call eval()."
-        )
     return Bound(1.0, source="dropout in eval mode")

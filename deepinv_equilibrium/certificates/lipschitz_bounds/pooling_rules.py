@@ -71,6 +71,8 @@ def avg_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
     """
     kernel, stride = each_axis(module, "kernel_size"), each_axis(module, "stride")
     divisor = getattr(module, "divisor_override", None)
+    if divisor == 0:
+        raise UncertifiableModuleError(module, "its divisor_override is 0.")
     unpadded = not any(each_axis(module, "padding"))
     if divisor is None and not module.ceil_mode:
         divisor = math.prod(kernel) if module.count_include_pad or unpadded else None
@@ -121,6 +123,12 @@ def _adaptive_bound(
     size = module.output_size
     outputs = (size,) * dim if size is None or isinstance(size, int) else tuple(size)
     inputs = (None,) * dim if img_size is None else img_size[-dim:]
+    if not len(outputs) == len(inputs) == dim:
+        raise UncertifiableModuleError(
+            module,
+            f"it pools {dim} axes, got output_size={size!r} and img_size={img_size!r}. "
+            "Give (C, H, W) without the batch.",
+        )
     square = 1.0
     for m, n in zip(outputs, inputs, strict=True):
         if m is None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import deepinv as dinv
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given
 from torch import nn
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import UncertifiableModuleError
+from deepinv_equilibrium.certificates import Residual, UncertifiableModuleError
 
 from ..dense_operator import norm
 
@@ -52,3 +54,74 @@ def test_lipschitz_refuses_a_dncnn_with_other_output_channels() -> None:
     model = dinv.models.DnCNN(1, 3, 3, nf=4, pretrained=None)
     with pytest.raises(UncertifiableModuleError, match="channels"):
         deq.lipschitz(model)
+
+
+LAYERS = {
+    "selu": lambda: nn.SELU(inplace=True),
+    "silu": lambda: nn.SiLU(inplace=True),
+    "leaky": lambda: nn.LeakyReLU(3.0, inplace=True),
+    "relu": lambda: nn.ReLU(inplace=True),
+    "identity": nn.Identity,
+    "dropout": lambda: nn.Dropout(inplace=True).eval(),
+    "views": lambda: nn.Sequential(nn.Flatten(), nn.Unflatten(1, (1, 3))),
+    "conv": lambda: nn.Conv1d(1, 1, 3, padding=1),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(LAYERS)), max_size=3), st.integers(0, 10**6))
+def test_lipschitz_of_residuals_bounds_quotients_with_activations_in_place(
+    names: list[str], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    block = nn.Sequential(*(LAYERS[name]() for name in names))
+    network = Residual(nn.Sequential(Residual(block), nn.SELU(inplace=True))).double()
+    x = torch.randn(32, 1, 3, dtype=torch.float64)
+    y = x + 1e-3 * torch.randn_like(x)
+    with torch.no_grad():
+        moved = network(x.clone()) - network(y.clone())
+    factors = moved.flatten(1).norm(dim=1) / (x - y).flatten(1).norm(dim=1)
+    assert factors.max() <= deq.lipschitz(network).value * (1 + 1e-10)
+
+
+def test_residual_adds_its_input_to_a_block_that_overwrites_its_input() -> None:
+    x = torch.randn(1, 1, 4)
+    kept = x.clone()
+    expected = x + nn.functional.selu(x)
+    assert torch.equal(Residual(nn.SELU(inplace=True))(x), expected)
+    assert torch.equal(x, kept)
+
+
+def test_lipschitz_refuses_a_sequence_with_none() -> None:
+    network = nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU(), None))
+    with pytest.raises(UncertifiableModuleError, match=r"'1', .* layer '1' is None"):
+        deq.lipschitz(network)
+
+
+def edited_dncnn(part: str, layer: nn.Module) -> nn.Module:
+    model = dinv.models.DnCNN(1, 1, 3, nf=2, pretrained=None)
+    if part == "in_conv":
+        model.in_conv = layer
+    elif part == "out_conv":
+        model.out_conv = layer
+    else:
+        model.get_submodule(part)[0] = layer
+    return model
+
+
+@pytest.mark.parametrize(
+    ("part", "layer"),
+    [
+        # It overwrites the image that is added.
+        ("in_conv", nn.Sequential(nn.SELU(inplace=True), nn.Conv2d(1, 2, 1))),
+        # The result has other sizes, and the sum is broadcast.
+        ("out_conv", nn.Conv2d(2, 1, 3, padding=0)),
+        ("conv_list", nn.Conv2d(2, 2, 3, stride=2, padding=1)),
+        ("nl_list", nn.AvgPool2d(3)),
+        ("out_conv", nn.Conv2d(2, 3, 3, padding=1)),
+    ],
+)
+def test_lipschitz_refuses_a_dncnn_with_other_layers(
+    part: str, layer: nn.Module
+) -> None:
+    with pytest.raises(UncertifiableModuleError, match=r"DnCNN|channels"):
+        deq.lipschitz(edited_dncnn(part, layer))

@@ -153,6 +153,8 @@ def test_lipschitz_of_adaptive_pooling_to_the_image_size_is_1() -> None:
         (nn.LPPool1d(3, 2), "even"),
         (nn.LPPool1d(2, 2, ceil_mode=True), "ceil_mode"),
         (nn.FractionalMaxPool2d(2, output_ratio=0.5), "no rule"),
+        (nn.AvgPool2d(2, divisor_override=0), "divisor_override is 0"),
+        (nn.MaxPool2d(2, stride=(1, 2, 3)), "rule raised a ValueError"),
     ],
 )
 def test_lipschitz_refuses_pooling_without_a_bound(
@@ -160,3 +162,8 @@ def test_lipschitz_refuses_pooling_without_a_bound(
 ) -> None:
     with pytest.raises(UncertifiableModuleError, match=match):
         deq.lipschitz(layer)
+
+
+def test_lipschitz_refuses_adaptive_pooling_of_images_with_fewer_axes() -> None:
+    with pytest.raises(UncertifiableModuleError, match="pools 3 axes"):
+        deq.lipschitz(nn.AdaptiveAvgPool3d(2), (4, 4))

@@ -53,6 +53,29 @@ def test_lipschitz_of_bilinear_upsampling_needs_no_image_size(
     assert norm(layer, (1, n, 2)) <= bound.value
 
 
+@given(st.data())
+def test_lipschitz_of_nearest_upsampling_needs_no_image_size(
+    data: st.DataObject,
+) -> None:
+    dim = data.draw(st.integers(1, 3))
+    factor = data.draw(st.integers(1, (60, 6, 3)[dim - 1]))
+    n = data.draw(st.integers(1, (60, 4, 2)[dim - 1]))
+    mode = data.draw(st.sampled_from(["nearest", "nearest-exact"]))
+    each = (float(factor),) * dim if data.draw(st.booleans()) else factor
+    layer = nn.Upsample(scale_factor=each, mode=mode)
+    bound = deq.lipschitz(layer)
+    assert bound.is_certified
+    assert norm(layer, (1,) + (n,) * dim) <= bound.value
+    if isinstance(each, tuple):
+        assert bound.value <= 1.001 * (factor + (factor > 2)) ** (dim / 2)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_lipschitz_of_upsampling_accepts_lists(mode: str) -> None:
+    layer = nn.Upsample(size=[4, 8], mode=mode)
+    assert norm(layer, (1, 4, 4)) <= deq.lipschitz(layer, (1, 4, 4)).value
+
+
 @pytest.mark.parametrize("factor", [3, 7, 49])
 def test_lipschitz_of_nearest_upsampling_counts_pixels_as_torch_does(
     factor: int,
@@ -62,11 +85,21 @@ def test_lipschitz_of_nearest_upsampling_counts_pixels_as_torch_does(
     assert norm(layer, (1, 50, 1)) <= bound.value
 
 
+@pytest.mark.parametrize("img_size", [(1, 4), (1, 4, 4, 4)])
+def test_lipschitz_refuses_upsampling_of_images_with_other_axes(
+    img_size: tuple[int, ...],
+) -> None:
+    layer = nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"))
+    with pytest.raises(UncertifiableModuleError, match=r"'0', .* do not fit"):
+        deq.lipschitz(layer, img_size)
+
+
 @pytest.mark.parametrize(
     ("layer", "match"),
     [
         (nn.Upsample(scale_factor=2, mode="bicubic"), "negative weights"),
-        (nn.Upsample(scale_factor=2), "Give img_size"),
+        (nn.Upsample(scale_factor=1.5), "Give img_size"),
+        (nn.Upsample(size=4), "Give img_size"),
         (nn.Upsample(scale_factor=1.5, mode="linear"), "Give img_size"),
         (nn.UpsamplingBilinear2d(scale_factor=2), "Give img_size"),
     ],
