@@ -165,3 +165,86 @@ def test_deepinv_configuration_gives_the_exact_gradient(
         thres_conv=1e-11,
     )
     torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stepsize", 0.5),
+        ("lambda_reg", 0.25),
+        ("g_param", 0.01 * torch.ones(1, 1, 4, 5)),
+        ("beta", 0.875),
+    ],
+)
+@pytest.mark.parametrize("trainable", [None, []])
+def test_list_of_equal_values_is_one_value_with_DEQ_True(
+    name: str, value: Any, trainable: list[str] | None, make_problem: Callable[..., Any]
+) -> None:
+    problem = make_problem("ADMM")
+
+    def run(values: Any, priors: int) -> tuple[torch.Tensor, list[str]]:
+        model = problem.model(
+            data_fidelity=[dinv.optim.L2() for _ in range(priors)],
+            prior=[problem.model().prior[0]] * priors,
+            **{name: values},
+            trainable_params=trainable,
+            DEQ=True,
+            max_iter=6,
+        )
+        return model(problem.y, problem.physics()), [
+            k for k, _ in model.named_parameters()
+        ]
+
+    (one, keys), (several, same) = run([value], 1), run([value] * 6, 6)
+    assert torch.equal(one, several)
+    assert keys == same
+
+
+def test_unequal_lists_are_refused_with_DEQ_True(
+    make_problem: Callable[..., Any],
+) -> None:
+    def build(**arguments: Any) -> deq.optim.PGD:
+        return deq.optim.PGD(**{**PARTS, "DEQ": True, "max_iter": 3, **arguments})
+
+    denoisers = [make_problem("PGD").denoisers[0] for _ in range(3)]
+    for name, values in {
+        "stepsize": [0.5, 0.5, 0.4],
+        "lambda_reg": torch.tensor([1.0, 1.0, 2.0]),
+        "data_fidelity": [dinv.optim.L2(s) for s in (1.0, 1.0, 2.0)],
+        # Equal weights of different objects would be trained apart.
+        "prior": [dinv.optim.PnP(denoiser) for denoiser in denoisers],
+    }.items():
+        match = rf"{name.removesuffix('_reg')} has 3 values .*layers=1.*equal values"
+        with pytest.raises(ValueError, match=match):
+            build(**{name: values})
+    assert len(build(prior=[dinv.optim.PnP(denoisers[0])] * 3).prior) == 1
+    assert len(build(stepsize=[0.5] * 3).params_algo["stepsize"]) == 1
+
+
+def test_merged_lists_fit_a_block_that_is_set_later() -> None:
+    model = deq.optim.PGD(**PARTS, stepsize=[0.5] * 4, max_iter=4, DEQ=True)
+    model.DEQ = deq.ReTune(layers=6, restarts=2)
+    y = torch.rand(1, 1, 4, 4)
+    assert bool(model(y, dinv.physics.Denoising()).isfinite().all())
+
+
+@pytest.mark.parametrize("config", [True, deq.Equilibrium(), deq.ReTune(2, 3)])
+def test_unfold_is_True_with_DEQ_as_in_deepinv(config: Any) -> None:
+    assert deq.optim.PGD(**PARTS, DEQ=config).unfold
+
+
+def test_has_converged_reports_the_last_call() -> None:
+    model = deq.optim.PGD(**PARTS, DEQ=True, max_iter=50, early_stop=True)
+    y = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert not model.has_converged
+    model(y, dinv.physics.Denoising())
+    assert model.has_converged
+    model.DEQ = deq.Equilibrium(deq.Picard(max_iter=1), on_failure="ignore")
+    model(y, dinv.physics.Denoising())
+    assert not model.has_converged
+
+
+@pytest.mark.parametrize("algorithm", ["GD", "MD"])
+def test_g_first_is_refused_where_the_order_has_no_meaning(algorithm: str) -> None:
+    with pytest.raises(TypeError, match=f"{algorithm} takes no argument 'g_first'"):
+        getattr(deq.optim, algorithm)(**PARTS, g_first=True, DEQ=True)
