@@ -148,3 +148,40 @@ def test_registry_creates_priors_and_constructors_refuse_other_types() -> None:
     total = ScalarNetworkPrior(nn.Flatten(0))
     with pytest.raises(ValueError, match=r"batch first, of size 2, got shape \(50,\)"):
         total(torch.rand(2, 1, 5, 5))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_prox_meets_its_optimality_condition(dtype: torch.dtype, index: int) -> None:
+    prior, args = priors()[index]
+    prior, x = prior.to(dtype), torch.rand(3, 1, 8, 8, dtype=dtype)
+    gamma = torch.tensor([0.0, 0.1, 0.5], dtype=dtype)
+    with torch.no_grad():
+        z = prior.prox(x, *args, gamma=gamma)
+    pull = gamma.reshape(-1, 1, 1, 1) * prior.grad(z, *args)
+    gap = (z - x + pull).flatten(1).norm(dim=1)
+    limit = 1e-9 if dtype is F64 else 1e-5
+    assert bool((gap <= limit * x.flatten(1).norm(dim=1)).all())
+    torch.testing.assert_close(z[0], x[0])
+    for i in range(3):
+        alone = prior.prox(x[i : i + 1], *args, gamma=gamma[i])
+        torch.testing.assert_close(z[i], alone[0], rtol=0, atol=limit)
+
+
+def test_prox_of_a_linear_residual_has_the_closed_form_and_its_gradient() -> None:
+    matrix = (0.3 * torch.randn(4, 4, dtype=F64)).requires_grad_()
+    x = torch.rand(2, 1, 2, 2, dtype=F64, requires_grad=True)
+    gamma = torch.tensor([0.5, 2.0], dtype=F64, requires_grad=True)
+    prior = NetworkResidualPrior(Matrix(matrix.detach()))
+    z = prior.prox(x, 0.1, gamma=gamma)
+    gap = torch.eye(4, dtype=F64) - matrix
+    system = torch.eye(4, dtype=F64) + gamma[:, None, None] * (gap.mT @ gap)
+    exact = torch.linalg.solve(system, x.flatten(1)).reshape_as(x)
+    torch.testing.assert_close(z, exact, rtol=0, atol=1e-9)
+    weight = torch.randn_like(z)
+    found = torch.autograd.grad(
+        (weight * z).sum(), (x, gamma, prior.denoiser.matrix), retain_graph=True
+    )
+    true = torch.autograd.grad((weight * exact).sum(), (x, gamma, matrix))
+    for ours, theirs in zip(found, true, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-8)
