@@ -36,8 +36,8 @@ class MeasuredPhysics:
       in each vector-Jacobian product, of which an adjoint makes many.
     - It keeps the parameters that the physics has now: ``physics.update(...)`` between
       the forward and the backward pass does not change the gradient.
-    - Under ``torch.autocast`` the proximal operator is computed in the precision of
-      :math:`y`.
+    - Under ``torch.autocast``, :math:`A`, :math:`A^\top` and the proximal operator are
+      computed in the precision of :math:`y`. Fourier transforms have no half precision.
 
     :param deepinv.physics.LinearPhysics physics: the physics. It is not changed.
     :param torch.Tensor y: the measurement.
@@ -71,6 +71,8 @@ class MeasuredPhysics:
         physics = copy.copy(self.original)
         physics.A_adjoint = self._adjoint
         physics.prox_l2 = self._prox_l2
+        if torch.is_autocast_enabled(_first_tensor(self.y).device.type):
+            physics.A = self._uncast_operator
         return physics
 
     def report_unfinished(self) -> None:
@@ -92,7 +94,7 @@ class MeasuredPhysics:
 
     def _adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         if y is not self.y or kwargs:
-            return self.original.A_adjoint(y, **kwargs)
+            return self._uncast_adjoint(y, **kwargs)
         if self._constant is None:
             with torch.set_grad_enabled(self._records):
                 at_y = self._uncast_adjoint(y)
@@ -104,9 +106,13 @@ class MeasuredPhysics:
             self._recorded = self._uncast_adjoint(y)
         return self._recorded
 
-    def _uncast_adjoint(self, y: Tensor) -> Tensor:
+    def _uncast_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         with torch.autocast(_first_tensor(y).device.type, enabled=False):
-            return self.original.A_adjoint(y)
+            return self.original.A_adjoint(y, **kwargs)
+
+    def _uncast_operator(self, x: Tensor, **kwargs: Any) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.original.A(_as_precise_as(x, self.y), **kwargs)
 
     def _prox_l2(
         self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any

@@ -109,6 +109,11 @@ class Report:
         (iterations, :math:`B`); NaN after a sample has stopped.
     :param torch.Tensor absolute_history: absolute residual after each iteration, in
         the shape of ``history``; NaN after a sample has stopped.
+    :param torch.Tensor noise: relative error :math:`\|\tilde f(x_0) - f(x_0)\| /
+        \|\tilde f(x_0)\|` of the step :math:`\tilde f` under ``torch.autocast``, of
+        shape :math:`(B,)`. A sample converges if its residual is at most 1.5 times
+        this error and has stopped falling, even above the tolerance. ``None`` if the
+        solve had no autocast or no tolerance.
     """
 
     status: tuple[Status, ...]
@@ -118,6 +123,7 @@ class Report:
     evaluations: Tensor
     history: Tensor
     absolute_history: Tensor
+    noise: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def converged(self) -> Tensor:

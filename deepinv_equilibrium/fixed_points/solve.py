@@ -11,6 +11,7 @@ from torch import Tensor
 from .adjoints.adjoint import Adjoint
 from .adjoints.implicit import Implicit
 from .argument_checks import require_instance
+from .autocast import Autocast, widen, widen_layout
 from .failures import OnFailure, check_on_failure, report_failure
 from .processes import ALONE, Processes
 from .solution import BackwardSlot, Solution
@@ -82,7 +83,31 @@ def fixed_point(
     check_on_failure(on_failure)
     adjoint.require(solver)
     layout = StateLayout.of(x0)
-    packed = PackedStep(step, layout, processes=processes)
+    start = layout.pack(x0)
+    autocast = Autocast.active(start.device)
+    if autocast is None:
+        packed = PackedStep(step, layout, processes=processes)
+        solution = _solve(packed, start, solver, adjoint, on_failure, observer)
+    else:
+        layout = widen_layout(layout)
+        packed = PackedStep(step, layout, autocast, processes)
+        with autocast.suspended():
+            solution = _solve(
+                packed, widen(start), solver, adjoint, on_failure, observer
+            )
+    report_failure(solution, on_failure, "The fixed-point solve")
+    return solution
+
+
+def _solve(
+    packed: PackedStep,
+    start: Tensor,
+    solver: FixedPointSolver,
+    adjoint: Adjoint,
+    on_failure: OnFailure,
+    observer: StateObserver | None,
+) -> Solution:
+    layout = packed.layout
 
     def observe(x: Tensor, value: Tensor) -> None:
         assert observer is not None
@@ -92,24 +117,22 @@ def fixed_point(
     slot = BackwardSlot()
     extra = 0
     if torch.is_grad_enabled():
-        tracked = adjoint.track(packed, layout.pack(x0), solver, on_failure, watch)
+        tracked = adjoint.track(packed, start, solver, on_failure, watch)
         monitor, x, output = tracked.monitor, tracked.x, tracked.output
         slot, extra = tracked.slot, tracked.extra_evaluations
     else:
-        monitor = solver.run(packed, layout.pack(x0), observer=watch)
+        monitor = solver.run(packed, start, observer=watch)
         monitor.finish()
         # Copy: the value may be a tensor that the step closes over, or x0 itself.
         x, output = monitor.value.clone(), monitor.output
     report = monitor.report(extra)
-    solution = Solution(
+    return Solution(
         **vars(report),
         x=layout.unpack(x),
         output=output,
         inverse_jacobian=monitor.inverse_jacobian,
         _backward=slot,
     )
-    report_failure(solution, on_failure, "The fixed-point solve")
-    return solution
 
 
 def attach_gradient(

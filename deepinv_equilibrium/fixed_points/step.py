@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from .autocast import Autocast, widen, widen_state
 from .processes import ALONE, Processes
 from .state import State, StateLayout
 
@@ -60,17 +61,26 @@ class PackedStep:
 
     :param Callable step: the step.
     :param deepinv_equilibrium.fixed_points.StateLayout layout: layout of its states.
+    :param Autocast autocast: the setting under which the step is evaluated. Its values
+        in half precision are converted to the precision of the state. Default:
+        ``None``, no autocast.
     :param Processes processes: the processes that evaluate the step together. Default:
         this process alone.
     """
 
     def __init__(
-        self, step: Step, layout: StateLayout, *, processes: Processes = ALONE
+        self,
+        step: Step,
+        layout: StateLayout,
+        autocast: Autocast | None = None,
+        processes: Processes = ALONE,
     ):
         self.step = step
         self.layout = layout
+        self.autocast = autocast
         self.processes = processes
         self.evaluations = 0
+        self._cached_without_gradient = False
         # The methods of HasOutput and HasDomain, looked up once: an isinstance check
         # of a protocol takes as long as a small layer.
         self._evaluate: Callable[[State], tuple[State, Tensor]] | None = getattr(
@@ -80,6 +90,20 @@ class PackedStep:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the next packed state, and the output or ``None``."""
+        if self.autocast is None:
+            return self._evaluate_packed(x)
+        if not torch.is_grad_enabled():
+            self._cached_without_gradient = True
+        elif self._cached_without_gradient:
+            # Older versions of torch give the weights that autocast has converted
+            # without gradients to recorded evaluations too, whose gradients are then
+            # lost: https://github.com/pytorch/pytorch/issues/65766
+            torch.clear_autocast_cache()
+            self._cached_without_gradient = False
+        with self.autocast.resumed():
+            return self._evaluate_packed(x)
+
+    def _evaluate_packed(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         self.evaluations += 1
         state = self.layout.unpack(x)
         version = None if x.is_inference() else x._version
@@ -103,8 +127,35 @@ class PackedStep:
                 "the step changed the state it was given in place; it must return a "
                 "new one (x * 0.5, not x.mul_(0.5))."
             )
+        if self.autocast is not None:
+            value = widen_state(value, self.layout)
+            output = None if output is None else widen(output)
         self.layout.check(value)
         return self.layout.pack(value), output
+
+    def noise(self, x: Tensor, value: Tensor) -> Tensor | None:
+        r"""
+        Measure what autocast changes in a value of the step.
+
+        :param torch.Tensor x: packed states, of shape :math:`(B, n)`.
+        :param torch.Tensor value: the values :math:`\tilde f(x)` under autocast.
+        :return: (torch.Tensor) :math:`\|\tilde f(x) - f(x)\| / \|\tilde f(x)\|`, of
+            shape :math:`(B,)`, with :math:`f` in the precision of the state, or 0 where
+            a value is not finite; ``None`` without autocast.
+        """
+        if self.autocast is None:
+            return None
+        self.evaluations += 1
+        with torch.no_grad(), self.autocast.suspended():
+            try:
+                exact = self.layout.pack(self.step(self.layout.unpack(x)))
+            except RuntimeError:
+                # Weights of half precision take a state of single precision under
+                # autocast only.
+                return value.new_full((len(value),), self.autocast.eps)
+            error = torch.linalg.vector_norm(value - exact, dim=1)
+            ratio = error / torch.linalg.vector_norm(value, dim=1)
+            return torch.where(torch.isfinite(ratio), ratio, 0.0)
 
     def domain(self, x: Tensor) -> Tensor | None:
         """Return where packed states are in the domain of the step, or ``None`` if the

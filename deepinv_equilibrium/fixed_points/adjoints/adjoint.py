@@ -169,8 +169,16 @@ class Adjoint(SuggestsArguments, ABC):
         iterate = iterate.detach().requires_grad_(self.differentiates_iterate)
         with torch.enable_grad():
             value, output = step(iterate)
-        processes = step.processes
-        return [Recording(value, output, iterate, excluded, processes=processes)]
+        return [
+            Recording(
+                value,
+                output,
+                iterate,
+                excluded,
+                processes=step.processes,
+                autocast=step.autocast,
+            )
+        ]
 
     def _attach(
         self,
@@ -184,15 +192,24 @@ class Adjoint(SuggestsArguments, ABC):
         """Return the fixed point and its output, with their gradient."""
         # Unless it is read, the graph must not keep the memory of the solver alive.
         estimate = inverse if self.reads_inverse_jacobian else None
-        processes = recording.processes
+        processes, autocast = recording.processes, recording.autocast
 
         def transform(recording: Recording, cotangent: Cotangent) -> Tensor:
             recording = replace(
-                recording, inverse_jacobian=estimate, processes=processes
+                recording,
+                inverse_jacobian=estimate,
+                processes=processes,
+                autocast=autocast,
             )
             v, report = self.transform(recording, cotangent)
+            slot.report = report
+            if autocast is not None and autocast.scales_losses:
+                overflow = ~torch.isfinite(cotangent.state).all(dim=1)
+                if bool(overflow.any()):
+                    # A GradScaler skips the update and reduces the scale of the loss
+                    # only if it finds a gradient that is not finite.
+                    return torch.where(overflow[:, None], torch.nan, v)
             if report is not None:
-                slot.report = report
                 what = f"The adjoint solve of {type(self).__name__}"
                 report_failure(report, on_failure, what)
             return v

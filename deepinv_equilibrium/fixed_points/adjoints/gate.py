@@ -45,7 +45,8 @@ class _Gate(torch.autograd.Function):
         recording = Recording(*ctx.saved_tensors)
         differentiated_again = torch.is_grad_enabled()
         anchors = (recording.value, recording.output, state, output)
-        with torch.no_grad():
+        device = recording.value.device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):
             state = torch.zeros_like(recording.value) if state is None else state
             cotangent = Cotangent(
                 recording.mask(state),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -30,7 +30,10 @@ class Implicit(Adjoint):
     One evaluation of the step is recorded; each product with :math:`J^\top` is a
     vector-Jacobian product with it. The relative residual of the system bounds the
     relative error of its right side. The backward warns or raises if a sample does not
-    meet the tolerance. The gradient of the gradient raises ``NotImplementedError``.
+    meet the tolerance. If the forward pass ran under ``torch.autocast``, the relative
+    tolerance is at least the unit of rounding of its dtype: :math:`2^{-7}` for bfloat16
+    and :math:`2^{-10}` for float16. The gradient of the gradient raises
+    ``NotImplementedError``.
 
     :param LinearSolver, FixedPointSolver solver: solver of the adjoint system. A linear
         solver solves it as it stands (:class:`CG <deepinv_equilibrium.CG>` only for
@@ -52,6 +55,10 @@ class Implicit(Adjoint):
     ) -> tuple[Tensor, Report | None]:
         """Solve the adjoint system."""
         rhs = recording.right_side(cotangent)
-        if isinstance(self.solver, LinearSolver):
-            return self.solver.run(recording.adjoint_operator(), rhs)
-        return recording.iterate_adjoint(self.solver, rhs, rhs)
+        solver = self.solver
+        if recording.autocast is not None and 0 < solver.rtol < recording.autocast.eps:
+            # Products with J^T in half precision have about this relative error.
+            solver = replace(solver, rtol=recording.autocast.eps)
+        if isinstance(solver, LinearSolver):
+            return solver.run(recording.adjoint_operator(), rhs)
+        return recording.iterate_adjoint(solver, rhs, rhs)

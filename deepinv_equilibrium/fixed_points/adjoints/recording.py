@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from ..autocast import Autocast
 from ..processes import ALONE, Processes
 from ..recorded_jacobian import RecordedJacobian
 from ..solution import LowRankInverse, Report
@@ -49,6 +50,8 @@ class Recording:
         :math:`(I - J)^{-1}`, if the adjoint reads it; else ``None``.
     :param Processes processes: the processes that evaluated the step together. Default:
         this process alone.
+    :param Autocast autocast: the setting of ``torch.autocast`` under which the value
+        was computed. Default: ``None``, no autocast.
     """
 
     value: Tensor
@@ -57,6 +60,7 @@ class Recording:
     excluded: Tensor
     inverse_jacobian: LowRankInverse | None = None
     processes: Processes = ALONE
+    autocast: Autocast | None = None
 
     def vjp(self, cotangent: Cotangent) -> Tensor:
         r"""
@@ -68,6 +72,23 @@ class Recording:
         :return: (torch.Tensor) :math:`J^\top v + (\partial o)^\top w`, of shape
             :math:`(B, n)`.
         """
+        if self.autocast is not None and self.autocast.scales_losses:
+            return self._scaled_vjp(cotangent)
+        return self._vjp(cotangent)
+
+    def _scaled_vjp(self, cotangent: Cotangent) -> Tensor:
+        """Compute the product for a cotangent scaled to entries of at most 1, so that
+        it neither overflows nor underflows in float16."""
+        parts = [cotangent.state]
+        if cotangent.output is not None:
+            parts.append(cotangent.output)
+        sizes = [part.flatten(1).abs().amax(dim=1) for part in parts]
+        size = torch.stack(sizes).amax(dim=0)
+        size = torch.where((size > 0) & torch.isfinite(size), size, 1.0)
+        scaled = [p / size.reshape(-1, *[1] * (p.ndim - 1)) for p in parts]
+        return self._vjp(Cotangent(*scaled)) * size[:, None]
+
+    def _vjp(self, cotangent: Cotangent) -> Tensor:
         pairs = [(self.value, cotangent.state)]
         if self.output is not None and cotangent.output is not None:
             pairs.append((self.output, cotangent.output))

@@ -145,6 +145,8 @@ class FixedPointSolver(Solver, ABC):
                 monitor.defer(x)
                 break
             value, output = step(x)
+            if index == 0 and self.has_tolerance:
+                monitor.expect_noise(step.noise(x, value))
             domain = step.domain(value)
             rejected = monitor.observe(x, value, output, domain, proposed)
             if observer is not None:

@@ -52,7 +52,22 @@ class Monitor:
         self.running = len(x0)
         self.active = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
         self.deferred = False
+        self.noise: Tensor | None = None
         self.unrecorded = [False] * len(x0)
+
+    def expect_noise(self, noise: Tensor | None) -> None:
+        r"""
+        Set the relative error of the values of the step, before the first of them is
+        observed. A sample whose residual has stopped falling at this level converges.
+
+        :param torch.Tensor noise: relative errors, of shape :math:`(B,)`; ``None`` if
+            they are those of the dtype of the state.
+        """
+        self.noise = noise
+        if noise is not None:
+            levels = self.processes.agree(noise).tolist()
+            for sample, level in zip(self.samples, levels, strict=True):
+                sample.noise = level
 
     def observe(
         self,
@@ -127,11 +142,12 @@ class Monitor:
                 [sample.absolute for sample in self.samples]
             ),
             iterations=iterations,
-            evaluations=iterations + extra_evaluations,
+            evaluations=iterations + extra_evaluations + (self.noise is not None),
             history=self._table([sample.history for sample in self.samples]),
             absolute_history=self._table(
                 [sample.absolute_history for sample in self.samples]
             ),
+            noise=self.noise,
         )
 
     @property

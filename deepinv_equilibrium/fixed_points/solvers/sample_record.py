@@ -11,6 +11,10 @@ from .solver import Solver
 _RUNAWAY = 1e3  # growth of the residual at which an iteration stops as DIVERGED
 _GROWTH = 10.0  # growth of the residual over the whole solve that is DIVERGED
 _ROUNDING = 100.0  # units of rounding below which a residual is noise
+# A residual is the difference of two values of the step. If their errors are
+# independent, the error of the residual is sqrt(2) times as large.
+_NOISE = 1.5
+_PATIENCE = 5  # evaluations without a smaller residual that show that noise is reached
 
 
 @dataclass
@@ -28,16 +32,22 @@ class SampleRecord:
         that contract less are rejected, and a plain step that contracts less refutes
         the rate.
     :param float eps: unit of rounding of the dtype of the state.
+    :param float noise: relative error of the values of the step, if it is larger than
+        their rounding. A residual of at most 1.5 times this error, that five further
+        evaluations did not reduce, meets any tolerance. Default: 0.
     """
 
     solver: Solver
     keep_best: bool
     rate: float | None
     eps: float
+    noise: float = 0.0
     active: bool = True
     status: Status = Status.MAX_ITER
     first: float = 0.0
     last: float = math.inf
+    smallest: float = math.inf
+    stale: int = 0
     residual: float = math.inf
     absolute: float = math.inf
     history: list[float] = field(default_factory=list)
@@ -81,7 +91,9 @@ class SampleRecord:
             return False, proposed
 
         met = self.solver.has_tolerance and (
-            relative <= self.solver.rtol or absolute <= self.solver.atol
+            relative <= self.solver.rtol
+            or absolute <= self.solver.atol
+            or self._is_noise(absolute, size)
         )
         chosen = met or not self.keep_best or absolute < self.absolute
         # With more than ten times the best residual, the model behind the proposal
@@ -123,8 +135,16 @@ class SampleRecord:
         """Whether a plain step contracted less than the rate, by more than rounding."""
         return self.rate is not None and absolute > most + self._rounding(size)
 
+    def _is_noise(self, absolute: float, size: float) -> bool:
+        """Whether the residual is at the noise of the step, and has stopped falling.
+        The step errs in part by a constant, below which the residual still falls."""
+        self.stale = 0 if absolute < self.smallest else self.stale + 1
+        self.smallest = min(absolute, self.smallest)
+        level = _NOISE * self.noise * size
+        return absolute <= level and self.stale >= _PATIENCE
+
     def _rounding(self, size: float) -> float:
-        return _ROUNDING * self.eps * size
+        return max(_ROUNDING * self.eps, 2 * _NOISE * self.noise) * size
 
     def _end(self, status: Status) -> None:
         self.status = status
