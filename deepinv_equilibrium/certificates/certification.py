@@ -16,6 +16,7 @@ from .contraction_bounds import Contraction
 from .declarations import UncertifiableModuleError, refuse_changed, refuse_overridden
 from .fingerprints import hidden_parts, problem_fingerprint
 from .image_size import require_image_size
+from .trial_calls import try_out
 
 
 @torch.no_grad()
@@ -29,7 +30,9 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
     proved, such as a DRUNet, is not an error: the rate is then infinite, and the
     certificate names the part. The same holds for hooks, for methods that are replaced
     on an instance, and for a class that inherits ``contraction`` and overrides other
-    methods of the class that defines it.
+    methods of the class that defines it. The step is called for two random images and
+    for one of them alone: there is no rate for a step that is random, overwrites its
+    state, or couples the samples of a batch.
 
     :Example:
 
@@ -80,7 +83,7 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
         )
     digests = problem_fingerprint(model, physics)
     return Certificate(
-        _unless_void(contraction, model, physics, hidden_parts(digests)),
+        _unless_void(contraction, model, physics, hidden_parts(digests), size),
         type(model).__name__,
         type(physics).__name__,
         size,
@@ -90,10 +93,15 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
 
 
 def _unless_void(
-    contraction: Contraction, model: Any, physics: Physics, hidden: Mapping[str, str]
+    contraction: Contraction,
+    model: Any,
+    physics: Physics,
+    hidden: Mapping[str, str],
+    img_size: tuple[int, ...],
 ) -> Contraction:
     """Return a contraction, or one without a rate if hooks, replaced or overridden
-    methods may have changed the step, or if a change of it could not be noticed."""
+    methods may have changed the step, if a change of it could not be noticed, or if
+    the step is not a function of each sample."""
     try:
         refuse_overridden(model, "contraction")
         if isinstance(model, nn.Module):
@@ -107,4 +115,22 @@ def _unless_void(
             "so that changes could not be noticed: keep it out of the attributes"
         )
         return Contraction(unproved(reason), contraction.norm)
+    if contraction.rate.is_certified and not contraction.rate.is_vacuous:
+        objection = _objection_to_step(model, physics, img_size)
+        if objection:
+            reason = f"the step of {type(model).__name__}: {objection}"
+            return Contraction(unproved(reason), contraction.norm)
     return contraction
+
+
+def _objection_to_step(model: Any, physics: Physics, img_size: tuple[int, ...]) -> str:
+    """Return why trial calls of the step void its rate; empty if they do not."""
+    parts = [part for part in (physics, model) if isinstance(part, nn.Module)]
+    trial = try_out(
+        parts,
+        lambda images: model.fixed_point_problem(physics.A(images), physics),
+        img_size,
+    )
+    if trial.overwrites:
+        return "it overwrites its state. Build its activations with inplace=False."
+    return trial.objection

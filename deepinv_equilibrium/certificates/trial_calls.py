@@ -34,7 +34,9 @@ class Trial:
     objection: str = ""
 
 
-def try_out(module: nn.Module, call: Problem, img_size: Sequence[int]) -> Trial:
+def try_out(
+    modules: Sequence[nn.Module], call: Problem, img_size: Sequence[int]
+) -> Trial:
     r"""
     Call a map on two random images, and on the first of them alone.
 
@@ -42,20 +44,20 @@ def try_out(module: nn.Module, call: Problem, img_size: Sequence[int]) -> Trial:
     random numbers. Values may differ by the square root of the unit roundoff, because
     kernels round differently for other batch sizes and iterative maps stop at a
     tolerance. The states of all random number generators, and the buffers of the
-    module, are restored.
+    modules, are restored.
 
     A map that raises an error for these images shows nothing.
 
-    :param torch.nn.Module module: the module that computes the map, with the dtype and
-        the device of the images.
+    :param Sequence modules: the modules that compute the map. The images have the dtype
+        and the device of the first parameter or buffer, else float64.
     :param Callable call: a function that returns the map and its input for a batch of
         images.
     :param Sequence img_size: size :math:`(C, H, W)` of the images.
     :return: (Trial) the findings.
     """
-    images = _images(module, img_size)
+    images = _images(modules, img_size)
     trial = Trial()
-    with warnings.catch_warnings(), _restored(module, images.device) as draws:
+    with warnings.catch_warnings(), _restored(modules, images.device) as draws:
         warnings.simplefilter("ignore")
         try:
             _run(trial, call, images)
@@ -114,9 +116,9 @@ def _is_inexact(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _images(module: nn.Module, img_size: Sequence[int]) -> Tensor:
+def _images(modules: Sequence[nn.Module], img_size: Sequence[int]) -> Tensor:
     """Return two images, mostly between 0 and 1, with some negative pixels."""
-    tensors = chain(module.parameters(), module.buffers())
+    tensors = chain(*(chain(m.parameters(), m.buffers()) for m in modules))
     like = next((t for t in tensors if _is_inexact(t)), torch.empty(0).double())
     generator = torch.Generator().manual_seed(0)
     size = (2, *img_size)
@@ -125,14 +127,17 @@ def _images(module: nn.Module, img_size: Sequence[int]) -> Tensor:
 
 
 @contextmanager
-def _restored(root: nn.Module, device: torch.device) -> Iterator[Callable[[], bool]]:
+def _restored(
+    modules: Sequence[nn.Module], device: torch.device
+) -> Iterator[Callable[[], bool]]:
     """Restore generators and buffers at the end. The value tells whether a generator
     was used. Generators of deepinv's transforms do not count: they only choose the
     order in which a whole group is averaged, or two calls differ."""
-    buffers = [(buffer, buffer.clone()) for buffer in root.buffers()]
+    parts = dict.fromkeys(chain(*(module.modules() for module in modules)))
+    buffers = [(b, b.clone()) for part in parts for b in part.buffers(recurse=False)]
     generators = [
         (generator, generator.get_state(), not isinstance(owner, Transform))
-        for owner in root.modules()
+        for owner in parts
         for generator in vars(owner).values()
         if isinstance(generator, torch.Generator)
     ]

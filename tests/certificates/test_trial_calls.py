@@ -10,7 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import deepinv_equilibrium as deq
-from deepinv_equilibrium.certificates import Bound, UncertifiableModuleError
+from deepinv_equilibrium.certificates import (
+    Bound,
+    Contraction,
+    UncertifiableModuleError,
+)
 
 
 class Declared(nn.Module):
@@ -115,3 +119,61 @@ def test_lipschitz_refuses_a_denoiser_that_overwrites_its_image() -> None:
         deq.lipschitz(InPlace(), (1, 4, 4))
     # A layer may overwrite its input: no later layer reads the input again.
     assert deq.lipschitz(nn.ReLU(inplace=True), (1, 4, 4)).value == 1
+
+
+class Model(nn.Module):
+    """A model with a declared rate whose step is a function of the state and y."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def fixed_point_problem(self, y: Tensor, physics: dinv.physics.Physics) -> object:
+        return (lambda x: self.function(x, y)), torch.zeros_like(y)
+
+    def contraction(self, physics: object, img_size: object) -> Contraction:
+        return Contraction(Bound(0.5, source="declared"), "l2 norm")
+
+
+@pytest.mark.parametrize(
+    ("function", "match"),
+    [
+        (lambda x, y: 0.5 * nn.functional.dropout(x + y), "random numbers"),
+        (lambda x, y: 0.5 * x + y.mean(0), "other images of its batch"),
+        (lambda x, y: x.mul_(0.5).add_(y), "overwrites its state"),
+    ],
+)
+def test_certify_gives_no_rate_to_a_step_that_is_no_function_of_each_sample(
+    function: Callable[[Tensor, Tensor], Tensor], match: str
+) -> None:
+    physics = dinv.physics.Denoising()
+    certificate = deq.certify(Model(function), physics, (1, 4, 4))
+    assert not certificate.contracts
+    assert match in certificate.rate.source
+    right = deq.certify(Model(lambda x, y: 0.5 * x + y), physics, (1, 4, 4))
+    assert right.rate.value == 0.5
+
+
+class Firm(dinv.models.Denoiser):
+    """A denoiser that declares to be firmly nonexpansive, and is random."""
+
+    is_firmly_nonexpansive = True
+
+    def forward(self, x: Tensor, sigma: float, **kwargs: object) -> Tensor:
+        return x * torch.rand(())
+
+
+@pytest.mark.parametrize("denoiser", [InPlace(), Firm()])
+def test_certify_gives_no_rate_to_a_denoiser_that_trial_calls_refuse(
+    denoiser: dinv.models.Denoiser,
+) -> None:
+    model = deq.optim.PGD(
+        data_fidelity=dinv.optim.L2(),
+        prior=dinv.optim.PnP(denoiser),
+        stepsize=0.5,
+        trainable_params=[],
+        DEQ=deq.Equilibrium(),
+    )
+    certificate = deq.certify(model, dinv.physics.Denoising(), (1, 4, 4))
+    assert certificate.rate.is_vacuous
+    assert "overwrites" in certificate.rate.source or "random" in str(certificate.rate)

@@ -183,7 +183,7 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
         refuse_state(module)
         bound = bound_of(module, size)
         if size is not None and not bound.is_vacuous:
-            _refuse_by_trial(module, size)
+            refuse_by_trial(module, size)
     except UncertifiableModuleError as error:
         cause = error.__cause__
         raise UncertifiableModuleError(error.module, error.reason, module) from cause
@@ -218,11 +218,19 @@ def bound_of(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
     return bound
 
 
-def _refuse_by_trial(module: nn.Module, img_size: tuple[int, ...]) -> None:
-    """Refuse a module that is random or couples the images of a batch, and a denoiser
-    that overwrites the image, which algorithms read again."""
+def refuse_by_trial(module: nn.Module, img_size: tuple[int, ...]) -> None:
+    r"""
+    Refuse a module that is random or couples the images of a batch, and a denoiser that
+    overwrites the image, which algorithms read again. The module is called; see
+    :func:`~deepinv_equilibrium.certificates.trial_calls.try_out`.
+
+    :param torch.nn.Module module: the module. A prior is not called, because its
+        constants are those of its proximal operator and not those of ``forward``.
+    :param tuple img_size: size of its input without the batch.
+    :raises UncertifiableModuleError: if it is one of these.
+    """
     if isinstance(module, Prior):
-        return  # the bound is that of its proximal operator, and not of forward
+        return
     if isinstance(module, OptimizedModule):
         module = module._orig_mod  # a call would compile for this size
     is_denoiser = isinstance(module, Denoiser)
@@ -230,7 +238,7 @@ def _refuse_by_trial(module: nn.Module, img_size: tuple[int, ...]) -> None:
     def call(images: Tensor) -> tuple[Callable[[Any], Any], Tensor]:
         return (lambda x: module(x, 0.1)) if is_denoiser else module, images
 
-    trial = try_out(module, call, img_size)
+    trial = try_out([module], call, img_size)
     if trial.objection:
         raise UncertifiableModuleError(module, trial.objection)
     if trial.overwrites and is_denoiser:

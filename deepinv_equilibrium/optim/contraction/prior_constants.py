@@ -12,6 +12,9 @@ from deepinv.optim.prior import L1Prior
 from ...certificates import Bound, Interval, Term, UncertifiableModuleError, lipschitz
 from ...certificates.bounds import derived, outward, unproved
 from ...certificates.declarations import declares
+from ...certificates.lipschitz_bounds.lipschitz_constant import refuse_by_trial
+from ...certificates.lipschitz_bounds.module_state import refuse_state
+from ...certificates.lipschitz_bounds.wrapper_rules import wrapped_denoiser
 from ..priors.nonnegativity import NonNegativeTikhonov, NonNegativity
 from ..total_variation.tv_prior import WeightedTVPrior
 
@@ -90,7 +93,9 @@ class ProxConstants:
 
         They come from :func:`deepinv_equilibrium.lipschitz` and from the denoiser's own
         declarations: ``is_firmly_nonexpansive`` (bool) and ``residual_bound(img_size)``
-        (a Bound of the Lipschitz constant of :math:`D - I`).
+        (a Bound of the Lipschitz constant of :math:`D - I`). Wrappers that carry over
+        all three constants are looked through. Nothing is known of a denoiser that is
+        random, couples the images of a batch, or overwrites its image.
 
         :param torch.nn.Module denoiser: :math:`D`.
         :param Sequence img_size: :math:`(C, H, W)` of the images.
@@ -99,12 +104,21 @@ class ProxConstants:
             declarations.
         :return: the constants.
         """
+        firm, size = "is_firmly_nonexpansive", tuple(img_size)
+        unknown = unproved("not declared")
         try:
-            constant = lipschitz(denoiser, img_size)
+            constant = lipschitz(denoiser, size)
+            denoiser = wrapped_denoiser(denoiser, size)
         except (UncertifiableModuleError, TypeError) as error:
             constant = unproved(str(error))
-        reflected = residual = unproved("not declared")
-        firm = "is_firmly_nonexpansive"
+            names = (firm, "residual_bound")
+            if any(declares(denoiser, name, method) for name in names):
+                try:
+                    refuse_state(denoiser)
+                    refuse_by_trial(denoiser, size)
+                except UncertifiableModuleError as fault:
+                    return ProxConstants(unproved(str(fault)), unknown, unknown)
+        reflected = residual = unknown
         if declares(denoiser, firm, method) and getattr(denoiser, firm) is True:
             source = f"{type(denoiser).__name__} is firmly nonexpansive"
             reflected = Bound(1.0, source=source)

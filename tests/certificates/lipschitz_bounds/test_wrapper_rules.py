@@ -142,3 +142,28 @@ def test_lipschitz_refuses_a_compiled_module_with_another_forward() -> None:
     compiled.register_forward_hook(lambda module, inputs, output: 2 * output)
     with pytest.raises(UncertifiableModuleError, match="hooks"):
         deq.lipschitz(compiled)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda denoiser: compiled_eagerly(denoiser),
+        ComplexDenoiserWrapper,
+        lambda denoiser: EquivariantDenoiser(denoiser, transform=rotations()),
+    ],
+)
+def test_certify_knows_a_wrapped_denoiser_as_well_as_the_denoiser(wrap: object) -> None:
+    denoiser = deq.models.ConvexPotentialDenoiser(1, firmly_nonexpansive=True)
+    physics = dinv.physics.Inpainting(SIZE, mask=torch.full(SIZE, 0.5))
+    rates = []
+    for used in (denoiser, wrap(denoiser)):
+        model = deq.optim.DRS(
+            data_fidelity=dinv.optim.L2(),
+            prior=dinv.optim.PnP(used),
+            sigma_denoiser=0.1,
+            trainable_params=[],
+            DEQ=deq.Equilibrium(),
+        )
+        rates.append(deq.certify(model, physics, SIZE).rate)
+    assert rates[0].is_certified
+    assert rates[0].value == rates[1].value < 1
