@@ -38,12 +38,12 @@ class CGNE(LinearSolver):
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
         """Solve the systems, see :class:`LinearSolver`."""
-        monitor = LinearMonitor(self, rhs)
+        monitor = LinearMonitor(self, rhs, operator.processes)
         v, r, p = torch.zeros_like(rhs), rhs, torch.zeros_like(rhs)
         square = dot(r, r)
         beta = torch.zeros_like(square)
         for _ in range(self.max_iter):
-            if not bool(monitor.active.any()):
+            if not monitor.is_running():
                 break
             masked = torch.where(monitor.active[:, None], r, 0.0)
             p = operator.adjoint(masked) + beta.to(rhs.dtype) * p

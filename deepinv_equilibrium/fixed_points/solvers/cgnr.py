@@ -47,12 +47,12 @@ class CGNR(LinearSolver):
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
         """Solve the systems, see :class:`LinearSolver`."""
-        monitor = LinearMonitor(self, rhs)
+        monitor = LinearMonitor(self, rhs, operator.processes)
         v, r, p = torch.zeros_like(rhs), rhs, torch.zeros_like(rhs)
         square = torch.zeros_like(dot(r, r))  # |A^T r|^2 of the last iteration
         largest = torch.zeros_like(square)  # largest |A p| / |p| so far
         for _ in range(self.max_iter):
-            if not bool(monitor.active.any()):
+            if not monitor.is_running():
                 break
             # Zeros for samples that have stopped: their products stay finite.
             slope = operator.adjoint(torch.where(monitor.active[:, None], r, 0.0))
