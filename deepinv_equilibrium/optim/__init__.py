@@ -1,11 +1,13 @@
 """deepinv's optimisers at equilibrium, priors and data fidelities."""
 
 from ..equilibrium.configuration import Equilibrium, ReTune
+from .algorithm_state import AlgorithmState
 from .condat_vu import CondatVu
 from .data_fidelities.kullback_leibler import KullbackLeibler
 from .data_fidelities.ridge_l2 import RidgeL2
 from .descent.gradient_step_pgd import GradientStepPGD
 from .descent.poisson_mirror_descent import PoissonMirrorDescent
+from .equilibrium_optim import EquilibriumOptim
 from .optimizers import ADMM, DRS, FISTA, GD, HQS, MD, PDCP, PGD, PMD
 from .priors.network_prior import NetworkResidualPrior, ScalarNetworkPrior
 from .priors.nonnegativity import NonNegativeTikhonov, NonNegativity
@@ -26,8 +28,10 @@ __all__ = [
     "PGD",
     "PMD",
     "RED",
+    "AlgorithmState",
     "CondatVu",
     "Equilibrium",
+    "EquilibriumOptim",
     "GradientConditions",
     "GradientStepPGD",
     "KullbackLeibler",

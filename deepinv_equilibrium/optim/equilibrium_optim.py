@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from deepinv.models import Denoiser
-from deepinv.optim import BaseOptim, DEQConfig
+from deepinv.optim import BaseOptim, DEQConfig, OptimIterator
 from deepinv.physics import Physics
 from torch import Tensor, nn
 
@@ -78,7 +78,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
     init_params_algo: Any
     prior: Any
     data_fidelity: Any
-    _optimiser_signature: ClassVar[inspect.Signature]
+    _optimiser_signature: ClassVar[inspect.Signature] = signature_of(BaseOptim)
     _plain_max_iter: int
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -134,8 +134,10 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
             **given, max_iter=config.layers, unfold=True, trainable_params=[]
         )
         self.DEQ_config = deq
-        self.fixed_point.iterator.has_cost = False
-        self.fixed_point.iterator.relaxation_step = relax
+        iterator = self.fixed_point.iterator
+        iterator.has_cost = False
+        if type(iterator).relaxation_step is OptimIterator.relaxation_step:
+            iterator.relaxation_step = relax  # a user-defined relaxation stays
         parameters = dict(self.params_algo)
         keys = {name: len(values) for name, values in parameters.items()}
         if not isinstance(deq, Equilibrium):  # lists have a value for each iteration
