@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from deepinv.physics import Blur, Downsampling, LinearPhysics
+from deepinv.physics import Blur, Downsampling, LinearPhysics, SpaceVaryingBlur
 from torch import Tensor
 
 from ..bounds import Bound, Interval, outward
@@ -174,3 +174,26 @@ def downsampling(physics: Downsampling, img_size: tuple[int, ...]) -> Interval |
         rounding=FOURIER_ROUNDING * mass**2,
     ).upper
     return Interval(NOTHING, Bound(upper.value, source=upper.source))
+
+
+@register_spectrum_rule(SpaceVaryingBlur)
+def space_varying_blur(
+    physics: SpaceVaryingBlur, img_size: tuple[int, ...]
+) -> Interval | None:
+    r"""Bound :math:`x \mapsto \sum_k h_k * (w_k \odot x)`, or with the multipliers
+    :math:`w_k` after the convolutions, by the operator with :math:`|h_k|` and
+    :math:`|w_k|`, which is the operator itself if they are nonnegative."""
+    filters, multipliers = physics.filters, physics.multipliers
+    if filters.is_complex() or multipliers.is_complex():
+        return None
+    positive = double_copy(physics)
+    positive.filters, positive.multipliers = filters.abs(), multipliers.abs()
+    signed = bool((filters < 0).any() or (multipliers < 0).any())
+    peaks = positive.multipliers.amax(dim=(-2, -1), keepdim=True)
+    kernel = (positive.filters * peaks).sum(dim=2)
+    return nonnegative(
+        positive,
+        img_size,
+        source=f"{SOURCE} with absolute filters and multipliers" if signed else SOURCE,
+        rounding=fourier_rounding(kernel, img_size) if physics.use_fft else 0.0,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from deepinv.physics import (
@@ -19,6 +20,7 @@ from deepinv.physics.functional import filter_fft
 from torch import Tensor
 
 from ..bounds import Bound, Interval, outward
+from .physics_operator import PhysicsOperator, norm
 from .physics_spectrum import register_spectrum_rule
 
 MASK = "squared entry of the mask"
@@ -76,12 +78,33 @@ def is_default(transform: Callable[..., Tensor] | None) -> bool:
     )
 
 
+def is_isometry(operator: PhysicsOperator) -> bool:
+    r"""
+    Return whether :math:`V V^\top x = x` and :math:`\|V^\top x\| = \|x\|` for a random
+    image, up to rounding. The class of a decomposition alone does not prove it.
+
+    :param PhysicsOperator operator: the operator of a
+        :class:`deepinv.physics.DecomposablePhysics`.
+    :return: whether both are true.
+    """
+    physics = cast(DecomposablePhysics, operator.physics)
+    x = operator.random_image(torch.Generator().manual_seed(2))
+    image = physics.V_adjoint(x)
+    rounding = 1e3 * torch.finfo(operator.dtype).eps * norm(x)
+    return (
+        norm(physics.V(image) - x) <= rounding
+        and abs(norm(image) - norm(x)) <= rounding
+    )
+
+
 @register_spectrum_rule(BlurFFT)
 def blur_fft(physics: BlurFFT, img_size: tuple[int, ...]) -> Interval | None:
     r"""
     Bound BlurFFT. :math:`A` multiplies the Fourier transform by a mask and a phase that
-    were computed in the precision of the physics. The interval holds for them and for
-    the transform of the filter in float64.
+    were computed in the precision of the physics. Because the modulus of the phase is
+    rounded, ``A_adjoint(A(x))`` multiplies by the squared modulus of their product, and
+    ``A_adjoint_A`` by the squared mask. The interval holds for both, and for the
+    transform of the filter in float64.
     """
     mask, phase = physics.mask[..., 0], physics.angle
     if not torch.equal(mask, physics.mask[..., 1]):
@@ -95,7 +118,7 @@ def blur_fft(physics: BlurFFT, img_size: tuple[int, ...]) -> Interval | None:
         mirrored = values.flip(-1).roll(1, -1).conj()
         stored[..., column] = (values + mirrored) / 2
     exact_values = filter_fft(physics.filter, img_size, dims=(-2, -1), real_fft=True)
-    values = torch.stack([stored.abs(), exact_values.abs()])
+    values = torch.stack([stored.abs(), mask.abs(), exact_values.abs()])
     error = FOURIER_ROUNDING * physics.filter.abs().sum(dim=(-2, -1), keepdim=True)
     return exact(values.square(), TRANSFER, rounding=error * (2 * values + error))
 
@@ -121,7 +144,9 @@ def single_coil(physics: MRI, img_size: tuple[int, ...]) -> Interval | None:
     """
     if not (is_default(physics._U) and is_default(physics._U_adjoint)):
         return None
-    if physics.mask.is_complex():
+    if physics.mask.is_complex() or not is_isometry(
+        PhysicsOperator.of(physics, img_size)
+    ):
         return None
     return exact(physics.mask.double().square(), MASK)
 

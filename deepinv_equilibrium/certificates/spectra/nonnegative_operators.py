@@ -114,8 +114,11 @@ def nonnegative(
 def tomography(physics: Tomography, img_size: tuple[int, ...]) -> Interval | None:
     """Bound tomography with an exact adjoint: sums of bilinear interpolations with
     nonnegative weights, divided by a norm."""
-    if not (physics.adjoint_via_backprop or physics.fan_beam):
-        return None
-    if physics.normalize and not float(physics.operator_norm) > 0:
-        return None
-    return nonnegative(physics, img_size)
+    return nonnegative(physics, img_size) if is_nonnegative(physics) else None
+
+
+def is_nonnegative(physics: Tomography) -> bool:
+    """Return whether tomography has an exact adjoint and is divided by a positive
+    norm."""
+    exact = physics.adjoint_via_backprop or physics.fan_beam
+    return bool(exact and not (physics.normalize and physics.operator_norm <= 0))

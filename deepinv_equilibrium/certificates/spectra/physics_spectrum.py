@@ -16,7 +16,7 @@ from ..declarations import overrides, replaced_methods
 from ..image_size import require_image_size
 from .double_precision import double_copy
 from .lanczos import largest_eigenvalue
-from .physics_operator import PhysicsOperator, UncertifiablePhysicsError
+from .physics_operator import PhysicsOperator, UncertifiablePhysicsError, norm
 
 SpectrumRule = Callable[[Any, "tuple[int, ...]"], "Interval | None"]
 R = TypeVar("R", bound=SpectrumRule)
@@ -39,38 +39,38 @@ _HARMLESS = {
 
 def register_spectrum_rule(*types: type[LinearPhysics]) -> Callable[[R], R]:
     r"""
-        Register a rule for the spectrum of :math:`A^\top A` for physics of some types, as a
-        decorator.
+    Register a rule for the spectrum of :math:`A^\top A` for physics of some types, as a
+    decorator.
 
-        The rule is a function ``rule(physics, img_size) -> Interval`` of the physics, in
-        double precision, and of the size of an image without the batch. It returns ``None``
-        if it cannot bound the spectrum. The package does not check the rule: a bound of
-        kind certified must be proved for the current parameters of the physics.
+    The rule is a function ``rule(physics, img_size) -> Interval`` of the physics, in
+    double precision, and of the size of an image without the batch. It returns ``None``
+    if it cannot bound the spectrum. A bound of kind certified must be proved for the
+    current parameters of the physics. The package refuses a bound that products with a
+    few images contradict, and does not check the rule otherwise.
 
-        A subclass inherits the rule only if it overrides nothing that may change the
-        operator. A later rule for a type replaces an earlier one. A user-defined physics
-        can define the method ``spectrum(self, img_size) -> Interval`` instead.
+    A subclass inherits the rule only if it overrides nothing that may change the
+    operator. A later rule for a type replaces an earlier one. A user-defined physics
+    can define the method ``spectrum(self, img_size) -> Interval`` instead.
 
-        >>> from deepinv.physics import LinearPhysics
-    from torch import Tensor
-        >>> from deepinv_equilibrium import certificates, spectrum
-        >>> class Halve(LinearPhysics):
-        ...     def A(self, x, **kwargs):
-        ...         return x / 2
-        ...     def A_adjoint(self, y, **kwargs):
-        ...         return y / 2
-        >>> @certificates.register_spectrum_rule(Halve)
-        ... def halve(physics, img_size):
-        ...     return certificates.Interval(
-        ...         certificates.Bound(0.25, source="halving", is_lower=True),
-        ...         certificates.Bound(0.25, source="halving"),
-        ...     )
-        >>> print(spectrum(Halve(), (1, 8, 8)))
-        [>= 0.25 (certified: halving), <= 0.25 (certified: halving)]
+    >>> from deepinv.physics import LinearPhysics
+    >>> from deepinv_equilibrium import certificates, spectrum
+    >>> class Halve(LinearPhysics):
+    ...     def A(self, x, **kwargs):
+    ...         return x / 2
+    ...     def A_adjoint(self, y, **kwargs):
+    ...         return y / 2
+    >>> @certificates.register_spectrum_rule(Halve)
+    ... def halve(physics, img_size):
+    ...     return certificates.Interval(
+    ...         certificates.Bound(0.25, source="halving", is_lower=True),
+    ...         certificates.Bound(0.25, source="halving"),
+    ...     )
+    >>> print(spectrum(Halve(), (1, 8, 8)))
+    [>= 0.25 (certified: halving), <= 0.25 (certified: halving)]
 
-        :param type types: one or more subclasses of :class:`deepinv.physics.LinearPhysics`.
-        :return: the decorator.
-        :raises TypeError: if one of them is not such a subclass.
+    :param type types: one or more subclasses of :class:`deepinv.physics.LinearPhysics`.
+    :return: the decorator.
+    :raises TypeError: if one of them is not such a subclass.
     """
     for physics_type in types:
         if not (
@@ -122,15 +122,18 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
     Each end has its own kind and source.
 
     - *Exact*, from a decomposition: BlurFFT, Inpainting, Demosaicing, MRI, DynamicMRI,
-      Denoising and Decolorize; Blur and ChannelwiseBlur with circular padding and a
-      kernel of any sign; Downsampling without a filter, or with a circular filter and a
-      factor that divides the size of the image.
+      Denoising and Decolorize; SinglePixelCamera, CompressedSensing and
+      HyperSpectralUnmixing with a matrix of at most 4096 rows or columns; Blur and
+      ChannelwiseBlur with circular padding and a kernel of any sign; Downsampling
+      without a filter, or with a circular filter and a factor that divides the size of
+      the image; stacks of masks.
     - *Proved upper bound*: all other cases of Blur, ChannelwiseBlur and Downsampling,
-      and Tomography with an exact adjoint, by :math:`\lambda_{\max}(A^\top A) \leq
-      \max_i (A^\top A v)_i / v_i` for nonnegative :math:`A`. A signed kernel is bounded
-      by its absolute value and by its transfer function. MultiCoilMRI and
-      DynamicMultiCoilMRI are bounded by their coil maps, stacked and composed physics
-      by their parts.
+      SpaceVaryingBlur, and Tomography with an exact adjoint, by
+      :math:`\lambda_{\max}(A^\top A) \leq \max_i (A^\top A v)_i / v_i` for nonnegative
+      :math:`A`. A signed kernel is bounded by its absolute value and by its transfer
+      function. MultiCoilMRI and DynamicMultiCoilMRI are bounded by their coil maps.
+      Stacked and composed physics are bounded by their parts, and as one operator if
+      all their entries are nonnegative.
     - *Estimated*: every other physics, by
       :func:`~deepinv_equilibrium.certificates.largest_eigenvalue` with
       :math:`\delta = 10^{-3}`. Register a rule for it with
@@ -154,7 +157,8 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
     :return: an :class:`~deepinv_equilibrium.certificates.Interval`.
     :raises AdjointMismatchError: if ``A_adjoint`` is not the transpose of ``A``, which
         inner products of random pairs reveal.
-    :raises UncertifiablePhysicsError: if the operator fails on an image of that size.
+    :raises UncertifiablePhysicsError: if the operator fails on an image of that size,
+        or contradicts the rule.
     :raises TypeError: if the physics is not linear, ``img_size`` is not a sequence, or
         the rule of the physics does not return an Interval.
     :raises ValueError: if ``img_size`` does not consist of one to four positive
@@ -176,6 +180,7 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
             f"the spectrum of a {type(physics).__name__} must be given as an Interval, "
             f"got {interval!r}."
         )
+    _require_consistent(operator, interval)
     return interval
 
 
@@ -205,6 +210,35 @@ def _checked_operator(
         f"A or A_adjoint fails on an image of shape {operator.shape}, {failures[0]!r}. "
         "Check img_size, and that the parameters of the physics are set.",
     ) from failures[0]
+
+
+def _require_consistent(operator: PhysicsOperator, interval: Interval) -> None:
+    r"""
+    Raise if the quotients :math:`\langle x, A^\top A x\rangle / \|x\|^2` of a random
+    image and of three of its images contradict a certified bound. The rule is then
+    about another operator: the physics was edited, or the user's rule is wrong.
+
+    :param PhysicsOperator operator: the operator.
+    :param Interval interval: what the rule returns.
+    :raises UncertifiablePhysicsError: if there is a contradiction.
+    """
+    slack = 1e4 * torch.finfo(operator.dtype).eps
+    low, high = interval.lower, interval.upper
+    x = operator.random_image(torch.Generator().manual_seed(3))
+    for _ in range(4):
+        image = operator.gram(x)
+        size = norm(x)
+        quotient = float((x.double() * image.double()).sum()) / size**2 if size else 0.0
+        too_large = high.is_certified and quotient > high.value * (1 + slack)
+        too_small = low.is_certified and quotient < low.value * (1 - slack)
+        if size and (too_large or too_small):
+            raise UncertifiablePhysicsError(
+                operator.physics,
+                f"the rule for its spectrum says {interval}, but |Ax|^2 / |x|^2 is "
+                f"{quotient:g} for an image x. Undo edits of the physics, or give a "
+                "rule that is right for this operator.",
+            )
+        x = image / norm(image) if norm(image) else image
 
 
 def _estimate(operator: PhysicsOperator) -> Bound:

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from deepinv.physics import Blur
+from deepinv.physics import Blur, SpaceVaryingBlur
 from deepinv.physics.functional import gaussian_blur
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -159,3 +159,29 @@ def test_spectrum_of_a_signed_kernel_uses_the_smaller_of_two_bounds():
     assert "absolute kernel" in by_modulus.source
     truth = dense_spectrum(Blur(laplacian.double(), "constant"), (1, 1, 2, 2))
     assert by_modulus.value == pytest.approx(truth[1], rel=1e-2)
+
+
+@settings(max_examples=20)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(PADDINGS[:4]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_spectrum_of_space_varying_blur_bounds_the_dense_matrix(
+    seed, padding, signed, use_fft, mask_first
+):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (3, 3) if padding == "valid" and not mask_first else (5, 5)
+    filters = torch.randn(1, 1, 2, 3, 3, generator=generator, dtype=torch.float64)
+    multipliers = torch.randn(1, 1, 2, *shape, generator=generator, dtype=torch.float64)
+    if not signed:
+        filters, multipliers = filters.abs(), multipliers.abs()
+    physics = SpaceVaryingBlur(
+        filters, multipliers, padding, use_fft=use_fft, mask_first=mask_first
+    )
+    interval = spectrum(physics, (1, 5, 5))
+    truth = dense_spectrum(physics, (1, 1, 5, 5))
+    assert interval.kind is Kind.CERTIFIED
+    check(interval, truth, None if signed else 1.01)

@@ -1,15 +1,13 @@
-import warnings
-
 import pytest
 import torch
 from deepinv.physics import (
+    MRI,
     BlurFFT,
     Decolorize,
     DecomposablePhysics,
     Demosaicing,
     Denoising,
     Inpainting,
-    SinglePixelCamera,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +15,7 @@ from hypothesis import strategies as st
 from deepinv_equilibrium import spectrum
 from deepinv_equilibrium.certificates import Kind
 
+from ..dense_operator import matrix
 from ..dense_spectrum import check, dense_spectrum, random
 
 
@@ -119,8 +118,24 @@ def test_spectrum_is_estimated_for_transforms_of_the_user():
         assert interval.lower.is_certified
 
 
-def test_spectrum_is_estimated_for_a_class_without_rule():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        physics = SinglePixelCamera(m=10, img_size=(1, 4, 4))
-    assert spectrum(physics, (1, 4, 4)).upper.kind is Kind.ESTIMATED
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.tuples(st.integers(3, 5), st.integers(3, 5)))
+def test_spectrum_of_blur_fft_in_double_is_that_of_the_operator_of_the_step(seed, size):
+    k = random(seed, 1, 1, 3, 3).abs().float()
+    physics = BlurFFT(img_size=(1, *size), filter=k).double()
+    interval = spectrum(physics, (1, *size))
+    for gram in (physics.A_adjoint_A, lambda x: physics.A_adjoint(physics.A(x))):
+        values = torch.linalg.eigvalsh(matrix(gram, (1, *size)))
+        largest = float(values[-1])
+        assert largest <= interval.upper.value <= (1 + 1e-5) * largest
+        assert interval.lower.value <= float(values[0]) + 1e-14 * largest
+
+
+def test_spectrum_is_estimated_if_a_transform_is_no_isometry(monkeypatch):
+    physics = MRI(mask=torch.ones(4, 4), img_size=(4, 4))
+    assert spectrum(physics, (2, 4, 4)).kind is Kind.CERTIFIED
+    monkeypatch.setattr(MRI, "V_adjoint", lambda self, x: 2 * self.im_to_kspace(x))
+    monkeypatch.setattr(MRI, "V", lambda self, y: 2 * self.kspace_to_im(y))
+    interval = spectrum(physics, (2, 4, 4))
+    assert interval.kind is Kind.ESTIMATED
+    assert interval.upper.value >= 4

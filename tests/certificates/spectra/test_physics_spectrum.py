@@ -194,3 +194,30 @@ def test_spectrum_is_estimated_after_a_method_is_replaced_on_the_instance():
     upper = deq.spectrum(physics, (1, 4, 4)).upper
     assert upper.kind is Kind.ESTIMATED
     assert upper.value >= 9
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_spectrum_raises_for_a_physics_that_contradicts_its_rule(factor):
+    class WronglyDeclared(LinearPhysics):
+        def A(self, x, **kwargs):
+            return factor * x
+
+        def A_adjoint(self, y, **kwargs):
+            return factor * y
+
+        def spectrum(self, img_size):
+            one = Bound(1, source="one", is_lower=True)
+            return Interval(one, Bound(1, source="one"))
+
+    with pytest.raises(UncertifiablePhysicsError, match="rule for its spectrum says"):
+        spectrum(WronglyDeclared(), (1, 3, 3))
+
+
+def test_estimate_covers_a_gram_operator_that_differs_from_its_products():
+    class Changed(Twice):
+        def A_adjoint_A(self, x, **kwargs):
+            return 9 * x
+
+    assert spectrum(Changed(), (1, 3, 3)).upper.value >= 9
+    physics = DecomposablePhysics(U=lambda x: 3 * x, U_adjoint=lambda y: 3 * y)
+    assert spectrum(physics, (1, 3, 3)).upper.value >= 9
