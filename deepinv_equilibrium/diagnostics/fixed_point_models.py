@@ -10,6 +10,7 @@ from deepinv.physics import Physics
 from torch import Tensor, nn
 
 from ..fixed_points import State, Step
+from ..fixed_points.processes import require_one_process
 
 
 def fixed_point_problem(
@@ -27,7 +28,8 @@ def fixed_point_problem(
     :return: :math:`(f, x_0)`.
     :raises TypeError: if the method or the attribute is missing, or if the method needs
         another argument.
-    :raises ValueError: if ``model.DEQ`` is ``None``; with ``differentiable``,
+    :raises ValueError: if ``model.DEQ`` is ``None``; if the model or the physics is
+        distributed over several processes; with ``differentiable``,
         if the model contains deepinv's ``GSPnP`` with ``detach=True``, whose derivative
         is not the derivative of its values.
     """
@@ -59,6 +61,7 @@ def fixed_point_problem(
                 f"the gradient-step denoiser {path!r} detaches its gradient, so that "
                 "its derivative is wrong; set its attribute detach to False."
             )
+    require_one_process(model, physics)
     check_input = getattr(model, "check_input", None)
     if check_input is not None:  # an EquilibriumModel checks y and physics
         check_input(y, physics)

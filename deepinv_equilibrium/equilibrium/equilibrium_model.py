@@ -170,6 +170,17 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
             return solution.output
         return solution.x if isinstance(solution.x, Tensor) else solution.x[0]
 
+    def processes(self, physics: Any) -> Processes:
+        r"""
+        Return the processes that evaluate the step together.
+
+        :param deepinv.physics.Physics physics: the physics.
+        :return: (Processes) all processes, if :func:`deepinv.distributed.distribute`
+            has distributed the physics or a part of the model; otherwise this process
+            alone.
+        """
+        return processes_of((self, physics))
+
     def noise_levels(self) -> Iterable[Any]:
         """Return the noise levels that the model passes to its denoisers."""
         return ()
@@ -252,7 +263,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         self.check_input(y, physics)
         try:
             step, start = self.fixed_point_problem(y, physics, **options)
-            processes = processes_of((self, physics))
+            processes = self.processes(physics)
             solution = self._solve(step, start, watch(step, start), processes)
             image = self.image(step, solution)
         except ConvergenceError:

@@ -102,6 +102,24 @@ class Processes:
 ALONE = Processes()
 
 
+def require_one_process(model: Any, physics: Any) -> None:
+    r"""
+    Raise if several processes evaluate the step of a model together.
+
+    :param model: a model; one without a method ``processes(physics)`` runs in one
+        process.
+    :param physics: its physics.
+    :raises ValueError: if there are several processes.
+    """
+    processes = getattr(model, "processes", None)
+    if processes is not None and processes(physics).cooperate:
+        raise ValueError(
+            f"this {type(model).__name__} is distributed over several processes, whose "
+            "Jacobians differ. Load its state_dict into a model that is not distributed, "
+            "and give the physics as it was before deepinv.distributed.distribute."
+        )
+
+
 class _AveragedGradients(torch.autograd.Function):
     """Copies of tensors, with a backward that averages over processes."""
 

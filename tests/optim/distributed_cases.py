@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import warnings
 from collections.abc import Callable
@@ -139,12 +138,15 @@ def disagreement(ctx: DistributedContext) -> dict[str, Tensor]:
 
 
 def refusal(ctx: DistributedContext) -> dict[str, Tensor]:
-    """Raise for products with the Jacobian itself, if there are several processes."""
-    expected: Any = contextlib.nullcontext()
-    if ctx.use_dist:
-        expected = pytest.raises(NotImplementedError, match=r"use .* Implicit\(GMRES")
-    with expected:
+    """Raise for what needs the Jacobian itself, if there are several processes."""
+    if not ctx.use_dist:
+        return {}
+    with pytest.raises(NotImplementedError, match=r"use .* Implicit\(GMRES"):
         whole(deq.Equilibrium(adjoint=deq.Implicit(deq.CGNE())))(ctx)
+    physics = distribute(blurs(2), ctx)
+    model, y = optimiser(deq.Equilibrium()), physics.A(images())
+    with pytest.raises(ValueError, match="distributed over several processes"):
+        deq.check_well_posed(model, y, physics)
     return {}
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from deepinv.distributed import DistributedContext
+from deepinv.distributed import DistributedContext, distribute
 from torch import Tensor
 
-from .distributed_cases import CASES, work
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.certificates import UncertifiablePhysicsError
+
+from .distributed_cases import CASES, blurs, work
 
 
 def run_processes(count: int, folder: Path) -> list[dict[str, dict[str, Tensor]]]:
@@ -60,3 +63,10 @@ def test_several_processes_find_the_images_and_gradients_of_one(
                                 f"{where}: {text}"
                             ),
                         )
+
+
+def test_spectrum_refuses_a_distributed_physics() -> None:
+    with DistributedContext(device_mode="cpu") as alone:
+        physics = distribute(blurs(2), alone)
+    with pytest.raises(UncertifiablePhysicsError, match=r"before .*distribute, which"):
+        deq.spectrum(physics, (1, 8, 8))

@@ -12,6 +12,7 @@ from deepinv.physics import Physics
 from torch import Tensor, nn
 
 from ...fixed_points import Solution, State, Step, fixed_point
+from ...fixed_points.processes import require_one_process
 from .smooth_loss import Loss, loss_gradient
 
 
@@ -154,8 +155,8 @@ def image_problem(
     :param torch.Tensor y: the measurement.
     :param deepinv.physics.Physics physics: its physics.
     :return: the step and the initial image.
-    :raises ValueError: if the model does not solve a fixed-point problem, or its state
-        is not the real image.
+    :raises ValueError: if the model does not solve a fixed-point problem, its state is
+        not the real image, or it is distributed over several processes.
     """
     solves = hasattr(model, "fixed_point_problem")
     if not solves or getattr(model, "DEQ", None) is None:
@@ -163,6 +164,7 @@ def image_problem(
             f"this {type(model).__name__} solves no fixed point; build it with "
             "DEQ=Equilibrium(...) or DEQ=ReTune(...)."
         )
+    require_one_process(model, physics)
     check_input = getattr(model, "check_input", None)
     if check_input is not None:  # an EquilibriumModel checks y and physics
         check_input(y, physics)

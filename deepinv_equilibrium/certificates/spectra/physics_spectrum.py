@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
+from deepinv.distributed.framework import DistributedStackedPhysics
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
@@ -170,6 +171,12 @@ def spectrum(physics: LinearPhysics, img_size: Sequence[int]) -> Interval:
             "linear operator has a spectrum."
         )
     size = require_image_size(img_size)
+    if isinstance(physics, DistributedStackedPhysics):
+        raise UncertifiablePhysicsError(
+            physics,
+            "a process holds only a part of its operators. Certify the physics before "
+            "deepinv.distributed.distribute, which does not change the operator.",
+        )
     operator = _checked_operator(physics, size)
     rule = spectrum_rule_of(physics)
     interval = None if rule is None else rule(operator.physics, size)
