@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from pathlib import Path
 
 import pytest
 
+import deepinv_equilibrium
 from deepinv_equilibrium import plugins
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +35,11 @@ def test_row(row: list[str]) -> None:
     assert named or entry_points.startswith(("every", "``"))
     assert paper.strip()
     assert (ROOT / "tests" / test.strip("`")).exists()
+    example = re.fullmatch(r":class:`Example <deepinv_equilibrium\.(.+)>`", page)
+    if example is not None:
+        component = operator.attrgetter(example[1])(deepinv_equilibrium)
+        assert ":Example:" in component.__doc__
+        return
     script = re.fullmatch(r":doc:`/auto_gallery/(\w+)`", page)
     assert script is not None
     assert (ROOT / "gallery" / f"{script[1]}.py").exists()

@@ -47,7 +47,7 @@ class PGD(EquilibriumOptim, deepinv.optim.PGD):
     State dicts have deepinv's keys and natural values, with and without ``DEQ``. In the
     descriptions, a list has one entry for each iteration, and with ``DEQ`` for each
     layer of the block: ``Equilibrium(layers=K)`` and ``ReTune(layers=K, ...)`` take
-    lists of length :math:`K`.
+    lists of length :math:`K`. With ``DEQ=True`` a list of equal values is one value.
 
     :param deepinv.optim.DataFidelity, list data_fidelity: data fidelity :math:`f`, one
         or a list. Required with ``DEQ``; without it the default ``None`` means
@@ -89,13 +89,14 @@ class PGD(EquilibriumOptim, deepinv.optim.PGD):
     :param bool g_first: whether an iteration starts with the step on the prior:
         :math:`f` and :math:`g` exchange their roles, and no rate is proved. Default:
         ``False``.
-    :param bool unfold: whether to train through all ``max_iter`` iterations. It has no
-        effect with ``DEQ``. Default: ``False``.
+    :param bool unfold: whether to train through all ``max_iter`` iterations. ``DEQ``
+        implies it, as in deepinv. Default: ``False``.
     :param list trainable_params: names of the parameters to train with ``unfold`` or
         ``DEQ``, among ``"stepsize"``, ``"lambda_reg"``, ``"g_param"`` (or
         ``"sigma_denoiser"``), ``"beta"`` and others of ``params_algo``. With ``DEQ``
-        they are learned as logarithms and stay positive. Default: ``None``, all that
-        have a value; ``[]`` trains none.
+        they are learned as logarithms relative to the given values: they stay positive,
+        and weight decay pulls them back to the given values. Default: ``None``, all
+        that have a value; ``[]`` trains none.
     :param deepinv.optim.DEQConfig, bool DEQ: how the fixed point is found and
         differentiated: :class:`Equilibrium <deepinv_equilibrium.Equilibrium>` or
         :class:`ReTune <deepinv_equilibrium.ReTune>`. deepinv's own ``DEQConfig``, or
