@@ -57,7 +57,11 @@ def try_out(
     """
     images = _images(modules, img_size)
     trial = Trial()
-    with warnings.catch_warnings(), _restored(modules, images.device) as draws:
+    with (
+        warnings.catch_warnings(),
+        torch.compiler.set_stance("force_eager"),  # compiling takes minutes
+        _restored(modules, images.device) as draws,
+    ):
         warnings.simplefilter("ignore")
         try:
             _run(trial, call, images)

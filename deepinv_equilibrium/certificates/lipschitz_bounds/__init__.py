@@ -1,6 +1,7 @@
 """Lipschitz constants of modules. Importing this package registers the rules."""
 
 from . import (
+    denoiser_rules,
     linear_rules,
     pointwise_rules,
     pooling_rules,
@@ -14,6 +15,7 @@ from .lipschitz_constant import lipschitz, register_lipschitz_rule
 __all__ = [
     "Residual",
     "convolution_norm",
+    "denoiser_rules",
     "linear_rules",
     "lipschitz",
     "pointwise_rules",

@@ -5,15 +5,11 @@ from __future__ import annotations
 import itertools
 
 import torch
-from deepinv.models import DnCNN
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..bounds import Bound, derived, outward
 from ..declarations import UncertifiableModuleError
-from .linear_rules import keeps_size
 from .lipschitz_constant import bound_of, lipschitz, register_lipschitz_rule
-from .pointwise_rules import POINTWISE
 
 
 class Residual(nn.Module):
@@ -78,11 +74,12 @@ def sequential(module: nn.Sequential, img_size: tuple[int, ...] | None) -> Bound
         img_size = output_size(layer, img_size)
     plural = "" if len(bounds) == 1 else "s"
     return derived(
-        _product_of_bounds(bounds), bounds, f"product of {len(bounds)} layer{plural}"
+        product_of_bounds(bounds), bounds, f"product of {len(bounds)} layer{plural}"
     )
 
 
-def _product_of_bounds(bounds: list[Bound]) -> float:
+def product_of_bounds(bounds: list[Bound]) -> float:
+    """Return the product of bounds, including its rounding."""
     product = 1.0
     for bound in bounds:
         product = outward(product * bound.value)
@@ -121,46 +118,3 @@ def output_size(
 def isometry(module: nn.Module, img_size: tuple[int, ...] | None) -> Bound:
     """Bound a rearrangement of entries, which keeps the norm."""
     return Bound(1.0, source="isometry")
-
-
-@register_lipschitz_rule(DnCNN)
-def dncnn(module: DnCNN, img_size: tuple[int, ...] | None) -> Bound:
-    """Bound a DnCNN by 1 plus the product of its layers in the order of ``forward``,
-    which adds the image to the result of the last convolution."""
-    hidden = module.depth - 2
-    convolutions = [module.in_conv, *module.conv_list[:hidden], module.out_conv]
-    activations = list(module.nl_list[: hidden + 1])
-    for layer in convolutions:
-        _require_same_size(layer)
-    for layer in activations:
-        if type(layer) not in POINTWISE:
-            raise UncertifiableModuleError(
-                layer, "a DnCNN is bounded with pointwise activations of torch only."
-            )
-    inputs = module.in_conv.weight.shape[1] * module.in_conv.groups
-    outputs = len(module.out_conv.weight)
-    if inputs != outputs:
-        raise UncertifiableModuleError(
-            module,
-            f"it adds an image of {inputs} channels to one of {outputs}. Take as many "
-            "channels at both ends.",
-        )
-    bounds = [bound_of(layer, None) for layer in (*convolutions, *activations)]
-    value = outward(1 + _product_of_bounds(bounds))
-    return derived(value, bounds, f"1 + product of {module.depth} convolutions")
-
-
-def _require_same_size(layer: nn.Module) -> None:
-    """Refuse a layer that may change the size of the image, which torch would broadcast
-    in the sum, or that may overwrite its input."""
-    if type_before_parametrizations(layer) not in (nn.Conv2d, nn.Conv3d):
-        raise UncertifiableModuleError(
-            layer, "a DnCNN is bounded with layers Conv2d or Conv3d only."
-        )
-    assert isinstance(layer, nn.Conv2d | nn.Conv3d)
-    if not keeps_size(layer):
-        raise UncertifiableModuleError(
-            layer,
-            "a DnCNN adds the image to the result, and this layer changes its size. "
-            "Take stride=1 and padding='same'.",
-        )

@@ -38,8 +38,19 @@ Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 @register_lipschitz_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def convolution(module: Convolution, img_size: tuple[int, ...] | None) -> Bound:
     """Bound a convolution by a bound of its norm for every image size."""
+    return norm_of_columns(module, None)
+
+
+def norm_of_columns(module: Convolution, columns: int | None) -> Bound:
+    r"""
+    Return a bound of the norm of a convolution in some channels of its input.
+
+    :param torch.nn.Module module: the convolution; with ``columns``, of one group.
+    :param int columns: number of channels that count, the first ones; ``None`` for all.
+    :return: the bound.
+    """
     norm = convolution_norm(
-        effective_weight(module),
+        effective_weight(module)[:, :columns],
         stride=module.stride,
         dilation=module.dilation,
         groups=module.groups,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import deepinv as dinv
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -28,32 +27,6 @@ from ..dense_operator import norm
 def test_lipschitz_of_a_rearrangement_is_1(layer: nn.Module) -> None:
     assert norm(layer, (4, 2, 2)) == pytest.approx(1)
     assert deq.lipschitz(layer).value == 1
-
-
-@pytest.mark.parametrize("depth", [2, 3, 5])
-def test_lipschitz_of_dncnn_bounds_its_jacobian(depth: int) -> None:
-    model = dinv.models.DnCNN(1, 1, depth, nf=4, pretrained=None).double()
-    bound = deq.lipschitz(model)
-    assert bound.is_certified
-    assert str(depth) in bound.source
-    for _ in range(5):
-        x = torch.randn(1, 1, 5, 5, dtype=torch.float64)
-        jacobian = torch.autograd.functional.jacobian(model, x).reshape(25, 25)
-        assert torch.linalg.matrix_norm(jacobian, 2) <= bound.value
-
-
-def test_lipschitz_of_dncnn_is_1_plus_the_product_of_its_layers() -> None:
-    model = dinv.models.DnCNN(3, 3, 4, nf=4, pretrained=None)
-    product = 1.0
-    for layer in (model.in_conv, *model.conv_list, model.out_conv):
-        product *= deq.lipschitz(layer).value
-    assert deq.lipschitz(model).value == pytest.approx(1 + product)
-
-
-def test_lipschitz_refuses_a_dncnn_with_other_output_channels() -> None:
-    model = dinv.models.DnCNN(1, 3, 3, nf=4, pretrained=None)
-    with pytest.raises(UncertifiableModuleError, match="channels"):
-        deq.lipschitz(model)
 
 
 LAYERS = {
@@ -95,33 +68,3 @@ def test_lipschitz_refuses_a_sequence_with_none() -> None:
     network = nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU(), None))
     with pytest.raises(UncertifiableModuleError, match=r"'1', .* layer '1' is None"):
         deq.lipschitz(network)
-
-
-def edited_dncnn(part: str, layer: nn.Module) -> nn.Module:
-    model = dinv.models.DnCNN(1, 1, 3, nf=2, pretrained=None)
-    if part == "in_conv":
-        model.in_conv = layer
-    elif part == "out_conv":
-        model.out_conv = layer
-    else:
-        model.get_submodule(part)[0] = layer
-    return model
-
-
-@pytest.mark.parametrize(
-    ("part", "layer"),
-    [
-        # It overwrites the image that is added.
-        ("in_conv", nn.Sequential(nn.SELU(inplace=True), nn.Conv2d(1, 2, 1))),
-        # The result has other sizes, and the sum is broadcast.
-        ("out_conv", nn.Conv2d(2, 1, 3, padding=0)),
-        ("conv_list", nn.Conv2d(2, 2, 3, stride=2, padding=1)),
-        ("nl_list", nn.AvgPool2d(3)),
-        ("out_conv", nn.Conv2d(2, 3, 3, padding=1)),
-    ],
-)
-def test_lipschitz_refuses_a_dncnn_with_other_layers(
-    part: str, layer: nn.Module
-) -> None:
-    with pytest.raises(UncertifiableModuleError, match=r"DnCNN|channels"):
-        deq.lipschitz(edited_dncnn(part, layer))
