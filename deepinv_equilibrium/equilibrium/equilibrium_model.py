@@ -38,6 +38,7 @@ from .input_checks import (
     require_measurement,
     require_physics,
 )
+from .repeatability import CallTraces
 
 Observer: TypeAlias = Callable[[State, State], None]
 """A function that is called with each state and with the value of the step there."""
@@ -97,6 +98,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
     _equilibrium: Equilibrium | None = None
     _checked: tuple[Any, ...] | None = None
     _has_warned_of_units = False
+    _repeatable: frozenset[tuple[bool, bool]] = frozenset()
 
     def __init__(
         self, DEQ: Equilibrium | None = None, show_progress_bar: bool = False
@@ -274,7 +276,23 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
                 raise
             raise found from error
         self._report(step, solution)
+        if traces is not None:
+            self._repeatable |= {(self.training, torch.is_grad_enabled())}
+            traces.check(step, solution, self.DEQ.on_failure)
         return image
+
+    def _traces(self, start: State, processes: Processes) -> CallTraces | None:
+        """Return what tells after the first solve in a mode whether the step is random
+        or remembers earlier calls."""
+        if (
+            (self.training, torch.is_grad_enabled()) in self._repeatable
+            or processes.cooperate
+            or torch.compiler.is_compiling()
+            or torch._C._are_functorch_transforms_active()
+        ):
+            return None
+        first = start if isinstance(start, Tensor) else start[0]
+        return CallTraces.of(self, first.device)
 
     def _solve(
         self,

@@ -1,0 +1,181 @@
+"""A check that a step depends on its state only, and not on chance or earlier calls."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from deepinv.models import Denoiser
+from torch import Tensor, nn
+
+from ..fixed_points import (
+    ConvergenceWarning,
+    OnFailure,
+    Solution,
+    StateLayout,
+    Step,
+)
+from ..fixed_points.step import PackedStep
+
+# Relative differences that rounding on an accelerator does not reach.
+_VALUES, _PRODUCTS = 1e-4, 1e-2
+
+
+@dataclass(frozen=True)
+class CallTraces:
+    r"""
+    The states of random number generators, and the tensors that modules hold, before a
+    solve.
+
+    After the solve they tell at no cost whether the step may be random or remember
+    earlier calls. Only then is the step evaluated again, at the solution.
+
+    :param torch.nn.Module model: the model.
+    :param torch.device device: the device of the images.
+    """
+
+    model: nn.Module
+    device: torch.device
+    generators: bytes
+    tensors: dict[tuple[str, str], Tensor]
+
+    @staticmethod
+    def of(model: nn.Module, device: torch.device) -> CallTraces:
+        """Return the traces of a model before a solve."""
+        generators = _generators(model, device)
+        return CallTraces(model, device, generators, _tensors(model))
+
+    def check(self, step: Step, solution: Solution, on_failure: OnFailure) -> None:
+        r"""
+        Check the step after a solve.
+
+        :param Callable step: the step.
+        :param deepinv_equilibrium.Solution solution: its solution.
+        :param str on_failure: what happens if the step is random: ``"warn"``,
+            ``"raise"`` or ``"ignore"``.
+        :raises ValueError: if gradients are recorded and the step remembers earlier
+            calls, or the step is random and ``on_failure="raise"``.
+        """
+        layout = StateLayout.of(solution.x)
+        packed = PackedStep(step, layout)
+        x = layout.pack(solution.x).detach()
+        if not bool(torch.isfinite(x).all()):
+            return
+        holders = self._memories(layout.batch_size) if _has_gradient(solution) else []
+        drawn = _generators(self.model, self.device) != self.generators
+        if not (holders or drawn):
+            return
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):
+            if holders:
+                self._refuse_memory(packed, x, holders)
+            if drawn and on_failure != "ignore":
+                self._report_chance(packed, x, on_failure)
+
+    def _memories(self, batch: int) -> list[str]:
+        """Return the names of image-sized tensors that the solve has replaced."""
+        return [
+            f"{kind}.{name.rpartition('.')[2]}"
+            for (name, kind), tensor in _tensors(self.model).items()
+            if tensor is not self.tensors.get((name, kind))
+            and tensor.ndim > 2
+            and len(tensor) == batch
+        ]
+
+    def _refuse_memory(self, step: PackedStep, x: Tensor, holders: list[str]) -> None:
+        value, product = _value_and_product(step, x)
+        order = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            step(x[:, order.to(x.device)])  # another image, with the same values
+        again, other = _value_and_product(step, x)
+        moved, turned = _difference(value, again), _difference(product, other)
+        if moved > _VALUES or turned > _PRODUCTS:
+            raise ValueError(
+                f"the step of {type(self.model).__name__} remembers earlier calls in "
+                f"{', '.join(holders)}: after a call with another image, its value "
+                f"differs by {moved:.1e} and its product with the Jacobian by "
+                f"{turned:.1e}, relatively. Autograd records only the last inner "
+                "iterations, and gradients are wrong. Use a prior whose proximal "
+                "operator has no memory, such as "
+                "deepinv_equilibrium.optim.WeightedTVPrior for total variation, or "
+                "call the model in torch.no_grad()."
+            )
+
+    def _report_chance(
+        self, step: PackedStep, x: Tensor, on_failure: OnFailure
+    ) -> None:
+        with torch.no_grad():
+            gap = _difference(step(x)[0], step(x)[0])
+        if gap <= _VALUES:
+            return
+        names = {
+            type(module).__name__
+            for module in self.model.modules()
+            if isinstance(module, Denoiser)
+        }
+        denoisers = f" ({', '.join(sorted(names))})" if names else ""
+        message = (
+            f"the step of {type(self.model).__name__} is random{denoisers}: two "
+            f"evaluations at one state differ by {gap:.1e}, relatively. It has no "
+            "fixed point, and the result is that of one random run. Remove the "
+            "randomness, e.g. EquivariantDenoiser(denoiser, random=False), or set "
+            "on_failure='ignore'."
+        )
+        if on_failure == "raise":
+            raise ValueError(message)
+        warnings.warn(message, ConvergenceWarning, stacklevel=5)
+
+
+def _has_gradient(solution: Solution) -> bool:
+    parts: Any = solution.x if isinstance(solution.x, tuple) else (solution.x,)
+    return any(part.requires_grad for part in parts)
+
+
+def _generators(model: nn.Module, device: torch.device) -> bytes:
+    """Return the states of all generators from which a step may draw."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    states += [
+        value.get_state()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, torch.Generator)
+    ]
+    of_torch = [state.numpy().tobytes() for state in states]
+    of_numpy = np.random.get_state()  # noqa: NPY002
+    return pickle.dumps((of_torch, of_numpy, random.getstate()))
+
+
+def _tensors(model: nn.Module) -> dict[tuple[str, str], Tensor]:
+    """Return the tensors that modules hold, by name and type of the module."""
+    return {
+        (f"{name}.{key}", type(module).__name__): value
+        for name, module in model.named_modules()
+        for key, value in (vars(module) | module._buffers).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _value_and_product(step: PackedStep, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the value of the step, and a vector-Jacobian product."""
+    generator = torch.Generator().manual_seed(1)
+    vector = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    with torch.enable_grad():
+        state = x.clone().requires_grad_()
+        value, _ = step(state)
+    if not value.requires_grad:
+        return value, torch.zeros_like(x)
+    (product,) = torch.autograd.grad(value, state, vector, allow_unused=True)
+    return value.detach(), torch.zeros_like(x) if product is None else product
+
+
+def _difference(first: Tensor, second: Tensor) -> float:
+    """Return the largest relative difference of a sample."""
+    size = first.norm(dim=1).clamp_min(torch.finfo(first.dtype).tiny)
+    return float(((first - second).norm(dim=1) / size).max())
