@@ -266,6 +266,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         try:
             step, start = self.fixed_point_problem(y, physics, **options)
             processes = self.processes(physics)
+            traces = self._traces(start, processes)
             solution = self._solve(step, start, watch(step, start), processes)
             image = self.image(step, solution)
         except ConvergenceError:
