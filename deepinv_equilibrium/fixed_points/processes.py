@@ -115,8 +115,9 @@ def require_one_process(model: Any, physics: Any) -> None:
     if processes is not None and processes(physics).cooperate:
         raise ValueError(
             f"this {type(model).__name__} is distributed over several processes, whose "
-            "Jacobians differ. Load its state_dict into a model that is not distributed, "
-            "and give the physics as it was before deepinv.distributed.distribute."
+            "Jacobians differ. Load its state_dict into a model that is not "
+            "distributed, and give the physics as it was before "
+            "deepinv.distributed.distribute."
         )
 
 
