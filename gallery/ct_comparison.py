@@ -55,7 +55,8 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 # mean of the data. Here it is the same for all images: 5 % of the mean of
 # the brightest image, and more for most others.
 
-SIZE, ANGLES, NOISE_LEVEL = 64, 15, 0.01
+SIZE = 64
+ANGLES, NOISE_LEVEL = 15, 0.01
 
 
 def scan(seed: int) -> dinv.physics.Tomography:

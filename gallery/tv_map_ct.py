@@ -61,7 +61,8 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 # ``adjoint_via_backprop=False``, is not the transpose of the projections,
 # and the models refuse it.
 
-SIZE, ANGLES, NOISE_LEVEL = 64, 24, 0.01
+SIZE = 64
+ANGLES, NOISE_LEVEL = 24, 0.01
 
 
 def scan(seed: int) -> dinv.physics.Tomography:

@@ -58,7 +58,8 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 # group is measured, and noise of standard deviation 0.01 is added. The
 # squared norm of the operator is certified; its inverse is a step size.
 
-SIZE, TEST_SIZE, BATCH = 40, 96, 4
+TEST_SIZE = 96
+SIZE, BATCH = 40, 4
 profile = torch.exp(-((torch.arange(8) - 3.5) ** 2) / (2 * 1.2**2))
 profile = profile / profile.sum()
 

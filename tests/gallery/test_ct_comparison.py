@@ -16,7 +16,9 @@ NETWORKS = ["U-Net", "learned gradient", "learned primal-dual"]
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("ct_comparison")
-    return run_page("ct_comparison", folder, STEPS=STEPS, ITERATIONS=ITERATIONS)
+    return run_page(
+        "ct_comparison", folder, STEPS=STEPS, ITERATIONS=ITERATIONS, SIZE=32
+    )
 
 
 def test_results_hold_the_measures_of_the_images(page: dict[str, Any]) -> None:
