@@ -65,6 +65,32 @@ _SENTENCES = {
     ),
 }
 
+_STAGNATION_SENTENCE = (
+    "max_iter was reached, and the residual has stopped falling: the step does not "
+    "contract there, and more iterations do not help. "
+    "deq.check_well_posed(model, y, physics) and deq.estimate_rate(model, y, physics) "
+    "tell more. Reduce the step size, relax the iteration (Picard(relaxation<1)), or "
+    "constrain the network."
+)
+_ROUNDING_SENTENCE = (
+    "max_iter was reached, and the residual stays at the rounding of {}: loosen rtol, "
+    "or compute in a higher precision."
+)
+# The residual has stopped falling if it fell by less than this factor per iteration in
+# the second half of a solve, over at least so many iterations.
+_SLOWEST_FALL = 0.995
+_FEWEST_ITERATIONS = 10
+
+
+def _has_stopped_falling(history: Tensor) -> bool:
+    """Whether the residuals of a sample hardly fall in the second half of a solve."""
+    residuals = history[torch.isfinite(history)]
+    half = len(residuals) // 2
+    if half < _FEWEST_ITERATIONS:
+        return False
+    before, after = residuals[:half].min(), residuals[half:].min()
+    return bool(after > before * _SLOWEST_FALL ** (len(residuals) - half))
+
 
 @dataclass(frozen=True)
 class LowRankInverse:
@@ -81,11 +107,11 @@ class LowRankInverse:
 
     def apply(self, x: Tensor) -> Tensor:
         r"""Return :math:`H x` for packed states of shape :math:`(B, n)`."""
-        return x - torch.einsum("bmn,bm->bn", self.u, inner_products(self.v, x))
+        return x - combinations(self.u, inner_products(self.v, x))
 
     def adjoint(self, x: Tensor) -> Tensor:
         r"""Return :math:`H^\top x` for packed states of shape :math:`(B, n)`."""
-        return x - torch.einsum("bmn,bm->bn", self.v, inner_products(self.u, x))
+        return x - combinations(self.v, inner_products(self.u, x))
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,11 +135,12 @@ class Report:
         (iterations, :math:`B`); NaN after a sample has stopped.
     :param torch.Tensor absolute_history: absolute residual after each iteration, in
         the shape of ``history``; NaN after a sample has stopped.
-    :param torch.Tensor noise: relative error :math:`\|\tilde f(x_0) - f(x_0)\| /
-        \|\tilde f(x_0)\|` of the step :math:`\tilde f` under ``torch.autocast``, of
-        shape :math:`(B,)`. A sample converges if its residual is at most 1.5 times
-        this error and has stopped falling, even above the tolerance. ``None`` if the
-        solve had no autocast or no tolerance.
+    :param torch.Tensor noise: relative error :math:`\|\tilde f(x) - f(x)\| /
+        \|\tilde f(x)\|` of the step :math:`\tilde f` under ``torch.autocast``, of shape
+        :math:`(B,)`. It is measured for samples whose residual has stopped falling
+        above the tolerance, and NaN for the others. A sample whose residual is then at
+        most 1.5 times this error counts as converged. Default: ``None``, if it was not
+        measured.
     """
 
     status: tuple[Status, ...]
@@ -135,6 +162,10 @@ class Report:
         """Number of samples whose status is a failure."""
         return sum(status.failed for status in self.status)
 
+    def sentence(self, status: Status) -> str:
+        """Describe a status of this solve, and for a failure the remedy."""
+        return status.sentence
+
     def __repr__(self) -> str:
         return str(self)
 
@@ -153,7 +184,7 @@ class Report:
             )
         for status in Status:
             if status.failed and status in self.status:
-                lines.append(f"{status.name}: {status.sentence}")
+                lines.append(f"{status.name}: {self.sentence(status)}")
         return "\n".join(lines)
 
 
@@ -189,6 +220,25 @@ class Solution(Report):
         """Report of the backward pass; ``None`` before the pass has run, and always
         for an adjoint that solves no system."""
         return self._backward.report
+
+    def sentence(self, status: Status) -> str:
+        """Describe a status of this solve, and for a failure the remedy. Where the
+        residual has stopped falling, more iterations are not the remedy."""
+        if status is not Status.MAX_ITER:
+            return status.sentence
+        stagnant = [
+            sample
+            for sample, other in enumerate(self.status)
+            if other is status
+            and _has_stopped_falling(self.absolute_history[:, sample])
+        ]
+        if not stagnant:
+            return status.sentence
+        first = self.x[0] if isinstance(self.x, tuple) else self.x
+        rounding = 100 * torch.finfo(first.dtype).eps
+        if float(self.residual[stagnant].max()) <= rounding:
+            return _ROUNDING_SENTENCE.format(str(first.dtype).removeprefix("torch."))
+        return _STAGNATION_SENTENCE
 
     def detach(self) -> Solution:
         """Return a copy without a graph, whose tensors share no memory with ``x``."""

@@ -27,6 +27,20 @@ def inner_products(basis: Tensor, x: Tensor) -> Tensor:
     return torch.stack([rows @ row for rows, row in zip(basis, x, strict=True)])
 
 
+def combinations(basis: Tensor, weights: Tensor) -> Tensor:
+    r"""
+    Return the linear combination of each sample's vectors with its weights.
+
+    :param torch.Tensor basis: :math:`m` vectors per sample, of shape
+        :math:`(B, m, n)`.
+    :param torch.Tensor weights: the weights, of shape :math:`(B, m)`.
+    :return: the combinations, of shape :math:`(B, n)`.
+    """
+    # One sample at a time and with contiguous weights, for the reason above.
+    pairs = zip(basis, weights.contiguous(), strict=True)
+    return torch.stack([row @ rows for rows, row in pairs])
+
+
 @dataclass(frozen=True)
 class StateLayout:
     r"""

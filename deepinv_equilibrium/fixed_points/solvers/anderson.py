@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..argument_checks import require_count, require_number
-from ..state import StateLayout, inner_products
+from ..state import StateLayout, combinations, inner_products
 from .fixed_point_solver import FixedPointSolver, Iteration
 
 
@@ -91,7 +91,7 @@ class AndersonIteration(Iteration):
         self.gram[:, slot, :] = row
         self.gram[:, :, slot] = row
         weights = self._weights(slot).to(x.dtype)
-        return (weights[:, None, :] @ self.mixed)[:, 0]
+        return combinations(self.mixed, weights)
 
     def forget(self, where: Tensor) -> None:
         """Empty the history of some samples."""
@@ -109,5 +109,7 @@ class AndersonIteration(Iteration):
         solved, _ = torch.linalg.solve_ex(
             cosines + (self.ridge + (~used).double())[..., None] * eye, ratio
         )
-        weights = solved * ratio
+        # Contiguous: the rounding of a sum depends on the layout, and the layout of the
+        # solutions depends on the batch size.
+        weights = (solved * ratio).contiguous()
         return weights / weights.sum(dim=1, keepdim=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..argument_checks import require_count
 from ..solution import Report, Status
-from ..state import inner_products
+from ..state import combinations, inner_products
 from .linear_solver import LinearMonitor, LinearOperator, LinearSolver
 
 
@@ -115,7 +115,7 @@ class KrylovCycle:
             self.triangle[:, :-1], target, upper=True
         )
         weights = coefficients[..., 0].to(self.basis.dtype)
-        return (weights[:, None, :] @ self.basis[:, :-1])[:, 0]
+        return combinations(self.basis[:, :-1], weights)
 
     def _orthogonalise(self, w: Tensor, j: int) -> tuple[Tensor, Tensor]:
         """Return the coefficients of w in the basis, in float64, and the orthogonal
@@ -125,7 +125,7 @@ class KrylovCycle:
         known = self.basis[:, : j + 1]
         for _ in range(2):
             part = inner_products(known, w)
-            w = w - (part[:, None, :] @ known)[:, 0]
+            w = w - combinations(known, part)
             column[:, : j + 1] += part.double()
         length = torch.linalg.vector_norm(w, dim=1, dtype=torch.float64)
         rounding = torch.finfo(w.dtype).eps * scale

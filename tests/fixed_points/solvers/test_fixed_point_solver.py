@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from deepinv_equilibrium.fixed_points import (
@@ -20,6 +22,7 @@ from deepinv_equilibrium.fixed_points import (
     JacobianFree,
     LowRankInverse,
     Picard,
+    Safeguarded,
     StateLayout,
     Status,
     Unrolled,
@@ -377,3 +380,28 @@ def test_solver_with_an_inverse_jacobian_works_with_shine() -> None:
     assert torch.equal(y.grad, torch.full_like(y, 2.0))
     assert solution.backward is not None
     assert solution.backward.residual.tolist() == [0.0, 0.0]
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(3, 12))
+@settings(max_examples=15)
+def test_accelerated_iterates_are_equal_in_every_bit_with_other_samples(
+    seed: int, n: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rotation = torch.linalg.qr(
+        torch.randn(n, n, dtype=torch.float64, generator=generator)
+    ).Q
+    shift = torch.randn(4, n, dtype=torch.float64, generator=generator)
+    shift[1:] *= 3
+
+    def step(x: Tensor) -> Tensor:
+        # One sample at a time, so that only the solver can mix the samples.
+        rows = zip(x, shift, strict=False)
+        return torch.stack([0.9 * (torch.tanh(rotation @ row) + b) for row, b in rows])
+
+    anderson = Anderson(max_iter=40, rtol=1e-10)
+    for solver in (anderson, Safeguarded(anderson, 0.9, max_iter=40, rtol=1e-10)):
+        x0 = torch.zeros_like(shift)
+        together = fixed_point(step, x0, solver, on_failure="ignore").x[:1]
+        alone = fixed_point(step, x0[:1], solver, on_failure="ignore").x
+        assert torch.equal(together, alone)
