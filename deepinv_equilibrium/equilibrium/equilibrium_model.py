@@ -95,6 +95,16 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
     solution: Solution | None = None
     """Report and state of the last call, detached; ``None`` before the first call."""
 
+    run_state: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("solution", "show_progress_bar", "DEQ_config", "_deepinv_options"),
+            *("_equilibrium", "_checked", "_has_warned_of_units", "_plain_max_iter"),
+            "_repeatable",
+        )
+    )
+    """Attributes that a run changes, or that the step does not depend on: a certificate
+    does not cover them. A subclass lists its further ones under the same name."""
+
     _equilibrium: Equilibrium | None = None
     _checked: tuple[Any, ...] | None = None
     _has_warned_of_units = False
