@@ -9,7 +9,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from .state import State, inner_products
+from .state import State, combinations, inner_products
 
 
 class Status(IntEnum):
