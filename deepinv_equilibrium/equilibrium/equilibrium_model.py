@@ -38,7 +38,7 @@ from .input_checks import (
     require_measurement,
     require_physics,
 )
-from .repeatability import CallTraces
+from .repeatability import CallTraces, mode_of
 
 Observer: TypeAlias = Callable[[State, State], None]
 """A function that is called with each state and with the value of the step there."""
@@ -288,7 +288,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
             raise found from error
         self._report(step, solution)
         if traces is not None:
-            self._repeatable |= {(self.training, torch.is_grad_enabled())}
+            self._repeatable |= {mode_of(self)}
             traces.check(step, solution, self.DEQ.on_failure)
         return image
 
@@ -296,7 +296,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         """Return what tells after the first solve in a mode whether the step is random
         or remembers earlier calls."""
         if (
-            (self.training, torch.is_grad_enabled()) in self._repeatable
+            mode_of(self) in self._repeatable
             or processes.cooperate
             or torch.compiler.is_compiling()
             or torch._C._are_functorch_transforms_active()

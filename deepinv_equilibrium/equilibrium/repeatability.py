@@ -131,6 +131,17 @@ class CallTraces:
         warnings.warn(message, ConvergenceWarning, stacklevel=5)
 
 
+def mode_of(model: nn.Module) -> tuple[bool, bool]:
+    r"""
+    Return what else decides whether a step is random or has a memory.
+
+    :param torch.nn.Module model: the model.
+    :return: (tuple) whether the model is in train mode, and whether gradients are
+        enabled.
+    """
+    return model.training, torch.is_grad_enabled()
+
+
 def _has_gradient(solution: Solution) -> bool:
     parts: Any = solution.x if isinstance(solution.x, tuple) else (solution.x,)
     return any(part.requires_grad for part in parts)
