@@ -161,6 +161,16 @@ class Interval:
         """The weaker kind of the two bounds."""
         return Kind.weakest((self.lower.kind, self.upper.kind))
 
+    def of_one_kind(self) -> Interval:
+        """Return the interval with both ends of :attr:`kind`. A result that uses one
+        end relies on the assumptions of both: even the lower end 0 of the spectrum of
+        :math:`A^\\top A` assumes that the operator is linear and has this adjoint."""
+        ends = (self.lower, self.upper)
+        return Interval(
+            derived(self.lower.value, ends, self.lower.source, is_lower=True),
+            derived(self.upper.value, ends, self.upper.source),
+        )
+
     def __str__(self) -> str:
         return f"[{self.lower}, {self.upper}]"
 

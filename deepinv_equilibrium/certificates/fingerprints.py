@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from types import FunctionType
@@ -41,8 +42,9 @@ def fingerprint(module: nn.Module) -> dict[str, str]:
     - the mode (train or eval) of each module whose class reads it.
 
     They do not cover the noise model of a physics, settings of solvers, attributes that
-    a run changes, and random generators. Moving the module to another device, or from
-    float32 to float64, changes no digest.
+    a run changes, and random generators. A class lists further attributes that a run
+    changes in its attribute ``run_state``. Moving the module to another device changes
+    no digest, and :func:`changed_names` passes over a move from float32 to float64.
 
     :param torch.nn.Module module: a model or a physics.
     :return: the digests by qualified name.
@@ -78,9 +80,22 @@ def problem_fingerprint(model: nn.Module, physics: Physics) -> dict[str, str]:
 
 
 def changed_names(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Return the names whose digests differ or that only one fingerprint contains."""
+    """Return the names whose digests differ, other than by a higher precision, or that
+    only one fingerprint contains."""
     names = dict.fromkeys((*before, *after))
-    return [name for name in names if before.get(name) != after.get(name)]
+    return [
+        name
+        for name in names
+        if not _holds_still(before.get(name, ""), after.get(name, ""))
+    ]
+
+
+def _holds_still(before: str, after: str) -> bool:
+    if before == after:
+        return True
+    (value, mark, bits), (new, _, more) = before.rpartition("@"), after.rpartition("@")
+    # The digest of a string is its repr, which ends in a quotation mark.
+    return bool(mark) and value == new and (bits + more).isdigit() and bits < more
 
 
 def hidden_parts(digests: Mapping[str, str]) -> dict[str, str]:
@@ -152,13 +167,15 @@ def _tensor_digest(value: Tensor) -> str:
     value = value.cpu().resolve_conj().resolve_neg()
     if value.is_complex():
         value = torch.view_as_real(value)
-    shape = f"{tuple(value.shape)}"
+    shape, precision = f"{tuple(value.shape)}", ""
+    if value.is_floating_point():
+        # An upper bound of the rounding in one precision holds in a higher one.
+        precision = f"@{-int(math.log2(torch.finfo(value.dtype).eps)):02d}"
     if value.dtype is torch.float64 and torch.equal(value.float().double(), value):
         value = value.float()  # a tensor in float32 that was moved to float64
     elif value.dtype in (torch.float16, torch.bfloat16):
-        shape += f" {value.dtype}"
         value = value.float()
-    return _hashed(shape, value.contiguous().view(-1).numpy().data)
+    return _hashed(shape, value.contiguous().view(-1).numpy().data) + precision
 
 
 def _hashed(label: str, data: Any) -> str:

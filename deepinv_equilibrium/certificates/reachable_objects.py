@@ -55,7 +55,10 @@ _OF_TORCH = {*vars(nn.Module()), "_compiled_call_impl"}
 # Attributes that a run changes, and settings of solvers: the step does not depend on
 # them. A class of this package lists its own in ``run_state``.
 _RUN_STATE: dict[type, set[str]] = {
-    Physics: {"noise_model", "solver", "max_iter", "tol", "_auto_grad_adjoint_fn"},
+    Physics: {
+        *("noise_model", "solver", "max_iter", "tol"),
+        *("_auto_grad_adjoint_fn", "_device_holder"),
+    },
     BaseOptim: {"has_converged", "max_iter", "verbose", "show_progress_bar"},
     FixedPoint: {"max_iter", "verbose", "show_progress_bar", "backtracking_check"},
 }

@@ -152,7 +152,9 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         fixed = {name: parameters[name] for name in parameters if name not in names}
         if "g_param" in fixed and given.get("sigma_denoiser") is not None:
             fixed["sigma_denoiser"] = fixed.pop("g_param")
-        check_values(fixed)
+        scheme = self.rate_scheme
+        divides = scheme is not None and scheme.solves_prox
+        check_values(fixed, positive=("stepsize",) if divides else ())
         self.params_algo = nn.ParameterDict(parameters)
         self.init_params_algo = self.params_algo.copy()
         self._deepinv_options = {name: options[name] for name in TRANSLATED}

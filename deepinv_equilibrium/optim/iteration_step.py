@@ -129,8 +129,9 @@ class IterationStep:
 
     def _evaluated(self, layer: int) -> dict[str, Any]:
         parameters: dict[str, Any] = self.optimiser.update_params_fn(layer)
+        # In the precision of the image, in which certificates compute with them.
         return {
-            name: value.to(self.y.device) if isinstance(value, Tensor) else value
+            name: _at_least(value, self.y) if isinstance(value, Tensor) else value
             for name, value in parameters.items()
         }
 
@@ -150,6 +151,14 @@ class IterationStep:
                 )
             X["cost"] = cost.expand(len(X["est"][0]))
         return X
+
+
+def _at_least(value: Tensor, y: Tensor) -> Tensor:
+    """Return a parameter on the device of y, and not less precise than y."""
+    if not value.is_floating_point():
+        return value.to(y.device)
+    part = y if isinstance(y, Tensor) else y[0]
+    return value.to(y.device, torch.promote_types(value.dtype, part.dtype.to_real()))
 
 
 @computes_the_same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -181,13 +181,15 @@ def check_trainable(names: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
-def check_values(parameters: Mapping[str, Any]) -> None:
+def check_values(parameters: Mapping[str, Any], positive: Collection[str] = ()) -> None:
     r"""
     Raise if a parameter that is not trained has an invalid value.
 
     :param dict parameters: lists of values by name.
+    :param Collection positive: names of the parameters that must not be 0.
     :raises TypeError: if a value is a string.
-    :raises ValueError: if a value is not finite, or is negative and not ``g_param``.
+    :raises ValueError: if a value is not finite, is negative and not ``g_param``, or is
+        0 and must be positive.
     """
     signed = ("g_param",)  # the prior defines its meaning and its range
     for name, values in parameters.items():
@@ -204,6 +206,11 @@ def check_values(parameters: Mapping[str, Any]) -> None:
             if not bool(inside.all()):
                 domain = "" if name in signed else " and nonnegative"
                 raise ValueError(f"{name} must be finite{domain}, got {value!r}.")
+            if name in positive and not bool((tensor > 0).all()):
+                raise ValueError(
+                    f"{name} must be positive, got {value!r}: the proximal operator of "
+                    "the data fidelity divides by it."
+                )
 
 
 _PARTS: dict[str, tuple[type[Any], str, str]] = {

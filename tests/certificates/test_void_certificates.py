@@ -302,6 +302,15 @@ def test_certificate_holds_after_a_run_and_in_float64(algorithm: str) -> None:
     certificate.check(model.double().eval(), physics.double())
 
 
+def test_certificate_does_not_hold_in_a_lower_precision() -> None:
+    """The values stay the same, but the rounding of what is computed with them grows."""
+    model = model_of().double()
+    physics = dinv.physics.Inpainting(SIZE, mask=torch.ones(SIZE, dtype=torch.float64))
+    certificate = deq.certify(model, physics, SIZE)
+    assert certificate.holds_for(model, physics)
+    assert not certificate.holds_for(model, physics.float())
+
+
 def test_refuse_changed_accepts_compiled_modules_and_refuses_a_false_one() -> None:
     layer = nn.Linear(2, 2)
     layer.compile(backend="eager")

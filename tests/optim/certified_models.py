@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -158,7 +159,10 @@ def dense_jacobian(model: Any, physics: dinv.physics.LinearPhysics) -> Tensor:
         x = model.update_prior_fn(last).prox(
             images,
             parameters["g_param"],
-            gamma=parameters["lambda"] * parameters["stepsize"],
+            gamma=math.prod(
+                torch.as_tensor(parameters[name], dtype=torch.float64).item()
+                for name in ("lambda", "stepsize")
+            ),
         )
         state = (x, images - x)
     with torch.no_grad():

@@ -12,13 +12,19 @@ is
 An iteration of ADMM with :math:`\beta = 1` is :math:`\tfrac12 I + \tfrac12 C N` on its
 variable :math:`v = x + z`; after each iteration :math:`x = D(v)`. Since :math:`C` is
 affine, each bound below holds for both orders. The function :math:`f` is quadratic with
-:math:`\mu I \preceq \nabla^2 f \preceq L I`, :math:`\mu \ge 0`, and :math:`L = \infty`
-is allowed. If a denoiser has several of the properties, use the smallest bound.
+:math:`\mu I \preceq \nabla^2 f \preceq L I`, :math:`\tau \mu > -1`, and
+:math:`L = \infty` is allowed. If a denoiser has several of the properties, use the
+smallest bound.
 """
 
 from __future__ import annotations
 
-from .forward_backward_rates import require_nonnegative, require_ordered, rounded_up
+from .forward_backward_rates import (
+    require_nonnegative,
+    require_ordered,
+    require_prox,
+    rounded_up,
+)
 
 
 def reflection(mu: float, L: float, tau: float) -> float:
@@ -39,7 +45,7 @@ def reflection(mu: float, L: float, tau: float) -> float:
     :param float tau: step size :math:`\tau`.
     :return: the Lipschitz constant.
     """
-    require_nonnegative(mu=mu, tau=tau)
+    require_prox(mu, tau)
     require_ordered(mu, L)
     return rounded_up(max(2 * _shrunk(tau, mu) - 1, 1 - 2 * _shrunk(tau, L)), 1.0)
 

@@ -180,12 +180,13 @@ def half_quadratic_splitting(mu: float, tau: float, lipschitz: float) -> float:
     :math:`D`. The linear part of :math:`\operatorname{prox}_{\tau f}` is
     :math:`(I + \tau \nabla^2 f)^{-1}`. Tight.
 
-    :param float mu: lower end :math:`\mu \ge 0` of the spectrum of :math:`\nabla^2 f`.
+    :param float mu: lower end :math:`\mu` of the spectrum of :math:`\nabla^2 f`, with
+        :math:`\tau \mu > -1`.
     :param float tau: step size :math:`\tau`.
     :param float lipschitz: :math:`L_D`.
     :return: the Lipschitz constant.
     """
-    require_nonnegative(mu=mu, tau=tau)
+    require_prox(mu, tau)
     return _product(lipschitz, 1 / (1 + tau * mu))
 
 
@@ -223,6 +224,14 @@ def require_nonnegative(**values: float) -> None:
     for name, value in values.items():
         if not value >= 0:
             raise ValueError(f"{name} must be a nonnegative number, got {value!r}.")
+
+
+def require_prox(mu: float, tau: float) -> None:
+    """Raise a ValueError unless ``tau >= 0`` and ``tau mu > -1``: the proximal operator
+    is then a function."""
+    require_nonnegative(tau=tau)
+    if not tau * mu > -1:
+        raise ValueError(f"mu must exceed -1/tau, got mu={mu!r} and tau={tau!r}.")
 
 
 def require_ordered(mu: float, L: float) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from deepinv.optim import L2
 from deepinv.optim.distance import L2Distance
-from deepinv.physics import LinearPhysics, Physics
+from deepinv.physics import DecomposablePhysics, LinearPhysics, Physics
+from torch import Tensor
 
 from ...certificates import Bound, Term, UncertifiablePhysicsError, spectrum
 from ...certificates.bounds import derived, outward, unproved
@@ -28,6 +29,10 @@ class DataConstants:
     :param Bound squared_norm: upper bound of :math:`\|A\|^2`.
     :param float precision: :math:`1 / \sigma^2`.
     :param float kappa: :math:`\kappa`.
+    :param float rounding: relative rounding error of the curvatures, which includes
+        that of :math:`\tau / \sigma^2`.
+    :param float prox_rounding: relative rounding error of the eigenvalues of the
+        proximal operator.
     """
 
     mu: Bound
@@ -35,6 +40,8 @@ class DataConstants:
     squared_norm: Bound
     precision: float = 1.0
     kappa: float = 0.0
+    rounding: float = 1e-12
+    prox_rounding: float = 0.0
 
     @staticmethod
     def of(
@@ -58,7 +65,7 @@ class DataConstants:
         if not isinstance(physics, LinearPhysics):
             return DataConstants._unknown(f"{type(physics).__name__} is not linear")
         try:
-            interval = spectrum(physics, img_size)
+            interval = spectrum(physics, img_size).of_one_kind()
         except UncertifiablePhysicsError as error:
             return DataConstants._unknown(str(error))
         if torch.as_tensor(data_fidelity.norm).numel() != 1:
@@ -72,20 +79,40 @@ class DataConstants:
             )
         precision = float(data_fidelity.norm)
         kappa = float(getattr(data_fidelity, "kappa", 0.0))
+        of_norm = _UNITS * _rounding_unit((data_fidelity.norm,))
+        rounding = 1e-12 + gram_rounding(physics) + of_norm
         scale = "" if precision == 1 else f", times 1/sigma^2 = {precision:g}"
         scale += f", plus kappa = {kappa:g}" if kappa else ""
 
         def curvature(end: Bound) -> Bound:
-            if not scale:
+            if not scale and rounding == 1e-12:
                 return end
-            value = outward(end.value * precision + kappa, is_lower=end.is_lower)
+            value = outward(
+                end.value * precision + kappa, is_lower=end.is_lower, relative=rounding
+            )
             source = (end.source or "A^T A") + scale
             return derived(value, (end,), source, is_lower=end.is_lower)
 
         lower, upper = curvature(interval.lower), curvature(interval.upper)
         if lower.value > upper.value:  # possible for estimates only
             lower = derived(upper.value, (lower, upper), lower.source, is_lower=True)
-        return DataConstants(lower, upper, interval.upper, precision, kappa)
+        return DataConstants(
+            lower,
+            upper,
+            interval.upper,
+            precision,
+            kappa,
+            rounding,
+            prox_rounding(physics) + of_norm,
+        )
+
+    def prox_ends(self, tau: float) -> tuple[float, float]:
+        r"""
+        Return :math:`\mu` and :math:`L` such that the eigenvalues of the proximal
+        operator, as it is computed, are between :math:`1 / (1 + \tau L)` and
+        :math:`1 / (1 + \tau \mu)`; :math:`\mu` may be below 0 by rounding.
+        """
+        return rounded_ends(self.mu.value, self.L.value, tau, self.prox_rounding)
 
     @staticmethod
     def _unknown(reason: str) -> DataConstants:
@@ -99,6 +126,78 @@ class DataConstants:
             Term("smallest curvature of the data fidelity", "mu", self.mu),
             Term("largest curvature of the data fidelity", "L", self.L),
         )
+
+
+def gram_rounding(physics: Physics) -> float:
+    r"""
+    Return a bound of the relative rounding error of the eigenvalues of
+    :math:`A^\top A`: a decomposable physics squares its singular values in their
+    precision. It is 0 where the squares are exact, as those of a binary mask are, and
+    in float64, whose rounding the rates include.
+
+    :param deepinv.physics.Physics physics: the physics.
+    """
+    inexact = []
+    for part in physics.modules():
+        mask = getattr(part, "mask", None)
+        if isinstance(part, DecomposablePhysics) and isinstance(mask, Tensor):
+            wide = mask.to(torch.promote_types(mask.dtype, torch.float64))
+            if not torch.equal((mask * mask.conj()).to(wide), wide * wide.conj()):
+                inexact.append(mask)
+    return _UNITS * _rounding_unit(inexact)
+
+
+def prox_rounding(physics: Physics) -> float:
+    r"""
+    Return a bound of the relative rounding error of the eigenvalues of a closed-form
+    proximal operator, which computes :math:`1 / (1 + \gamma s)` from the parameters of
+    the physics in their precision; 0 in float64, whose rounding the rates include.
+
+    :param deepinv.physics.Physics physics: the physics.
+    """
+    named = (*physics.named_parameters(), *physics.named_buffers())
+    unit = _rounding_unit(
+        value
+        for name, value in named
+        if not {"noise_model", "_device_holder"} & {*name.split(".")}
+    )
+    return gram_rounding(physics) + 4 * unit
+
+
+def rounded_ends(
+    mu: float, L: float, tau: float, rounding: float
+) -> tuple[float, float]:
+    r"""
+    Return the ends :math:`(\mu - \delta / \tau) / (1 + \delta)` and
+    :math:`(L + \delta / \tau) / (1 - \delta)`, for which the eigenvalues
+    :math:`1 / (1 + \tau s)` are larger and smaller by the factors
+    :math:`1 + \delta` and :math:`1 - \delta`.
+
+    :param float mu: :math:`\mu`.
+    :param float L: :math:`L`.
+    :param float tau: step size :math:`\tau > 0`.
+    :param float rounding: :math:`\delta`.
+    """
+    if rounding == 0:
+        return mu, L
+    shift = rounding / tau
+    return (mu - shift) / (1 + rounding), (L + shift) / (1 - rounding)
+
+
+# Units of rounding of a product of a few numbers, complex ones included.
+_UNITS = 16
+
+
+def _rounding_unit(values: Iterable[Any]) -> float:
+    """Return the unit of rounding of the least precise tensor, 0 if all are float64."""
+    units = [
+        torch.finfo(value.dtype).eps
+        for value in values
+        if isinstance(value, Tensor)
+        and (value.is_floating_point() or value.is_complex())
+        and value.dtype.to_real() is not torch.float64
+    ]
+    return max(units, default=0.0)
 
 
 def _has_own_distance(data_fidelity: Any) -> bool:

@@ -103,7 +103,7 @@ class HalfQuadraticScheme(RateScheme):
         """Return the constants of a proximal step that the denoiser follows."""
         data, L_D, beta = layer.data, layer.prox.lipschitz, layer["beta"]
         value = rates.half_quadratic_splitting(
-            data.mu.value, layer["stepsize"], L_D.value
+            layer.prox_ends[0], layer["stepsize"], L_D.value
         )
         rate = derived(value, (data.mu, L_D), "L_D / (1 + tau mu)")
         return relaxed(rate, beta), times(beta, L_D, layer.prox_gain)

@@ -100,12 +100,19 @@ class Layer:
         return self.prior
 
     @property
+    def prox_ends(self) -> tuple[float, float]:
+        """The curvatures of the data fidelity whose proximal operator is computed; see
+        :meth:`DataConstants.prox_ends`."""
+        return self.data.prox_ends(self["stepsize"])
+
+    @property
     def prox_gain(self) -> Bound:
         r"""Lipschitz constant of :math:`\operatorname{prox}_{\tau f}` in the data."""
         data = self.data
         value = prox_sensitivity(
             data.squared_norm.value, self["stepsize"], data.precision, data.kappa
         )
+        value = outward(value, relative=data.rounding + data.prox_rounding)
         return derived(value, (data.squared_norm,), "proximal operator in the data")
 
     @property

@@ -39,7 +39,7 @@ class DouglasRachfordScheme(RateScheme):
 
     def _rate(self, layer: Layer) -> Bound:
         D, beta, ends = layer.prox, layer["beta"], (layer.data.mu, layer.data.L)
-        numbers = ends[0].value, ends[1].value, layer["stepsize"]
+        numbers = *layer.prox_ends, layer["stepsize"]
         c = "c = max(|1 - tau s| / (1 + tau s)) over s in {mu, L}"
         candidates: list[tuple[Callable[..., float], Bound, str]] = [
             (dr.douglas_rachford, D.lipschitz, "max|1 - beta/(1+tau s)| + beta L_D c"),
@@ -65,7 +65,7 @@ class DouglasRachfordScheme(RateScheme):
         where :math:`z` is the state before the last layer."""
         last = layers[-1]
         data = last.data
-        c = dr.reflection(data.mu.value, data.L.value, last["stepsize"])
+        c = dr.reflection(*last.prox_ends, last["stepsize"])
         inner = outward(c * before.value + 2 * last.prox_gain.value)
         terms = (before, last.prox_gain, data.mu, data.L)
         return times(1.0, last.prox.lipschitz, derived(inner, terms, "2u - z"))
