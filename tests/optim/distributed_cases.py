@@ -98,6 +98,23 @@ def parts(physics: bool, denoiser: bool) -> Case:
     return run
 
 
+def inputs(ctx: DistributedContext) -> dict[str, Tensor]:
+    """Differentiate in the measurements and in the filters of the physics, of which
+    each process has a part of the gradients."""
+    operators = blurs(3)
+    y = dinv.utils.TensorList([part.requires_grad_() for part in operators.A(images())])
+    filters = [blur.filter.requires_grad_() for blur in operators.physics_list]
+    model = distribute(optimiser(deq.Equilibrium(), deq.optim.HQS), ctx, **TILES)
+    reconstruct(model, y, distribute(operators, ctx))
+    found = {}
+    for index, tensor in enumerate([*y, *filters]):
+        grad = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+        if ctx.use_dist:
+            dist.all_reduce(grad)
+        found[str(index)] = grad / ctx.world_size
+    return found
+
+
 def data_parallel(config: Any) -> Case:
     """Give every process a share of the batch."""
 
@@ -173,6 +190,7 @@ CASES: dict[int, dict[str, Case]] = {
         "DistributedDataParallel, ReTune": data_parallel(
             deq.ReTune(layers=2, restarts=3)
         ),
+        "inputs": inputs,
         "disagreement": disagreement,
         "refusal": refusal,
     },

@@ -31,6 +31,7 @@ def run_processes(count: int, folder: Path) -> list[dict[str, dict[str, Tensor]]
     for process in processes:
         process.join(timeout=120)
         process.kill()
+    assert [process.exitcode for process in processes] == [0] * count
     return [torch.load(folder / f"{rank}.pt") for rank in range(count)]
 
 
