@@ -29,7 +29,7 @@ def processes_of(parts: Iterable[Any]) -> Processes:
 
     :param Iterable parts: the model and the physics. Of a module, its submodules count
         as well.
-    :return: (Processes) all processes, if :func:`deepinv.distributed.distribute` has
+    :return: (Processes) all processes, if ``deepinv.distributed.distribute`` has
         distributed one of the parts over more than one process; otherwise this process
         alone.
     """

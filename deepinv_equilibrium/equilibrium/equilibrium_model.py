@@ -187,7 +187,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         Return the processes that evaluate the step together.
 
         :param deepinv.physics.Physics physics: the physics.
-        :return: (Processes) all processes, if :func:`deepinv.distributed.distribute`
+        :return: (Processes) all processes, if ``deepinv.distributed.distribute``
             has distributed the physics or a part of the model; otherwise this process
             alone.
         """

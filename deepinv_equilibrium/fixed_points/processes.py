@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 @dataclass(frozen=True)
 class Processes:
     r"""
-    The processes that evaluate one step together, as :mod:`deepinv.distributed` does.
+    The processes that evaluate one step together, as ``deepinv.distributed`` does.
 
     Every process holds the same state and solves the same problem, but evaluates other
     parts of the step, such as other operators of the physics or other patches of the
