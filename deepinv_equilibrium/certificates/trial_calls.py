@@ -1,4 +1,4 @@
-"""Trial calls: what a map depends on besides its input, which no rule can read off."""
+"""Trial calls, which show whether a map depends on more than each sample."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ class Trial:
     :param bool overwrites: whether the map changed its input in place.
     :param str objection: why the map is not a function of each sample alone, with the
         remedy; empty if the calls showed no reason.
+    :param bool has_run: whether the map accepted the images.
     """
 
     overwrites: bool = False
     objection: str = ""
+    has_run: bool = True
 
 
 def try_out(
@@ -66,7 +68,7 @@ def try_out(
         try:
             _run(trial, call, images)
         except Exception:  # noqa: BLE001, a user's module may raise anything
-            return Trial()
+            return Trial(has_run=False)
         if draws():
             trial.objection = "it draws random numbers. Call eval(), or remove them."
     return trial

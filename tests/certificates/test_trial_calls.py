@@ -106,6 +106,22 @@ def test_lipschitz_of_a_module_that_cannot_be_called_is_that_of_its_rule() -> No
     assert deq.lipschitz(Declared(lambda module, x: x[None, 7]), (1, 4)).value == 1
 
 
+@pytest.mark.parametrize("only", [None, (40, 48)])
+def test_lipschitz_calls_the_module_with_small_images_if_it_takes_them(
+    only: tuple[int, int] | None,
+) -> None:
+    sizes = []
+
+    def called(module: Declared, x: Tensor) -> Tensor:
+        sizes.append(tuple(x.shape[2:]))
+        if only is not None and x.shape[2:] != only:
+            raise ValueError("another size")
+        return x
+
+    assert deq.lipschitz(Declared(called), (1, 40, 48)).value == 1
+    assert sizes[-1] == (only or (32, 32))
+
+
 class InPlace(dinv.models.Denoiser):
     def forward(self, x: Tensor, sigma: float, **kwargs: object) -> Tensor:
         return x.mul_(0.5)

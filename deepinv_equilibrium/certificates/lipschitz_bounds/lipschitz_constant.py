@@ -21,6 +21,7 @@ from .module_state import refuse_state
 LipschitzRule = Callable[[Any, "tuple[int, ...] | None"], Bound]
 R = TypeVar("R", bound=LipschitzRule)
 
+SMALL = 32  # pixels of an axis in trial calls
 _RULES: dict[type[nn.Module], LipschitzRule] = {}
 
 
@@ -150,8 +151,8 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
 
     The bound holds for the current weights and mode (train or eval) of the module, and
     for real inputs unless the weights are complex. With ``img_size`` the module is
-    called on two random images and on one of them alone: a module that is random or
-    couples the images of a batch is refused. A :class:`deepinv.models.Denoiser` is
+    called on two random images, small ones if it takes them, and on one of them alone:
+    a module that is random or couples the images of a batch is refused. A :class:`deepinv.models.Denoiser` is
     called with the noise level 0.1, and is refused if it overwrites the image. The
     product of the norms of many layers is a poor bound: for a typical network it is
     about 1e9.
@@ -238,7 +239,11 @@ def refuse_by_trial(module: nn.Module, img_size: tuple[int, ...]) -> None:
     def call(images: Tensor) -> tuple[Callable[[Any], Any], Tensor]:
         return (lambda x: module(x, 0.1)) if is_denoiser else module, images
 
-    trial = try_out([module], call, img_size)
+    # Small images show the same, unless the module takes images of one size only.
+    small = (*img_size[:1], *(min(n, SMALL) for n in img_size[1:]))
+    trial = try_out([module], call, small)
+    if not trial.has_run:
+        trial = try_out([module], call, img_size)
     if trial.objection:
         raise UncertifiableModuleError(module, trial.objection)
     if trial.overwrites and is_denoiser:
