@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from typing import Literal, TypeAlias
 
+from .caller_warnings import warn_caller
 from .solution import Report, Status
 
 OnFailure: TypeAlias = Literal["warn", "raise", "ignore"]
 ON_FAILURE: tuple[OnFailure, ...] = ("warn", "raise", "ignore")
+
+_SHARES = (
+    (1.0, "all samples"),
+    (0.5, "at least half of the samples"),
+    (0.1, "at least a tenth of the samples"),
+    (0.0, "less than a tenth of the samples"),
+)
 
 
 class ConvergenceWarning(UserWarning):
@@ -44,6 +52,10 @@ def report_failure(report: Report, on_failure: OnFailure, what: str) -> None:
     r"""
     Warn or raise if samples of a solve failed.
 
+    The warning says how many samples failed only roughly, and rounds their residuals up
+    to a power of ten. Python's default filter therefore shows it again if failures
+    become more frequent or worse, and not in every call.
+
     :param deepinv_equilibrium.Report report: the report of the solve.
     :param str on_failure: ``"warn"``, ``"raise"`` or ``"ignore"``.
     :param str what: name of the solve, with which the message starts.
@@ -51,17 +63,35 @@ def report_failure(report: Report, on_failure: OnFailure, what: str) -> None:
     """
     if on_failure == "ignore":
         return
-    if report.failed_count == 0:
+    failed = [i for i, status in enumerate(report.status) if status.failed]
+    if not failed:
         return
-    lines = [f"{what}: {report.failed_count} of {len(report.status)} samples failed."]
+    if on_failure == "raise":
+        head = f"{what}: {len(failed)} of {len(report.status)} samples failed."
+        raise ConvergenceError("\n".join([head, *_lines(report, True)]), report)
+    share = len(failed) / len(report.status)
+    how_many = next(name for least, name in _SHARES if share >= least)
+    head = f"{what}: {how_many} failed, {_size(report.residual[failed].tolist())}."
+    warn_caller("\n".join([head, *_lines(report, False)]), ConvergenceWarning)
+
+
+def _size(residuals: list[float]) -> str:
+    """Describe the largest residual by the power of ten above it."""
+    largest = max(residuals)
+    if not all(map(math.isfinite, residuals)):
+        return "and a residual is not finite"
+    power = math.ceil(math.log10(largest)) if largest > 0 else 0
+    return f"with relative residuals of up to {10.0**power:.0e}"
+
+
+def _lines(report: Report, with_samples: bool) -> list[str]:
+    """Return a line with the remedy for each status that is a failure."""
+    lines = []
     for status in Status:
         samples = [i for i, other in enumerate(report.status) if other is status]
         if status.failed and samples:
-            shown = ", ".join(map(str, samples[:8])) + (
-                ", ..." if len(samples) > 8 else ""
-            )
-            lines.append(f"{status.name} (sample {shown}): {status.sentence}")
-    message = "\n".join(lines)
-    if on_failure == "raise":
-        raise ConvergenceError(message, report)
-    warnings.warn(message, ConvergenceWarning, stacklevel=3)
+            shown = ", ".join(map(str, samples[:8]))
+            more = ", ..." if len(samples) > 8 else ""
+            where = f" (sample {shown}{more})" if with_samples else ""
+            lines.append(f"{status.name}{where}: {report.sentence(status)}")
+    return lines

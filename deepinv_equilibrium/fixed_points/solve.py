@@ -10,8 +10,10 @@ from torch import Tensor
 
 from .adjoints.adjoint import Adjoint
 from .adjoints.implicit import Implicit
+from .adjoints.unrolled import Unrolled
 from .argument_checks import require_instance
 from .autocast import Autocast, widen, widen_layout
+from .caller_warnings import warn_caller
 from .failures import OnFailure, check_on_failure, report_failure
 from .processes import ALONE, Processes
 from .solution import BackwardSlot, Solution
@@ -20,6 +22,7 @@ from .solvers.fixed_point_solver import FixedPointSolver
 from .solvers.picard import Picard
 from .state import State, StateLayout
 from .step import PackedStep, Step
+from .transforms import refuse_transforms
 
 StateObserver: TypeAlias = Callable[[State, State], None]
 """A function of an iterate and its value, called after every evaluation."""
@@ -64,6 +67,8 @@ def fixed_point(
         type.
     :raises ValueError: if ``x0`` or a value of the step is not such a state, if
         ``on_failure`` is unknown, or if the adjoint cannot work with the solver.
+    :raises RuntimeError: in a transform of ``torch.func`` or in forward mode, see
+        :doc:`/user_guide/adjoints`.
     :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
 
     :Example:
@@ -82,6 +87,7 @@ def fixed_point(
     require_instance("adjoint", adjoint, Adjoint)
     check_on_failure(on_failure)
     adjoint.require(solver)
+    refuse_transforms("The fixed-point solve", isinstance(adjoint, Unrolled))
     layout = StateLayout.of(x0)
     start = layout.pack(x0)
     autocast = Autocast.active(start.device)
@@ -95,8 +101,27 @@ def fixed_point(
             solution = _solve(
                 packed, widen(start), solver, adjoint, on_failure, observer
             )
+        if on_failure != "ignore":
+            _warn_of_noise(solution, solver, autocast)
     report_failure(solution, on_failure, "The fixed-point solve")
     return solution
+
+
+def _warn_of_noise(
+    solution: Solution, solver: FixedPointSolver, autocast: Autocast
+) -> None:
+    """Warn if samples converged above the tolerance, at the noise of autocast."""
+    above = (solution.residual > solver.rtol) & (
+        solution.absolute_residual > solver.atol
+    )
+    if bool((above.cpu() & solution.converged).any()):
+        dtype = str(autocast.dtype).removeprefix("torch.")
+        warn_caller(
+            f"rtol={solver.rtol:g} and atol={solver.atol:g} are below the noise of the "
+            f"step under {dtype} autocast: samples count as converged where their "
+            "residual stops falling at this noise, Solution.noise. Raise rtol, or call "
+            "the model without autocast where the accuracy matters."
+        )
 
 
 def _solve(

@@ -133,7 +133,7 @@ class PackedStep:
         self.layout.check(value)
         return self.layout.pack(value), output
 
-    def noise(self, x: Tensor, value: Tensor) -> Tensor | None:
+    def noise(self, x: Tensor, value: Tensor) -> Tensor:
         r"""
         Measure what autocast changes in a value of the step.
 
@@ -141,10 +141,9 @@ class PackedStep:
         :param torch.Tensor value: the values :math:`\tilde f(x)` under autocast.
         :return: (torch.Tensor) :math:`\|\tilde f(x) - f(x)\| / \|\tilde f(x)\|`, of
             shape :math:`(B,)`, with :math:`f` in the precision of the state, or 0 where
-            a value is not finite; ``None`` without autocast.
+            a value is not finite.
         """
-        if self.autocast is None:
-            return None
+        assert self.autocast is not None
         self.evaluations += 1
         with torch.no_grad(), self.autocast.suspended():
             try:

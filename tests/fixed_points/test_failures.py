@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -160,15 +162,16 @@ def test_nan_stays_in_its_sample_of_a_complex_state() -> None:
 @pytest.mark.parametrize("solver_type", SOLVER_TYPES)
 def test_nan_in_x0_ends_its_sample_as_nonfinite(solver_type: Any) -> None:
     x0 = torch.tensor([[1.0], [torch.nan]], dtype=F64)
-    with pytest.warns(ConvergenceWarning, match=r"NONFINITE \(sample 1\)"):
+    with pytest.warns(ConvergenceWarning, match="at least half .* failed"):
         solution = fixed_point(lambda x: x / 2 + 1, x0, solver_type())
+    assert solution.status == (Status.CONVERGED, Status.NONFINITE)
     torch.testing.assert_close(solution.x[0], x0.new_tensor([2.0]), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("rtol", [1e-4, 0.0])
 def test_picard_on_an_expansive_step_ends_as_diverged(rtol: float) -> None:
     solver = Picard(max_iter=30, rtol=rtol)
-    with pytest.warns(ConvergenceWarning, match=r"DIVERGED \(sample 0\): The residual"):
+    with pytest.warns(ConvergenceWarning, match="DIVERGED: The residual"):
         solution = fixed_point(
             lambda x: torch.tensor([[2.0], [0.1]]) * x + 1, torch.zeros(2, 1), solver
         )
@@ -217,6 +220,69 @@ def test_on_failure_raise_carries_the_solution() -> None:
     assert isinstance(caught.value.solution, Solution)
     assert caught.value.solution.status == (Status.DIVERGED,)
     assert caught.value.solution.x.isfinite().all()
+
+
+def _turning(angle: float, samples: int, failing: int) -> Solution:
+    """Iterate rotations, which leave the residual as it is, in the first samples."""
+    rate = torch.full((samples, 1), 0.1)
+    rate[:failing] = 1.0
+    c, s = math.cos(angle), math.sin(angle)
+    rotation = torch.tensor([[c, -s], [s, c]])
+    return fixed_point(
+        lambda x: rate * (x @ rotation) + 1,
+        torch.zeros(samples, 2),
+        Picard(max_iter=40),
+    )
+
+
+def test_stagnating_solve_names_the_cause_and_the_diagnostics() -> None:
+    with pytest.warns(ConvergenceWarning, match="residual has stopped falling") as seen:
+        solution = _turning(1.0, 2, 1)
+    (text,) = [str(warning.message) for warning in seen]
+    assert "deq.check_well_posed(model, y, physics)" in text
+    assert "deq.estimate_rate(model, y, physics)" in text
+    assert "raise max_iter" not in text
+    assert "residual has stopped falling" in str(solution)
+
+
+def test_slow_solve_advises_more_iterations() -> None:
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        fixed_point(lambda x: 0.98 * x + 1, torch.zeros(1, 2), Picard(max_iter=60))
+
+
+def test_solve_that_reaches_the_rounding_of_its_state_says_so() -> None:
+    with pytest.warns(ConvergenceWarning, match="stays at the rounding of float32"):
+        solution = fixed_point(
+            lambda x: 1 - 1e-6 * torch.sign(x - 1),
+            torch.full((1, 2), 2.0),
+            Picard(rtol=1e-12, max_iter=60),
+        )
+    assert solution.status == (Status.MAX_ITER,)
+
+
+def test_warning_returns_only_when_failures_get_worse() -> None:
+    """With Python's default filter, in a loop as of a training."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("default")
+        counts = []
+        for failing in (1, 2, 1, 12, 13, 20, 20):
+            _turning(1.0, 20, failing)
+            counts.append(len(seen))
+    assert counts == [1, 2, 2, 3, 3, 4, 4]
+    assert {warning.filename for warning in seen} == {__file__}
+
+
+def test_warning_of_the_backward_points_at_the_caller() -> None:
+    weight = torch.ones(1, requires_grad=True)
+    x = fixed_point(
+        lambda x: weight * torch.tensor([0.5, 0.1]) * torch.cos(x),
+        torch.ones(1, 2),
+        adjoint=Implicit(GMRES(max_iter=1)),
+    ).x
+    assert isinstance(x, Tensor)
+    with pytest.warns(ConvergenceWarning, match="adjoint solve") as seen:
+        (x * torch.tensor([[1.0, 2.0]]) + 1).sum().backward()
+    assert seen[0].filename == __file__
 
 
 def test_on_failure_ignore_does_not_warn() -> None:

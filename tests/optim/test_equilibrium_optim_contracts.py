@@ -134,7 +134,7 @@ def test_nonfinite_sample_is_marked_and_adds_no_gradient(
     clean = model(problem.y[1:], problem.physics())
     expected = torch.autograd.grad(clean.sum(), leaves)
     problem.y[0, 0, 1, 2] = torch.nan
-    with pytest.warns(deq.ConvergenceWarning, match=r"NONFINITE \(sample 0\)"):
+    with pytest.warns(deq.ConvergenceWarning, match="NONFINITE"):
         x = model(problem.y, problem.physics())
     statuses = [status.name for status in model.solution.status]
     assert statuses == ["NONFINITE", "CONVERGED"]

@@ -30,10 +30,10 @@ class Implicit(Adjoint):
     One evaluation of the step is recorded; each product with :math:`J^\top` is a
     vector-Jacobian product with it. The relative residual of the system bounds the
     relative error of its right side. The backward warns or raises if a sample does not
-    meet the tolerance. If the forward pass ran under ``torch.autocast``, the relative
-    tolerance is at least the unit of rounding of its dtype: :math:`2^{-7}` for bfloat16
-    and :math:`2^{-10}` for float16. The gradient of the gradient raises
-    ``NotImplementedError``.
+    meet the tolerance. If the forward pass ran under ``torch.autocast``, products with
+    :math:`J^\top` have the rounding of its dtype, :math:`2^{-7}` for bfloat16 and
+    :math:`2^{-10}` for float16, which is the least relative tolerance of a solver of
+    fixed points. The gradient of the gradient raises ``NotImplementedError``.
 
     :param LinearSolver, FixedPointSolver solver: solver of the adjoint system. A linear
         solver solves it as it stands (:class:`CG <deepinv_equilibrium.CG>` only for
@@ -56,9 +56,10 @@ class Implicit(Adjoint):
         """Solve the adjoint system."""
         rhs = recording.right_side(cotangent)
         solver = self.solver
-        if recording.autocast is not None and 0 < solver.rtol < recording.autocast.eps:
-            # Products with J^T in half precision have about this relative error.
-            solver = replace(solver, rtol=recording.autocast.eps)
         if isinstance(solver, LinearSolver):
             return solver.run(recording.adjoint_operator(), rhs)
+        if recording.autocast is not None and 0 < solver.rtol < recording.autocast.eps:
+            # The residual of an iteration cannot fall below the rounding of products.
+            # The residual of a linear solver is a recursive estimate, which can.
+            solver = replace(solver, rtol=recording.autocast.eps)
         return recording.iterate_adjoint(solver, rhs, rhs)

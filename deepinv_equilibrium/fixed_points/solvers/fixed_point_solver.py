@@ -135,6 +135,7 @@ class FixedPointSolver(Solver, ABC):
             keep_best=self.accelerated,
             rate=self.certified_rate,
             processes=step.processes,
+            autocast=step.autocast,
         )
         iteration = self.begin(x0, step.layout)
         x = x0
@@ -145,12 +146,12 @@ class FixedPointSolver(Solver, ABC):
                 monitor.defer(x)
                 break
             value, output = step(x)
-            if index == 0 and self.has_tolerance:
-                monitor.expect_noise(step.noise(x, value))
             domain = step.domain(value)
             rejected = monitor.observe(x, value, output, domain, proposed)
             if observer is not None:
                 observer(x, value)
+            if step.autocast is not None:
+                monitor.compare_with_noise(step, x, value)
             if last or not monitor.running:
                 break
             x, proposed = self._next(iteration, step, monitor, x, value, rejected)

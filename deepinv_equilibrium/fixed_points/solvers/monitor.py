@@ -9,10 +9,16 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
+from ..autocast import Autocast
 from ..processes import ALONE, Processes
 from ..solution import LowRankInverse, Report, Status
+from ..step import PackedStep
 from .sample_record import SampleRecord
 from .solver import Solver
+
+# Units of rounding of the state, or of autocast, below which a residual may be noise.
+_STATE_ROUNDING = 100.0
+_AUTOCAST_ROUNDING = 8.0
 
 
 class Monitor:
@@ -29,6 +35,8 @@ class Monitor:
     :param float rate: certified contraction rate of the step. Default: ``None``.
     :param Processes processes: the processes that evaluate the step together; the first
         decides for all. Default: this process alone.
+    :param Autocast autocast: the setting of ``torch.autocast`` under which the step is
+        evaluated. Default: ``None``, no autocast.
     """
 
     def __init__(
@@ -39,10 +47,13 @@ class Monitor:
         keep_best: bool,
         rate: float | None = None,
         processes: Processes = ALONE,
+        autocast: Autocast | None = None,
     ):
-        eps = torch.finfo(x0.dtype).eps
+        rounding = _STATE_ROUNDING * torch.finfo(x0.dtype).eps
+        if autocast is not None:
+            rounding = max(rounding, _AUTOCAST_ROUNDING * autocast.eps)
         self.samples = [
-            SampleRecord(solver, keep_best, rate, eps) for _ in range(len(x0))
+            SampleRecord(solver, keep_best, rate, rounding) for _ in range(len(x0))
         ]
         self.processes = processes
         self.x = x0
@@ -52,22 +63,23 @@ class Monitor:
         self.running = len(x0)
         self.active = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
         self.deferred = False
-        self.noise: Tensor | None = None
         self.unrecorded = [False] * len(x0)
 
-    def expect_noise(self, noise: Tensor | None) -> None:
+    def compare_with_noise(self, step: PackedStep, x: Tensor, value: Tensor) -> None:
         r"""
-        Set the relative error of the values of the step, before the first of them is
-        observed. A sample whose residual has stopped falling at this level converges.
+        Stop the samples whose residual has stopped falling at the noise of autocast.
 
-        :param torch.Tensor noise: relative errors, of shape :math:`(B,)`; ``None`` if
-            they are those of the dtype of the state.
+        :param PackedStep step: the step, which measures its noise.
+        :param torch.Tensor x: the last iterates, of shape :math:`(B, n)`.
+        :param torch.Tensor value: their values, of shape :math:`(B, n)`.
         """
-        self.noise = noise
-        if noise is not None:
-            levels = self.processes.agree(noise).tolist()
-            for sample, level in zip(self.samples, levels, strict=True):
-                sample.noise = level
+        if not any(sample.may_be_noise for sample in self.samples):
+            return
+        levels = self.processes.agree(step.noise(x, value)).tolist()
+        for sample, level in zip(self.samples, levels, strict=True):
+            if sample.may_be_noise:
+                sample.compare_with_noise(level)
+        self._count_running()
 
     def observe(
         self,
@@ -103,10 +115,7 @@ class Monitor:
             self.unrecorded = [
                 was and not choice for was, choice in zip(before, chosen, strict=True)
             ]
-        running = [sample.active for sample in self.samples]
-        if running != before:
-            self.running = sum(running)
-            self.active = self._mask(running)
+        self._count_running()
         return (
             None
             if proposed is None
@@ -135,6 +144,9 @@ class Monitor:
         iterations = torch.tensor(
             [len(sample.history) for sample in self.samples], device=self.x.device
         )
+        measurements = torch.tensor(
+            [sample.measurements for sample in self.samples], device=self.x.device
+        )
         return Report(
             status=tuple(sample.status for sample in self.samples),
             residual=self._column([sample.residual for sample in self.samples]),
@@ -142,12 +154,16 @@ class Monitor:
                 [sample.absolute for sample in self.samples]
             ),
             iterations=iterations,
-            evaluations=iterations + extra_evaluations + (self.noise is not None),
+            evaluations=iterations + extra_evaluations + measurements,
             history=self._table([sample.history for sample in self.samples]),
             absolute_history=self._table(
                 [sample.absolute_history for sample in self.samples]
             ),
-            noise=self.noise,
+            noise=(
+                self._column([sample.noise for sample in self.samples])
+                if bool(measurements.any())
+                else None
+            ),
         )
 
     @property
@@ -165,6 +181,12 @@ class Monitor:
                 )
             ]
         )
+
+    def _count_running(self) -> None:
+        running = [sample.active for sample in self.samples]
+        if sum(running) != self.running:  # a sample that has stopped never goes on
+            self.running = sum(running)
+            self.active = self._mask(running)
 
     def _store(
         self, where: list[bool], x: Tensor, value: Tensor, output: Tensor | None

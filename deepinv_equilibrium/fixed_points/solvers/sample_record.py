@@ -10,11 +10,11 @@ from .solver import Solver
 
 _RUNAWAY = 1e3  # growth of the residual at which an iteration stops as DIVERGED
 _GROWTH = 10.0  # growth of the residual over the whole solve that is DIVERGED
-_ROUNDING = 100.0  # units of rounding below which a residual is noise
 # A residual is the difference of two values of the step. If their errors are
 # independent, the error of the residual is sqrt(2) times as large.
 _NOISE = 1.5
-_PATIENCE = 5  # evaluations without a smaller residual that show that noise is reached
+# Numbers of evaluations without a smaller residual after which noise may be the reason.
+_PATIENCE = (5, 10, 20, 40, 80)
 
 
 @dataclass
@@ -31,23 +31,22 @@ class SampleRecord:
     :param float rate: certified contraction rate of the step, or ``None``. Proposals
         that contract less are rejected, and a plain step that contracts less refutes
         the rate.
-    :param float eps: unit of rounding of the dtype of the state.
-    :param float noise: relative error of the values of the step, if it is larger than
-        their rounding. A residual of at most 1.5 times this error, that five further
-        evaluations did not reduce, meets any tolerance. Default: 0.
+    :param float rounding: relative residual below which residuals may grow by rounding.
     """
 
     solver: Solver
     keep_best: bool
     rate: float | None
-    eps: float
-    noise: float = 0.0
+    rounding: float
     active: bool = True
     status: Status = Status.MAX_ITER
     first: float = 0.0
     last: float = math.inf
+    size: float = 0.0
     smallest: float = math.inf
     stale: int = 0
+    noise: float = math.nan
+    measurements: int = 0
     residual: float = math.inf
     absolute: float = math.inf
     history: list[float] = field(default_factory=list)
@@ -90,10 +89,11 @@ class SampleRecord:
                 self._end(Status.DIVERGED if left else Status.NONFINITE)
             return False, proposed
 
+        self.size = size
+        self.stale = 0 if absolute < self.smallest else self.stale + 1
+        self.smallest = min(absolute, self.smallest)
         met = self.solver.has_tolerance and (
-            relative <= self.solver.rtol
-            or absolute <= self.solver.atol
-            or self._is_noise(absolute, size)
+            relative <= self.solver.rtol or absolute <= self.solver.atol
         )
         chosen = met or not self.keep_best or absolute < self.absolute
         # With more than ten times the best residual, the model behind the proposal
@@ -121,7 +121,7 @@ class SampleRecord:
         """
         if not self.active:
             return
-        if self.last > max(_GROWTH * self.first, self._rounding(size)):
+        if self.last > max(_GROWTH * self.first, self.rounding * size):
             self.status = Status.DIVERGED
         elif self.solver.has_fixed_budget:
             self.status = Status.COMPLETED
@@ -133,18 +133,27 @@ class SampleRecord:
 
     def _refutes_rate(self, absolute: float, size: float, most: float) -> bool:
         """Whether a plain step contracted less than the rate, by more than rounding."""
-        return self.rate is not None and absolute > most + self._rounding(size)
+        return self.rate is not None and absolute > most + self.rounding * size
 
-    def _is_noise(self, absolute: float, size: float) -> bool:
-        """Whether the residual is at the noise of the step, and has stopped falling.
-        The step errs in part by a constant, below which the residual still falls."""
-        self.stale = 0 if absolute < self.smallest else self.stale + 1
-        self.smallest = min(absolute, self.smallest)
-        level = _NOISE * self.noise * size
-        return absolute <= level and self.stale >= _PATIENCE
+    @property
+    def may_be_noise(self) -> bool:
+        """Whether the residual has not fallen for some evaluations, so that the noise
+        of the step should be measured."""
+        return self.active and self.solver.has_tolerance and self.stale in _PATIENCE
 
-    def _rounding(self, size: float) -> float:
-        return max(_ROUNDING * self.eps, 2 * _NOISE * self.noise) * size
+    def compare_with_noise(self, noise: float) -> None:
+        r"""
+        End the sample as converged if its residual is at the noise of the step.
+
+        The step also errs by a constant, below which the residual still falls, so that
+        this is asked only of a residual that has stopped falling.
+
+        :param float noise: relative error of the value of the step.
+        """
+        self.noise = noise
+        self.measurements += 1
+        if self.absolute <= _NOISE * noise * self.size:
+            self._end(Status.CONVERGED)
 
     def _end(self, status: Status) -> None:
         self.status = status
