@@ -151,10 +151,12 @@ def lipschitz(module: nn.Module, img_size: Sequence[int] | None = None) -> Bound
 
     The bound holds for the current weights and mode (train or eval) of the module, and
     for real inputs unless the weights are complex. With ``img_size`` the module is
-    called on two random images, small ones if it takes them, and on one of them alone:
-    a module that is random or couples the images of a batch is refused. A :class:`deepinv.models.Denoiser` is
-    called with the noise level 0.1, and is refused if it overwrites the image. The
-    product of the norms of many layers is a poor bound: for a typical network it is
+    called on two random images, small ones if it takes them, and on one of them alone.
+    A module that is random or couples the images of a batch is refused, and a
+    :class:`deepinv.models.Denoiser` that overwrites its image. A denoiser is called
+    with the noise level 0.1.
+
+    The product of the norms of many layers is a poor bound: for a typical network it is
     about 1e9.
 
     >>> import torch, deepinv_equilibrium as deq
