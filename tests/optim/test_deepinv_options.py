@@ -248,3 +248,12 @@ def test_has_converged_reports_the_last_call() -> None:
 def test_g_first_is_refused_where_the_order_has_no_meaning(algorithm: str) -> None:
     with pytest.raises(TypeError, match=f"{algorithm} takes no argument 'g_first'"):
         getattr(deq.optim, algorithm)(**PARTS, g_first=True, DEQ=True)
+
+
+@pytest.mark.parametrize("config", [True, deq.Equilibrium(), deq.ReTune(2, 3)])
+def test_call_takes_the_keyword_of_self_supervised_losses(config: Any) -> None:
+    model = deq.optim.PGD(**PARTS, DEQ=config)
+    y = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    physics = dinv.physics.Denoising()
+    x = model(y, physics, update_parameters=True)
+    assert torch.equal(x, model(y, physics))
