@@ -21,6 +21,7 @@ from ..fixed_points import (
     Solution,
     State,
     Step,
+    Unrolled,
     fixed_point,
 )
 from ..fixed_points.argument_checks import (
@@ -28,6 +29,7 @@ from ..fixed_points.argument_checks import (
     refuse_unknown,
     require_count,
 )
+from ..fixed_points.transforms import refuse_transforms
 from .configuration import Equilibrium, ReTune
 from .distributed_parts import processes_of
 from .failure_explanations import explain_failure
@@ -272,6 +274,8 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         ``watch`` takes the step and the initial state, and returns an observer or
         ``None``. ``options`` are keyword arguments of :meth:`fixed_point_problem`.
         """
+        unrolled = isinstance(self.DEQ.adjoint, Unrolled)
+        refuse_transforms(f"{type(self).__name__} with DEQ", unrolled)
         self.check_input(y, physics)
         try:
             step, start = self.fixed_point_problem(y, physics, **options)

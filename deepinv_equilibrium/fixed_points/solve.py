@@ -69,6 +69,8 @@ def fixed_point(
         ``on_failure`` is unknown, or if the adjoint cannot work with the solver.
     :raises RuntimeError: in a transform of ``torch.func`` or in forward mode, see
         :doc:`/user_guide/adjoints`.
+    :raises RuntimeError: in a transform of ``torch.func`` or in forward mode, see
+        :doc:`/user_guide/adjoints`.
     :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
 
     :Example:

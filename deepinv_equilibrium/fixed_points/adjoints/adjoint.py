@@ -15,6 +15,7 @@ from ..solution import BackwardSlot, LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
 from ..solvers.monitor import Monitor
 from ..step import PackedStep
+from ..transforms import refuse_batched_cotangents
 from .exclusion import (
     annihilate_zero_cotangents,
     finite_saved_tensors,
@@ -194,7 +195,11 @@ class Adjoint(SuggestsArguments, ABC):
         estimate = inverse if self.reads_inverse_jacobian else None
         processes, autocast = recording.processes, recording.autocast
 
+        what = f"The adjoint solve of {type(self).__name__}"
+
         def transform(recording: Recording, cotangent: Cotangent) -> Tensor:
+            if self.differentiates_iterate:
+                refuse_batched_cotangents(what, cotangent.state)
             recording = replace(
                 recording,
                 inverse_jacobian=estimate,
@@ -210,7 +215,6 @@ class Adjoint(SuggestsArguments, ABC):
                     # only if it finds a gradient that is not finite.
                     return torch.where(overflow[:, None], torch.nan, v)
             if report is not None:
-                what = f"The adjoint solve of {type(self).__name__}"
                 report_failure(report, on_failure, what)
             return v
 

@@ -24,10 +24,10 @@ class CGNE(LinearSolver):
     for any invertible :math:`A`. An iteration costs two products, one with :math:`A`
     and one with :math:`A^\top`. In the backward, the product with :math:`A^\top`
     differentiates a vector-Jacobian product, so that every operation of the step must
-    have a second derivative. The error :math:`\|v_k - v\|` is the smallest in the Krylov
-    space and never grows; the residual can. :class:`CGNR <deepinv_equilibrium.CGNR>`
-    minimises the residual instead. The rate depends on the squared condition number of
-    :math:`A`: CGNE usually needs more products than
+    have a second derivative. The error :math:`\|v_k - v\|` is the smallest in the
+    Krylov space and never grows; the residual can grow. :class:`CGNR
+    <deepinv_equilibrium.CGNR>` minimises the residual instead. The rate depends on the
+    squared condition number of :math:`A`: CGNE usually needs more products than
     :class:`GMRES <deepinv_equilibrium.GMRES>`, and less memory.
 
     :param int max_iter: largest number of iterations. Default: 100.
