@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -29,6 +28,7 @@ from ..fixed_points.argument_checks import (
     refuse_unknown,
     require_count,
 )
+from ..fixed_points.caller_warnings import warn_caller
 from ..fixed_points.transforms import refuse_transforms
 from .configuration import Equilibrium, ReTune
 from .distributed_parts import processes_of
@@ -239,6 +239,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         physics: Any,
         *,
         observer: Observer | None = None,
+        update_parameters: bool = False,
         **kwargs: Any,
     ) -> Any:
         r"""
@@ -248,6 +249,8 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         :param deepinv.physics.Physics physics: its physics.
         :param Callable observer: called after each evaluation of the step, with the
             state :math:`x` and the value :math:`f(x)`. Default: ``None``.
+        :param bool update_parameters: not used. deepinv passes it to models that a
+            self-supervised loss may have adapted. Default: ``False``.
         :return: (:class:`torch.Tensor`) the images, of shape :math:`(B, C, H, W)` or
             :math:`(B, C, D, H, W)`.
         :raises TypeError: if ``y`` or ``physics`` is of another type, dtype or device
@@ -354,21 +357,19 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         levels = [_largest(v) for v in self.noise_levels() if v is not None]
         if levels and max(levels) > 1:
             self._has_warned_of_units = True
-            warnings.warn(
+            warn_caller(
                 f"sigma_denoiser={max(levels):g} is a noise level above 1, in units of "
-                "images in [0, 1]: divide levels for images in [0, 255] by 255.",
-                stacklevel=4,
+                "images in [0, 1]: divide levels for images in [0, 255] by 255."
             )
         # A^T y is about |A|^2 times the image, and A^T A (A^T y) about |A|^4 times.
         backprojected = _largest(physics.A_adjoint(physics.A(image)))
         size = _largest(image) ** 2 / backprojected if backprojected > 0 else 0.0
         if size > _LARGEST_INTENSITY:
             self._has_warned_of_units = True
-            warnings.warn(
+            warn_caller(
                 f"the images of y have values up to about {size:.3g}, and denoisers "
                 "expect images in [0, 1]: divide y by 255 where images are in [0, "
-                "255].",
-                stacklevel=4,
+                "255]."
             )
 
 

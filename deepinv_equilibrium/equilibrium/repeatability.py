@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import random
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..fixed_points import (
     StateLayout,
     Step,
 )
+from ..fixed_points.caller_warnings import warn_caller
 from ..fixed_points.step import PackedStep
 
 # Relative differences that rounding on an accelerator does not reach.
@@ -128,7 +128,7 @@ class CallTraces:
         )
         if on_failure == "raise":
             raise ValueError(message)
-        warnings.warn(message, ConvergenceWarning, stacklevel=5)
+        warn_caller(message, ConvergenceWarning)
 
 
 def mode_of(model: nn.Module) -> tuple[bool, bool]:

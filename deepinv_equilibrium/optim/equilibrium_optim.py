@@ -234,6 +234,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         x_gt: Tensor | None = None,
         compute_metrics: bool = False,
         observer: Observer | None = None,
+        update_parameters: bool = False,
         **kwargs: Any,
     ) -> Any:
         r"""
@@ -250,6 +251,8 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         :param Callable observer: called after each evaluation of the step, with the
             state :math:`x` and the value :math:`f(x)`. Available with ``DEQ`` only.
             Default: ``None``.
+        :param bool update_parameters: not used. deepinv passes it to models that a
+            self-supervised loss may have adapted. Default: ``False``.
         :return: (:class:`torch.Tensor`) the images, of shape :math:`(B, C, H, W)` or
             :math:`(B, C, D, H, W)`; with ``compute_metrics``, a tuple of the images and
             a dictionary, which has for each metric one list per sample.

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import deepinv_equilibrium as deq
+from deepinv_equilibrium.loss import Converged, FinalResidual
 
 # A model with an untrained network need not contract.
 CONFIGURATIONS: dict[str, Callable[[], deq.Equilibrium]] = {
@@ -51,19 +52,24 @@ def make_model(config: deq.Equilibrium) -> deq.optim.PGD:
 
 def make_trainer(model: Any, folder: Path | None, **options: Any) -> dinv.Trainer:
     data = make_data()
+    defaults = {
+        "physics": PHYSICS,
+        "optimizer": torch.optim.Adam(model.parameters(), lr=1e-3),
+        "train_dataloader": DataLoader(data, batch_size=2),
+        "eval_dataloader": DataLoader(data, batch_size=2),
+        "metrics": dinv.metric.PSNR(),
+        "epochs": 1,
+        "ckp_interval": 1,
+        "eval_interval": 1,
+    }
     return dinv.Trainer(
         model=model,
-        physics=PHYSICS,
-        optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
-        train_dataloader=DataLoader(data, batch_size=2),
-        eval_dataloader=DataLoader(data, batch_size=2),
         losses=dinv.loss.SupLoss(),
-        metrics=dinv.metric.PSNR(),
         device="cpu",
         save_path=None if folder is None else str(folder),
         verbose=False,
         show_progress_bar=False,
-        **{"epochs": 1, "ckp_interval": 1, "eval_interval": 1, **options},
+        **{**defaults, **options},
     )
 
 
@@ -103,6 +109,111 @@ def test_trainer_trains_saves_resumes_and_evaluates_a_model(
         assert torch.equal(x, trained.eval()(y, PHYSICS))
     assert len(metrics["psnr"]) == 1
     assert all(math.isfinite(value) for value in metrics["psnr"][0])
+
+
+BLURS = [
+    dinv.physics.Blur(filter=torch.full((1, 1, n, n), 1 / n**2), padding="circular")
+    for n in (3, 5)
+]
+
+
+@pytest.mark.parametrize("name", ["ReTune", "implicit"])
+def test_trainer_takes_lists_of_physics(name: str) -> None:
+    loaders = [DataLoader(make_data(), batch_size=2) for _ in BLURS]
+    model = make_model(CONFIGURATIONS[name]())
+    before = weights_of(model)
+    trainer = make_trainer(
+        model,
+        None,
+        physics=BLURS,
+        train_dataloader=loaders,
+        eval_dataloader=loaders,
+        compute_train_metrics=True,
+        metrics=[dinv.metric.PSNR(), FinalResidual(), Converged()],
+    )
+    after = weights_of(trainer.train())
+    assert not torch.equal(
+        before["params_algo.stepsize.0"], after["params_algo.stepsize.0"]
+    )
+    for meters in (trainer.logs_metrics_train, trainer.logs_metrics_eval):
+        psnr, residual, converged = (meter.avg for meter in meters)
+        assert math.isfinite(psnr)
+        assert 0 < residual < 1
+        assert 0 <= converged <= 1
+
+
+@pytest.mark.parametrize("name", ["ReTune", "implicit"])
+def test_trainer_draws_physics_for_every_batch(name: str) -> None:
+    size = (1, 16, 16)
+    model = make_model(CONFIGURATIONS[name]())
+    images = [{"x": data["x"]} for data in make_data()]
+    seen: list[torch.Tensor] = []
+    forward = model.forward
+
+    def remember(y: Any, physics: Any, **options: Any) -> Any:
+        seen.append(physics.mask.clone())
+        return forward(y, physics, **options)
+
+    model.forward = remember
+    trainer = make_trainer(
+        model,
+        None,
+        physics=dinv.physics.Inpainting(size, mask=0.5),
+        physics_generator=dinv.physics.generator.BernoulliSplittingMaskGenerator(
+            size, split_ratio=0.7
+        ),
+        train_dataloader=DataLoader(images, batch_size=2),
+        eval_dataloader=None,
+        online_measurements=True,
+    )
+    trainer.train()
+    assert math.isfinite(trainer.logs_total_loss_train.avg)
+    assert len(seen) == 2
+    assert not torch.equal(*seen)
+
+
+def test_trainer_plots_images_of_an_equilibrium_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    shown: list[int] = []
+    monkeypatch.setattr(pyplot, "show", lambda: shown.append(len(pyplot.gcf().axes)))
+    model = make_model(CONFIGURATIONS["ReTune"]())
+    make_trainer(model, None, plot_images=True, plot_interval=1).train()
+    pyplot.close("all")
+    assert shown
+    assert min(shown) > 0
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Trainer running with AMP", "ignore:.*below the noise"
+)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("ReTune", "bfloat16"),
+        ("Jacobian-free", "bfloat16"),
+        ("implicit", "bfloat16"),
+        ("implicit", "float16"),
+    ],
+)
+def test_mixed_precision_trains_as_single_precision(name: str, precision: str) -> None:
+    """After one update of gradient descent, the weights have moved to almost the same
+    place. A GradScaler that found inf would have skipped the update."""
+    moves = []
+    for option in (False, precision):
+        model = make_model(CONFIGURATIONS[name]())
+        before = weights_of(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        loader = DataLoader(make_data(), batch_size=4)
+        options = {"train_dataloader": loader, "eval_dataloader": None}
+        make_trainer(
+            model, None, optimizer=optimizer, mixed_precision=option, **options
+        ).train()
+        after = weights_of(model)
+        moves.append(torch.cat([(after[k] - before[k]).flatten() for k in before]))
+    single, mixed = moves
+    assert bool((mixed - single).norm() < 0.1 * single.norm())
 
 
 def test_resumed_training_equals_uninterrupted_training(tmp_path: Path) -> None:
