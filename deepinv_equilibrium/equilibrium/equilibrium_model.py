@@ -28,6 +28,7 @@ from ..fixed_points.argument_checks import (
     refuse_unknown,
     require_count,
 )
+from ..fixed_points.autocast import widen
 from ..fixed_points.caller_warnings import warn_caller
 from ..fixed_points.transforms import refuse_transforms
 from .configuration import Equilibrium, ReTune
@@ -286,6 +287,8 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
             traces = self._traces(start, processes)
             solution = self._solve(step, start, watch(step, start), processes)
             image = self.image(step, solution)
+            if torch.is_autocast_enabled(image.device.type):
+                image = widen(image)  # a frame may map the state in half precision
         except ConvergenceError:
             raise
         except (RuntimeError, TypeError, AttributeError, IndexError) as error:

@@ -255,3 +255,20 @@ def test_diagnostics_refuse_wrong_input_as_the_call_does(
     model.norm = torch.nn.BatchNorm2d(1)
     with pytest.raises(ValueError, match="uses batch statistics"):
         ask(model, measurement(), operator)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", NAMES)
+def test_model_under_autocast_returns_the_image_in_single_precision(
+    name: str, dtype: torch.dtype
+) -> None:
+    model = build(name)
+    model.DEQ = deq.Equilibrium(deq.Anderson(rtol=1e-2))
+    y = measurement()
+    with torch.no_grad():
+        expected = model(y, physics())
+        with torch.autocast("cpu", dtype):
+            x = model(y, physics())
+    assert x.dtype == torch.float32
+    assert model.solution.converged.all()
+    torch.testing.assert_close(x, expected, rtol=0, atol=0.05)
