@@ -49,11 +49,13 @@ class Monitor:
         processes: Processes = ALONE,
         autocast: Autocast | None = None,
     ):
-        rounding = _STATE_ROUNDING * torch.finfo(x0.dtype).eps
+        info = torch.finfo(x0.dtype)
+        rounding, underflow = _STATE_ROUNDING * info.eps, info.tiny / info.eps
         if autocast is not None:
             rounding = max(rounding, _AUTOCAST_ROUNDING * autocast.eps)
         self.samples = [
-            SampleRecord(solver, keep_best, rate, rounding) for _ in range(len(x0))
+            SampleRecord(solver, keep_best, rate, rounding, underflow)
+            for _ in range(len(x0))
         ]
         self.processes = processes
         self.x = x0

@@ -46,7 +46,9 @@ class Safeguarded(FixedPointSolver):
     The solver can only converge to the fixed point of :math:`f`, so that an uncertified
     network may propose. It also checks the rate: if a plain step contracts less than
     :math:`\rho`, by more than rounding, the rate is wrong, and the sample stops with
-    the status ``REFUTED``.
+    the status ``REFUTED``. Rounding is at most 100 units of
+    :math:`\|f(x)\| + r(x) / (1 - \rho)`, which bounds :math:`\|x\|` and
+    :math:`\|x^*\|`: the step may compute with larger numbers than its value.
 
     :param FixedPointSolver, Callable proposal: source of the proposals. Either a
         solver, such as :class:`Anderson <deepinv_equilibrium.Anderson>`, whose budget

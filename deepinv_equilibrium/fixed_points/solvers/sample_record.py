@@ -32,12 +32,15 @@ class SampleRecord:
         that contract less are rejected, and a plain step that contracts less refutes
         the rate.
     :param float rounding: relative residual below which residuals may grow by rounding.
+    :param float underflow: residual below which numbers may have lost digits, because
+        they are subnormal. Default: 0.
     """
 
     solver: Solver
     keep_best: bool
     rate: float | None
     rounding: float
+    underflow: float = 0.0
     active: bool = True
     status: Status = Status.MAX_ITER
     first: float = 0.0
@@ -47,6 +50,7 @@ class SampleRecord:
     stale: int = 0
     noise: float = math.nan
     measurements: int = 0
+    operands: float = 0.0
     residual: float = math.inf
     absolute: float = math.inf
     history: list[float] = field(default_factory=list)
@@ -102,9 +106,11 @@ class SampleRecord:
         rejected = proposed and not met and absolute > most
         if not rejected:  # a rejected proposal does not tell whether the step diverges
             self.last = absolute
-        refuted = not proposed and self._refutes_rate(absolute, size, most)
+        operands = self._size_of_operands(absolute, size)
+        refuted = not proposed and self._refutes_rate(absolute, operands, most)
         if chosen:
             self.residual, self.absolute = relative, absolute
+            self.operands = operands
         if refuted:
             self._end(Status.REFUTED)
         elif met:
@@ -131,9 +137,24 @@ class SampleRecord:
             return False
         return absolute > _RUNAWAY * self.first
 
-    def _refutes_rate(self, absolute: float, size: float, most: float) -> bool:
+    def _size_of_operands(self, absolute: float, size: float) -> float:
+        r"""
+        Return the size of the numbers with which the step may compute at :math:`x`,
+        :math:`\|f(x)\| + \|f(x) - x\| / (1 - \rho)`.
+
+        A step rounds relative to its operands, which may be larger than its value:
+        :math:`\rho (x - x^*) + x^*` is 0 somewhere. The number is at least as large as
+        :math:`\|x\|`, as the fixed point, because :math:`\|x - x^*\| \leq \|f(x) - x\|
+        / (1 - \rho)`, and as the constant term of an affine step divided by 2.
+        """
+        return size + absolute / (1 - (self.rate or 0.0))
+
+    def _refutes_rate(self, absolute: float, operands: float, most: float) -> bool:
         """Whether a plain step contracted less than the rate, by more than rounding."""
-        return self.rate is not None and absolute > most + self.rounding * size
+        if self.rate is None:
+            return False
+        slack = self.rounding * max(operands, self.operands) + self.underflow
+        return absolute > most + slack
 
     @property
     def may_be_noise(self) -> bool:

@@ -339,6 +339,41 @@ def test_rounding_does_not_refute_the_rate(dtype: torch.dtype) -> None:
         assert solution.status == (Status.COMPLETED,) * 3
 
 
+@settings(max_examples=40)
+@given(
+    slack=st.floats(1e-4, 0.5),
+    centre=st.sampled_from([0.0, 1.0, 1e6]),
+    start=st.sampled_from([0.0, 1e-3, 1e3, 1e9]),
+    dtype=st.sampled_from([torch.float32, F64]),
+    seed=st.integers(0, 10**6),
+)
+def test_true_rate_is_not_refuted_where_the_step_cancels_and_a_false_one_is(
+    slack: float, centre: float, start: float, dtype: torch.dtype, seed: int
+) -> None:
+    r"""The step :math:`\rho Q (x - c) + c` rounds relative to :math:`c`, and its value
+    may be near 0. A rotation contracts at exactly :math:`\rho`."""
+    generator = torch.Generator().manual_seed(seed)
+    Q = torch.linalg.qr(torch.randn(2, 2, generator=generator, dtype=F64)).Q.to(dtype)
+    c = centre * torch.randn(1, 2, generator=generator, dtype=F64).to(dtype)
+    x0 = start * torch.randn(1, 2, generator=generator, dtype=F64).to(dtype)
+    true = 1 - slack
+
+    def step(x: Any) -> Tensor:
+        return true * ((x - c) @ Q) + c
+
+    def solve(rate: float) -> Any:
+        nothing = Safeguarded(
+            lambda x, value: value * math.nan, rate, rtol=0.0, max_iter=150
+        )
+        return fixed_point(step, x0, nothing, on_failure="ignore").status[0]
+
+    rounding = 1 + 8 * torch.finfo(dtype).eps  # of Q and of the true rate
+    assert true * rounding >= 1 or solve(true * rounding) is Status.COMPLETED
+    if start or centre:
+        false = true - 0.5 * slack if dtype is F64 else true / 2
+        assert solve(false) is Status.REFUTED
+
+
 def test_rate_must_be_a_certified_upper_bound() -> None:
     solver = Safeguarded(Anderson(), Bound(0.9, source="torus"))
     assert solver.certified_rate == 0.9
