@@ -21,7 +21,7 @@ from ..certificates import (
     source_condition_error,
     spectrum,
 )
-from ..certificates.bounds import derived
+from ..certificates.bounds import derived, outward
 from ..certificates.declarations import refuse_changed
 from ..certificates.rates.data_sensitivity import prox_sensitivity
 from ..certificates.spectra.closed_prox import has_closed_prox
@@ -34,6 +34,7 @@ from ..equilibrium.input_checks import (
 from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import State
 from ..fixed_points.argument_checks import require_number
+from ..optim.contraction.data_constants import prox_rounding, rounded_ends
 from ..optim.contraction.model_contraction import as_if_exact
 
 
@@ -78,7 +79,9 @@ class ResolventStep:
         x = state
         if torch.is_grad_enabled():
             self.measured.start_recording()
-        gamma = torch.exp(-self.log_alpha).to(x)
+        # In the precision of the image, in which the certificate computes with it.
+        precision = torch.promote_types(self.log_alpha.dtype, x.dtype.to_real())
+        gamma = torch.exp(-self.log_alpha.to(x.device, precision))
         for _ in range(self.layers):
             denoised = self.denoiser(x, self.sigma_denoiser)
             x = self.physics.prox_l2(denoised, self.y, gamma)
@@ -182,7 +185,7 @@ class EquilibriumRegularisation(EquilibriumModel):
     @property
     def alpha(self) -> float:
         r"""The weight :math:`\alpha > 0` of the regularisation. It can be set."""
-        return float(self.log_alpha.detach().exp())
+        return float(self.log_alpha.detach().double().exp())
 
     @alpha.setter
     def alpha(self, value: float) -> None:
@@ -224,7 +227,12 @@ class EquilibriumRegularisation(EquilibriumModel):
             \|x - x^\dagger\| \le
             \frac{\delta + \alpha \|w\|}{2 \sqrt{\alpha \kappa}},
 
-        see :func:`~deepinv_equilibrium.certificates.source_condition_error`.
+        see :func:`~deepinv_equilibrium.certificates.source_condition_error`. Here
+        :math:`x` is the exact solution of the equation, whatever the physics. The image
+        of the model is at most :math:`r / (1 - \rho)` from the fixed point of its step
+        for a residual :math:`r`; if the physics has no closed form of :math:`(A^* A +
+        \alpha I)^{-1}`, that fixed point is near :math:`x` up to the tolerance of the
+        inner solver.
 
         :param float noise_level: bound :math:`\delta` of :math:`\|y - A x^\dagger\|`.
         :param float source_norm: norm :math:`\|w\|` of the source element.
@@ -250,15 +258,18 @@ class EquilibriumRegularisation(EquilibriumModel):
             the model computes.
         """
         kappa = self.monotonicity(img_size)
-        interval, alpha = spectrum(physics, img_size), self.alpha
+        interval, alpha = spectrum(physics, img_size).of_one_kind(), self.alpha
         q = lipschitz(self.denoiser, tuple(img_size))
         tau = 1 / alpha
+        ends = interval.lower.value, interval.upper.value
+        rounding = prox_rounding(physics)
+        mu, _ = rounded_ends(*ends, tau, rounding)
         rate = derived(
-            rates.half_quadratic_splitting(interval.lower.value, tau, q.value),
+            rates.half_quadratic_splitting(mu, tau, q.value),
             (interval.lower, q),
             "q alpha / (alpha + mu)",
         )
-        gain = prox_sensitivity(interval.upper.value, tau)
+        gain = outward(prox_sensitivity(ends[1], tau), relative=rounding)
         terms = (
             Term("smallest eigenvalue of A^T A", "mu", interval.lower),
             Term("Lipschitz constant of the network", "q", q),

@@ -16,6 +16,7 @@ from ..certificates.spectra.operator_norm import OperatorNorm
 from ..equilibrium import Equilibrium, EquilibriumModel
 from ..equilibrium.input_checks import require_linear
 from ..fixed_points import State
+from ..optim.contraction.data_constants import gram_rounding
 from ..optim.wavelets.coefficient_scaling import CoefficientScaling
 from ..optim.wavelets.forward_backward_step import WaveletForwardBackwardStep
 from ..optim.wavelets.wavelet_prior import WeightedWaveletPrior
@@ -158,13 +159,16 @@ class WaveletReconstructor(EquilibriumModel):
         """
         refuse_changed(self)
         scaling, layers = self.scaling(self.prior.log_scale.double()), self.DEQ.layers
-        ends = spectrum(physics, img_size)
+        ends = spectrum(physics, img_size).of_one_kind()
         lower, upper = ends.lower, ends.upper
         tau = float(scaling.step_size(self.stepsize, lower.value, upper.value))
         # The weights and their quotients are rounded by far less than 1e-12.
         largest = float(scaling.largest)
-        mu = lower.value * float(scaling.smallest) * (1 - 1e-12)
-        L = outward(upper.value * largest)
+        rounding = 1e-12 + gram_rounding(physics)
+        mu = outward(
+            lower.value * float(scaling.smallest), is_lower=True, relative=rounding
+        )
+        L = outward(upper.value * largest, relative=rounding)
         step = derived(
             rates.gradient_step(mu, L, tau), (lower, upper), "max |1 - tau {mu, L}|"
         )

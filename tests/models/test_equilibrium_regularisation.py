@@ -188,6 +188,35 @@ def test_certificate_bounds_jacobians_of_random_networks(
     assert torch.linalg.matrix_norm(moves, 2) <= certificate.stability.value + 1e-9
 
 
+@settings(max_examples=15)
+@given(st.integers(0, 10**6), st.floats(1e-9, 1e-3))
+def test_rate_bounds_the_step_of_a_float32_weight_and_a_float32_mask(
+    seed: int, shrinkage: float
+) -> None:
+    r"""With :math:`N = (1 - \epsilon) I` the step multiplies each pixel by a number
+    that rounding in float32 would make 1."""
+
+    class Scaling(dinv.models.Denoiser):
+        def forward(self, x: Tensor, sigma: Any = None, **kwargs: Any) -> Tensor:
+            return (1 - shrinkage) * x
+
+        def lipschitz_bound(self, img_size: Any = None) -> Bound:
+            return Bound(1 - shrinkage)
+
+    torch.manual_seed(seed)
+    size = (1, 2, 3)
+    mask = torch.rand(size) * (torch.rand(size) > 0.3)
+    physics = dinv.physics.Inpainting(size, mask=mask)
+    model = deq.models.EquilibriumRegularisation(Scaling(), float(torch.rand(())) + 0.1)
+    eye = torch.eye(6, dtype=torch.float64).reshape(6, *size)
+    step, _ = model.fixed_point_problem(0 * eye, physics)
+    with torch.no_grad():
+        truth = torch.linalg.matrix_norm(step(eye).flatten(1), 2)
+    rate = deq.certify(model, physics, size).rate
+    assert rate.is_certified
+    assert truth <= rate.value
+
+
 def test_layers_multiply_the_rate_and_do_not_change_the_solution() -> None:
     physics, y = blur((1, 8, 8)), images(1, 1, 8, 8)
     denoiser = random_denoiser()

@@ -224,7 +224,7 @@ class TVMapReconstructor(UnrollableModel):
                 source="a number of iterations, which need not reach a minimiser",
             )
         elif type(self.tv_map) is ConstantTVMap:  # a subclass may use the image
-            mu = spectrum(physics, img_size).lower
+            mu = spectrum(physics, img_size).of_one_kind().lower
             stability = Bound(
                 outward(1 / math.sqrt(mu.value)) if mu.value > 0 else math.inf,
                 mu.kind,
