@@ -1,0 +1,43 @@
+"""The properties that random cases attack."""
+
+from __future__ import annotations
+
+from . import (
+    gradient_attacks,
+    module_attacks,
+    mutation_attacks,
+    physics_attacks,
+    rate_attacks,
+    solver_attacks,
+)
+from .cases import Attack
+
+ATTACKS = {
+    attack.name: attack
+    for attack in (
+        Attack(module_attacks.lipschitz_of_modules, short=60, share=5),
+        Attack(module_attacks.convolution_norms, short=40, share=3),
+        Attack(module_attacks.edited_modules, short=15, share=1),
+        Attack(module_attacks.complex_modules, short=8, share=0.2),
+        Attack(physics_attacks.spectra, short=50, share=4),
+        Attack(physics_attacks.spectra_after_edits, short=15, share=1),
+        Attack(physics_attacks.proximal_operators, short=25, share=1),
+        Attack(rate_attacks.rates_of_models, short=45, share=5),
+        Attack(rate_attacks.rates_of_unrated_algorithms, short=5, share=0.2),
+        Attack(rate_attacks.contraction_ratios, short=10, share=0.5),
+        Attack(rate_attacks.stabilities, short=18, share=0.7),
+        Attack(mutation_attacks.changes_after_certification, short=30, share=4),
+        Attack(mutation_attacks.changes_before_certification, short=30, share=3),
+        Attack(mutation_attacks.hidden_numbers, short=10, share=0.5),
+        Attack(mutation_attacks.hidden_numbers_of_physics, short=10, share=0.3),
+        Attack(gradient_attacks.gradient_error_bounds, short=30, share=2),
+        Attack(gradient_attacks.plans, short=8, share=0.5),
+        Attack(gradient_attacks.step_constants_of_blocks, short=10, share=0.5),
+        Attack(gradient_attacks.implicit_gradients, short=6, share=0.3),
+        Attack(gradient_attacks.batch_mates, short=6, share=0.3),
+        Attack(solver_attacks.safeguarded_solves, short=8, share=0.5),
+        Attack(solver_attacks.duality_gaps, short=5, share=0.3),
+        Attack(solver_attacks.scalar_rates, short=80, share=8),
+        Attack(solver_attacks.error_bounds_of_regularisation, short=3, share=0.03),
+    )
+}
