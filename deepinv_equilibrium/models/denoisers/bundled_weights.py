@@ -1,4 +1,4 @@
-"""Pretrained weights of denoisers, and values that are given for each image."""
+"""Pretrained weights of denoisers, and values for each image or pixel."""
 
 from __future__ import annotations
 
@@ -85,3 +85,29 @@ def each_image(name: str, value: Tensor | float, x: Tensor) -> Tensor:
             f"1) for x of shape {tuple(x.shape)}, got {tuple(values.shape)}."
         )
     return values.reshape(-1, 1, 1, 1)
+
+
+def noise_levels(name: str, value: Tensor | float, x: Tensor) -> Tensor:
+    r"""
+    Return the noise levels of a batch of images, for each image or for each pixel.
+
+    :param str name: name of the argument, for the message.
+    :param torch.Tensor, float value: one number for all images; one for each, of shape
+        :math:`(B,)` or :math:`(B, 1, 1, 1)`; or a map with one number for each pixel,
+        of shape :math:`(B, 1, H, W)`, or :math:`(1, 1, H, W)` for all images.
+    :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
+    :return: (:class:`torch.Tensor`) the levels in the dtype of ``x``, of the shape that
+        :func:`each_image` returns, or of shape :math:`(B, 1, H, W)` for maps.
+    :raises ValueError: if ``value`` has another shape.
+    """
+    levels = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    batch, _, height, width = x.shape
+    if levels.shape in ((1, 1, height, width), (batch, 1, height, width)):
+        return levels.expand(batch, -1, -1, -1)
+    if levels.numel() == 1 or levels.shape in ((batch,), (batch, 1, 1, 1)):
+        return each_image(name, levels, x)
+    raise ValueError(
+        f"{name} must be one number, or have shape ({batch},), ({batch}, 1, 1, 1) or "
+        f"({batch}, 1, {height}, {width}) for x of shape {tuple(x.shape)}, got "
+        f"{tuple(levels.shape)}."
+    )

@@ -14,7 +14,7 @@ from ...certificates.bounds import outward
 from ...certificates.declarations import require_type
 from ...equilibrium.input_checks import check_images
 from ...fixed_points.argument_checks import require_count, require_number
-from .bundled_weights import colours, each_image, load_pretrained
+from .bundled_weights import colours, load_pretrained, noise_levels
 from .convex_potential_layer import ConvexPotentialLayer
 
 
@@ -30,8 +30,8 @@ class ConvexPotentialDenoiser(Denoiser):
 
     for images in :math:`[0, 1]`. Each :math:`T_k` is a
     :class:`~deepinv_equilibrium.models.ConvexPotentialLayer` at the noise level
-    :math:`\sigma`. The following holds for every :math:`\sigma`, every image size and
-    all weights, and so in every training step:
+    :math:`\sigma`. The following holds for every noise level, every map of noise
+    levels, every image size and all weights, and so in every training step:
 
     - With ``contraction`` :math:`L < 1`, :math:`\operatorname{D}` is
       :math:`L`-Lipschitz. It contracts towards mid-grey, which changes images least.
@@ -136,14 +136,15 @@ class ConvexPotentialDenoiser(Denoiser):
 
         :param torch.Tensor x: noisy images of shape :math:`(B, C, H, W)`, of any size.
         :param torch.Tensor, float sigma: noise level, in the units of ``x``: one for
-            all images, or one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`.
-            At 0 the images are only contracted.
+            all images; one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`; or
+            a map with one for each pixel, of shape :math:`(B, 1, H, W)`, or
+            :math:`(1, 1, H, W)` for all images. At 0 the images are only contracted.
         :return: (:class:`torch.Tensor`) denoised images, of the shape of ``x``.
         :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
             channels, or ``sigma`` has another shape.
         """
         check_images(x, self.in_channels)
-        levels = each_image("sigma", sigma, x)
+        levels = noise_levels("sigma", sigma, x)
         denoised = x
         for layer in self.layers:
             denoised = layer(denoised, levels)
@@ -171,7 +172,8 @@ class ConvexPotentialDenoiser(Denoiser):
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
         Return a Lipschitz constant of :math:`x \mapsto \operatorname{D}(x, \sigma)` in
-        the :math:`\ell_2` norm, which holds for every noise level.
+        the :math:`\ell_2` norm, which holds for every noise level and every map of
+        noise levels.
 
         The Jacobian of a layer is between :math:`(1 - \lambda \|V\|^2) I` and
         :math:`I`. The norm is computed in float64 from the filters :math:`V` that are

@@ -11,7 +11,12 @@ from torch.nn.functional import conv2d
 from ...certificates import convolution_norm
 from ...fixed_points.argument_checks import require_count
 from .bounded_convolution import WeightCopy, is_cacheable
-from .oriented_filters import extend_by_reflection, normalised_orbit, random_generators
+from .oriented_filters import (
+    extend_by_reflection,
+    extend_levels,
+    normalised_orbit,
+    random_generators,
+)
 
 
 class ConvexPotentialLayer(nn.Module):
@@ -26,9 +31,11 @@ class ConvexPotentialLayer(nn.Module):
         \theta_\sigma = \theta \sigma^{p}.
 
     At each pixel, :math:`s_\sigma` projects the vector of all filter responses onto a
-    ball. It is the gradient of a Huber function of the norm of the responses, and its
-    Jacobian is symmetric, between 0 and :math:`I`. Hence the Jacobian of the layer is
-    symmetric, between :math:`(1 - \lambda) I` and :math:`I`, at every image. With
+    ball, whose radius depends on the noise level at this pixel if :math:`\sigma` is a
+    map. :math:`s_\sigma` is the gradient of a Huber function of the norm of the
+    responses, and its Jacobian is symmetric, between 0 and :math:`I`. Hence the
+    Jacobian of the layer is symmetric, between :math:`(1 - \lambda) I` and :math:`I`,
+    at every image, for every noise level and every map of noise levels. With
     :math:`\lambda = 1` the layer is firmly nonexpansive; with :math:`\lambda = 2` it is
     the reflection :math:`2 T - I` of such a layer. The convex potential layers of
     :footcite:t:`meunier2022dynamical` have :math:`\lambda = 2`, rectified units for
@@ -39,13 +46,14 @@ class ConvexPotentialLayer(nn.Module):
     of an optimiser.
 
     **Borders.** The layer is applied to the image :math:`E x` of period :math:`2H
-    \times 2W`, which extends :math:`x` by reflection with repeated edges. The mirror
-    images of each filter of :math:`W` are filters of :math:`W` too, and the norm of the
-    responses does not depend on their order. So the layer on periodic images commutes
-    with reflections, and its output is :math:`E` of an image. Since :math:`\frac12 E`
-    is an isometry :math:`U`, the Jacobian at :math:`x` is :math:`U^\top J U`, where
-    :math:`J` is the Jacobian at :math:`E x` of the layer on periodic images. Therefore
-    the bounds hold for every image size, and every filter acts on every pixel.
+    \times 2W`, which extends :math:`x` by reflection with repeated edges; a map of
+    noise levels is extended in the same way. The mirror images of each filter of
+    :math:`W` are filters of :math:`W` too, and the norm of the responses does not
+    depend on their order. So the layer on periodic images commutes with reflections,
+    and its output is :math:`E` of an image. Since :math:`\frac12 E` is an isometry
+    :math:`U`, the Jacobian at :math:`x` is :math:`U^\top J U`, where :math:`J` is the
+    Jacobian at :math:`E x` of the layer on periodic images. Therefore the bounds hold
+    for every image size, and every filter acts on every pixel.
 
     The filters are the eight rotations and reflections of ``generators``, from which
     the mean over each channel is subtracted. If a constant is added to a channel of the
@@ -114,17 +122,20 @@ class ConvexPotentialLayer(nn.Module):
         Apply the layer.
 
         :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
-        :param torch.Tensor sigma: noise levels of shape :math:`(B, 1, 1, 1)`.
+        :param torch.Tensor sigma: noise levels of shape :math:`(B, 1, 1, 1)`, or maps
+            of shape :math:`(B, 1, H, W)`.
         :return: (:class:`torch.Tensor`) images of the shape of ``x``.
         """
         filters = self.filters().to(x.dtype)
-        extended = extend_by_reflection(x, filters.shape[-1] - 1)
+        kernel_size = filters.shape[-1]
+        extended = extend_by_reflection(x, kernel_size - 1)
         responses = conv2d(extended, filters)
         norm = torch.linalg.vector_norm(responses, dim=1, keepdim=True)
         limits = torch.finfo(x.dtype)
         log_level = sigma.clamp_min(limits.tiny).log()
         threshold = (self.log_threshold + self.log_exponent.exp() * log_level).exp()
         threshold = threshold.to(x.dtype).clamp(limits.tiny, limits.max)
+        threshold = extend_levels(threshold, kernel_size)
         projected = responses * (threshold / torch.maximum(norm, threshold))
         # V^T on the extended image is the correlation with the flipped filters.
         adjoint = filters.flip(-2, -1).transpose(0, 1)

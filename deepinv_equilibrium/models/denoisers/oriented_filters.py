@@ -63,6 +63,22 @@ def extend_by_reflection(x: Tensor, pixels: int) -> Tensor:
     return x
 
 
+def extend_levels(levels: Tensor, kernel_size: int) -> Tensor:
+    r"""
+    Return the noise level, or threshold, at each position of a filter that overlaps an
+    image, which is extended by reflection: the level at the centre of the filter.
+
+    :param torch.Tensor levels: levels of shape :math:`(B, 1, H, W)`, or :math:`(B, 1,
+        1, 1)` for one number for each image, which is returned.
+    :param int kernel_size: side :math:`k` of the filters in pixels, odd.
+    :return: (:class:`torch.Tensor`) levels of shape :math:`(B, 1, H + k - 1, W + k -
+        1)`.
+    """
+    if levels.shape[-2:].numel() == 1:
+        return levels
+    return extend_by_reflection(levels, kernel_size // 2)
+
+
 def oriented_responses(x: Tensor, filters: Tensor, border: int) -> Tensor:
     r"""
     Return the responses to filters of the channels of images, which are extended by

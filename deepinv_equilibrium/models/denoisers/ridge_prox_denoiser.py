@@ -29,9 +29,9 @@ class RidgeProxDenoiser(Denoiser):
     for images in :math:`[0, 1]`. The regulariser :math:`\operatorname{R}_\sigma` is a
     :class:`~deepinv_equilibrium.models.RidgeRegulariser` of smoothness :math:`L`. The
     Jacobian of :math:`\operatorname{D}` is symmetric, between :math:`\frac{c}{1 + L} I`
-    and :math:`c I`, for every image, image size, noise level and all weights. With
-    ``contraction`` :math:`c < 1` the denoiser contracts towards mid-grey, which changes
-    images least.
+    and :math:`c I`, for every image, image size, noise level, every map of noise levels
+    and all weights. With ``contraction`` :math:`c < 1` the denoiser contracts towards
+    mid-grey, which changes images least.
 
     **These bounds are proved for the exact proximal operator only.** A truncated solve
     need not be nonexpansive. Each image is solved until its relative residual is near
@@ -123,8 +123,9 @@ class RidgeProxDenoiser(Denoiser):
 
         :param torch.Tensor x: noisy images of shape :math:`(B, C, H, W)`, of any size.
         :param torch.Tensor, float sigma: noise level, in the units of ``x``: one for
-            all images, or one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`.
-            At 0 the images are only contracted.
+            all images; one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`; or
+            a map with one for each pixel, of shape :math:`(B, 1, H, W)`, or
+            :math:`(1, 1, H, W)` for all images. At 0 the images are only contracted.
         :return: (:class:`torch.Tensor`) denoised images, of the shape of ``x``.
         :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
             channels, or ``sigma`` has another shape.
@@ -158,9 +159,9 @@ class RidgeProxDenoiser(Denoiser):
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
         Return a Lipschitz constant of the exact :math:`x \mapsto \operatorname{D}(x,
-        \sigma)` in the :math:`\ell_2` norm, which holds for every noise level.
-        :meth:`error_bound` bounds the distance of the computed denoiser from the exact
-        one.
+        \sigma)` in the :math:`\ell_2` norm, which holds for every noise level and every
+        map of noise levels. :meth:`error_bound` bounds the distance of the computed
+        denoiser from the exact one.
 
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) :math:`c`, certified, or estimated if ``rtol`` is given.
@@ -174,9 +175,9 @@ class RidgeProxDenoiser(Denoiser):
     def residual_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
         Return a Lipschitz constant of the exact :math:`\operatorname{D} - I` in the
-        :math:`\ell_2` norm, which holds for every noise level. The Jacobian of
-        :math:`\operatorname{D} - I` is between :math:`(\frac{c}{1 + L} - 1) I` and
-        :math:`(c - 1) I`.
+        :math:`\ell_2` norm, which holds for every noise level and every map of noise
+        levels. The Jacobian of :math:`\operatorname{D} - I` is between
+        :math:`(\frac{c}{1 + L} - 1) I` and :math:`(c - 1) I`.
 
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) :math:`1 - \frac{c}{1 + L}`, certified, or estimated if

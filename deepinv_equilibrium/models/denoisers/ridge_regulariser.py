@@ -14,8 +14,9 @@ from ...certificates.bounds import outward
 from ...equilibrium.input_checks import check_images
 from ...fixed_points.argument_checks import require_count, require_in_range
 from ...optim.priors.smooth_proximal import smooth_prox, smooth_prox_error
-from .bundled_weights import colours, each_image, load_pretrained
+from .bundled_weights import colours, each_image, load_pretrained, noise_levels
 from .oriented_filters import (
+    extend_levels,
     normalised_orbit,
     orientation_norm,
     oriented_adjoint,
@@ -39,13 +40,15 @@ class RidgeRegulariser(Prior):
         t_{ci}(\sigma) = \theta_{ci} \left(\frac{\sigma}{0.1}\right)^q,
 
     summed over channels :math:`c`, filters :math:`i` and pixels :math:`p`, for images
-    in :math:`[0, 1]`. :math:`V_i` computes the responses to the eight rotations and
-    reflections of a filter; their norm does not depend on the orientation of the image.
-    :math:`T` is the orthonormal discrete cosine transform of the channels, which maps
-    colours to their sum and two opponent colours. We depart from the convex ridge
-    regulariser of :footcite:t:`goujon2023neural` in three points: groups of filters
-    replace single filters, Huber functions with learned thresholds replace splines, and
-    a proved bound of the norm replaces a power iteration. The gradient
+    in :math:`[0, 1]`. If :math:`\sigma` is a map, the threshold at the pixel :math:`p`
+    is :math:`t_{ci}(\sigma_p)`. :math:`V_i` computes the responses to the eight
+    rotations and reflections of a filter; their norm does not depend on the orientation
+    of the image. :math:`T` is the orthonormal discrete cosine transform of the
+    channels, which maps colours to their sum and two opponent colours. We depart from
+    the convex ridge regulariser of :footcite:t:`goujon2023neural` in three points:
+    groups of filters replace single filters, Huber functions with learned thresholds
+    replace splines, and a proved bound of the norm replaces a power iteration. The
+    gradient
 
     .. math::
 
@@ -53,21 +56,22 @@ class RidgeRegulariser(Prior):
         s_\sigma(r)_i = r_i \min\left(1, \frac{t_i(\sigma)}{\|r_i\|_2}\right),
 
     has a symmetric Jacobian between 0 and :math:`L I` for every image, image size,
-    noise level and all weights, because :math:`V = W / B` with the bound :math:`B \geq
-    \|W\|` of :func:`deepinv_equilibrium.certificates.convolution_norm`, and
-    :math:`s_\sigma` projects onto balls. The constraint is a parametrisation, and holds
-    after every step of an optimiser. The regulariser can be the prior of
+    noise level, every map of noise levels and all weights, because :math:`V = W / B`
+    with the bound :math:`B \geq \|W\|` of
+    :func:`deepinv_equilibrium.certificates.convolution_norm`, and :math:`s_\sigma`
+    projects onto balls. The constraint is a parametrisation, and holds after every step
+    of an optimiser. The regulariser can be the prior of
     :class:`deepinv_equilibrium.optim.GD` and, through its proximal operator, of the
     other algorithms.
 
     **Borders.** The image is extended by reflection with repeated edges to the periodic
     image :math:`E x` of period :math:`2H \times 2W`, where :math:`\frac12 E` is an
-    isometry :math:`U`. The penalty of a periodic image does not change under
-    reflection. Hence the four quadrants of :math:`E x` contribute equally, and the sum
-    over the image is a quarter of the sum over the period. The Jacobian of the gradient
-    is :math:`U^\top \tilde J U`, where :math:`0 \preceq \tilde J \preceq L I` is the
-    Jacobian on periodic images. Every filter acts on every pixel, in images smaller
-    than the filter too.
+    isometry :math:`U`; a map of noise levels is extended in the same way. The penalty
+    of a periodic image does not change under reflection. Hence the four quadrants of
+    :math:`E x` contribute equally, and the sum over the image is a quarter of the sum
+    over the period. The Jacobian of the gradient is :math:`U^\top \tilde J U`, where
+    :math:`0 \preceq \tilde J \preceq L I` is the Jacobian on periodic images. Every
+    filter acts on every pixel, in images smaller than the filter too.
 
     The filters have mean 0, so that constant images are not penalised.
 
@@ -147,8 +151,9 @@ class RidgeRegulariser(Prior):
 
         :param torch.Tensor x: images of shape :math:`(B, C, H, W)`, of any size.
         :param torch.Tensor, float sigma_denoiser: noise level :math:`\sigma \geq 0`, in
-            the units of ``x``: one for all images, or one for each, of shape
-            :math:`(B,)` or :math:`(B, 1, 1, 1)`.
+            the units of ``x``: one for all images; one for each, of shape
+            :math:`(B,)` or :math:`(B, 1, 1, 1)`; or a map with one for each pixel, of
+            shape :math:`(B, 1, H, W)`, or :math:`(1, 1, H, W)` for all images.
         :return: (:class:`torch.Tensor`) :math:`\operatorname{R}_\sigma(x)`, of shape
             :math:`(B,)`.
         :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
@@ -157,7 +162,8 @@ class RidgeRegulariser(Prior):
         check_images(x, self.in_channels)
         filters = self.filters().to(x.dtype)
         norm = orientation_norm(oriented_responses(x, filters, filters.shape[-1] // 2))
-        inside = torch.minimum(norm, self._thresholds(sigma_denoiser, x))
+        levels = noise_levels("sigma_denoiser", sigma_denoiser, x)
+        inside = torch.minimum(norm, self._thresholds(levels, x))
         penalty = inside * (norm - inside / 2)
         return self.smoothness * penalty.reshape(len(x), -1).sum(1)
 
@@ -175,7 +181,7 @@ class RidgeRegulariser(Prior):
         """
         check_images(x, self.in_channels)
         filters = self.filters().to(x.dtype)
-        return self._gradient(x, filters, self._thresholds(sigma_denoiser, x))
+        return self._gradient(x, filters, self._extended_thresholds(sigma_denoiser, x))
 
     def prox(
         self,
@@ -201,7 +207,7 @@ class RidgeRegulariser(Prior):
         """
         check_images(x, self.in_channels)
         filters = self.filters().to(x.dtype)
-        thresholds = self._thresholds(sigma_denoiser, x)
+        thresholds = self._extended_thresholds(sigma_denoiser, x)
         return smooth_prox(
             lambda z: self._gradient(z, filters, thresholds),
             x,
@@ -232,7 +238,7 @@ class RidgeRegulariser(Prior):
         """
         # The weights and noise levels that were applied are rounded to the dtype of x.
         filters = self.filters().to(x.dtype).double()
-        thresholds = self._thresholds(sigma_denoiser, x).double()
+        thresholds = self._extended_thresholds(sigma_denoiser, x).double()
         return smooth_prox_error(
             lambda z: self._gradient(z, filters, thresholds),
             prox,
@@ -244,8 +250,8 @@ class RidgeRegulariser(Prior):
     @torch.no_grad()
     def gradient_bounds(self, img_size: tuple[int, ...] | None = None) -> Interval:
         r"""
-        Return bounds of the symmetric Jacobian of :meth:`grad` for all images and noise
-        levels.
+        Return bounds of the symmetric Jacobian of :meth:`grad` for all images, noise
+        levels and maps of noise levels.
 
         They are computed in float64 from the filters that are applied.
 
@@ -265,10 +271,16 @@ class RidgeRegulariser(Prior):
         pull = oriented_adjoint(responses * scale, filters, x.shape)
         return self.smoothness * pull
 
-    def _thresholds(self, sigma: Tensor | float, x: Tensor) -> Tensor:
-        """Return the thresholds, of shape (B * C, 1, generators, 1)."""
+    def _extended_thresholds(self, sigma: Tensor | float, x: Tensor) -> Tensor:
+        """Return the thresholds for the responses in :meth:`_gradient`."""
+        levels = noise_levels("sigma_denoiser", sigma, x)
+        return self._thresholds(extend_levels(levels, self.generators.shape[-1]), x)
+
+    def _thresholds(self, levels: Tensor, x: Tensor) -> Tensor:
+        """Return the thresholds for noise levels, one or P for each image, of shape
+        (B * C, 1, generators, 1) or (B * C, 1, generators, P)."""
         tiny = torch.finfo(x.dtype).tiny
-        level = each_image("sigma_denoiser", sigma, x).expand(len(x), 1, 1, 1)
+        level = levels.expand(len(x), -1, -1, -1).flatten(2)[:, :, None]
         level = (level / SIGMA_0).clamp_min(tiny)
         log_threshold = self.log_threshold.to(x.dtype)[None, :, :, None]
         exponent = self.log_exponent.exp().to(x.dtype)

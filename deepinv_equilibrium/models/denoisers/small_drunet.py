@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ...equilibrium.input_checks import check_images
-from .bundled_weights import load_pretrained
+from .bundled_weights import load_pretrained, noise_levels
 
 
 class SmallDRUNet(DRUNet):
@@ -99,37 +99,23 @@ class SmallDRUNet(DRUNet):
 
         :param torch.Tensor x: noisy images of shape :math:`(B, C, H, W)`, of any size.
         :param torch.Tensor, float sigma: noise level, in the units of ``x``: one for
-            all images, one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`, or
-            a map of shape :math:`(B, 1, H, W)`.
+            all images; one for each, of shape :math:`(B,)` or :math:`(B, 1, 1, 1)`; or
+            a map with one for each pixel, of shape :math:`(B, 1, H, W)`, or
+            :math:`(1, 1, H, W)` for all images.
         :return: (:class:`torch.Tensor`) denoised images, of the shape of ``x``.
         :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
             channels, or ``sigma`` has another shape.
         """
         check_images(x, self.in_channels)
         height, width = x.shape[-2:]
+        levels = noise_levels("sigma", sigma, x).expand(len(x), -1, height, width)
         padded = pad(
-            torch.cat((x, _noise_level_map(sigma, x)), dim=1),
+            torch.cat((x, levels), dim=1),
             (0, -width % 8, 0, -height % 8),
             mode="replicate",
         )
         denoised: Tensor = self.forward_unet(padded)
         return denoised[..., :height, :width]
-
-
-def _noise_level_map(sigma: Tensor | float, x: Tensor) -> Tensor:
-    """Return the noise levels as a tensor of shape (B, 1, H, W)."""
-    levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-    if levels.ndim == 1:
-        levels = levels[:, None, None, None]
-    batch, _, height, width = x.shape
-    try:
-        return levels.expand(batch, 1, height, width)
-    except RuntimeError as error:
-        raise ValueError(
-            f"sigma must be one number, or have shape ({batch},), ({batch}, 1, 1, 1) or"
-            f" ({batch}, 1, {height}, {width}) for x of shape {tuple(x.shape)}, got "
-            f"{tuple(levels.shape)}."
-        ) from error
 
 
 def _fold_colours(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from deepinv_equilibrium.models import ConvexPotentialDenoiser
 
 from ...dense_jacobian import dense_jacobian
 from ...quiet_trainer import train_for_an_epoch
-from ..images import psnr
+from ..images import psnr, random_noise_map
 
 DOUBLE = {"dtype": torch.float64}
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -44,7 +44,7 @@ def make_denoiser(
     return denoiser.double()
 
 
-def jacobian(denoiser: torch.nn.Module, x: Tensor, sigma: float) -> Tensor:
+def jacobian(denoiser: torch.nn.Module, x: Tensor, sigma: Tensor | float) -> Tensor:
     return dense_jacobian(lambda x: denoiser(x, sigma), x)
 
 
@@ -68,6 +68,7 @@ denoisers = st.builds(
     width=st.integers(1, 5),
     spread=st.sampled_from([1e-3, 1.0, 1e3]),
     sigma=st.sampled_from([0.0, 1e-3, 0.1, 2.0]),
+    mapped=st.booleans(),
 )
 def test_lipschitz_bound_holds_for_dense_jacobians(
     denoiser: ConvexPotentialDenoiser,
@@ -75,9 +76,11 @@ def test_lipschitz_bound_holds_for_dense_jacobians(
     width: int,
     spread: float,
     sigma: float,
+    mapped: bool,
 ):
     x = spread * torch.randn(1, denoiser.in_channels, height, width, **DOUBLE)
-    dense = jacobian(denoiser, x, sigma)
+    levels = sigma * random_noise_map(height, height, width) if mapped else sigma
+    dense = jacobian(denoiser, x, levels)
     bound = deq.lipschitz(denoiser, x.shape[1:])
     assert bound.is_certified
     assert torch.linalg.matrix_norm(dense, 2) <= bound.value
@@ -197,6 +200,13 @@ def test_forward_accepts_noise_levels_of_all_shapes():
     for sigma in (levels[0], levels[:1], levels[:1].reshape(1, 1, 1, 1)):
         torch.testing.assert_close(denoiser(x, sigma), shared, rtol=0, atol=1e-15)
     assert (expected - shared).abs().max() > 1e-3
+    # A constant map gives what the number gives, without a rounding error.
+    constant = levels[:, None, None, None].expand(2, 1, 7, 6)
+    assert torch.equal(denoiser(x, constant), denoiser(x, levels))
+    assert torch.equal(denoiser(x, constant[:1]), shared)
+    maps = random_noise_map(2, 7, 6, 2)
+    expected = torch.cat([denoiser(x[i : i + 1], maps[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(denoiser(x, maps), expected, rtol=0, atol=1e-14)
 
 
 def test_float32_weights_denoise_float64_images():

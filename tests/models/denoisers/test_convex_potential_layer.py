@@ -12,6 +12,7 @@ from torch import Tensor
 from deepinv_equilibrium.models import ConvexPotentialLayer
 
 from ...dense_jacobian import dense_jacobian
+from ..images import random_noise_map
 
 DOUBLE = {"dtype": torch.float64}
 ROUNDING = 1e-12
@@ -33,8 +34,8 @@ def level(sigma: float) -> Tensor:
     return torch.full((1, 1, 1, 1), sigma, **DOUBLE)
 
 
-def jacobian(layer: ConvexPotentialLayer, x: Tensor, sigma: float) -> Tensor:
-    return dense_jacobian(lambda x: layer(x, level(sigma)), x)
+def jacobian(layer: ConvexPotentialLayer, x: Tensor, sigma: Tensor) -> Tensor:
+    return dense_jacobian(lambda x: layer(x, sigma), x)
 
 
 layers = st.builds(
@@ -55,12 +56,21 @@ layers = st.builds(
     width=st.integers(1, 6),
     spread=st.sampled_from([1e-4, 0.1, 1.0, 1e3]),
     sigma=st.sampled_from([0.0, 1e-3, 0.1, 2.0, 1e4]),
+    mapped=st.booleans(),
 )
 def test_jacobian_is_symmetric_and_between_its_bounds(
-    layer: ConvexPotentialLayer, height: int, width: int, spread: float, sigma: float
+    layer: ConvexPotentialLayer,
+    height: int,
+    width: int,
+    spread: float,
+    sigma: float,
+    mapped: bool,
 ):
+    levels = level(sigma)
+    if mapped:
+        levels = sigma * random_noise_map(height + 7 * width, height, width)
     x = spread * torch.randn(1, layer.generators.shape[1], height, width, **DOUBLE)
-    dense = jacobian(layer, x, sigma)
+    dense = jacobian(layer, x, levels)
     torch.testing.assert_close(dense, dense.T, rtol=0, atol=ROUNDING)
     eigenvalues = torch.linalg.eigvalsh(dense)
     assert eigenvalues[0] >= 1 - layer.relaxation - ROUNDING
@@ -91,10 +101,16 @@ def test_forward_acts_on_the_image_extended_by_reflection(
     layer: ConvexPotentialLayer, height: int, width: int
 ):
     x = torch.randn(1, layer.generators.shape[1], height, width, **DOUBLE)
-    period = torch.cat((x, x.flip(-1)), dim=-1)
-    period = torch.cat((period, period.flip(-2)), dim=-2)
+    sigma = random_noise_map(height + 7 * width, height, width)
+
+    def extended(image: Tensor) -> Tensor:
+        image = torch.cat((image, image.flip(-1)), dim=-1)
+        return torch.cat((image, image.flip(-2)), dim=-2)
+
+    period = extended(x)
     filters = layer.filters().detach()
-    kernel_size, threshold = filters.shape[-1], layer.log_threshold.exp()
+    kernel_size = filters.shape[-1]
+    threshold = extended(sigma) ** layer.log_exponent.exp() * layer.log_threshold.exp()
     # Each entry of a filter multiplies a shifted copy of the period, without padding.
     taps = [(i, j) for i in range(kernel_size) for j in range(kernel_size)]
 
@@ -118,7 +134,7 @@ def test_forward_acts_on_the_image_extended_by_reflection(
     )
     expected = period - layer.relaxation * step
     with torch.no_grad():
-        out = layer(x, level(1.0))
+        out = layer(x, sigma)
     torch.testing.assert_close(
         out, expected[..., :height, :width], rtol=1e-12, atol=1e-12
     )
@@ -192,7 +208,7 @@ def test_forward_with_infinite_threshold_is_linear():
     x = torch.rand(1, 1, 6, 5, **DOUBLE)
     with torch.no_grad():
         out = layer(x, level(1e300))
-    linear = jacobian(layer, x, 1e300) @ x.flatten()
+    linear = jacobian(layer, x, level(1e300)) @ x.flatten()
     torch.testing.assert_close(out.flatten(), linear, rtol=1e-12, atol=1e-12)
     assert (out - x).abs().max() > 1e-2
 

@@ -5,7 +5,10 @@ import torch
 from torch import Tensor
 
 from deepinv_equilibrium.equilibrium.input_checks import check_images
-from deepinv_equilibrium.models.denoisers.bundled_weights import each_image
+from deepinv_equilibrium.models.denoisers.bundled_weights import (
+    each_image,
+    noise_levels,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
@@ -53,4 +56,24 @@ def test_each_image_passes_gradients():
 def test_each_image_raises_for_other_shapes(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"gamma must be .* \(2, 1, 1, 1\)") as caught:
         each_image("gamma", torch.ones(shape), torch.zeros(2, 3, 8, 8))
+    assert str(shape) in str(caught.value)
+
+
+def test_noise_levels_returns_maps_and_values_of_each_image():
+    x = torch.zeros(2, 3, 4, 5, dtype=torch.float64)
+    levels = torch.rand(2, 1, 4, 5)
+    assert torch.equal(noise_levels("sigma", levels, x), levels.double())
+    shared = noise_levels("sigma", levels[:1], x)
+    assert torch.equal(shared, levels[:1].double().expand(2, 1, 4, 5))
+    for value in (0.5, torch.rand(2), torch.rand(2, 1, 1, 1)):
+        expected = each_image("sigma", value, x)
+        assert torch.equal(noise_levels("sigma", value, x), expected)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3,), (2, 3, 4, 5), (2, 1, 5, 4), (3, 1, 4, 5), (4, 5), (2, 1)]
+)
+def test_noise_levels_raises_for_other_shapes(shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"sigma must be .* \(2, 1, 4, 5\)") as caught:
+        noise_levels("sigma", torch.ones(shape), torch.zeros(2, 3, 4, 5))
     assert str(shape) in str(caught.value)

@@ -15,7 +15,7 @@ from deepinv_equilibrium.datasets import Photos
 from deepinv_equilibrium.models import RidgeProxDenoiser
 
 from ...dense_jacobian import dense_jacobian
-from ..images import psnr, random_images
+from ..images import psnr, random_images, random_noise_map
 
 DOUBLE = {"dtype": torch.float64}
 
@@ -87,13 +87,15 @@ def test_bounds_hold_for_random_pairs(
     seed=st.integers(0, 10**6),
     channels=st.sampled_from([1, 3]),
     contraction=st.sampled_from([1.0, 0.9]),
+    mapped=st.booleans(),
 )
 def test_jacobian_is_symmetric_and_within_bounds(
-    seed: int, channels: int, contraction: float
+    seed: int, channels: int, contraction: float, mapped: bool
 ):
     denoiser = random_denoiser(seed, channels, contraction)
     x = random_images(seed, (1, channels, 3, 3))
-    dense = dense_jacobian(lambda v: denoiser(v, 0.1), x)
+    sigma = random_noise_map(seed, 3, 3) if mapped else 0.1
+    dense = dense_jacobian(lambda v: denoiser(v, sigma), x)
     torch.testing.assert_close(dense, dense.mT, rtol=0, atol=1e-7)
     eigenvalues = torch.linalg.eigvalsh((dense + dense.mT) / 2)
     smoothness = denoiser.regulariser.smoothness
@@ -105,7 +107,7 @@ def test_gradients_agree_with_finite_differences():
     denoiser = random_denoiser(0)
     denoiser.regulariser.rtol = 1e-13
     x = random_images(0, (2, 1, 3, 2)).requires_grad_()
-    sigma = torch.tensor([0.1, 0.2], **DOUBLE, requires_grad=True)
+    sigma = (0.1 + 0.1 * random_images(1, (2, 1, 3, 2))).requires_grad_()
     names, weights = zip(*denoiser.named_parameters(), strict=True)
 
     def apply(x: Tensor, sigma: Tensor, *weights: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import RidgeRegulariser
 
 from ...dense_jacobian import dense_jacobian
-from ..images import random_images
+from ..images import random_images, random_noise_map
 
 DOUBLE = {"dtype": torch.float64}
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -32,33 +32,38 @@ def random_regulariser(
     return prior
 
 
-def jacobian(prior: RidgeRegulariser, x: Tensor, sigma: float) -> Tensor:
+def jacobian(prior: RidgeRegulariser, x: Tensor, sigma: Tensor | float) -> Tensor:
     return dense_jacobian(lambda v: prior.grad(v, sigma), x)
+
+
+def periodic_extension(x: Tensor) -> Tensor:
+    mirrored = torch.cat((x, x.flip(-1)), -1)
+    return torch.cat((mirrored, mirrored.flip(-2)), -2)
 
 
 def test_fn_is_a_quarter_of_the_sum_over_the_periodic_extension():
     # The value is a quarter of the sum over the period.
     prior, x = random_regulariser(0, size=5), random_images(0, (1, 1, 4, 6))
-    mirrored = torch.cat((x, x.flip(-1)), -1)
-    period = torch.cat((mirrored, mirrored.flip(-2)), -2)
+    sigma = random_noise_map(0, 4, 6)
+    period = periodic_extension(x)
     padded = torch.nn.functional.pad(period, (2, 2, 2, 2), mode="circular")
     responses = torch.nn.functional.conv2d(padded, prior.filters())
-    total = 0.0
+    levels, total = periodic_extension(sigma)[0, 0] / 0.1, 0.0
     for i in range(2):
         norm = responses[0, i::2].norm(dim=0)
-        t = prior.log_threshold[0, i].exp() * 2 ** prior.log_exponent.exp()
+        t = prior.log_threshold[0, i].exp() * levels ** prior.log_exponent.exp()
         huber = torch.where(norm <= t, norm**2 / 2, t * norm - t**2 / 2)
         total += prior.smoothness * huber.sum().item() / 4
-    assert prior.fn(x, 0.2).item() == pytest.approx(total, rel=1e-12)
+    assert prior.fn(x, sigma).item() == pytest.approx(total, rel=1e-12)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_grad_is_the_gradient_of_fn(channels: int):
     prior = random_regulariser(1, channels, size=5)
     x = random_images(1, (2, channels, 3, 7)).requires_grad_()
-    sigma = torch.tensor([0.05, 0.2], **DOUBLE)
-    (expected,) = torch.autograd.grad(prior.fn(x, sigma).sum(), x)
-    torch.testing.assert_close(prior.grad(x, sigma), expected, **EXACT)
+    for sigma in (torch.tensor([0.05, 0.2], **DOUBLE), random_noise_map(1, 3, 7, 2)):
+        (expected,) = torch.autograd.grad(prior.fn(x, sigma).sum(), x)
+        torch.testing.assert_close(prior.grad(x, sigma), expected, **EXACT)
 
 
 @settings(max_examples=60)
@@ -71,6 +76,7 @@ def test_grad_is_the_gradient_of_fn(channels: int):
     smoothness=st.sampled_from([1e-3, 1.0, 60.0]),
     magnitude=st.sampled_from([1e-12, 1e-3, 1.0, 1e12]),
     contrast=st.sampled_from([0.0, 1e-3, 1.0]),
+    mapped=st.booleans(),
 )
 def test_dense_jacobian_is_within_the_certified_bounds(
     seed: int,
@@ -81,11 +87,13 @@ def test_dense_jacobian_is_within_the_certified_bounds(
     smoothness: float,
     magnitude: float,
     contrast: float,
+    mapped: bool,
 ):
     prior = random_regulariser(seed, channels, size, smoothness)
     prior.generators.data *= magnitude
     x = contrast * random_images(seed, (1, channels, height, width))
-    dense = jacobian(prior, x, 0.1)
+    sigma = random_noise_map(seed, height, width) if mapped else 0.1
+    dense = jacobian(prior, x, sigma)
     bounds = prior.gradient_bounds()
     assert bounds.kind is deq.certificates.Kind.CERTIFIED
     torch.testing.assert_close(
@@ -138,6 +146,14 @@ def test_noise_levels_of_all_shapes_agree():
     expected = torch.cat([prior.grad(x[i : i + 1], levels[i].item()) for i in range(2)])
     for sigma in (levels, levels[:, None, None, None]):
         torch.testing.assert_close(prior.grad(x, sigma), expected, **EXACT)
+    # A constant map gives what the number gives, without a rounding error.
+    constant = levels[:, None, None, None].expand(2, 1, 4, 4)
+    for method in (prior.fn, prior.grad, prior.prox):
+        assert torch.equal(method(x, constant), method(x, levels))
+    assert torch.equal(prior.grad(x, constant[:1]), prior.grad(x, 0.05))
+    maps = random_noise_map(7, 4, 4, 2)
+    expected = torch.cat([prior.grad(x[i : i + 1], maps[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(prior.grad(x, maps), expected, **EXACT)
 
 
 def test_thresholds_scale_with_the_noise_level():
