@@ -303,7 +303,7 @@ def test_certificate_holds_after_a_run_and_in_float64(algorithm: str) -> None:
 
 
 def test_certificate_does_not_hold_in_a_lower_precision() -> None:
-    """The values stay the same, but the rounding of what is computed with them grows."""
+    """The values are the same, but what is computed with them is rounded more."""
     model = model_of().double()
     physics = dinv.physics.Inpainting(SIZE, mask=torch.ones(SIZE, dtype=torch.float64))
     certificate = deq.certify(model, physics, SIZE)
