@@ -150,6 +150,7 @@ METHODS: dict[str, Callable[[Deblurring], Reconstruct]] = {
     "Anderson": ours(deq.Implicit(deq.Anderson(**BUDGET))),
     "Neumann": ours(deq.Implicit(deq.Picard(**BUDGET))),  # the partial sums
     "CGNR": ours(deq.Implicit(deq.CGNR(**BUDGET))),  # as in the paper
+    "CGNE": ours(deq.Implicit(deq.CGNE(**BUDGET))),
     "Anderson of deepinv": of_deepinv,
 }
 
