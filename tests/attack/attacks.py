@@ -15,14 +15,17 @@ from .cases import Attack
 ATTACKS = {
     attack.name: attack
     for attack in (
-        Attack(module_attacks.lipschitz_of_modules, short=60, share=5),
+        Attack(module_attacks.lipschitz_of_modules, short=40, share=4),
+        Attack(module_attacks.lipschitz_of_layers, short=150, share=6),
         Attack(module_attacks.convolution_norms, short=40, share=3),
         Attack(module_attacks.edited_modules, short=15, share=1),
         Attack(module_attacks.complex_modules, short=8, share=0.2),
-        Attack(physics_attacks.spectra, short=50, share=4),
+        Attack(physics_attacks.spectra, short=30, share=3),
+        Attack(physics_attacks.spectra_of_usual_physics, short=60, share=3),
+        Attack(physics_attacks.spectra_of_combinations, short=25, share=2),
         Attack(physics_attacks.spectra_after_edits, short=15, share=1),
         Attack(physics_attacks.proximal_operators, short=25, share=1),
-        Attack(rate_attacks.rates_of_models, short=45, share=5),
+        Attack(rate_attacks.rates_of_models, short=35, share=5),
         Attack(rate_attacks.rates_of_unrated_algorithms, short=5, share=0.2),
         Attack(rate_attacks.contraction_ratios, short=10, share=0.5),
         Attack(rate_attacks.stabilities, short=18, share=0.7),

@@ -56,13 +56,16 @@ def known_model(draw: Draw, DEQ: Any) -> tuple[KnownModel, Any]:
     """Draw a model with known constants and a loss."""
     rng = generator(draw)
     model = KnownModel(draw(SEEDS) % 10**9, DEQ, affine=rng.random() < 0.4)
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
         # In one dimension the bounds are attained.
         one = torch.ones(1, 1, dtype=torch.float64)
         model.W1, model.W2, model.u = rng.uniform(0.1, 0.95) * one, one, one[0]
         model.y, model.target = one, rng.uniform(-30, 3) * one
         with torch.no_grad():
             model.theta.copy_(torch.tensor([0.0, 0.0, 1.0]))
+    if rng.random() < 0.3:
+        # The loss has its minimum at the fixed point.
+        model.target = model.fixed_point.clone()
     weight = rng.choice([0.5, 2.0])
     loss: Any = SquaredError(model.target, weight=weight)
     if rng.random() < 0.2:

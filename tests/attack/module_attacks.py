@@ -10,13 +10,29 @@ import deepinv_equilibrium as deq
 from .dense import jacobian, norm, quotient
 from .draws import Draw, choose, generator, maybe
 from .outcomes import RefusedError, VoidError, ask, require, require_at_most, run
-from .random_modules import DoubledConvolution, modules
+from .random_modules import (
+    DoubledConvolution,
+    ModuleCase,
+    described,
+    layers,
+    modules,
+)
 
 
 def lipschitz_of_modules(draw: Draw) -> None:
     """The certified Lipschitz constant of a module bounds its Jacobians and difference
     quotients."""
-    case = draw(modules())
+    check_module(draw, draw(modules()))
+
+
+def lipschitz_of_layers(draw: Draw) -> None:
+    """The certified Lipschitz constant of a single layer bounds its Jacobians and
+    difference quotients."""
+    check_module(draw, draw(layers()))
+
+
+def check_module(draw: Draw, case: ModuleCase) -> None:
+    """Check the Lipschitz constant of a module."""
     rng = generator(draw)
     module, size = case.module, case.size
     given_size = size if maybe(draw) else None
@@ -26,7 +42,7 @@ def lipschitz_of_modules(draw: Draw) -> None:
     spots = [0.0, 0.01, -1.0, 1.5, 2.4, -3.0]
     points = [rng.image(1, *size), torch.full((1, *size), rng.choice(spots)).double()]
     points[1] += 1e-3 * rng.normal(1, *size)
-    label = f"{module} on {size}, asked for {given_size}"
+    label = f"{described(module)} on {size}, asked for {given_size}"
     torch.manual_seed(0)
     for x in points:
         matrix = run(jacobian, module, x)
@@ -77,7 +93,9 @@ def convolution_norms(draw: Draw) -> None:
     if x.numel() > 300:
         raise VoidError("the dense matrix is too large")
     truth = norm(run(jacobian, layer, x))
-    require_at_most(truth, float(bound), f"norm of {layer} on {tuple(x.shape)}")
+    require_at_most(
+        truth, float(bound), f"norm of {described(layer)} on {tuple(x.shape)}"
+    )
 
 
 def draw_padding(draw: Draw, mode: str) -> int:
@@ -118,7 +136,9 @@ def edited_modules(draw: Draw) -> None:
     bound = ask(deq.lipschitz, module, size)
     x = rng.image(1, *size)
     require_at_most(
-        norm(run(jacobian, module, x)), bound.value, f"{kind}: {module} on {size}"
+        norm(run(jacobian, module, x)),
+        bound.value,
+        f"{kind}: {described(module)} on {size}",
     )
 
 
@@ -133,7 +153,7 @@ def complex_modules(draw: Draw) -> None:
     for distance in (1e-4, 0.1, 2.0):
         step = complex_image(rng.normal(1, 1, 4), rng.normal(1, 1, 4))
         slope = run(quotient, module, x, x + distance * step)
-        require_at_most(slope, bound.value, f"complex {module}", 1e-9)
+        require_at_most(slope, bound.value, f"complex {described(module)}", 1e-9)
 
 
 def complex_image(real: Tensor, imaginary: Tensor) -> Tensor:

@@ -278,6 +278,30 @@ def keeping(draw: Draw, size: tuple[int, ...]) -> nn.Module:
     return nn.Sequential(*layers)
 
 
+def described(module: nn.Module) -> str:
+    """Return a module in words, even if an edited setting breaks its repr."""
+    try:
+        return repr(module)
+    except TypeError:
+        return " ".join(type(layer).__name__ for layer in module.modules())
+
+
+@st.composite
+def layers(draw: Draw) -> ModuleCase:
+    """Draw one layer."""
+    dim = choose(draw, (1, 2))
+    side = 7 if dim == 1 else 5
+    size = (choose(draw, (1, 2, 3)), *(draw(st.integers(2, side)) for _ in range(dim)))
+    kind = draw(st.integers(0, 7))
+    if kind < 3:
+        return ModuleCase(activation(draw), size)
+    if kind < 5:
+        return ModuleCase(pooling(draw, dim), size)
+    if kind < 7:
+        return ModuleCase(resampling(draw, dim), size)
+    return ModuleCase(pointwise(draw, dim, size), size)
+
+
 @st.composite
 def modules(draw: Draw) -> ModuleCase:
     """Draw a module: a layer, a sequence, a residual block, or a mixture of these."""
