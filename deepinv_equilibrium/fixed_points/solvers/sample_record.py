@@ -13,8 +13,10 @@ _GROWTH = 10.0  # growth of the residual over the whole solve that is DIVERGED
 # A residual is the difference of two values of the step. If their errors are
 # independent, the error of the residual is sqrt(2) times as large.
 _NOISE = 1.5
-# Numbers of evaluations without a smaller residual after which noise may be the reason.
-_PATIENCE = (5, 10, 20, 40, 80)
+# A residual that does not fall to this fraction within as many evaluations as these may
+# have reached the noise.
+_FALL = 0.9
+_PATIENCE = (3, 6, 12, 24, 48, 96)
 
 
 @dataclass
@@ -94,8 +96,9 @@ class SampleRecord:
             return False, proposed
 
         self.size = size
-        self.stale = 0 if absolute < self.smallest else self.stale + 1
-        self.smallest = min(absolute, self.smallest)
+        self.stale += 1
+        if absolute < _FALL * self.smallest:
+            self.stale, self.smallest = 0, absolute
         met = self.solver.has_tolerance and (
             relative <= self.solver.rtol or absolute <= self.solver.atol
         )
