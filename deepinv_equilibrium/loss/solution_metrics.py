@@ -16,9 +16,10 @@ class SolutionMetric(Metric):
     r"""
     Base of the metrics that read ``model.solution``.
 
-    deepinv's ``Trainer`` passes the model to its metrics. The metric is NaN for a model
-    that has no solution, which is the case for the ``compare_no_learning`` method of
-    the ``Trainer``.
+    deepinv's ``Trainer`` passes the model to its metrics, which it averages over an
+    epoch, in training with ``compute_train_metrics=True`` too. The metric is NaN for a
+    model that has no solution, which is the case for the ``compare_no_learning`` method
+    of the ``Trainer``.
 
     :param str reduction: ``"mean"``, ``"sum"``, ``"none"`` or ``None``, as for every
         metric of deepinv. Default: ``None``, one number for each sample.
