@@ -1,4 +1,4 @@
-"""Autocast: around the evaluations of a step, and not around the algebra of a solver."""
+"""Autocast applies to the evaluations of a step, not to the algebra of a solver."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def fixed_point(
     the batch stops when its own residual meets the tolerance, and its result does not
     depend on the other samples.
 
-    Under ``torch.autocast`` the step is evaluated in half precision, and all else in the
-    precision of the state, or in float32 if ``x0`` has half precision. A sample also
+    Under ``torch.autocast`` the step is evaluated in half precision. All else has the
+    precision of the state, or float32 if ``x0`` has half precision. A sample also
     converges, with a warning, if its residual stops falling at the noise of the step,
     see :class:`Solution <deepinv_equilibrium.Solution>`.
 
