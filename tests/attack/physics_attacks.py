@@ -134,7 +134,10 @@ def proximal_operators(draw: Draw) -> None:
     count = 3
     x, z = (rng.normal(count, *case.size) for _ in range(2))
     z[1] *= 1e-3
-    if norm(G - A.T @ A) > 1e-9 * norm(A) ** 2:
+    if not bool(A.isfinite().all()):
+        raise VoidError("the operator is not finite")
+    mismatch = norm(G - A.T @ A)
+    if mismatch > 1e-9 * norm(A) ** 2:
         raise VoidError("the adjoint is not the transpose")
     gamma = rng.choice([0.1, 1.0, 30.0]) / max(norm(A) ** 2, 1e-12)
     y = run(case.physics.A, x)
@@ -142,7 +145,7 @@ def proximal_operators(draw: Draw) -> None:
     # Where the operator is computed by iterations.
     case.physics.tol, case.physics.max_iter = 1e-12, 500
     measured = ask(lambda: MeasuredPhysics(case.physics, y).physics)
-    tolerance = 1e-9
+    tolerance = 1e-9 + gamma * mismatch
     image = ask_prox(measured, z, y, gamma)
     eye = torch.eye(A.shape[1], dtype=torch.float64)
     right = z.flatten(1) + gamma * flat(y).double() @ A

@@ -41,8 +41,27 @@ def max_pool(module: Any, img_size: tuple[int, ...] | None) -> Bound:
         raise UncertifiableModuleError(module, "it returns indices too.")
     kernel, stride = each_axis(module, "kernel_size"), each_axis(module, "stride")
     dilation = each_axis(module, "dilation")
+    if max(dilation) > 1 and any(each_axis(module, "padding")):
+        _require_pixels(module, img_size)
     reduced = tuple(s // math.gcd(s, d) for s, d in zip(stride, dilation, strict=True))
     return Bound(outward(math.sqrt(overlap(kernel, reduced))), source="overlap")
+
+
+def _require_pixels(module: Any, img_size: tuple[int, ...] | None) -> None:
+    """Refuse windows without a pixel: their maximum is -inf. Only windows with gaps can
+    lie in the padding."""
+    if img_size is None:
+        raise UncertifiableModuleError(
+            module,
+            "its windows have gaps, and those of small images can lie in the padding. "
+            "Give img_size.",
+        )
+    if not bool(module(torch.zeros(1, *img_size)).isfinite().all()):
+        raise UncertifiableModuleError(
+            module,
+            f"a window of images of size {tuple(img_size)} lies in the padding, and "
+            "its maximum is -inf. Take padding=0.",
+        )
 
 
 @register_lipschitz_rule(nn.LPPool1d, nn.LPPool2d)

@@ -83,9 +83,11 @@ def test_lipschitz_of_maximum_pooling_bounds_its_jacobians(
     # The dilated taps of a window may all be padding. Its backward in torch then writes
     # out of bounds, which ends the process.
     if bool(torch.isinf(pooled).any()):
+        with pytest.raises(UncertifiableModuleError, match="lies in the padding"):
+            deq.lipschitz(layer, img_size)
         return
     truth = largest_jacobian(layer, img_size)
-    assert truth <= deq.lipschitz(layer).value
+    assert truth <= deq.lipschitz(layer, img_size).value
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,11 @@ def test_lipschitz_of_pooling_has_closed_forms(
 ) -> None:
     assert deq.lipschitz(layer).value == pytest.approx(expected, rel=2e-3)
     assert deq.lipschitz(layer).value >= expected
+
+
+def test_lipschitz_of_padded_pooling_with_gaps_asks_for_the_image_size() -> None:
+    with pytest.raises(UncertifiableModuleError, match="Give img_size"):
+        deq.lipschitz(nn.MaxPool1d(2, 2, 1, dilation=3))
 
 
 @pytest.mark.parametrize("exponent", [2, 4])
