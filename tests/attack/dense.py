@@ -70,7 +70,13 @@ def batch_matrix(linear: Callable[[Tensor], Any], shape: Sequence[int]) -> Tenso
 
 
 def quotient(function: Map, x: Tensor, other: Tensor) -> float:
-    """Return the difference quotient of two images, 0 where it is below rounding."""
+    """
+    Return the difference quotient of two images.
+
+    :raises ValueError: if both values are infinite, as maxima of nothing but padding.
+    """
     with torch.no_grad():
-        difference = function(x.clone()) - function(other.clone())
-    return float(difference.norm() / (x - other).norm())
+        values = function(x.clone()), function(other.clone())
+    if bool((values[0].isinf() & values[1].isinf()).any()):
+        raise ValueError("infinite values have no difference")
+    return float((values[0] - values[1]).norm() / (x - other).norm())
