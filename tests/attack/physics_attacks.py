@@ -99,7 +99,7 @@ def spectra_after_edits(draw: Draw) -> None:
     part = case.physics
     ask(deq.spectrum, part, case.size)
     kind = choose(draw, ("buffer", "data", "method", "adjoint", "cast", "attribute"))
-    tensors = [t for t in part.buffers() if t.is_floating_point()]
+    tensors = [t for t in part.buffers() if t.is_floating_point() and t.is_contiguous()]
     if kind == "buffer" and tensors:
         rng.choice(tensors).mul_(3)
     elif kind == "data" and tensors:
@@ -141,6 +141,9 @@ def proximal_operators(draw: Draw) -> None:
         raise VoidError("the adjoint is not the transpose")
     gamma = rng.choice([0.1, 1.0, 30.0]) / max(norm(A) ** 2, 1e-12)
     y = run(case.physics.A, x)
+    adjoint = run(case.physics.A_adjoint, y).flatten(1)
+    if float((adjoint - flat(y) @ A).norm()) > 1e-12 * norm(A) * float(flat(y).norm()):
+        raise VoidError("the adjoint rounds the measurement to float32")
     z = z.requires_grad_()
     # Where the operator is computed by iterations.
     case.physics.tol, case.physics.max_iter = 1e-12, 500
