@@ -89,7 +89,11 @@ def test_saved_model_can_be_loaded(tmp_path: Path) -> None:
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     assert other.params_algo["stepsize"][1].item() == pytest.approx(0.6)
     y, physics = torch.rand(1, 1, 5, 5), dinv.physics.Denoising()
-    assert torch.equal(model(y, physics), other(y, physics))
+    # Values are the start of a model times an exponential, and round differently.
+    torch.testing.assert_close(other.state_dict(), model.state_dict())
+    torch.testing.assert_close(
+        model(y, physics), other(y, physics), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_training_improves_images_and_changes_every_layer() -> None:
