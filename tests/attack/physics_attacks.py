@@ -134,7 +134,7 @@ def proximal_operators(draw: Draw) -> None:
     count = 3
     x, z = (rng.normal(count, *case.size) for _ in range(2))
     z[1] *= 1e-3
-    if not bool(A.isfinite().all()):
+    if not (bool(A.isfinite().all()) and bool(G.isfinite().all())):
         raise VoidError("the operator is not finite")
     mismatch = norm(G - A.T @ A)
     if mismatch > 1e-9 * norm(A) ** 2:
@@ -145,6 +145,8 @@ def proximal_operators(draw: Draw) -> None:
     if float((adjoint - flat(y) @ A).norm()) > 1e-12 * norm(A) * float(flat(y).norm()):
         raise VoidError("the adjoint rounds the measurement to float32")
     z = z.requires_grad_()
+    real = isinstance(y, Tensor) and not y.is_complex()
+    y = y.detach().requires_grad_() if real else y
     # Where the operator is computed by iterations.
     case.physics.tol, case.physics.max_iter = 1e-12, 500
     measured = ask(lambda: MeasuredPhysics(case.physics, y).physics)
@@ -158,8 +160,16 @@ def proximal_operators(draw: Draw) -> None:
     label = f"prox of {case}, gamma {gamma}"
     require(scale == 0 or bool((error <= tolerance).all()), f"{label}: {error}")
     direction = rng.normal(*z.shape)
-    (gradient,) = torch.autograd.grad((image * direction).sum(), z)
+    inner = (image * direction).sum()
+    (gradient,) = torch.autograd.grad(inner, z, retain_graph=True)
     expected = torch.linalg.solve(eye + gamma * A.T @ A, direction.flatten(1).T).T
+    if real:
+        (in_y,) = torch.autograd.grad(inner, y, allow_unused=True)
+        got = torch.zeros_like(y) if in_y is None else in_y
+        wrong = norm(got.flatten(1).double() - gamma * expected @ A.T)
+        most = 10 * tolerance * gamma * norm(A) * float(direction.norm())
+        require(wrong <= most, f"gradient in y of the {label}: {wrong}")
+        y = y.detach()
     error = (gradient.flatten(1) - expected).norm(dim=1) / direction.flatten(1).norm(
         dim=1
     )

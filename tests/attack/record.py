@@ -62,10 +62,11 @@ class Record:
         return cls(**values, properties=counts)
 
     def save(self, path: Path = RECORD) -> None:
-        """Write the record, in one piece."""
+        """Write the record, in one piece, and the table of the documentation."""
         part = path.with_suffix(".part")
         part.write_text(json.dumps(asdict(self), indent=1) + "\n")
         part.replace(path)
+        path.with_suffix(".rst").write_text(self.table())
 
     def table(self) -> str:
         """Return the table of the documentation."""

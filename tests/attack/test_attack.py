@@ -6,6 +6,7 @@ import pytest
 
 from .attacks import ATTACKS
 from .cases import outcome, run_cases
+from .record import RECORD, Record
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -16,3 +17,11 @@ def test_property_holds_in_random_cases(name: str) -> None:
         attack, attack.short, None, lambda draw: outcomes.append(outcome(attack, draw))
     )
     assert "checked" in outcomes
+
+
+def test_last_long_run_is_complete_and_the_documentation_shows_it() -> None:
+    record = Record.load()
+    assert record.cases >= record.wanted >= 50_000
+    assert not record.violations
+    assert {name for name, c in record.properties.items() if c.checked} == set(ATTACKS)
+    assert RECORD.with_suffix(".rst").read_text() == record.table()
