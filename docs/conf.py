@@ -56,7 +56,7 @@ nitpick_ignore_regex = [
     # Internals without a page: arguments of the extension points, and base classes.
     (
         "py:.*",
-        r"(.*\.)?(Monitor|PackedStep|BackwardSlot|Transform|SuggestsArguments"
+        r"(.*\.)?(Monitor|Autocast|PackedStep|BackwardSlot|Transform|SuggestsArguments"
         r"|SolutionMetric|LearnedIterations|CondatVuOptim|RateScheme|LayerParts"
         r"|NotCoveredError|Case)(\..*)?",
     ),
