@@ -11,7 +11,13 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Bound, Kind, SmoothLoss, SquaredError
-from deepinv_equilibrium.certificates.gradients import StepConstants, gradient_error
+from deepinv_equilibrium.certificates.gradients import (
+    StepConstants,
+    gradient_error,
+    jacobian_free_error,
+    retune_error,
+    retune_squared_error,
+)
 from deepinv_equilibrium.certificates.gradients.planning import plan
 
 from ..certificates.known_equilibria import KnownModel
@@ -110,6 +116,91 @@ def gradient_error_bounds(draw: Draw) -> None:
     if lemma is not None and converged:
         floor = 1e-10 * (1 + result.gradient_norm)
         require_at_most(error - floor, lemma.value, f"Lemma 1, {label}")
+
+
+def theorems_about_gradients(draw: Draw) -> None:
+    """The theorems bound the errors of gradients, with exact constants."""
+    rng = generator(draw)
+    restarts = rng.randint(1, 6)
+    model, _ = known_model(draw, deq.ReTune(1, restarts))
+    weight = rng.choice([0.5, 2.0])
+    loss = SquaredError(model.target, weight=weight)
+    rate, smoothness = model.rate.value, 2 * weight
+    fixed, x = model.fixed_point, torch.zeros_like(model.y)
+    with torch.no_grad():
+        for _ in range(restarts - 1):
+            x = model.iteration(x, model.y)
+    last = model.iteration(x, model.y)
+    rows = [
+        torch.autograd.grad(value, model.theta, retain_graph=True)[0]
+        for value in last.flatten()
+    ]
+    end = last.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(end), end)
+    (gradient,) = torch.autograd.grad(last, model.theta, slope)
+    exact = model.exact_gradient(loss)
+    B = torch.stack(model.parameter_jacobians)
+    norms = [spectral(B), spectral(torch.stack(rows).reshape(B.shape))]
+    distance = float(fixed.norm())
+    away = float((fixed - model.target).norm())
+    L_B = model.constants.parameter_jacobian_lipschitz.value
+    corollary = retune_squared_error(rate, restarts, distance, away, *norms, L_B)
+    bounds = {
+        "Theorem 2": retune_error(
+            rate, restarts, distance, smoothness * away, smoothness, *norms, L_B
+        ),
+        "Corollary 1": smoothness * corollary,
+    }
+    error = float((gradient - exact).norm())
+    rounding = 1e-12 * (1 + float(gradient.norm()))
+    for name, bound in bounds.items():
+        require_at_most(error - rounding, bound, f"{name}, {restarts}, rate {rate}")
+
+
+def spectral(matrices: Tensor) -> float:
+    """Return the root of the sum of the squared norms of matrices."""
+    return float(torch.linalg.matrix_norm(matrices, 2).norm())
+
+
+def adjoints_at_the_fixed_point(draw: Draw) -> None:
+    """At the fixed point the gradients of JacobianFree and Neumann are partial sums of
+    the Neumann series, and Lemma 1 bounds their errors."""
+    rng = generator(draw)
+    order = rng.randint(0, 5)
+    adjoint = rng.choice([deq.Neumann(order), deq.JacobianFree(order + 1)])
+    solver = deq.Picard(max_iter=500, rtol=1e-14)
+    DEQ = deq.Equilibrium(solver, adjoint, on_failure="ignore")
+    model, loss = known_model(draw, DEQ)
+    step, x0 = model.fixed_point_problem(model.y)
+    x = ask(deq.fixed_point, step, x0, solver, adjoint, on_failure="ignore").x
+    (gradient,) = torch.autograd.grad(loss(x), model.theta)
+    fixed = model.fixed_point.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(loss(fixed), fixed)
+    expected = torch.zeros_like(gradient)
+    for b, B in enumerate(model.parameter_jacobians):
+
+        def row(x: Tensor, b: int = b) -> Tensor:
+            return model.iteration(x[None], model.y[b : b + 1])[0]
+
+        J = torch.autograd.functional.jacobian(row, fixed[b].detach())
+        u = slope[b]
+        for _ in range(order + 1):
+            expected += B.T @ u
+            u = J.T @ u
+    difference = float((gradient - expected).norm())
+    # The loss couples the samples, or has a large gradient.
+    floor = 1e-8 * (
+        1 + float(slope.norm()) * spectral(torch.stack(model.parameter_jacobians))
+    )
+    require(difference <= floor, f"{adjoint}: {difference} from the partial sum")
+    bound = jacobian_free_error(
+        model.rate.value,
+        float(slope.norm()),
+        spectral(torch.stack(model.parameter_jacobians)),
+        order,
+    )
+    error = float((gradient - model.exact_gradient(loss)).norm())
+    require_at_most(error - floor, bound, f"Lemma 1, {adjoint}")
 
 
 def plans(draw: Draw) -> None:

@@ -301,9 +301,9 @@ PATCHES = (
     ),
     Patch(
         "optim/total_variation/tv_denoising.py",
-        "field, pulled = field * ratio, dual * ratio",
-        "field, pulled = field * ratio, dual",
-        "duality gap: a dropped weight of the dual variable",
+        "return slack + mismatch,",
+        "return mismatch,",
+        "duality gap: a dropped term",
     ),
     Patch(
         "fixed_points/adjoints/neumann.py",

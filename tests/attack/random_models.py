@@ -207,7 +207,7 @@ def random_prior(
     """Return a prior whose constants are known."""
     count = torch.Size(size).numel()
     gradient = algorithm in ("GD", "MD")
-    kind = rng.choice(["matrix"] * 4 + ["network"] * 3 * networks + ["explicit"] * 2)
+    kind = rng.choice(["matrix"] * 4 + ["network"] * 3 * networks + ["explicit"] * 3)
     implicit = dinv.optim.RED if gradient else dinv.optim.PnP
     if kind == "matrix":
         return implicit(matrix_denoiser(rng, count))
@@ -218,7 +218,7 @@ def random_prior(
             )
             return prior.double()
         return implicit(network_denoiser(rng, size[0]))
-    explicit = [dinv.optim.Tikhonov(), dinv.optim.prior.ZeroPrior()]
+    explicit = [dinv.optim.Tikhonov()] * 3 + [dinv.optim.prior.ZeroPrior()]
     if not gradient:
         explicit += [
             dinv.optim.L1Prior(),

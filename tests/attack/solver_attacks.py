@@ -223,6 +223,11 @@ def error_bounds_of_regularisation(draw: Draw) -> None:
     alpha = rng.choice([0.01, 0.1, 1.0])
     mask = rng.choice([0.1, 1.0]) * rng.normal(*size)
     mask[..., 0] = 0
+    attained = rng.random() < 0.5
+    if attained:
+        weight = q * torch.eye(n, dtype=torch.float64)
+        denoiser = MatrixDenoiser(weight, "lipschitz")
+        mask = torch.full(size, (alpha * (1 - q)) ** 0.5, dtype=torch.float64)
     physics = dinv.physics.Inpainting(size, mask=mask)
     model = ask(
         deq.models.EquilibriumRegularisation,
@@ -239,6 +244,8 @@ def error_bounds_of_regularisation(draw: Draw) -> None:
         x = torch.linalg.solve(eye - weight, physics.A_adjoint(w).flatten())
         x = x.reshape(1, *size)
         noise = rng.choice([0.0, 1e-3, 0.3]) * rng.normal(1, *size) * (mask != 0)
+        if attained:
+            noise = -rng.choice([0.0, 0.1, 1.0]) * w
         got = ask(model, physics.A(x) + noise, physics)
     if "CONVERGED" not in str(model.solution.status):
         raise VoidError("the solver has not converged")
