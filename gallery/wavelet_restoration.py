@@ -253,6 +253,13 @@ for name in problems:
 # for every seed, (c) is within .1 dB of (b) in the mean, and the control is
 # .5 dB above (b) for inpainting, whose :math:`\sigma` was not yet learned.
 #
+# With fewer layers the gradient of ReTune can have the wrong sign. For
+# inpainting with :math:`\sigma = .05` and :math:`\tau = 1.8`, its derivative of
+# the loss in :math:`\log \sigma` is .5 with :math:`(K, T) = (5, 5)`, where
+# differences of the loss give -1.2, and 1.1 with :math:`(10, 10)`, where they
+# give 1.2. At :math:`\sigma = .035` it is .3 with :math:`(10, 10)` also, in
+# place of -1.7.
+#
 # The images
 # ----------
 
