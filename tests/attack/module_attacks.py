@@ -42,6 +42,10 @@ def check_module(draw: Draw, case: ModuleCase) -> None:
     spots = [0.0, 0.01, -1.0, 1.5, 2.4, -3.0]
     points = [rng.image(1, *size), torch.full((1, *size), rng.choice(spots)).double()]
     points[1] += 1e-3 * rng.normal(1, *size)
+    # A single peak is the maximum of every window that it is in.
+    peak = torch.zeros(points[0].numel(), dtype=torch.float64)
+    peak[rng.randrange(len(peak))] = 10.0
+    points.append(peak.reshape(1, *size))
     label = f"{described(module)} on {size}, asked for {given_size}"
     torch.manual_seed(0)
     for x in points:
@@ -52,7 +56,7 @@ def check_module(draw: Draw, case: ModuleCase) -> None:
             slope = run(quotient, module, x, other)
             require_at_most(slope, bound.value, f"quotient of {label}", 1e-9)
     both = torch.cat(points)
-    moved = both + torch.tensor([0.0, 1.0]).reshape(2, *[1] * len(size)).double()
+    moved = both + torch.tensor([0.0, 1.0, 2.0]).reshape(3, *[1] * len(size)).double()
     require_at_most(
         run(quotient, module, both, moved), bound.value, f"batch of {label}", 1e-9
     )

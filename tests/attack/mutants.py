@@ -37,11 +37,11 @@ def noticed_by(patch: Patch | None) -> str:
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            text = "no result"
+            text = "not run"
             try:
                 text = first_failure(folder)
             except BaseException as error:  # noqa: BLE001, the parent reports it
-                text = f"error {error!r}"
+                text = f"not run: {error!r}"
             finally:
                 os.write(writer, text.encode()[:4000])
                 os._exit(0)
@@ -49,7 +49,7 @@ def noticed_by(patch: Patch | None) -> str:
         os.waitpid(child, 0)
         with os.fdopen(reader) as pipe:
             text = pipe.read()
-    if text.startswith(("error", "no result")):
+    if text.startswith("not run"):
         raise RuntimeError(f"the attack did not run with {patch}: {text}")
     return text
 

@@ -247,7 +247,7 @@ def build(
     layers = rng.choice([1, 1, 1, 2, 3])
     scale = run(matrix, operator.physics.A, operator.size)
     L = max(norm(scale) ** 2, 1e-12)
-    sigma = rng.choice([1.0, 1.0, 0.5, 3.0])
+    sigma = rng.choice([1.0, 0.3, 0.3, 3.0])
     L /= sigma**2
     kappa = 0.0
     fidelity: Any = dinv.optim.L2(sigma)

@@ -74,8 +74,7 @@ def activation(draw: Draw) -> nn.Module:
     rng = generator(draw)
     inplace = {"inplace": rng.random() < 0.5}
     slope = rng.choice([0.2, 1.0, 3.0, -2.0, rng.uniform(-2, 2)])
-    return choose(
-        draw,
+    return rng.choice(
         (
             lambda: nn.ReLU(**inplace),
             lambda: nn.LeakyReLU(slope, **inplace),
@@ -95,7 +94,8 @@ def activation(draw: Draw) -> nn.Module:
             lambda: nn.Sigmoid(),
             lambda: nn.LogSigmoid(),
             lambda: nn.Softmax(1),
-            lambda: nn.PReLU(init=slope),
+            lambda: nn.PReLU(init=slope).double(),
+            lambda: nn.PReLU(init=-3.0).double(),
             lambda: nn.RReLU(0.1, abs(slope) + 0.2, **inplace),
             lambda: nn.Softshrink(abs(slope)),
             lambda: nn.Hardshrink(abs(slope)),
@@ -110,7 +110,8 @@ def pooling(draw: Draw, dim: int) -> nn.Module:
     rng = generator(draw)
     index = dim - 1
     taps = [rng.randint(1, 4) for _ in range(dim)]
-    strides = [rng.randint(1, 4) for _ in range(dim)]
+    # Windows that share their ends, or any.
+    strides = [rng.choice([max(1, k - 1), rng.randint(1, 4)]) for k in taps]
     padding = [rng.randint(0, k // 2) for k in taps]
     flags = {"ceil_mode": rng.random() < 0.5}
     output = [rng.randint(1, 7) for _ in range(dim)]
