@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..certificates.spectra.closed_prox import claims_closed_prox, solves_prox
 from ..certificates.spectra.parameter_snapshot import parameter_snapshot
+from ..certificates.spectra.physics_operator import gram_asymmetry
 from ..fixed_points import CG, LinearOperator, OnFailure, Report, StateLayout, Status
+from ..fixed_points.caller_warnings import warn_caller
 from ..fixed_points.failures import report_failure
 from .distributed_parts import processes_of
 
@@ -31,7 +33,9 @@ class MeasuredPhysics:
       :func:`~deepinv_equilibrium.certificates.spectra.closed_prox.solves_prox`.
       Otherwise conjugate gradients compute it for each sample, with the ``tol`` and
       ``max_iter`` of the physics. The implicit function theorem gives the gradients in
-      :math:`z`, :math:`y`, :math:`\gamma` and the parameters of the physics. deepinv's
+      :math:`z`, :math:`y`, :math:`\gamma` and the parameters of the physics. Both need
+      an ``A_adjoint`` that is the transpose of ``A``, and warn if random images show
+      that it is not. deepinv's
       own solver couples the samples, and its backward adds to the ``.grad`` of buffers
       in each vector-Jacobian product, of which an adjoint makes many.
     - It keeps the parameters that the physics has now: ``physics.update(...)`` between
@@ -125,12 +129,31 @@ class MeasuredPhysics:
                 self._has_closed_prox = claims_closed_prox(
                     self.original
                 ) and solves_prox(self.original, z, y)
+                if not self._has_closed_prox:
+                    self._warn_of_asymmetry(z)
             if not self._has_closed_prox:
                 return self._iterative_prox(z, y, gamma)
             closed = copy.copy(self.original)
             closed.A_adjoint = self._adjoint
             x: Tensor = closed.prox_l2(z, y, gamma)
             return x
+
+    def _warn_of_asymmetry(self, z: Tensor) -> None:
+        asymmetry = gram_asymmetry(self.original, z)
+        # Some operators in float64 have parts in float32, whose rounding is 6e-8.
+        if asymmetry <= 1e-5 or self.on_failure == "ignore":
+            return
+        message = (
+            f"the A_adjoint of {type(self.original).__name__} is not the transpose of "
+            f"its A (<A^T A u, v> and <u, A^T A v> differ by {asymmetry:.0e} of their "
+            "scale): the proximal operator of the data fidelity and its gradients are "
+            "wrong. Use an exact adjoint, such as deepinv.physics.adjoint_function; "
+            "for a Blur with a kernel of one row or column, pad the kernel with zeros "
+            "to three, or use ChannelwiseBlur."
+        )
+        if self.on_failure == "raise":
+            raise ValueError(message)
+        warn_caller(message)
 
     def _iterative_prox(self, z: Tensor, y: Tensor, gamma: float | Tensor) -> Tensor:
         layout = StateLayout.of(z, "the argument of the proximal operator")

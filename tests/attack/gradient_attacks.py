@@ -20,6 +20,7 @@ from deepinv_equilibrium.certificates.gradients import (
     trajectory_error,
 )
 from deepinv_equilibrium.certificates.gradients.planning import plan
+from deepinv_equilibrium.certificates.spectra.physics_operator import gram_asymmetry
 
 from ..certificates.known_equilibria import KnownModel
 from .draws import SEEDS, Draw, Generator, choose, generator
@@ -379,6 +380,8 @@ def implicit_gradients(draw: Draw) -> None:
     case, denoiser = smooth_model(draw, algorithm, DEQ)
     part, model = case.physics, case.model
     x = rng.normal(1, *case.size).abs() + 0.5
+    if gram_asymmetry(part, x) > 1e-9:
+        raise VoidError("deepinv's adjoint is not the transpose, of which we warn")
     y = run(part.A, x).detach().requires_grad_()
     target = rng.normal(1, *case.size)
     values: dict[str, Tensor] = {"y": y, "weight": denoiser.weight}

@@ -248,6 +248,18 @@ def test_prox_l2_warns_or_raises_if_the_backward_does_not_converge() -> None:
     (_prox_that_fails_in_the_backward("ignore") * weights).sum().backward()
 
 
+def test_prox_l2_warns_of_an_adjoint_that_is_not_the_transpose() -> None:
+    # The adjoint of deepinv's Blur is wrong for replicate padding and one row.
+    physics = dinv.physics.Blur(filter=torch.ones(1, 1, 1, 3) / 3, padding="replicate")
+    y = torch.rand(1, 1, 5, 5)
+    with pytest.warns(UserWarning, match="pad the kernel with zeros"):
+        MeasuredPhysics(physics, y).physics.prox_l2(y, y, 0.01)
+    with pytest.raises(ValueError, match="A_adjoint of Blur is not the transpose"):
+        MeasuredPhysics(physics, y, "raise").physics.prox_l2(y, y, 0.01)
+    physics.update(filter=torch.nn.functional.pad(physics.filter, (0, 0, 1, 1)))
+    MeasuredPhysics(physics, y, "raise").physics.prox_l2(y, y, 0.01)
+
+
 PADDED: dict[str, Callable[[Tensor], LinearPhysics]] = {
     "Blur": lambda k: dinv.physics.Blur(filter=k, padding="replicate"),
     "ChannelwiseBlur": lambda k: deq.physics.ChannelwiseBlur(k, "replicate"),

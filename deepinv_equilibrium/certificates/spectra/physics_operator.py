@@ -155,6 +155,30 @@ class PhysicsOperator:
             raise AdjointMismatchError(self.physics, worst, tolerance)
 
 
+@torch.no_grad()
+def gram_asymmetry(physics: LinearPhysics, z: Tensor) -> float:
+    r"""
+    Return how far ``A_adjoint_A``, here :math:`G`, is from symmetric, for one random
+    pair of images,
+
+    .. math::
+
+        \frac{|\langle G u, v\rangle - \langle u, G v\rangle|}
+        {\|G u\| \|v\| + \|u\| \|G v\|}.
+
+    :param deepinv.physics.LinearPhysics physics: the physics.
+    :param torch.Tensor z: a batch of images. Its shape, dtype and device matter, its
+        values do not.
+    :return: (float) the asymmetry, 0 up to rounding if ``A_adjoint`` is the transpose
+        of ``A``.
+    """
+    generator = torch.Generator(z.device).manual_seed(0)
+    u, v = randn_like(z, generator), randn_like(z, generator)
+    image_u, image_v = physics.A_adjoint_A(u), physics.A_adjoint_A(v)
+    scale = norm(image_u) * norm(v) + norm(u) * norm(image_v)
+    return abs(_inner(image_u, v) - _inner(u, image_v)) / scale if scale else 0.0
+
+
 def batch_size(physics: LinearPhysics) -> int:
     r"""
     Return the batch size of the parameters of a physics, 1 for shared parameters.
