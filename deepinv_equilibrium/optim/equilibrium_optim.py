@@ -39,6 +39,7 @@ from .optimiser_arguments import (
     merge_equal,
     signature_of,
 )
+from .second_names import SecondNames
 from .trained_parameters import TrainedValue, with_trained
 
 
@@ -156,7 +157,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         divides = scheme is not None and scheme.solves_prox
         check_values(fixed, positive=("stepsize",) if divides else ())
         self.params_algo = nn.ParameterDict(parameters)
-        self.init_params_algo = self.params_algo.copy()
+        self.init_params_algo = SecondNames(parameters)
         self._deepinv_options = {name: options[name] for name in TRANSLATED}
         super()._set_equilibrium(self._with_layers(config))
         check_parts_are_given(type(self).__name__, options)

@@ -122,7 +122,8 @@ class TrainedParameters(nn.Module):
         :raises IndexError: if the parameter has not as many values.
         """
         index = self._position(index)
-        exponent = self.get_parameter(str(index))
+        # Not get_parameter: torch.func.functional_call puts plain tensors here.
+        exponent: Tensor = getattr(self, str(index))
         # DistributedDataParallel writes to buffers between two calls of a model.
         initial = self.get_buffer(_initial(index)).clone()
         # A value that is rounded to the bound c could not be loaded again.

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim.trained_parameters import TrainedParameters
@@ -323,3 +324,34 @@ def test_model_converts_to_another_dtype() -> None:
     (stepsize,) = model.params_algo["stepsize"]
     assert stepsize.dtype == torch.float64
     assert float(stepsize.detach()) == pytest.approx(0.3, rel=1e-6)
+
+
+def test_functional_call_uses_its_parameters_and_leaves_the_model_unchanged() -> None:
+    def build(stepsize: float) -> Any:
+        return deq.optim.PGD(**PARTS, stepsize=stepsize, DEQ=deq.ReTune(1, 3))
+
+    model, physics = build(0.5), dinv.physics.Denoising()
+    y = torch.rand(1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    given = dict(model.named_parameters())
+    exponent = torch.tensor(math.log(0.7 / 0.5), requires_grad=True)
+    given["params_algo.stepsize.0"] = exponent
+    result = torch.func.functional_call(model, given, (y, physics))
+    other = build(0.7)
+    torch.testing.assert_close(result, other(y, physics))
+    result.sum().backward()
+    other(y, physics).sum().backward()
+    expected = other.params_algo["stepsize"].get_parameter("0").grad
+    torch.testing.assert_close(exponent.grad, expected)
+    assert float(model.params_algo["stepsize"][0].detach()) == 0.5
+    assert isinstance(model.params_algo["stepsize"].get_parameter("0"), nn.Parameter)
+
+
+def test_init_params_algo_names_the_same_trained_parameters() -> None:
+    model = deq.optim.PGD(**PARTS, stepsize=[0.5, 0.7], DEQ=deq.ReTune(2, 3))
+    trained = model.params_algo["stepsize"]
+    assert model.init_params_algo["stepsize"] is trained
+    assert model.init_params_algo.copy()["stepsize"] is trained
+    twin = copy.deepcopy(model)
+    assert twin.init_params_algo["stepsize"] is twin.params_algo["stepsize"]
+    registered = model.named_modules(remove_duplicate=False)
+    assert sum(module is trained for _, module in registered) == 1
