@@ -112,7 +112,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
             check_trainable(given.get("trainable_params") or (), self.init_params_algo)
         else:
             self._init_equilibrium(deq, given, signature)
-        self._has_custom_output = "get_output" in given
+        self._default_output = None if "get_output" in given else self.get_output
         self._register_linear_map(given.get("K"))
 
     def _init_equilibrium(
@@ -221,6 +221,11 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
             name: value.as_subclass(Tensor) if type(value) is TrainedValue else value
             for name, value in super().update_params_fn(it).items()
         }
+
+    @property
+    def _has_custom_output(self) -> bool:
+        """Whether ``get_output`` was given, or set after the construction."""
+        return self.get_output is not self._default_output
 
     def _register_linear_map(self, K: list[Any] | None) -> None:
         """Register K as a submodule if it is a module, which deepinv does not do."""

@@ -50,6 +50,16 @@ def test_fixed_point_does_not_depend_on_init(
     assert torch.equal(custom(problem.y, physics), found)
 
 
+def test_get_output_that_is_set_later_gives_the_image(
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem("PGD")
+    model = problem.model(DEQ=deq.ReTune(1, 3))
+    x = model(problem.y, problem.physics())
+    model.get_output = lambda X: 5 * X["est"][0]
+    assert torch.equal(model(problem.y, problem.physics()), 5 * x)
+
+
 def test_solve_starts_at_init(make_problem: Callable[..., Any]) -> None:
     problem = make_problem("PGD")
     model = problem.model(DEQ=deq.Equilibrium(deq.Picard(max_iter=1, rtol=0.0)))

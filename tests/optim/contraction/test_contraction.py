@@ -371,8 +371,13 @@ def test_rate_is_vacuous_for_several_noise_levels() -> None:
     assert "several values of sigma" in known.rate.source
 
 
-def test_stability_is_vacuous_for_a_custom_output() -> None:
-    model = model_of(get_output=lambda X: 5 * X["est"][0])
+@pytest.mark.parametrize("when", ["at the construction", "later"])
+def test_stability_is_vacuous_for_a_custom_output(when: str) -> None:
+    def output(X: dict[str, Any]) -> Any:
+        return 5 * X["est"][0]
+
+    model = model_of(**({} if when == "later" else {"get_output": output}))
+    model.get_output = output
     known = contraction(model, half_mask())
     assert known.rate.value < 1
     assert "get_output" in known.stability.source
