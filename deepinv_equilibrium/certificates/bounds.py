@@ -38,10 +38,11 @@ class Kind(str, Enum):
 @dataclass(frozen=True)
 class Bound:
     r"""
-    An upper or a lower bound of a nonnegative quantity.
+    An upper or a lower bound of a nonnegative quantity, or a lower bound of a curvature,
+    which is negative for a weakly convex function.
 
-    An infinite upper bound and a lower bound of 0 hold for every quantity. They mean
-    that nothing is proved, and ``source`` gives the reason.
+    An infinite upper bound and a lower bound of 0 hold for every nonnegative quantity.
+    They mean that nothing is proved, and ``source`` gives the reason.
 
     >>> from deepinv_equilibrium.certificates import Bound, Kind
     >>> print(Bound(0.95, source="spectral norm on a 32 x 32 torus"))
@@ -49,15 +50,16 @@ class Bound:
     >>> print(Bound(0.8, Kind.ESTIMATED, "60 Lanczos steps", delta=0.01))
     <~ 0.8 (estimated with failure probability 0.01: 60 Lanczos steps)
 
-    :param float value: the bound, in :math:`[0, \infty]`.
+    :param float value: the bound, in :math:`[0, \infty]`; a lower bound may be negative.
     :param Kind kind: certified, estimated or observed. Default: certified.
     :param str source: how the bound was obtained.
     :param bool is_lower: whether the bound is a lower bound. Default: ``False``.
     :param float delta: probability that the true value violates the bound, in
         :math:`[0, 1)`; 0 for bounds that are not probabilistic.
     :param str point: point where a local bound holds; empty for a global bound.
-    :raises ValueError: if the value is negative or NaN, ``kind`` is not a kind,
-        ``delta`` is out of range, or a certified bound has a positive ``delta``.
+    :raises ValueError: if the value is NaN, an upper bound is negative, ``kind`` is
+        not a kind, ``delta`` is out of range, or a certified bound has a positive
+        ``delta``.
     """
 
     value: float
@@ -70,8 +72,11 @@ class Bound:
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", float(self.value))
         object.__setattr__(self, "kind", Kind(self.kind))
-        if not self.value >= 0:
-            raise ValueError(f"value must be a nonnegative number, got {self.value!r}.")
+        if not (self.value >= 0 or (self.is_lower and self.value < 0)):
+            raise ValueError(
+                "value must be a nonnegative number, and may be negative for a lower "
+                f"bound only, got {self.value!r}."
+            )
         if not 0 <= self.delta < 1:
             raise ValueError(f"delta must be in [0, 1), got {self.delta!r}.")
         if self.delta and self.kind is Kind.CERTIFIED:
@@ -87,8 +92,9 @@ class Bound:
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether the bound holds for every quantity: infinity, or 0 from below."""
-        return self.value == (0.0 if self.is_lower else math.inf)
+        """Whether the bound holds for every nonnegative quantity: infinity, or 0 from
+        below. A lower bound of minus infinity is vacuous, too."""
+        return self.value in ((0.0, -math.inf) if self.is_lower else (math.inf,))
 
     @property
     def relation(self) -> str:
@@ -182,7 +188,8 @@ def derived(
     Return a bound that was computed from other bounds. It has the weakest of their
     kinds, and the sum of their probabilities of failure.
 
-    :param float value: the computed value; NaN counts as a vacuous bound.
+    :param float value: the computed value. NaN counts as a vacuous bound: minus infinity
+        for a lower bound that was computed from a negative one.
     :param Iterable terms: the bounds that the value was computed from.
     :param str source: how the value was computed.
     :param bool is_lower: whether the result is a lower bound. Default: ``False``.
@@ -190,7 +197,8 @@ def derived(
     """
     terms = list(terms)
     if math.isnan(value):
-        value = 0.0 if is_lower else math.inf
+        signed = any(term.value < 0 for term in terms)
+        value = (-math.inf if signed else 0.0) if is_lower else math.inf
     return Bound(
         value,
         Kind.weakest(term.kind for term in terms),
@@ -210,10 +218,11 @@ def outward(value: float, *, is_lower: bool = False, relative: float = 1e-12) ->
     r"""
     Move a value that was computed in float64 to the safe side of its rounding error.
 
-    :param float value: a nonnegative value.
+    :param float value: a value, nonnegative unless it is a lower bound.
     :param bool is_lower: whether the value is a lower bound. Default: ``False``.
     :param float relative: bound of the relative rounding error. Default: 1e-12.
-    :return: the value times ``1 + relative``, or times ``1 - relative`` for a lower
+    :return: the value, larger by ``relative`` times its size, or smaller for a lower
         bound.
     """
-    return value * (1 - relative) if is_lower else value * (1 + relative)
+    shrinks = is_lower and value >= 0
+    return value * (1 - relative) if shrinks else value * (1 + relative)

@@ -67,6 +67,16 @@ def test_outward_moves_to_the_safe_side() -> None:
     assert outward(1.0) > 1.0 > outward(1.0, is_lower=True) > 0.99
 
 
+def test_lower_bound_may_be_negative_and_moves_down() -> None:
+    curvature = Bound(-0.75, source="weakly convex", is_lower=True)
+    assert not curvature.is_vacuous
+    assert str(curvature) == ">= -0.75 (certified: weakly convex)"
+    assert outward(-1.0, is_lower=True) < -1.0
+    assert Bound(-0.1234567, is_lower=True).rounded(6) == "-0.123457"
+    assert derived(math.nan, [curvature], "", is_lower=True).value == -math.inf
+    assert Interval(curvature, Bound(2.0)).of_one_kind().lower.value == -0.75
+
+
 def test_infinite_bound_is_not_printed_as_certified() -> None:
     assert str(Bound(math.inf, source="a DRUNet")) == "no bound (a DRUNet)"
 
