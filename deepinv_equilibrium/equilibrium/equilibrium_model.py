@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from deepinv.models import Denoiser, Reconstructor
@@ -45,6 +46,9 @@ from .repeatability import CallTraces, mode_of
 
 Observer: TypeAlias = Callable[[State, State], None]
 """A function that is called with each state and with the value of the step there."""
+
+# One object for each physics: Python reuses the id of a physics that is released.
+_IDENTITIES: WeakKeyDictionary[Physics, object] = WeakKeyDictionary()
 
 # Noisy images in [0, 1] stay far below; 8-bit images reach 255.
 _LARGEST_INTENSITY = 100.0
@@ -387,7 +391,7 @@ def _kind_of_input(y: Any, physics: Physics) -> tuple[Any, ...]:
     """Return the properties of the input on which the check of shapes depends."""
     parts = [y] if isinstance(y, Tensor) else list(y)
     return (
-        id(physics),
-        [(part.shape[1:], part.dtype, part.device) for part in parts],
+        _IDENTITIES.setdefault(physics, object()),
+        [(part.shape, part.dtype, part.device) for part in parts],
         [(buffer.shape, buffer.dtype) for buffer in physics.buffers()],
     )

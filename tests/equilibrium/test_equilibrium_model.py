@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -235,10 +236,29 @@ def test_check_input_evaluates_the_operator_once_for_each_shape() -> None:
     y = torch.rand(2, 1, 4, 4)
     model.check_input(y, operator)
     model.check_input(y, operator)
-    model.check_input(y[:1], operator)
     assert len(calls) == 1
+    model.check_input(y[:1], operator)
     model.check_input(torch.rand(1, 1, 4, 5), operator)
-    assert len(calls) == 2
+    assert len(calls) == 3
+
+
+def test_call_raises_for_a_batch_of_another_size_than_that_of_the_physics() -> None:
+    operator = dinv.physics.Inpainting((1, 4, 4), mask=torch.ones(1, 4, 4))
+    operator.update(mask=torch.ones(3, 1, 4, 4))
+    model, y = Landweber(DEQ=picard(2)), torch.rand(3, 1, 4, 4)
+    model.check_input(y, operator)
+    with pytest.raises(ValueError, match=r"y of shape \(1, 1, 4, 4\) is not"):
+        model.check_input(y[:1], operator)
+
+
+def test_check_input_distinguishes_a_new_physics_from_a_released_one() -> None:
+    model, y = Landweber(DEQ=picard(2)), torch.rand(1, 1, 4, 4)
+    seen: list[Any] = []
+    for _ in range(12):  # Python gives most of them the same id
+        model.check_input(y, dinv.physics.Denoising())
+        assert model._checked not in seen
+        seen.append(model._checked)
+        gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,29 @@ PARTS: dict[str, Callable[[], Any]] = {
 }
 
 
+class Broken(dinv.models.DRUNet):
+    """A denoiser whose error has nothing to do with its input."""
+
+    def forward(self, x: Tensor, sigma: Any = None, **kwargs: Any) -> Tensor:
+        return self.undefined(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+def test_call_does_not_blame_the_input_for_an_error_of_the_denoiser(
+    dtype: torch.dtype,
+) -> None:
+    denoiser = Broken(1, 1, nc=(2, 2, 2, 2), nb=1, pretrained=None)
+    model = deq.optim.PGD(
+        data_fidelity=dinv.optim.L2(),
+        prior=dinv.optim.PnP(denoiser),
+        DEQ=deq.ReTune(layers=1, restarts=2),
+    )
+    with pytest.raises(
+        AttributeError, match=r"^'Broken' object has no .* 'undefined'$"
+    ):
+        model(images().to(dtype), dinv.physics.Denoising())
+
+
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
