@@ -5,6 +5,7 @@ from .bounds import Bound, Interval, Kind
 from .certificate import Certificate
 from .certification import certify
 from .contraction_bounds import Contracting, Contraction, LayerRate, Term
+from .convergence import Convergence, Energy
 from .declarations import UncertifiableModuleError
 from .gradients.gradient_errors import GradientError, gradient_error
 from .gradients.planning import Plan, plan
@@ -30,6 +31,8 @@ __all__ = [
     "Certificate",
     "Contracting",
     "Contraction",
+    "Convergence",
+    "Energy",
     "FixedPointModel",
     "GradientError",
     "Interval",

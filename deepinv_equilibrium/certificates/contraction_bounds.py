@@ -10,6 +10,7 @@ from typing import Protocol
 from deepinv.physics import Physics
 
 from .bounds import Bound, outward
+from .convergence import Convergence, Energy, proved_convergence
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,29 @@ class Term:
     exact: bool = False
 
 
+_NOT_DERIVED = Bound(math.inf, source="not derived for this model")
+
+
 @dataclass(frozen=True)
 class LayerRate:
     r"""
-    The Lipschitz constants of one layer of a block.
+    What is proved of one layer of a block.
 
     :param Bound rate: Lipschitz constant of the layer in its state.
     :param Bound sensitivity: Lipschitz constant of the layer in the measurement.
     :param tuple terms: each :class:`Term` that the two constants are computed from.
+    :param Bound averaged: the layer's averagedness constant :math:`\alpha`; 1 or more
+        if none is proved.
+    :param Energy energy: the energy that the layer decreases, if one is known.
     """
 
     rate: Bound
     sensitivity: Bound
     terms: tuple[Term, ...] = ()
+    averaged: Bound = _NOT_DERIVED
+    energy: Energy | None = None
 
 
-_NOT_DERIVED = Bound(math.inf, source="not derived for this model")
 _SAME_NORM = Bound(1.0, source="the solver's state is that of the norm")
 
 
@@ -69,6 +77,11 @@ class Contraction:
     :param bool in_state: whether the rate holds in the :math:`\ell_2` norm of the
         solver's state. Default: ``True``.
     :param tuple notes: sentences about the assumptions, printed in the report.
+    :param Bound averaged: upper bound of a constant :math:`\alpha` such that the step
+        is :math:`\alpha`-averaged, :math:`T = (1 - \alpha) I + \alpha N` with a
+        nonexpansive :math:`N`; 1 or more if none is proved.
+    :param Energy energy: what is proved of an energy along the steps. Default:
+        ``None``, no energy is known.
     """
 
     rate: Bound
@@ -78,6 +91,13 @@ class Contraction:
     residual_factor: Bound = _SAME_NORM
     in_state: bool = True
     notes: tuple[str, ...] = ()
+    averaged: Bound = _NOT_DERIVED
+    energy: Energy | None = None
+
+    @property
+    def convergence(self) -> Convergence:
+        """The strongest property of the plain iteration that is proved."""
+        return proved_convergence(self.rate, self.averaged, self.energy)
 
     @property
     def terms(self) -> tuple[Term, ...]:

@@ -45,7 +45,7 @@ _HARMLESS = {"__init__", "reset_parameters", "extra_repr", "__repr__", "__consta
 # These describe the computation and are not part of it.
 _DECLARATIONS = {
     *("lipschitz_bound", "residual_bound", "is_firmly_nonexpansive"),
-    *("gradient_bounds", "prox_error", "error_bound"),
+    *("gradient_bounds", "prox_error", "error_bound", "averagedness_bound"),
 }
 
 

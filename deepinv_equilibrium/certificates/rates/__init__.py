@@ -3,7 +3,6 @@
 from .averaged_operators import (
     averaged_composition,
     averaged_gradient_step,
-    averaged_proximal_gradient,
     averaged_relaxation,
 )
 from .data_sensitivity import fixed_point_sensitivity, prox_sensitivity
@@ -36,7 +35,6 @@ from .proximal_constants import prox_lipschitz, prox_reflected, prox_residual
 __all__ = [
     "averaged_composition",
     "averaged_gradient_step",
-    "averaged_proximal_gradient",
     "averaged_relaxation",
     "block",
     "block_decrease",

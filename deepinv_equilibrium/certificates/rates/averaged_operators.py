@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 
-from .forward_backward_rates import require_nonnegative, require_ordered, rounded_up
+from .forward_backward_rates import require_nonnegative, rounded_up
 
 
 def averaged_gradient_step(L: float, tau: float) -> float:
@@ -81,50 +81,3 @@ def averaged_relaxation(alpha: float, beta: float) -> float:
     """
     require_nonnegative(alpha=alpha, beta=beta)
     return alpha if beta == 1 else rounded_up(alpha * beta)
-
-
-def averaged_proximal_gradient(mu: float, L: float, tau: float, m: float) -> float:
-    r"""
-    Return the averagedness constant of proximal gradient descent,
-    :math:`x \mapsto \operatorname{prox}_{\tau g}(x - \tau \nabla f(x))`, for
-    :math:`\mu I \preceq \nabla^2 f \preceq L I` and a function :math:`g` such that
-    :math:`g - \tfrac m2 \|\cdot\|^2` is convex. It need not be smooth, and may be
-    weakly convex, with :math:`m < 0`, if :math:`f + g` is convex:
-    :math:`\mu + m \ge 0`.
-
-    Move the curvature :math:`\delta = -m` from :math:`f` to :math:`g`. The iteration is
-    that of the convex functions :math:`f - \tfrac\delta2 \|\cdot\|^2` and
-    :math:`g + \tfrac\delta2 \|\cdot\|^2` at the step size
-    :math:`\tau_0 = \tau / (1 - \tau \delta)`, a gradient step whose constant is
-    :math:`\tau_0 (L - \delta) / 2` and a firmly nonexpansive map:
-
-    .. math::
-
-        \alpha = \frac{1}{2 - \tau_0 (L - \delta) / 2},
-
-    which is below 1 if :math:`\tau (L + \delta) < 2`. For :math:`m \ge 0` nothing is
-    moved, :math:`\delta = 0`.
-
-    :param float mu: lower end :math:`\mu \ge 0` of the spectrum of :math:`\nabla^2 f`.
-    :param float L: upper end :math:`L`.
-    :param float tau: step size :math:`\tau`.
-    :param float m: :math:`m`.
-    :return: :math:`\alpha`; infinite if :math:`f + g` is not proved to be convex, or
-        :math:`\tau m > -1` does not hold.
-    """
-    require_ordered(mu, L)
-    delta = max(-m, 0.0)
-    if mu < delta:
-        return math.inf
-    forward = moved_step(tau, delta) * (L - delta) / 2
-    return averaged_composition(rounded_up(forward, 2 * forward), 0.5)
-
-
-def moved_step(tau: float, delta: float) -> float:
-    r"""Return :math:`\tau / (1 - \tau \delta)`, rounded upwards; infinite unless
-    :math:`\tau \delta < 1` is proved."""
-    require_nonnegative(tau=tau, delta=delta)
-    if delta == 0:
-        return tau
-    remainder = 1 - tau * delta - 2.0**-51 * (1 + tau * delta)
-    return rounded_up(tau / remainder) if remainder > 0 else math.inf

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 
-from .averaged_operators import moved_step
 from .forward_backward_rates import (
     gradient_step,
     require_nonnegative,
@@ -55,7 +54,7 @@ def decrease(L: float, tau: float, m: float = 0.0) -> float:
         :math:`\tau m > -1` does not hold.
     """
     require_nonnegative(tau=tau)
-    if tau == 0 or math.isinf(L) or moved_step(tau, max(-m, 0.0)) == math.inf:
+    if tau == 0 or math.isinf(L) or _has_no_prox(tau, m):
         return 0.0
     half = (L - m) / 2
     return max(1 / tau - half - 2.0**-50 * (1 / tau + abs(L) + abs(m)), 0.0)
@@ -88,9 +87,11 @@ def value_after_steps(mu: float, L: float, tau: float, m: float | None = None) -
     for every minimiser :math:`x^\star` and every :math:`k \ge 1`, if :math:`F` is
     convex.
 
-    With the convex functions and the step size :math:`\tau_0` of
-    :func:`~deepinv_equilibrium.certificates.rates.averaged_proximal_gradient` it is
-    :math:`1 / (2 \tau_0)` for :math:`\tau L \le 1`, from
+    For a weakly convex :math:`g`, move the curvature :math:`\delta = -m` from :math:`f`
+    to :math:`g`: the iteration is that of the convex functions :math:`f -
+    \tfrac\delta2 \|\cdot\|^2` and :math:`g + \tfrac\delta2 \|\cdot\|^2` at the step
+    size :math:`\tau_0 = \tau / (1 - \tau \delta)`. For :math:`\tau L \le 1` the
+    constant is :math:`1 / (2 \tau_0)`, from
     :math:`F(T(x)) - F(x^\star) \le \tfrac{1}{2 \tau_0} (\|x - x^\star\|^2
     - \|T(x) - x^\star\|^2)`. For gradient descent with :math:`1 < \tau L < 2` it is
     :math:`1 / (\tau (1 - \tau L / 2))`: the sequence :math:`\Delta_k = F(x_k) -
@@ -107,7 +108,7 @@ def value_after_steps(mu: float, L: float, tau: float, m: float | None = None) -
     require_nonnegative(tau=tau)
     require_ordered(mu, L)
     moved = max(-(m or 0.0), 0.0)
-    if mu < moved or tau == 0 or math.isinf(L) or tau * moved >= 1:
+    if mu < moved or tau == 0 or math.isinf(L) or _has_no_prox(tau, -moved):
         return math.inf
     if tau * L * (1 + 2.0**-50) <= 1:
         return rounded_up((1 / tau - moved) / 2, 1 / tau)
@@ -142,3 +143,8 @@ def value_of_residual(mu: float, L: float, tau: float, m: float = 0.0) -> float:
         return math.inf
     q = gradient_step(mu, L, tau)
     return rounded_up(q * q / (2 * tau * tau * convexity))
+
+
+def _has_no_prox(tau: float, m: float) -> bool:
+    r"""Whether :math:`\tau m > -1` is not proved."""
+    return not 1 + tau * m > 2.0**-51 * (1 + abs(tau * m))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,12 @@ from ...certificates import (
     rates,
 )
 from ...certificates.bounds import derived, outward, unproved
+from ...certificates.convergence import Energy
 from ...certificates.declarations import refuse_changed
 from ...certificates.fingerprints import changed_names, fingerprint
+from ...certificates.rates.averaged_operators import averaged_composition
 from ...certificates.rates.data_sensitivity import fixed_point_sensitivity
+from ...certificates.rates.energy_decrease import block_decrease
 from ...certificates.spectra.closed_prox import has_closed_prox
 from .data_constants import DataConstants
 from .rate_scheme import (
@@ -88,6 +92,8 @@ def read_contraction(
         scheme.residual_factor(layers, results[0].rate),
         scheme.in_state,
         tuple(_notes(physics, is_iterative)),
+        _block_averaged(results),
+        _block_energy(scheme, parts.layers, results),
     )
 
 
@@ -176,6 +182,47 @@ def _block_rate(results: Sequence[LayerRate]) -> Bound:
     return derived(value, bounds, f"product over {len(bounds)} layers")
 
 
+def _block_averaged(results: Sequence[LayerRate]) -> Bound:
+    """Return the averagedness constant of the composition of the layers."""
+    bounds = [result.averaged for result in results]
+    if len(bounds) == 1:
+        return bounds[0]
+    value = functools.reduce(averaged_composition, (bound.value for bound in bounds))
+    return derived(value, bounds, f"composition of {len(bounds)} layers")
+
+
+def _block_energy(
+    scheme: RateScheme, layers: Sequence[LayerParts], results: Sequence[LayerRate]
+) -> Energy | None:
+    """Return what is proved of the energy of a block, whose layers must have the same
+    energy. Only their step sizes may differ, if the energy does not depend on them."""
+    energies = [result.energy for result in results if result.energy is not None]
+    other = () if scheme.solves_prox else ("stepsize",)
+    parts = [_energy_parts(layer, other) for layer in layers]
+    if len(energies) < len(results) or any(part != parts[0] for part in parts):
+        return None
+    if len(energies) == 1:
+        return energies[0]
+    slopes = [energy.decrease for energy in energies]
+    value = block_decrease([slope.value for slope in slopes])
+    source = f"{len(slopes)} layers on one energy"
+    smallest = min((energy.convexity for energy in energies), key=float)
+    return Energy(
+        energies[0].formula, smallest, derived(value, slopes, source, is_lower=True)
+    )
+
+
+def _energy_parts(layer: LayerParts, other: Sequence[str]) -> list[Any]:
+    """Return what the energy of a layer depends on: its parts, and its parameters as
+    numbers, except those that do not change the energy."""
+    numbers = {
+        name: value.tolist() if isinstance(value, torch.Tensor) else value
+        for name, value in layer.parameters.items()
+        if name not in other
+    }
+    return [id(layer.data_fidelity), id(layer.prior), numbers]
+
+
 def _stability(
     scheme: RateScheme,
     layers: Sequence[Layer],
@@ -218,7 +265,12 @@ def as_if_exact(result: LayerRate) -> LayerRate:
             return bound
         return derived(bound.value, (bound, iterations), f"{bound.source}, {source}")
 
-    return LayerRate(weaker(result.rate), weaker(result.sensitivity), result.terms)
+    return LayerRate(
+        weaker(result.rate),
+        weaker(result.sensitivity),
+        result.terms,
+        weaker(result.averaged),
+    )
 
 
 def _notes(physics: Physics, is_iterative: bool) -> list[str]:

@@ -11,6 +11,7 @@ from deepinv.optim import DataFidelity, OptimIterator, Prior
 
 from ...certificates import Bound, LayerRate, Term, rates
 from ...certificates.bounds import derived, outward, unproved
+from ...certificates.convergence import Energy
 from ...certificates.rates.data_sensitivity import prox_sensitivity
 from .data_constants import DataConstants
 from .prior_constants import ProxConstants
@@ -176,6 +177,17 @@ class RateScheme:
         """Return Lipschitz constants of a layer, in the state and in the data."""
         raise NotImplementedError
 
+    def averaged(self, layer: Layer) -> Bound:
+        r"""Return the averagedness constant of a layer, for a data fidelity with
+        certified curvatures; see
+        ``deepinv_equilibrium.certificates.rates.averaged_operators``."""
+        return unproved("not derived for this algorithm")
+
+    def energy(self, layer: Layer) -> Energy | None:
+        r"""Return what is proved of the energy of a layer; ``None`` if the layer is not
+        known to decrease one."""
+        return None
+
     def terms(self, layer: Layer) -> tuple[Term, ...]:
         """Return the lines of the report that the constants depend on."""
         prior = layer.prior.terms[:1] if self.lipschitz_only else layer.prior.terms
@@ -205,8 +217,8 @@ class RateScheme:
 
 def layer_rate(scheme: RateScheme, layer: Layer) -> LayerRate:
     r"""
-    Return the rate of a layer; infinite, with the reason as its source, where a part
-    has no proved constant.
+    Return what is proved of a layer. Its rate is infinite, with the reason as its
+    source, where a part has no proved constant.
 
     :param RateScheme scheme: the scheme of the algorithm.
     :param Layer layer: the layer.
@@ -214,13 +226,15 @@ def layer_rate(scheme: RateScheme, layer: Layer) -> LayerRate:
     rate, sensitivity = scheme.constants(layer)
     terms = scheme.terms(layer)
     if layer.data.L.is_vacuous:
-        rate = sensitivity = unproved(layer.data.L.source)
-    elif rate.is_vacuous:
+        nothing = unproved(layer.data.L.source)
+        return LayerRate(nothing, nothing, terms)
+    if rate.is_vacuous:
         missing = [
             t.bound for t in terms if t.bound.is_vacuous and not t.bound.is_lower
         ]
         rate = unproved(missing[0].source) if missing else rate
-    return LayerRate(rate, sensitivity, terms)
+    averaged, energy = scheme.averaged(layer), scheme.energy(layer)
+    return LayerRate(rate, sensitivity, terms, averaged, energy)
 
 
 def relaxed(rate: Bound, beta: float) -> Bound:

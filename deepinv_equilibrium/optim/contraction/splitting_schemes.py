@@ -11,6 +11,7 @@ from deepinv.optim.optim_iterators import ADMMIteration, DRSIteration
 from ...certificates import Bound
 from ...certificates.bounds import derived, outward, unproved
 from ...certificates.rates import douglas_rachford_rates as dr
+from ...certificates.rates.averaged_operators import averaged_relaxation
 from .prior_constants import ProxConstants
 from .rate_scheme import Layer, RateScheme, best, times
 
@@ -60,6 +61,25 @@ class DouglasRachfordScheme(RateScheme):
             ]
         )
 
+    def averaged(self, layer: Layer) -> Bound:
+        r"""
+        Return :math:`\beta / 2` if :math:`N C` is nonexpansive.
+
+        Both reflections are nonexpansive for a convex data fidelity, whose computed
+        proximal operator has eigenvalues in [0, 1] however they are rounded, and a
+        firmly nonexpansive denoiser.
+        """
+        D, data = layer.prox, layer.data
+        c = dr.reflection(*layer.prox_ends, layer["stepsize"])
+        known = [(D.averagedness, data.mu.value >= 0 and D.averagedness.value <= 0.5)]
+        product = outward(c * D.reflected.value)
+        known.append((D.reflected, product <= 1))
+        for bound, is_nonexpansive in known:
+            if is_nonexpansive and bound.is_certified:
+                value = averaged_relaxation(0.5, layer["beta"])
+                return derived(value, (data.mu, data.L, bound), "beta / 2")
+        return unproved("the composed reflections are not proved to be nonexpansive")
+
     def image_move(self, layers: Sequence[Layer], before: Bound, after: Bound) -> Bound:
         r"""Return how far :math:`x = D(2 \operatorname{prox}_{\tau f}(z) - z)` moves,
         where :math:`z` is the state before the last layer."""
@@ -101,6 +121,12 @@ class ADMMScheme(DouglasRachfordScheme):
             reason = f"no rate is proved for ADMM with beta = {beta:g}, only for 1"
             return unproved(reason), unproved(reason)
         return self._rate(layer), layer.prox_gain
+
+    def averaged(self, layer: Layer) -> Bound:
+        r"""Return the constant for :math:`\beta = 1`, that of DRS."""
+        if layer["beta"] != 1:
+            return unproved("no convergence is proved for another beta than 1")
+        return super().averaged(layer)
 
     def image_move(self, layers: Sequence[Layer], before: Bound, after: Bound) -> Bound:
         """Return how far :math:`x = D(v)` moves, where :math:`D` is the prior of the

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepinv_equilibrium.certificates import rates
-from deepinv_equilibrium.certificates.rates.averaged_operators import moved_step
 
 from ..random_jacobians import TRIALS, check, draw, nonexpansive, scaled, symmetric
 
@@ -75,34 +74,10 @@ def test_compositions_are_averaged() -> None:
     assert rates.averaged_composition(0.0, 0.5) == pytest.approx(0.5)
 
 
-def test_proximal_gradient_of_convex_energies_is_averaged() -> None:
-    m = draw(-1, 0.5)
-    mu = (-m).clamp(min=0) + draw(0, 1) * (torch.rand(TRIALS) < 0.5)
-    L = mu + draw(0, 3)
-    tau = draw(0.01, 0.999) * 2 / (L + (-m).clamp(min=0))
-    inside = tau * m > -1
-    mu, L, m, tau = mu[inside], L[inside], m[inside], tau[inside]
-    eye = torch.eye(4, dtype=torch.float64)
-    step = eye - scaled(tau, symmetric(mu, L, 4))
-    prox = torch.linalg.inv(eye + scaled(tau, symmetric(m, m + 5, 4)))
-    numbers = zip(*map(torch.Tensor.tolist, (mu, L, tau, m)), strict=True)
-    alpha = torch.tensor(
-        [rates.averaged_proximal_gradient(*values) for values in numbers],
-        dtype=torch.float64,
-    )
-    assert len(alpha) > TRIALS / 2
-    assert alpha.max() < 1
-    N = reflected_map(prox @ step, alpha)
-    assert torch.linalg.matrix_norm(N, 2).max() <= 1 + 1e-9
-
-
 def test_averaged_constants_at_the_ends_of_the_interval() -> None:
     assert rates.averaged_gradient_step(2.0, 0.5) == pytest.approx(0.5)
-    assert rates.averaged_proximal_gradient(0.0, 1.0, 1.0, 0.0) == pytest.approx(2 / 3)
-    assert rates.averaged_proximal_gradient(0.5, 1.0, 1.34, -0.5) >= 1
-    assert rates.averaged_proximal_gradient(0.4, 1.0, 0.1, -0.5) == math.inf
+    assert rates.averaged_composition(0.5, 0.5) == pytest.approx(2 / 3)
     assert rates.averaged_relaxation(1.0, 0.7) == pytest.approx(0.7)
-    assert moved_step(1.0, 1.0) == math.inf
 
 
 def random_energies() -> tuple[torch.Tensor, ...]:
