@@ -113,7 +113,8 @@ class ConvolutionalLISTA(Reconstructor):
         at_y = backprojection(y, physics)
         check_images(at_y, self.in_channels)
         norm = self._norm.squared(physics, at_y.detach()).value
-        analysis, synthesis = self.analysis.to(y.dtype), self.synthesis.to(y.dtype)
+        dtype = at_y.dtype
+        analysis, synthesis = self.analysis.to(dtype), self.synthesis.to(dtype)
         thresholds = self.log_threshold.exp() / norm
         border = analysis.shape[-1] - 1
         own = 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from deepinv.physics import LinearPhysics
+from deepinv.utils import TensorList
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
@@ -251,7 +252,8 @@ def backprojection(y: Tensor, physics: LinearPhysics) -> Tensor:
     r"""
     Check a real measurement and return :math:`A^\top y`.
 
-    :param torch.Tensor y: the measurement.
+    :param torch.Tensor, deepinv.utils.TensorList y: the measurement; of a stacked
+        physics, the list of its measurements.
     :param deepinv.physics.LinearPhysics physics: its physics.
     :return: (:class:`torch.Tensor`) the image :math:`A^\top y`.
     :raises TypeError: if the physics is not linear, or ``y`` is not a real tensor.
@@ -261,8 +263,9 @@ def backprojection(y: Tensor, physics: LinearPhysics) -> Tensor:
     require_physics(physics, y)
     require_linear(physics, _REASON)
     require_measurement(y)
-    if y.is_complex():
-        raise TypeError(f"y must be real, got {y.dtype}.")
-    if not bool(torch.isfinite(y).all()):
-        raise ValueError("y has NaN or infinite values; leave those samples out.")
+    for part in y if isinstance(y, TensorList) else [y]:
+        if part.is_complex():
+            raise TypeError(f"y must be real, got {part.dtype}.")
+        if not bool(torch.isfinite(part).all()):
+            raise ValueError("y has NaN or infinite values; leave those samples out.")
     return measured_image(y, physics, _REASON)

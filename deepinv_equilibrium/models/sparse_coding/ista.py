@@ -150,11 +150,11 @@ class ISTA(UnrollableModel):
             start = torch.zeros_like(self.frame.analysis(image))
         norm = self._norm.squared(physics, image.detach()).value
         square = self.frame.squared_norm()
-        tau = (self.stepsize / (norm * square)).to(y.dtype)
-        weight, layers = self.weight.to(y.dtype), self.DEQ.layers
+        tau = (self.stepsize / (norm * square)).to(image.dtype)
+        weight, layers = self.weight.to(image.dtype), self.DEQ.layers
         if not self.nonnegative:
             return ISTAStep(y, physics, self.frame, tau, weight, layers), start
-        product = (0.99 * (1 - self.stepsize / 2) / square).to(y.dtype)
+        product = (0.99 * (1 - self.stepsize / 2) / square).to(image.dtype)
         constrained = NonnegativeISTAStep(
             y, physics, self.frame, tau, product, weight, layers
         )

@@ -99,6 +99,7 @@ class LISTA(Reconstructor):
         own = 1 if tied else layers
         with torch.no_grad():
             measured = physics.A(frame.matrix.unflatten(1, frame.img_size))
+            _require_one_tensor("the measurements of physics", measured)
             image = backprojection(measured, physics)
             norm = OperatorNorm().squared(physics, image).value
             tau = stepsize / (norm * frame.squared_norm())
@@ -133,6 +134,7 @@ class LISTA(Reconstructor):
         """
         refuse_unknown(type(self).__name__, kwargs, ("y", "physics"))
         require_measurement(y)
+        _require_one_tensor("y", y)
         if y.shape[1:] != self.measurement_size or not y.is_floating_point():
             raise ValueError(
                 f"y must be a real tensor of shape (B, *{tuple(self.measurement_size)})"
@@ -148,3 +150,13 @@ class LISTA(Reconstructor):
             z = z @ self.transition[own].to(y.dtype).mT + step
             z = soft_threshold(z, thresholds[own])
         return self.frame.synthesis(z)
+
+
+def _require_one_tensor(name: str, y: Any) -> None:
+    """Raise if the measurement is a list, as that of a stacked physics."""
+    if not isinstance(y, Tensor):
+        raise TypeError(
+            f"{name} must be one tensor, because the matrices of LISTA multiply it, "
+            f"got {type(y).__name__}: for a stacked physics use ISTA or "
+            "ConvolutionalLISTA."
+        )

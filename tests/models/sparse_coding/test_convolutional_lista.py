@@ -35,11 +35,13 @@ def physics_of(name: str, channels: int) -> dinv.physics.LinearPhysics:
     if name == "inpainting":
         mask = (torch.rand(channels, 6, 5) < 0.5).double()
         return dinv.physics.Inpainting((channels, 6, 5), mask=3 * mask)
+    if name == "stack":
+        return dinv.physics.stack(blur(channels, 6, 5), dinv.physics.Denoising())
     return dinv.physics.Denoising()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["denoising", "blur", "inpainting"])
+@pytest.mark.parametrize("name", ["denoising", "blur", "inpainting", "stack"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("layers", [1, 5])
 def test_untrained_model_computes_ista(

@@ -17,6 +17,7 @@ from .problems import (
     DOUBLE,
     blur,
     convolutional_frame,
+    dense_frame,
     matrix_physics,
     synthesis_matrix,
 )
@@ -45,6 +46,19 @@ def test_denoising_in_an_orthonormal_frame_is_soft_thresholding() -> None:
     for iterations in (1, 7):
         x = ISTA(frame, 0.5, max_iter=iterations)(y, physics)
         torch.testing.assert_close(x.flatten(1), expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_image_of_a_stacked_physics_is_that_of_the_joint_operator(
+    nonnegative: bool,
+) -> None:
+    frame, (A, B) = dense_frame(), torch.randn(2, 5, 12, dtype=DOUBLE)
+    joint = matrix_physics(torch.cat([A, B]), (1, 3, 4))
+    stacked = dinv.physics.stack(*(matrix_physics(M, (1, 3, 4)) for M in (A, B)))
+    x = torch.rand(2, 1, 3, 4, dtype=DOUBLE)
+    model = ISTA(frame, 0.1, max_iter=3, nonnegative=nonnegative)
+    found = model(stacked.A(x), stacked)
+    torch.testing.assert_close(found, model(joint.A(x), joint), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("img_size", [(1, 3, 4), (3, 2, 2)])

@@ -162,5 +162,13 @@ def test_constructor_and_forward_raise_for_bad_input() -> None:
         model(torch.rand(2, 6))
     with pytest.raises(ValueError, match="y has NaN or infinite values"):
         model(torch.full((2, 7), torch.nan))
+    stacked = dinv.physics.stack(physics, physics)
+    message = (
+        "must be one tensor, .* got TensorList: for a stacked .* ConvolutionalLISTA"
+    )
+    with pytest.raises(TypeError, match=f"physics {message}"):
+        LISTA(frame, stacked, 0.1)
+    with pytest.raises(TypeError, match=f"y {message}"):
+        model(dinv.utils.TensorList([torch.rand(2, 7)]))
     with pytest.raises(TypeError, match="LISTA takes no argument 'x_gt'"):
         model(torch.rand(2, 7), physics, x_gt=None)
