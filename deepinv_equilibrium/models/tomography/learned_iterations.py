@@ -155,6 +155,11 @@ class LearnedIterations(SuggestsArguments, Reconstructor, ABC):
         require_physics(physics, y)
         require_linear(physics)
         require_measurement(y)
+        if not isinstance(y, Tensor):
+            raise TypeError(
+                f"y must be one tensor, got {type(y).__name__}: {type(self).__name__} "
+                "takes no stacked physics; use a model of deq.optim, or FBPUNet."
+            )
         with torch.no_grad():
             x = map_input(y, physics, iterations=0)
         check_images(x, self.in_channels)

@@ -192,6 +192,9 @@ def test_forward_raises_for_bad_input(kind: str) -> None:
         model(physics, y)
     with pytest.raises(TypeError, match=r"y must be a torch.Tensor.*got None"):
         model(None, physics)
+    stacked = dinv.physics.stack(physics, physics)
+    with pytest.raises(TypeError, match=r"y must be one tensor.*takes no stacked"):
+        model(dinv.utils.TensorList([y, y]), stacked)
     with pytest.raises(TypeError, match=r"takes no argument 'sigma'"):
         model(y, physics, sigma=0.1)
     with pytest.raises(TypeError, match=r"float64, and the weights of torch\.float32"):
