@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...certificates import Bound
 from ...certificates.bounds import outward
 from ...certificates.declarations import require_type
+from ...certificates.rates import averaged_composition
 from ...equilibrium.input_checks import check_images
 from ...fixed_points.argument_checks import require_count, require_number
 from .bundled_weights import colours, load_pretrained, noise_levels
@@ -164,6 +165,35 @@ class ConvexPotentialDenoiser(Denoiser):
         if self.firmly_nonexpansive:
             return max(relaxations) <= 2
         return len(relaxations) == 1 and relaxations[0] <= 1
+
+    def averagedness_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
+        r"""
+        Return a constant :math:`\alpha` such that :math:`\operatorname{D} = (1 - \alpha)
+        I + \alpha N` with a nonexpansive :math:`N`, for every noise level and every map
+        of noise levels.
+
+        A layer is :math:`\lambda \|V\|^2 / 2`-averaged, and compositions of averaged
+        maps are averaged. A contraction by :math:`L` of an :math:`\alpha`-averaged map
+        is :math:`(1 - L (1 - \alpha))`-averaged.
+
+        :param tuple img_size: size of the images; the bound holds for every size.
+        :return: (Bound) :math:`\alpha`, certified, by default at most
+            :math:`K / (K + 1)` up to rounding.
+        :raises UncertifiableModuleError: if a layer is not a ConvexPotentialLayer.
+        """
+        value = 0.0
+        for layer in self._layers:
+            require_type(layer, ConvexPotentialLayer)
+            norm = layer.norm()
+            alpha = outward(layer.relaxation * norm**2 / 2)
+            if layer.relaxation <= 2 and norm <= 1:
+                alpha = min(alpha, 1.0)
+            value = averaged_composition(value, alpha)
+        if self.firmly_nonexpansive:
+            value = value / 2
+        if self.contraction < 1:
+            value = outward(1 - self.contraction * (1 - value))
+        return Bound(value, source=f"{len(self.layers)} averaged layers")
 
     @property
     def _layers(self) -> list[ConvexPotentialLayer]:

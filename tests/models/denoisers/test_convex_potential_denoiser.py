@@ -105,11 +105,15 @@ def test_forward_is_averaged_as_declared_for_random_pairs(
     # alpha-averaged: ||Dx - Dz||^2 + (1/alpha - 1) ||(I-D)x - (I-D)z||^2 <= ||x - z||^2
     # with alpha = 1/2 or, for K firmly nonexpansive layers, K / (K + 1).
     excess = (x - z - moved).square().sum()
+    alphas = [denoiser.averagedness_bound().value]
     if denoiser.is_firmly_nonexpansive:
-        assert moved.square().sum() + excess <= (x - z).square().sum() + ROUNDING
+        alphas.append(0.5)
     elif denoiser.contraction == 1:
-        excess = excess / len(denoiser.layers)
-        assert moved.square().sum() + excess <= (x - z).square().sum() + ROUNDING
+        alphas.append(len(denoiser.layers) / (len(denoiser.layers) + 1))
+        assert alphas[0] <= alphas[1] * (1 + 1e-9)
+    for alpha in alphas:
+        sum_of_squares = moved.square().sum() + (1 / alpha - 1) * excess
+        assert sum_of_squares <= (x - z).square().sum() + ROUNDING
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -128,6 +132,7 @@ def test_declarations_follow_the_layers(
     assert 0.8 * limit < denoiser.lipschitz_bound().value <= limit * (1 + 1e-11)
     firm = (relaxation <= 2) if firmly_nonexpansive else (relaxation * layers <= 1)
     assert denoiser.is_firmly_nonexpansive is firm
+    assert (denoiser.averagedness_bound().value <= 1) is (relaxation <= 2)
 
 
 def test_lipschitz_bound_is_attained():
