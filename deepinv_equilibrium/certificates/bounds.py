@@ -38,8 +38,8 @@ class Kind(str, Enum):
 @dataclass(frozen=True)
 class Bound:
     r"""
-    An upper or a lower bound of a nonnegative quantity, or a lower bound of a curvature,
-    which is negative for a weakly convex function.
+    An upper or a lower bound of a nonnegative quantity, or a lower bound of a
+    curvature, which is negative for a weakly convex function.
 
     An infinite upper bound and a lower bound of 0 hold for every nonnegative quantity.
     They mean that nothing is proved, and ``source`` gives the reason.
@@ -50,7 +50,8 @@ class Bound:
     >>> print(Bound(0.8, Kind.ESTIMATED, "60 Lanczos steps", delta=0.01))
     <~ 0.8 (estimated with failure probability 0.01: 60 Lanczos steps)
 
-    :param float value: the bound, in :math:`[0, \infty]`; a lower bound may be negative.
+    :param float value: the bound, in :math:`[0, \infty]`; a lower bound may be
+        negative.
     :param Kind kind: certified, estimated or observed. Default: certified.
     :param str source: how the bound was obtained.
     :param bool is_lower: whether the bound is a lower bound. Default: ``False``.
@@ -188,8 +189,8 @@ def derived(
     Return a bound that was computed from other bounds. It has the weakest of their
     kinds, and the sum of their probabilities of failure.
 
-    :param float value: the computed value. NaN counts as a vacuous bound: minus infinity
-        for a lower bound that was computed from a negative one.
+    :param float value: the computed value. NaN counts as a vacuous bound, which is
+        minus infinity for a lower bound that was computed from a negative one.
     :param Iterable terms: the bounds that the value was computed from.
     :param str source: how the value was computed.
     :param bool is_lower: whether the result is a lower bound. Default: ``False``.

@@ -15,6 +15,7 @@ from .bounds import Bound, Kind
 from .certificate_plot import plot_envelope
 from .certificate_report import rate_text, report
 from .contraction_bounds import Contraction, Term, steps_to
+from .convergence import Convergence, Energy
 from .fingerprints import changed_names, problem_fingerprint
 from .gradients.gradient_errors import GradientError, gradient_error
 from .gradients.planning import Plan, plan
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, repr=False)
 class Certificate:
     r"""
-    What is known about the contraction of a model's step. It is the result of
-    :func:`certify <deepinv_equilibrium.certify>`; ``print`` it for a report.
+    What is proved about a model's step: that it contracts, converges, or decreases an
+    energy. It is the result of :func:`certify <deepinv_equilibrium.certify>`; ``print``
+    it for a report.
 
     The certificate holds for the weights, step sizes, operator and image size that it
     was made for. It stores digests of them, not the model. :meth:`check` and every
@@ -74,9 +76,23 @@ class Certificate:
         return self.contraction.terms
 
     @property
+    def convergence(self) -> Convergence:
+        """The strongest property of the plain iteration that is proved:
+        ``"contracts"``, ``"converges"``, ``"decreases"`` or ``"unproved"``; see
+        :class:`Convergence <deepinv_equilibrium.certificates.Convergence>`."""
+        return self.contraction.convergence
+
+    @property
     def contracts(self) -> bool:
         """Whether the step is proved to contract: the rate is certified and below 1."""
-        return self.rate.is_certified and self.rate.value < 1
+        return self.convergence is Convergence.CONTRACTS
+
+    @property
+    def energy(self) -> Energy | None:
+        """What is proved of the energy whose critical points are the fixed points:
+        convexity, decrease in each step, and distance to the minimum; ``None`` if no
+        energy is known."""
+        return self.contraction.energy
 
     @property
     def stability(self) -> Bound:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from .bounds import Bound
 from .contraction_bounds import Contraction, Term, steps_to
+from .convergence import Convergence, Energy
 
 WIDTH = 80
 FACTOR = 1e-6
@@ -14,9 +15,9 @@ FACTOR = 1e-6
 
 def report(title: str, contraction: Contraction, version: str) -> str:
     r"""
-    Return the report of a contraction: the terms with their kinds and sources, the rate
-    and its norm, the consequences and the assumptions. The report calls only proved
-    bounds certified.
+    Return the report of a contraction: the terms with their kinds and sources, what is
+    proved, the rate and its norm, the consequences and the assumptions. The report
+    calls only proved bounds certified.
 
     :param str title: the first line.
     :param Contraction contraction: the contraction.
@@ -28,9 +29,11 @@ def report(title: str, contraction: Contraction, version: str) -> str:
         "=" * WIDTH,
         *_table(contraction.terms),
         "-" * WIDTH,
+        *_wrapped("proved", _PROVED[contraction.convergence]),
         *_wrapped("rate", rate_text(contraction.rate)),
         *_wrapped("norm", contraction.norm),
         *_consequences(contraction),
+        *_energy(contraction.energy),
         "-" * WIDTH,
     ]
     for note in contraction.notes:
@@ -40,6 +43,49 @@ def report(title: str, contraction: Contraction, version: str) -> str:
     )
     lines.append(f"deepinv_equilibrium {version}")
     return "\n".join(lines)
+
+
+_PROVED = {
+    Convergence.CONTRACTS: (
+        "contracts: there is exactly one fixed point, and the plain iteration "
+        "converges to it at the rate below"
+    ),
+    Convergence.CONVERGES: (
+        "converges: the step is averaged, and the plain iteration converges to a fixed "
+        "point if there is one; no rate, and there may be several fixed points"
+    ),
+    Convergence.DECREASES: (
+        "decreases: each plain step decreases the energy below, and every limit point "
+        "of the iterates is a critical point of it, not necessarily a minimiser"
+    ),
+    Convergence.UNPROVED: "no contraction, convergence or decrease",
+}
+
+
+def _energy(energy: Energy | None) -> Iterator[str]:
+    """Return what is proved of an energy F."""
+    if energy is None or not (energy.decreases or energy.is_convex):
+        return
+    shape = "not proved to be convex"
+    if energy.is_strongly_convex:
+        curvature = energy.convexity.rounded(6)
+        shape = f"strongly convex (curvature >= {curvature}), with one minimiser"
+    elif energy.is_convex:
+        shape = "convex: every fixed point is a minimiser"
+    yield from _wrapped("energy", f"F = {energy.formula} is {shape}")
+    if energy.decreases:
+        slope = _inequality(energy.decrease)
+        text = f"F(x) - F(T(x)) {slope} ||T(x) - x||^2 ({energy.decrease.basis})"
+        yield from _wrapped("decrease", text)
+    distance, text = energy.value_of_residual, "F(T(x)) - min F {} ||T(x) - x||^2"
+    if not energy.is_strongly_convex:
+        distance, text = (
+            energy.value_after_steps,
+            "F(x_k) - min F {} ||x_0 - x*||^2 / k",
+        )
+    if not distance.is_vacuous:
+        text = text.format(_inequality(distance))
+        yield from _wrapped("value", f"{text} ({distance.basis})")
 
 
 def rate_text(rate: Bound) -> str:

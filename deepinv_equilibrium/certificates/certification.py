@@ -13,6 +13,7 @@ from torch import nn
 from .bounds import unproved
 from .certificate import Certificate
 from .contraction_bounds import Contraction
+from .convergence import Convergence
 from .declarations import UncertifiableModuleError, refuse_changed, refuse_overridden
 from .fingerprints import hidden_parts, problem_fingerprint
 from .image_size import require_image_size
@@ -22,17 +23,23 @@ from .trial_calls import try_out
 @torch.no_grad()
 def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificate:
     r"""
-    Certify how the step of a model contracts with its current weights and parameters.
+    Certify how the step of a model contracts, converges or decreases an energy with its
+    current weights and parameters.
 
     The rate is computed from the spectrum of the operator, the Lipschitz constant of
     the denoiser and the step sizes, by the formulas of
-    ``deepinv_equilibrium.certificates.rates``. A part about which nothing can be
-    proved, such as a DRUNet, is not an error: the rate is then infinite, and the
-    certificate names the part. The same holds for hooks, for methods that are replaced
-    on an instance, and for a class that inherits ``contraction`` and overrides other
-    methods of the class that defines it. The step is called for two random images and
-    for one of them alone: there is no rate for a step that is random, overwrites its
-    state, or couples the samples of a batch.
+    ``deepinv_equilibrium.certificates.rates``. Where no contraction is proved, the
+    certificate may prove that the plain iteration converges without a rate, or that an
+    energy decreases:
+    :attr:`~deepinv_equilibrium.certificates.Certificate.convergence` is the strongest
+    property that is proved.
+
+    A part about which nothing can be proved, such as a DRUNet, is not an error: the
+    rate is then infinite, and the certificate names the part. The same holds for hooks,
+    for methods that are replaced on an instance, and for a class that inherits
+    ``contraction`` and overrides other methods of the class that defines it. The step
+    is called for two random images and for one of them alone: nothing is proved for a
+    step that is random, overwrites its state, or couples the samples of a batch.
 
     :Example:
 
@@ -115,7 +122,8 @@ def _unless_void(
             "so that changes could not be noticed: keep it out of the attributes"
         )
         return Contraction(unproved(reason), contraction.norm)
-    if contraction.rate.is_certified and not contraction.rate.is_vacuous:
+    claims = contraction.rate.is_certified and not contraction.rate.is_vacuous
+    if claims or contraction.convergence is not Convergence.UNPROVED:
         objection = _objection_to_step(model, physics, img_size)
         if objection:
             reason = f"the step of {type(model).__name__}: {objection}"
