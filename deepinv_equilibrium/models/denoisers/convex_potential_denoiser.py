@@ -168,9 +168,9 @@ class ConvexPotentialDenoiser(Denoiser):
 
     def averagedness_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
-        Return a constant :math:`\alpha` such that :math:`\operatorname{D} = (1 - \alpha)
-        I + \alpha N` with a nonexpansive :math:`N`, for every noise level and every map
-        of noise levels.
+        Return a constant :math:`\alpha` such that
+        :math:`\operatorname{D} = (1 - \alpha) I + \alpha N` with a nonexpansive
+        :math:`N`, for every noise level and every map of noise levels.
 
         A layer is :math:`\lambda \|V\|^2 / 2`-averaged, and compositions of averaged
         maps are averaged. A contraction by :math:`L` of an :math:`\alpha`-averaged map
