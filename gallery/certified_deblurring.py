@@ -42,6 +42,8 @@ from deepinv_equilibrium.diagnostics import backward_error
 STEPS = 20  # of the optimiser
 LR_WEIGHTS = 3e-3  # of the denoiser; 0 keeps its weights
 SIZE = 96  # of the held-out photos
+CROP = 48  # of the training photos
+RTOL = 1e-4  # of the solves that are compared
 ITERATIONS = 120  # plain steps that are plotted
 LANCZOS_STEPS = 40  # of the estimates
 SEED = 0  # of the training
@@ -135,7 +137,7 @@ def train(name: str, model: deq.optim.PGD, lr_weights: float) -> None:
     if lr_weights > 0:
         groups.append({"params": model.prior.parameters(), "lr": lr_weights})
     optimizer = torch.optim.Adam(groups, betas=(0.5, 0.9))
-    crops = deq.datasets.Photos("train", img_size=48, crops=4 * STEPS, seed=SEED)
+    crops = deq.datasets.Photos("train", img_size=CROP, crops=4 * STEPS, seed=SEED)
     model.train()
     for sample in tqdm(DataLoader(crops, batch_size=4), desc=name):
         x = sample["x"].to(device)
@@ -204,7 +206,7 @@ def solved(
     return copied.eval()
 
 
-accurate = deq.Anderson(rtol=1e-4, max_iter=200)
+accurate = deq.Anderson(rtol=RTOL, max_iter=200)
 models = {
     "before": solved(before, accurate),
     "certified": solved(after, accurate),

@@ -43,6 +43,8 @@ LAYERS = 5  # K, iterations in a block
 RESTARTS = 10  # T, number of blocks
 STEPS_B = 20  # optimiser steps of (b)
 STEPS_C = 30  # optimiser steps of (c) and of the control
+SIZE = 96  # of the test photos
+CROP = 64  # of the training photos
 DENOISER = "small-drunet"
 SEED = 0  # of the training
 
@@ -70,7 +72,7 @@ physics = deq.physics.ChannelwiseBlur(
 # chosen on a validation photo. The numbers below are measured on the
 # centres of five test photos.
 
-photos = deq.datasets.Photos("test", img_size=96)
+photos = deq.datasets.Photos("test", img_size=SIZE)
 truth = torch.stack([sample["x"] for sample in photos]).to(device)
 measured = physics(truth)
 
@@ -132,7 +134,7 @@ def train(
     # Little momentum, because there are only a few steps.
     optimizer = torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.9))
     optimizer.register_step_post_hook(limit_step_size)
-    crops = deq.datasets.Photos("train", img_size=64, crops=4 * steps, seed=seed)
+    crops = deq.datasets.Photos("train", img_size=CROP, crops=4 * steps, seed=seed)
     dinv.Trainer(
         model,
         physics,

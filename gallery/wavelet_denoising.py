@@ -39,6 +39,8 @@ from tqdm import tqdm
 import deepinv_equilibrium as deq
 
 STEPS = 75  # optimiser steps of each model
+SIZE = 128  # of the test photos
+CROP = 64  # of the training photos
 SEED = 0  # of the crops and the noise
 
 torch.manual_seed(SEED)
@@ -56,8 +58,8 @@ noise = deq.physics.ChannelwiseGaussianNoise(
     (0.1, 0.25, 0.5), rng=torch.Generator(device).manual_seed(SEED)
 )
 physics = dinv.physics.Denoising(noise, device=device)
-crops = deq.datasets.Photos("train", img_size=64, crops=4 * STEPS, seed=SEED)
-photos = deq.datasets.Photos("test", img_size=128)
+crops = deq.datasets.Photos("train", img_size=CROP, crops=4 * STEPS, seed=SEED)
+photos = deq.datasets.Photos("test", img_size=SIZE)
 truth = torch.stack([sample["x"] for sample in photos]).to(device)
 measured = physics(truth)
 clean = torch.stack([sample["x"] for sample in crops]).to(device)

@@ -37,6 +37,7 @@ from deepinv_equilibrium.diagnostics import iteration_curve, plot_iterations, wo
 STEPS = 40  # optimiser steps of a model
 ITERATIONS = 200  # of the plain steps
 PIXELS = 64  # side of the photos
+CROP = 48  # side of the training crops
 SEARCHES = 15  # steps of the search for a perturbation
 SEED = 0  # of noise, crops and U-Net
 
@@ -64,7 +65,7 @@ def blur(size: tuple[int, int, int]) -> dinv.physics.BlurFFT:
     )
 
 
-physics, crop_physics = blur(SIZE), blur((1, 48, 48))
+physics, crop_physics = blur(SIZE), blur((1, CROP, CROP))
 photos = deq.datasets.Photos("test", grey=True, img_size=PIXELS)
 truth = torch.stack([photo["x"] for photo in photos]).to(device)
 measured = physics(truth)
@@ -112,7 +113,7 @@ for name, model in models.items():
     if name == "U-Net":
         steps, loss = 8 * steps, torch.nn.MSELoss()
     crops = deq.datasets.Photos(
-        "train", grey=True, img_size=48, crops=4 * steps, seed=SEED
+        "train", grey=True, img_size=CROP, crops=4 * steps, seed=SEED
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=rates[name])
     for sample in tqdm(DataLoader(crops, batch_size=4), desc=name):

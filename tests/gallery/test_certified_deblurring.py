@@ -22,6 +22,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         folder,
         STEPS=STEPS,
         SIZE=32,
+        CROP=32,
+        RTOL=1e-2,
         ITERATIONS=20,
         LANCZOS_STEPS=5,
     )

@@ -17,7 +17,16 @@ ROWS = ("defaults", "(b)", "control", "(c)")
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("quickstart")
-    return run_page("quickstart", folder, LAYERS=2, RESTARTS=2, STEPS_B=2, STEPS_C=1)
+    return run_page(
+        "quickstart",
+        folder,
+        LAYERS=2,
+        RESTARTS=2,
+        STEPS_B=2,
+        STEPS_C=1,
+        SIZE=32,
+        CROP=32,
+    )
 
 
 def weights(model: torch.nn.Module) -> torch.Tensor:
@@ -50,7 +59,7 @@ def test_restore_reports_every_photo(page: dict[str, Any]):
             (2, page["at_t"][name]),
             (8, page["at_4t"][name]),
         ):
-            assert restored.shape == (5, 3, 96, 96)
+            assert restored.shape == (5, 3, 32, 32)
             assert solution.status == (Status.COMPLETED,) * 5
             assert solution.evaluations.tolist() == [restarts] * 5
             assert solution.history.shape == (restarts, 5)

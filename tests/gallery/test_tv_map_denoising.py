@@ -16,7 +16,7 @@ ROWS = ("noisy", "scalar", "oracle", "map")
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("tv_map_denoising")
-    return run_page("tv_map_denoising", folder, STEPS=3, SIZE=40)
+    return run_page("tv_map_denoising", folder, STEPS=3, SIZE=24)
 
 
 def psnr(images: torch.Tensor, truth: torch.Tensor) -> list[float]:

@@ -14,7 +14,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("tv_map_dynamic_mri")
     return run_page(
-        "tv_map_dynamic_mri", folder, FIRST_STEPS=2, STEPS=1, PHANTOMS=2, ITERATIONS=4
+        "tv_map_dynamic_mri",
+        folder,
+        FIRST_STEPS=2,
+        STEPS=1,
+        PHANTOMS=2,
+        ITERATIONS=4,
+        SIZE=(2, 4, 32, 32),
     )
 
 

@@ -14,7 +14,7 @@ STEPS = 1
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("wavelet_denoising")
-    return run_page("wavelet_denoising", folder, STEPS=STEPS)
+    return run_page("wavelet_denoising", folder, STEPS=STEPS, SIZE=32, CROP=32)
 
 
 def test_every_model_is_trained_on_the_same_noise(

@@ -15,7 +15,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("well_posedness")
     return run_page(
-        "well_posedness", folder, STEPS=1, ITERATIONS=ITERATIONS, PIXELS=24, SEARCHES=2
+        "well_posedness",
+        folder,
+        STEPS=1,
+        ITERATIONS=ITERATIONS,
+        PIXELS=24,
+        CROP=24,
+        SEARCHES=2,
     )
 
 
