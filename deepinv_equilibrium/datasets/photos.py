@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -149,10 +150,7 @@ def _pair(img_size: int | tuple[int, int]) -> tuple[int, int]:
 
 def _read(name: str, grey: bool) -> Tensor:
     """Return a photo as a float32 tensor of shape (1 or 3, H, W) in [0, 1]."""
-    loaded = getattr(_scikit_image_data(), name)()
-    # stereo_motorcycle returns (left view, right view, disparity).
-    pixels = loaded[0] if isinstance(loaded, tuple) else loaded
-    photo = torch.from_numpy(pixels).float() / 255
+    photo = _pixels(_scikit_image_data(), name).float() / 255
     if photo.ndim == 2:
         return photo.expand(1 if grey else 3, -1, -1)
     photo = photo.permute(2, 0, 1).contiguous()
@@ -161,6 +159,14 @@ def _read(name: str, grey: bool) -> Tensor:
         if grey
         else photo
     )
+
+
+@cache
+def _pixels(data: ModuleType, name: str) -> Tensor:
+    """Return the 8-bit pixels of a photo, which is read and decoded only once."""
+    loaded = getattr(data, name)()
+    # stereo_motorcycle returns (left view, right view, disparity).
+    return torch.from_numpy(loaded[0] if isinstance(loaded, tuple) else loaded)
 
 
 def _scikit_image_data() -> ModuleType:
