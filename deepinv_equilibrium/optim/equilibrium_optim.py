@@ -13,14 +13,17 @@ from deepinv.physics import Physics
 from torch import Tensor, nn
 
 from ..certificates import Contraction
+from ..certificates.bounds import unproved
 from ..equilibrium import Equilibrium, EquilibriumModel
 from ..equilibrium.equilibrium_model import Observer
 from ..equilibrium.measured_physics import adjoint_image
 from ..fixed_points import Solution, State, Step, Unrolled
 from ..fixed_points.argument_checks import SuggestsArguments, refuse_unknown
 from .algorithm_state import PRIMAL, AlgorithmState, Estimate, starting_estimate
+from .automatic_step_sizes import AutomaticStepSizes
 from .contraction.model_contraction import OptimiserParts, read_contraction
 from .contraction.rate_scheme import LayerParts, RateScheme
+from .contraction.step_intervals import NoStepSizeError, StepSizeRule
 from .deepinv_options import TRANSLATED, as_deq_config, to_equilibrium
 from .iteration_step import (
     IterationMetrics,
@@ -38,6 +41,7 @@ from .optimiser_arguments import (
     check_values,
     merge_equal,
     signature_of,
+    take_automatic_steps,
 )
 from .second_names import SecondNames
 from .trained_parameters import TrainedValue, with_trained
@@ -74,6 +78,8 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
     ``g_first=True``."""
     rate_scheme: ClassVar[RateScheme | None] = None
     """Rate of the algorithm; ``None`` if no rate is proved."""
+    step_size_rule: ClassVar[StepSizeRule | None] = None
+    """Step sizes of the algorithm for ``stepsize="auto"``; ``None`` if it has none."""
 
     params_algo: Any
     init_params_algo: Any
@@ -108,6 +114,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         given = bind(signature, self, args, kwargs)
         deq = given.get("DEQ")
         if deq is None or deq is False:
+            take_automatic_steps(given, type(self).__name__, available=False)
             super(EquilibriumModel, self).__init__(**given)
             check_trainable(given.get("trainable_params") or (), self.init_params_algo)
         else:
@@ -120,6 +127,8 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
     ) -> None:
         deq = as_deq_config(deq)
         check_kinds_of_parts(given)
+        has_rule = self.step_size_rule is not None and not given.get("g_first", False)
+        is_automatic = take_automatic_steps(given, type(self).__name__, has_rule)
         defaults = {
             name: p.default for name, p in signature.parameters.items() if name != "DEQ"
         }
@@ -156,6 +165,14 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         scheme = self.rate_scheme
         divides = scheme is not None and scheme.solves_prox
         check_values(fixed, positive=("stepsize",) if divides else ())
+        if is_automatic:
+            assert self.step_size_rule is not None
+            parameters["stepsize"] = AutomaticStepSizes(
+                self.step_size_rule,
+                len(parameters["stepsize"]),
+                parameters["lambda"],
+                trained="stepsize" in names,
+            )
         self.params_algo = nn.ParameterDict(parameters)
         self.init_params_algo = SecondNames(parameters)
         self._deepinv_options = {name: options[name] for name in TRANSLATED}
@@ -324,6 +341,8 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         )
         step = kind(self, self.algorithm_state, y, physics, config)
         estimate = self._starting_estimate(y, step.physics, init)
+        self._read_step_sizes(physics, estimate[0].shape[1:])
+        step.keep_step_sizes()
         return step, self.algorithm_state.select(estimate)
 
     def contraction(self, physics: Physics, img_size: Sequence[int]) -> Contraction:
@@ -336,6 +355,10 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
             norm in which it holds, and the terms from which it is computed.
         :raises ValueError: if the model was built without ``DEQ``.
         """
+        try:
+            self._read_step_sizes(physics, img_size)
+        except NoStepSizeError as error:
+            return Contraction(unproved(str(error)), "none")
         layers = tuple(
             LayerParts(
                 self.update_data_fidelity_fn(layer),
@@ -352,6 +375,17 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
             self._has_custom_output,
         )
         return read_contraction(parts, physics, img_size)
+
+    def _read_step_sizes(self, physics: Physics, img_size: Sequence[int]) -> None:
+        """Compute automatic step sizes for a physics and a size of the images."""
+        step_sizes = self.params_algo.get("stepsize")
+        if isinstance(step_sizes, AutomaticStepSizes):
+            layers = range(self._require_equilibrium().layers)
+            parts = [
+                (self.update_data_fidelity_fn(layer), self.update_prior_fn(layer))
+                for layer in layers
+            ]
+            step_sizes.read(parts, physics, img_size)
 
     def noise_levels(self) -> Iterable[Any]:
         """Return the ``g_param`` of each layer whose prior has a denoiser."""

@@ -16,6 +16,8 @@ from ..equilibrium.distributed_parts import processes_of
 from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import State
 from .algorithm_state import AlgorithmState
+from .automatic_step_sizes import AutomaticStepSizes
+from .contraction.step_intervals import Curvatures
 
 
 class IterationStep:
@@ -56,6 +58,14 @@ class IterationStep:
             self.domain = _positive
         self._processes = processes_of((optimiser, physics))
         self._frozen: dict[int, dict[str, Any]] = {}
+        self._curvatures: tuple[Curvatures, ...] = ()
+
+    def keep_step_sizes(self) -> None:
+        """Keep the automatic step sizes of the optimiser's current physics, also if the
+        optimiser is called with another physics later."""
+        step_sizes = self.optimiser.params_algo.get("stepsize")
+        if isinstance(step_sizes, AutomaticStepSizes):
+            self._curvatures = step_sizes.curvatures
 
     @property
     def _iterator(self) -> Any:
@@ -128,6 +138,8 @@ class IterationStep:
         return self._frozen[layer]
 
     def _evaluated(self, layer: int) -> dict[str, Any]:
+        if self._curvatures:
+            self.optimiser.params_algo["stepsize"].curvatures = self._curvatures
         parameters: dict[str, Any] = self.optimiser.update_params_fn(layer)
         # In the precision of the image, in which certificates compute with them.
         return {

@@ -102,6 +102,43 @@ def _numbers(signature: inspect.Signature) -> list[str]:
     ]
 
 
+AUTOMATIC = "auto"
+
+
+def take_automatic_steps(
+    given: dict[str, Any], optimiser: str, available: bool
+) -> bool:
+    r"""
+    Replace step sizes that are ``"auto"`` by 1, in place.
+
+    :param dict given: the given arguments by name.
+    :param str optimiser: name of the optimiser, for the message.
+    :param bool available: whether the optimiser has automatic step sizes.
+    :return: (bool) whether the step sizes are automatic.
+    :raises ValueError: if they are not available, or only some are ``"auto"``.
+    """
+    parameters = given.get("params_algo")
+    parameters = given if parameters is None else parameters
+    values = parameters.get("stepsize")
+    values = values if isinstance(values, list) else [values]
+    automatic = [isinstance(value, str) and value == AUTOMATIC for value in values]
+    if not any(automatic):
+        return False
+    if not available:
+        raise ValueError(
+            f"stepsize='auto' is not available for {optimiser} as it was built: it "
+            "needs DEQ, g_first=False, and PGD, GD, FISTA, HQS, DRS or ADMM; give "
+            "stepsize a number."
+        )
+    if not all(automatic):
+        raise ValueError(
+            f"stepsize={values!r} mixes 'auto' and numbers; give one or the other for "
+            "all layers."
+        )
+    parameters["stepsize"] = [1.0] * len(values)
+    return True
+
+
 def merge_equal(values: Sequence[Any]) -> list[Any]:
     r"""
     Return the first of several values if all are equal, and all values otherwise.

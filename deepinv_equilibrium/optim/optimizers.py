@@ -20,6 +20,14 @@ from .contraction.image_schemes import (
 )
 from .contraction.rate_scheme import RateScheme
 from .contraction.splitting_schemes import ADMMScheme, DouglasRachfordScheme
+from .contraction.step_intervals import (
+    AcceleratedSteps,
+    GradientDescentSteps,
+    HalfQuadraticSteps,
+    ProximalGradientSteps,
+    SplittingSteps,
+    StepSizeRule,
+)
 from .equilibrium_optim import EquilibriumOptim
 
 
@@ -57,7 +65,11 @@ class PGD(EquilibriumOptim, deepinv.optim.PGD):
         default ``None`` means :math:`g = 0`.
     :param float, list lambda_reg: weight :math:`\lambda \geq 0` of the prior; it has no
         effect on ``PnP``. Default: 1.
-    :param float, list stepsize: step size :math:`\gamma \geq 0`. Default: 1.
+    :param float, list, str stepsize: step size :math:`\gamma \geq 0`. With ``DEQ`` it
+        may be ``"auto"``: it is computed from the certified spectrum of each physics
+        and from the curvature of the prior, and if it is trained, it stays within the
+        interval in which the algorithm is proved to contract, converge or decrease its
+        energy; see :doc:`/user_guide/certificates`. Default: 1.
     :param float, torch.Tensor, list g_param: parameter of the prior, such as the noise
         level of its denoiser, in the unit of the images. Default: ``None``.
     :param float, torch.Tensor, list sigma_denoiser: another name of ``g_param`` for the
@@ -146,6 +158,7 @@ class PGD(EquilibriumOptim, deepinv.optim.PGD):
 
     prior_gradient_if_g_first: ClassVar[bool] = True
     rate_scheme: ClassVar[RateScheme | None] = ProximalGradientScheme()
+    step_size_rule: ClassVar[StepSizeRule | None] = ProximalGradientSteps()
 
 
 class GD(EquilibriumOptim, deepinv.optim.GD):
@@ -169,6 +182,7 @@ class GD(EquilibriumOptim, deepinv.optim.GD):
 
     prior_gradient: ClassVar[bool] = True
     rate_scheme: ClassVar[RateScheme | None] = GradientDescentScheme()
+    step_size_rule: ClassVar[StepSizeRule | None] = GradientDescentSteps()
 
 
 class HQS(EquilibriumOptim, deepinv.optim.HQS):
@@ -191,6 +205,7 @@ class HQS(EquilibriumOptim, deepinv.optim.HQS):
     """
 
     rate_scheme: ClassVar[RateScheme | None] = HalfQuadraticScheme()
+    step_size_rule: ClassVar[StepSizeRule | None] = HalfQuadraticSteps()
 
 
 class ADMM(EquilibriumOptim, deepinv.optim.ADMM):
@@ -214,6 +229,7 @@ class ADMM(EquilibriumOptim, deepinv.optim.ADMM):
 
     algorithm_state: ClassVar[AlgorithmState] = MULTIPLIERS
     rate_scheme: ClassVar[RateScheme | None] = ADMMScheme()
+    step_size_rule: ClassVar[StepSizeRule | None] = SplittingSteps()
 
 
 class DRS(EquilibriumOptim, deepinv.optim.DRS):
@@ -239,6 +255,7 @@ class DRS(EquilibriumOptim, deepinv.optim.DRS):
 
     algorithm_state: ClassVar[AlgorithmState] = DOUGLAS_RACHFORD
     rate_scheme: ClassVar[RateScheme | None] = DouglasRachfordScheme()
+    step_size_rule: ClassVar[StepSizeRule | None] = SplittingSteps()
 
 
 class PDCP(EquilibriumOptim, deepinv.optim.PDCP):
@@ -340,3 +357,4 @@ class FISTA(EquilibriumOptim, deepinv.optim.FISTA):
 
     algorithm_state: ClassVar[AlgorithmState] = EXTRAPOLATED
     prior_gradient_if_g_first: ClassVar[bool] = True
+    step_size_rule: ClassVar[StepSizeRule | None] = AcceleratedSteps()

@@ -90,9 +90,7 @@ class ProxConstants:
             return ProxConstants.of_denoiser(prior.denoiser, img_size)
         if declares(prior, "lipschitz_bound", "prox"):
             return ProxConstants.of_denoiser(prior, img_size, "prox")
-        # The inherited prox is deepinv's gradient descent, which stops early.
-        has_prox = type(prior).prox is not Prior.prox
-        if has_prox and declares(prior, "gradient_bounds", "grad", "fn", "prox"):
+        if declares_exact_prox(prior):
             return ProxConstants.of_curvature(prior, weight, img_size)
         name = type(prior).__name__
         exact = {ZeroPrior: 0.0, Tikhonov: weight}.get(type(prior))
@@ -233,6 +231,13 @@ class ProxConstants:
             name = "Lipschitz constant of the denoiser's residual D - I"
             terms.append(Term(name, "eps", self.residual))
         return tuple(terms)
+
+
+def declares_exact_prox(prior: Any) -> bool:
+    """Return whether a prior declares its curvature and has its own proximal operator.
+    The one that deepinv's priors inherit is a gradient descent that stops early."""
+    has_prox = type(prior).prox is not Prior.prox
+    return has_prox and declares(prior, "gradient_bounds", "grad", "fn", "prox")
 
 
 def _convexity(value: float, source: str) -> Bound:
