@@ -1,4 +1,4 @@
-"""What is observed or estimated about a trained model; nothing here is proved."""
+"""What is observed or estimated about a trained model; lower bounds are proved."""
 
 from .backward_errors import BackwardError, backward_error
 from .iteration_curves import (
@@ -7,6 +7,7 @@ from .iteration_curves import (
     iteration_curve,
     plot_iterations,
 )
+from .lipschitz_lower_bounds import Stretch, stretch
 from .local_rate import estimate_rate
 from .perturbations import WorstCase, worst_case
 from .well_posedness import WellPosed, WellPosedness, check_well_posed
@@ -15,6 +16,7 @@ __all__ = [
     "BackwardError",
     "Iterates",
     "IterationCurve",
+    "Stretch",
     "WellPosed",
     "WellPosedness",
     "WorstCase",
@@ -23,5 +25,6 @@ __all__ = [
     "estimate_rate",
     "iteration_curve",
     "plot_iterations",
+    "stretch",
     "worst_case",
 ]
