@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Iterator
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -28,6 +29,27 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     import deepinv before it begins."""
     named = config.args_source is pytest.Config.ArgsSource.ARGS
     return 0 if named or config.option.keyword else 2
+
+
+# Modules that set up for seconds what all of their tests share.
+SHARED = re.compile(
+    r"tests/(gallery/.*|.*(_figures|test_distributed|test_plugins)\.py)"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put half of the modules with a long set-up first in the half of each of two
+    workers. A worker that has finished its half takes tests from the end of the
+    other's, where a module would be set up again."""
+    modules = [item.nodeid.split("::")[0] for item in items]
+    shared = filter(SHARED.fullmatch, dict.fromkeys(modules))
+    worker = {name: number % 2 for number, name in enumerate(shared)}
+    first, second, rest = (
+        [i for i, m in zip(items, modules, strict=True) if worker.get(m) == number]
+        for number in (0, 1, None)
+    )
+    half = max(len(items) // 2 - len(first), 0)
+    items[:] = first + rest[:half] + second + rest[half:]
 
 
 @pytest.fixture(scope="session", autouse=True)
