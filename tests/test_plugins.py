@@ -35,6 +35,20 @@ OWN = [
     for name, target in re.findall(r'^([\w-]+) = "(.+)"$', lines, re.MULTILINE)
 ]
 
+# Build the distributions of some directories and unpack them into the last one, as pip
+# does, which would start three processes for each.
+INSTALL = """
+import os, sys, zipfile
+from setuptools import build_meta
+
+*sources, site = sys.argv[1:]
+for source in sources:
+    os.chdir(source)
+    wheel = build_meta.build_wheel(source)
+    with zipfile.ZipFile(os.path.join(source, wheel)) as archive:
+        archive.extractall(site)
+"""
+
 # Run in a fresh interpreter that finds the installed plugins on its path.
 USE = """
 import sys
@@ -63,14 +77,13 @@ assert "deq_plugin_broken" not in sys.modules, "loading one plugin imported anot
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory into which pip installed the three example distributions."""
+    """Return a directory with the three example distributions, built and installed."""
     sources = tmp_path_factory.mktemp("sources")
     shutil.copytree(EXAMPLES, sources, dirs_exist_ok=True)
     target = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-    command += ["--no-index", "--no-build-isolation", "--disable-pip-version-check"]
-    command += ["--target", str(target), *(str(path) for path in sources.iterdir())]
-    subprocess.run(command, check=True)
+    paths = [*sources.iterdir(), target]
+    command = [sys.executable, "-c", INSTALL, *map(str, paths)]
+    subprocess.run(command, check=True, capture_output=True)
     return target
 
 
