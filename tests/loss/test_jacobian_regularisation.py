@@ -109,12 +109,9 @@ def test_penalty_is_zero_below_target() -> None:
     assert not gradient.any()
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e120, -1e200])
 @pytest.mark.parametrize("status", ["NONFINITE", "DIVERGED"])
-@pytest.mark.parametrize("place", [0, 1])
-def test_sample_that_overflows_does_not_change_the_other(
-    bad: float, status: str, place: int
-) -> None:
+@pytest.mark.parametrize("place", [0, 4])
+def test_samples_that_overflow_do_not_change_the_other(status: str, place: int) -> None:
     """The square root also has infinite derivatives where its argument is 0."""
 
     class Rooted(Model):
@@ -131,22 +128,23 @@ def test_sample_that_overflows_does_not_change_the_other(
     with torch.no_grad():
         alone.weight.abs_()
     good.abs_()
-    states = good.repeat(2, 1)
-    states[place] = bad
-    pair = Rooted(alone.weight.detach().clone(), states)
-    statuses = [deq.Status.CONVERGED] * 2
-    statuses[place] = deq.Status[status]
-    pair.solution.status = tuple(statuses)
+    bad = torch.tensor([math.nan, math.inf, 1e120, -1e200], dtype=F64)
+    states = bad[:, None].expand(4, 5)
+    states = torch.cat((states[:place], good, states[place:]))
+    batch = Rooted(alone.weight.detach().clone(), states)
+    statuses = [deq.Status[status]] * 5
+    statuses[place] = deq.Status.CONVERGED
+    batch.solution.status = tuple(statuses)
     loss = JacobianRegularisation(target=0.1, power_steps=40)
     expected = loss(None, None, torch.ones(1, 5, dtype=F64), PHYSICS, alone)
-    value = loss(None, None, torch.ones(2, 5, dtype=F64), PHYSICS, pair)
-    assert value[place] == 0
-    torch.testing.assert_close(value[1 - place], expected[0], rtol=1e-12, atol=0)
+    value = loss(None, None, torch.ones(5, 5, dtype=F64), PHYSICS, batch)
+    assert value.count_nonzero() == 1
+    torch.testing.assert_close(value[place], expected[0], rtol=1e-12, atol=0)
     expected.sum().backward()
     value.sum().backward()
     assert alone.weight.grad is not None
     assert bool(alone.weight.grad.any())
-    torch.testing.assert_close(pair.weight.grad, alone.weight.grad, rtol=1e-9, atol=0)
+    torch.testing.assert_close(batch.weight.grad, alone.weight.grad, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize(("size", "counts"), [(1e9, True), (1e10, False)])
