@@ -75,17 +75,17 @@ def test_fixed_point_leaves_no_tensors_behind(problem: Problem) -> None:
         start = problem.start if init is None else init
         return deq.fixed_point(step, start, on_failure="ignore").x
 
-    memory.train(problem, reconstruct, 2)
+    memory.train(problem, reconstruct, 1)
     with memory.no_collection():
         before = memory.live_tensor_bytes()
-        memory.train(problem, reconstruct, 5)
+        memory.train(problem, reconstruct, 2)
         assert memory.live_tensor_bytes() == before
 
 
 def test_an_implicit_training_step_leaves_no_tensors_behind(problem: Problem) -> None:
     reconstruct = ours.implicit(problem)
-    memory.train(problem, reconstruct, 2)
+    memory.train(problem, reconstruct, 1)
     with memory.no_collection():
         before = memory.live_tensor_bytes()
-        memory.train(problem, reconstruct, 5)
+        memory.train(problem, reconstruct, 2)
         assert memory.live_tensor_bytes() == before

@@ -76,6 +76,7 @@ def test_recorded_solve_evaluates_at_most_one_step_more(
         deq.Anderson(rtol=1e-13),
         deq.Broyden(rtol=1e-5),
     ],
+    ids=["Picard", "Anderson", "tight", "Broyden"],
 )
 def test_sample_does_not_depend_on_the_rest_of_the_batch(
     solver: deq.fixed_points.FixedPointSolver,
@@ -90,10 +91,14 @@ def test_sample_does_not_depend_on_the_rest_of_the_batch(
     adjoint = deq.Implicit(deq.GMRES(rtol=1e-13))
     model = problem.model(DEQ=deq.Equilibrium(solver, adjoint))
 
+    # The gradient depends on the solver only through the image.
+    gradients = solver.rtol == 1e-13
+
     def solve(y: Tensor) -> tuple[Tensor, list[int], Tensor]:
-        y = y.clone().requires_grad_()
+        y = y.clone().requires_grad_(gradients)
         x = model(y, physics)
-        (grad,) = torch.autograd.grad(x.square().sum(), y)
+        total = x.square().sum()
+        grad = torch.autograd.grad(total, y)[0] if gradients else x.detach()
         return x.detach(), model.solution.iterations.tolist(), grad
 
     together, counts, gradient = solve(problem.y)
