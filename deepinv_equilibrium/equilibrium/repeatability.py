@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,9 @@ from ..fixed_points.step import PackedStep
 
 # Relative differences that rounding on an accelerator does not reach.
 _VALUES, _PRODUCTS = 1e-4, 1e-2
+# Evaluations of a step that draws random numbers. Two of them may agree by chance, e.g.
+# if a block of the network is left out at random.
+_EVALUATIONS = 32
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,7 @@ class CallTraces:
         drawn = _generators(self.model, self.device) != self.generators
         if not (holders or drawn):
             return
-        cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):
+        with _random_numbers_restored(self.model, self.device):
             if holders:
                 self._refuse_memory(packed, x, holders)
             if drawn and on_failure != "ignore":
@@ -110,8 +114,10 @@ class CallTraces:
         self, step: PackedStep, x: Tensor, on_failure: OnFailure
     ) -> None:
         with torch.no_grad():
-            gap = _difference(step(x)[0], step(x)[0])
-        if gap <= _VALUES:
+            first = step(x)[0]
+            gaps = (_difference(first, step(x)[0]) for _ in range(_EVALUATIONS))
+            gap = next((gap for gap in gaps if gap > _VALUES), 0.0)
+        if gap == 0:
             return
         names = {
             type(module).__name__
@@ -147,17 +153,36 @@ def _has_gradient(solution: Solution) -> bool:
     return any(part.requires_grad for part in parts)
 
 
+def _own_generators(model: nn.Module) -> list[torch.Generator]:
+    return [
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, torch.Generator)
+    ]
+
+
+@contextmanager
+def _random_numbers_restored(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Restore the states of all generators from which a step may draw."""
+    own = [(generator, generator.get_state()) for generator in _own_generators(model)]
+    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)
+        for generator, state in own:
+            generator.set_state(state)
+
+
 def _generators(model: nn.Module, device: torch.device) -> bytes:
     """Return the states of all generators from which a step may draw."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
-    states += [
-        value.get_state()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, torch.Generator)
-    ]
+    states += [generator.get_state() for generator in _own_generators(model)]
     of_torch = [state.numpy().tobytes() for state in states]
     of_numpy = np.random.get_state()  # noqa: NPY002
     return pickle.dumps((of_torch, of_numpy, random.getstate()))

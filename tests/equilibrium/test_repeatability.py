@@ -56,6 +56,13 @@ class OfGenerator(Shrink):
         return 0.1 * torch.rand(x.shape, generator=self.rng, dtype=x.dtype)
 
 
+class LeavesOut(Shrink):
+    """Leaves out its addition in one of five evaluations, as stochastic depth does."""
+
+    def addition(self, x: Tensor) -> Tensor:
+        return 0.1 * x if torch.rand(()) < 0.8 else torch.zeros_like(x)
+
+
 class DrawsInVain(Shrink):
     def addition(self, x: Tensor) -> Tensor:
         return 0 * torch.rand_like(x)
@@ -99,7 +106,9 @@ def measurement() -> Tensor:
 
 
 @pytest.mark.parametrize("DEQ", SETTINGS)
-@pytest.mark.parametrize("denoiser", [OfTorch, OfNumpy, OfPython, OfGenerator])
+@pytest.mark.parametrize(
+    "denoiser", [OfTorch, OfNumpy, OfPython, OfGenerator, LeavesOut]
+)
 def test_call_warns_once_of_a_random_step(denoiser: Any, DEQ: Any) -> None:
     model, physics = pgd(dinv.optim.PnP(denoiser()), DEQ), dinv.physics.Denoising()
     y = measurement()
@@ -124,14 +133,29 @@ def test_random_step_raises_or_is_ignored_as_on_failure_says() -> None:
         model(y, physics)
 
 
+class DrawsFromAll(OfGenerator):
+    def addition(self, x: Tensor) -> Tensor:
+        self.draw()
+        return torch.zeros_like(x)
+
+    def draw(self) -> tuple[float, ...]:
+        own = torch.rand((), generator=self.rng)
+        numpy = np.random.rand()  # noqa: NPY002
+        return float(own), float(torch.rand(())), numpy, random.random()
+
+
 def test_check_of_a_step_leaves_the_random_numbers_of_the_caller_alone() -> None:
     physics, y, draws = dinv.physics.Denoising(), measurement(), []
-    model = pgd(dinv.optim.PnP(DrawsInVain()), deq.ReTune(1, 3))
+    denoiser = DrawsFromAll()
+    model = pgd(dinv.optim.PnP(denoiser), deq.ReTune(1, 3))
     for _ in range(2):  # with and without the check
         torch.manual_seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        random.seed(1)
+        denoiser.rng.manual_seed(1)
         model(y, physics)
-        draws.append(torch.rand(1))
-    assert torch.equal(*draws)
+        draws.append(denoiser.draw())
+    assert draws[0] == draws[1]
 
 
 @pytest.mark.filterwarnings("ignore:The fixed-point solve")
