@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from ...certificates import Bound
 from ...certificates.bounds import derived, outward, unproved
 from ...certificates.declarations import refuse_changed
+from ...certificates.rates import averaged_composition, averaged_relaxation
 from ..condat_vu_iteration import CondatVuIteration
 from .primal_dual_constants import (
     PrimalDualConstants,
@@ -48,11 +49,13 @@ class CondatVuScheme(RateScheme):
 
     **Assumptions.** :math:`f` is quadratic with
     :math:`\mu I \preceq \nabla^2 f \preceq L I` and :math:`\mu \ge 0`;
-    :math:`\lambda g` is :math:`\mu_g`-strongly convex; the gradient of
-    :math:`\lambda_K h` is :math:`L_h`-Lipschitz, so that its conjugate :math:`h^*` is
-    :math:`1 / L_h`-strongly convex; both proximal operators are exact. Instead of a
-    function, :math:`g` and :math:`h` may be monotone operators: those whose resolvents
-    are firmly nonexpansive denoisers, with :math:`\mu_g = 0` and :math:`L_h = \infty`.
+    :math:`\lambda g - \tfrac{\mu_g}{2} \|\cdot\|^2` is convex with
+    :math:`\mu + \mu_g \ge 0`, so that :math:`g` may be weakly convex,
+    :math:`\mu_g < 0`; the gradient of :math:`\lambda_K h` is :math:`L_h`-Lipschitz, so
+    that its conjugate :math:`h^*` is :math:`1 / L_h`-strongly convex; both proximal
+    operators are exact. Instead of a function, :math:`g` and :math:`h` may be monotone
+    operators: those whose resolvents are firmly nonexpansive denoisers, with
+    :math:`\mu_g = 0` and :math:`L_h = \infty`.
 
     **Norm.** Let :math:`a = 1 / \tau - \mu` and :math:`a > \sigma \|K\|^2`. Then
 
@@ -143,7 +146,7 @@ class CondatVuScheme(RateScheme):
         h, K = parts.parameters["composed_prior"], parts.parameters["K"]
         refuse_changed(h)
         tau, weight = parameters["stepsize"], parameters["lambda"]
-        require_resolvent(parts.prior, tau * weight, img_size)
+        require_resolvent(parts.prior, tau * weight, img_size, weakly_convex=True)
         dual_weight = parameters["lambda_composed"]
         require_resolvent(h, dual_weight / (parameters["stepsize_dual"] or 1), img_size)
         return PrimalDualConstants(
@@ -190,6 +193,12 @@ class CondatVuScheme(RateScheme):
                 "the step sizes must satisfy 1/tau - mu > sigma ||K||^2; decrease them"
             )
             return reason, reason
+        if data.mu.value + known.convexity.value < 0:
+            reason = unproved(
+                f"the prior is weakly convex, mu_g = {known.convexity.value:g}, and "
+                f"mu + mu_g is not proved to be nonnegative, mu = {data.mu.value:g}"
+            )
+            return reason, reason
         resolvent = _resolvent_rate(
             a,
             data.mu.value + known.convexity.value,
@@ -213,6 +222,24 @@ class CondatVuScheme(RateScheme):
             "gradient step in the data",
         )
         return relaxed(rate, layer["beta"]), moved
+
+    def averaged(self, layer: Layer) -> Bound:
+        r"""
+        Return the averagedness constant in the norm of the rate.
+
+        The forward step is :math:`\tfrac{L - \mu}{2 (a - \sigma \|K\|^2)}`-averaged,
+        because :math:`P^{-1} B` is symmetric in that norm with nonnegative eigenvalues,
+        and the backward step is firmly nonexpansive.
+        """
+        data, known = layer.data, _constants(layer)
+        _, slack = _metric(layer)
+        if slack <= 0 or data.mu.value + known.convexity.value < 0:
+            return unproved("the step is not proved to be averaged")
+        forward = outward(max(data.L.value - data.mu.value, 0.0)) / (2 * slack)
+        value = averaged_composition(outward(forward), 0.5)
+        value = averaged_relaxation(value, layer["beta"])
+        used = (data.mu, data.L, known.convexity, known.squared_norm)
+        return derived(value, used, "a forward and a backward step")
 
     def image_move(self, layers: Sequence[Layer], before: Bound, after: Bound) -> Bound:
         r"""

@@ -27,8 +27,8 @@ class PrimalDualConstants:
     r"""
     Constants of the two priors and of the linear map.
 
-    :param Bound convexity: :math:`\mu_g \ge 0` such that :math:`\lambda g` is
-        :math:`\mu_g`-strongly convex.
+    :param Bound convexity: :math:`\mu_g` such that :math:`\lambda g - \tfrac{\mu_g}{2}
+        \|\cdot\|^2` is convex; negative for a weakly convex :math:`g`.
     :param Bound smoothness: :math:`L_h` such that the gradient of :math:`\lambda_K h`
         is :math:`L_h`-Lipschitz; infinite where :math:`h` is not smooth.
     :param Bound squared_norm: :math:`\|K\|^2`.
@@ -50,7 +50,13 @@ class PrimalDualConstants:
         )
 
 
-def require_resolvent(prior: Prior, weight: float, img_size: Sequence[int]) -> None:
+def require_resolvent(
+    prior: Prior,
+    weight: float,
+    img_size: Sequence[int],
+    *,
+    weakly_convex: bool = False,
+) -> None:
     r"""
     Refuse a prior whose proximal operator is not known to be firmly nonexpansive, i.e.
     the resolvent of a monotone operator.
@@ -58,9 +64,13 @@ def require_resolvent(prior: Prior, weight: float, img_size: Sequence[int]) -> N
     :param deepinv.optim.Prior prior: the prior.
     :param float weight: its weight.
     :param Sequence img_size: :math:`(C, H, W)` of the images.
+    :param bool weakly_convex: whether to accept the exact proximal operator of a weakly
+        convex function, too. Default: ``False``.
     :raises NotCoveredError: if it is not known.
     """
     known = ProxConstants.of(prior, weight, img_size)
+    if weakly_convex and known.convexity is not None and known.convexity.is_certified:
+        return
     # The constant of an exact formula is rounded upwards.
     if not (known.reflected.is_certified and known.reflected.value <= 1 + 1e-11):
         lipschitz = known.lipschitz
@@ -72,7 +82,8 @@ def require_resolvent(prior: Prior, weight: float, img_size: Sequence[int]) -> N
 
 
 def strong_convexity(prior: Prior, weight: float, img_size: Sequence[int]) -> Bound:
-    """Return a lower bound of the strong convexity of a weighted prior."""
+    """Return a lower bound of the curvature of a weighted prior, which is negative for
+    a weakly convex one."""
     name = type(prior).__name__
     if type(prior) is NonNegativeTikhonov:
         unit = Bound(1.0, source=f"{name} is strongly convex", is_lower=True)

@@ -27,6 +27,7 @@ from ..certified_models import (
     random_denoiser,
     random_physics,
 )
+from .weakly_convex_priors import random_quadratic
 
 
 class Huber(dinv.optim.Prior):
@@ -83,6 +84,7 @@ def random_model(
     stepsize = rng.uniform(0.2, 1.9) / L
     room = 1 / stepsize - rng.choice([L / 2, L, kappa])
     dual = rng.uniform(0.05, 0.99) * abs(room) / norm**2
+    weights = []
     nonlinear = [deq.optim.NonNegativity(), deq.optim.NonNegativeTikhonov()]
     layers = rng.choice([1, 1, 2])
     priors = []
@@ -91,6 +93,10 @@ def random_model(
         firm = rng.random() < 0.5 and denoiser.is_firmly_nonexpansive
         g = dinv.optim.PnP(denoiser) if firm else dinv.optim.Tikhonov()
         priors.append(g if affine or rng.random() < 0.3 else rng.choice(nonlinear))
+        weights.append(rng.uniform(0, 1) * L)
+        if kappa and rng.random() < 0.3:  # weakly convex, less than the data is convex
+            priors[-1] = random_quadratic(-1.0, rng.uniform(0, 2))
+            weights[-1] = rng.uniform(0, 0.99) * kappa
     composed = dinv.optim.Tikhonov() if affine else Huber()
     return deq.optim.CondatVu(
         K,
@@ -98,7 +104,7 @@ def random_model(
         data_fidelity=deq.optim.RidgeL2(kappa=kappa) if kappa else dinv.optim.L2(),
         prior=priors,
         composed_prior=composed if smooth else dinv.optim.L1Prior(),
-        lambda_reg=[rng.uniform(0, 1) * L for _ in range(layers)],
+        lambda_reg=weights,
         lambda_composed=10 ** rng.uniform(-2, 2) * L / norm**2,
         stepsize=stepsize,
         stepsize_dual=dual,
@@ -166,6 +172,11 @@ def test_rate_bounds_dense_jacobian(seed: int) -> None:
     truth = torch.linalg.matrix_norm(scaled, 2)
     condition = (values[-1] / values[0]).item()
     assert truth <= rate * (1 + 1e-12) + 1e-14 * condition
+    alpha = contraction(model, physics).averaged.value
+    if alpha <= 1:
+        eye = torch.eye(len(P), dtype=torch.float64)
+        N = eye - (eye - scaled) / alpha
+        assert torch.linalg.matrix_norm(N, 2) <= 1 + 1e-10 + 1e-13 * condition / alpha
 
 
 @settings(max_examples=60)
@@ -330,3 +341,16 @@ def test_layers_with_different_composed_priors_have_different_rates() -> None:
     )
     known = contraction(model, dinv.physics.Denoising().double())
     assert known.layers[0].rate.value < 1 == known.layers[1].rate.value
+
+
+def test_primal_dual_iterations_converge_where_they_do_not_contract() -> None:
+    physics = dinv.physics.Inpainting(IMAGE, mask=torch.eye(3, 4)[None].double())
+    l2 = dinv.optim.L2()
+    known = contraction(model_of(data_fidelity=l2, lambda_composed=2.0), physics)
+    assert known.rate.value >= 1
+    assert known.convergence == "converges"
+    prior = random_quadratic(-0.5, 0.5)
+    model = model_of(prior=prior, data_fidelity=l2, lambda_reg=1.0)
+    known = contraction(model, physics)
+    assert "weakly convex" in known.rate.source
+    assert known.convergence == "unproved"
