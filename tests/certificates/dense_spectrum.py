@@ -11,21 +11,23 @@ def dense_spectrum(physics, shape):
     The physics is in float64, and the shape includes the batch.
     """
     n = math.prod(shape)
-    columns = []
-    for k in range(n):
-        impulse = torch.zeros(n, dtype=torch.float64)
-        impulse[k] = 1
-        columns.append(flatten(physics.A(impulse.reshape(shape))))
-    matrix = torch.stack(columns, dim=1)
+    impulses = torch.eye(n, dtype=torch.float64).reshape(n, *shape)
+    if shape[0] == 1:
+        # The impulses are the images of a batch.
+        columns = [flatten(physics.A(part[:, 0])) for part in impulses.split(256)]
+    else:
+        columns = [flatten(physics.A(impulse)).reshape(1, -1) for impulse in impulses]
+    matrix = torch.cat(columns).mT
     values = torch.linalg.svdvals(matrix).square()
     smallest = float(values[-1]) if matrix.shape[0] >= n else 0.0
     return smallest, float(values[0])
 
 
 def flatten(y):
+    """Return the measurements of a batch as real vectors."""
     if not isinstance(y, torch.Tensor):
-        return torch.cat([flatten(part) for part in y])
-    return torch.view_as_real(y).flatten() if y.is_complex() else y.flatten()
+        return torch.cat([flatten(part) for part in y], dim=1)
+    return (torch.view_as_real(y) if y.is_complex() else y).flatten(1)
 
 
 def check(interval, truth, tightness=None):
