@@ -27,6 +27,8 @@ ATTACKS = {
         Attack(physics_attacks.proximal_operators, short=25, share=1),
         Attack(rate_attacks.rates_of_models, short=22, share=4),
         Attack(rate_attacks.rates_of_affine_models, short=40, share=5),
+        Attack(rate_attacks.averaged_steps, short=15, share=1),
+        Attack(rate_attacks.energies, short=25, share=1),
         Attack(rate_attacks.rates_of_unrated_algorithms, short=5, share=0.2),
         Attack(rate_attacks.contraction_ratios, short=8, share=0.5),
         Attack(rate_attacks.stabilities, short=34, share=1),

@@ -12,7 +12,7 @@ from .dense import flat, norm
 from .draws import Draw, choose, generator
 from .outcomes import VoidError, ask, require, require_at_most, run
 from .random_models import ALGORITHMS, RATED, ModelCase, models
-from .steps import measurements, solve, step_norm, step_of
+from .steps import measurements, solve, step_jacobians, step_norm, step_of
 
 
 def certificate_of(case: ModelCase) -> Certificate:
@@ -38,6 +38,44 @@ def rates_of_affine_models(draw: Draw) -> None:
         raise VoidError("no rate is certified")
     truth = step_norm(case, generator(draw))
     require_at_most(truth, certificate.rate.value, f"rate of {case}")
+
+
+def averaged_steps(draw: Draw) -> None:
+    """A step with a certified averagedness constant is averaged."""
+    case = draw(models(networks=choose(draw, (False, False, True)), simple=True))
+    averaged = certificate_of(case).contraction.averaged
+    if not averaged.is_certified or averaged.value > 1:
+        raise VoidError("the step is not proved to be averaged")
+    alpha = averaged.value
+    for J in step_jacobians(case, generator(draw)):
+        eye = torch.eye(len(J), dtype=J.dtype)
+        require_at_most(norm(J - (1 - alpha) * eye), alpha, f"alpha of {case}")
+
+
+def energies(draw: Draw) -> None:
+    """A certified energy falls by the certified amount in each step."""
+    algorithms = ("PGD", "GD")
+    case = draw(models(algorithms, networks=choose(draw, (False, True)), simple=True))
+    energy = certificate_of(case).energy
+    if energy is None or not energy.decreases:
+        raise VoidError("no decrease is certified")
+    rng, model = generator(draw), case.model
+    x = rng.image(2, *case.size)
+    y = measurements(case, rng.image(2, *case.size))
+    parameters = model.update_params_fn(0)
+    fidelity, prior = model.update_data_fidelity_fn(0), model.update_prior_fn(0)
+
+    def value(image: torch.Tensor) -> torch.Tensor:
+        penalty = run(prior.fn, image, parameters["g_param"])
+        return fidelity(image, y, case.physics) + parameters["lambda"] * penalty
+
+    with torch.no_grad():
+        moved = run(step_of(case, y), x)
+        before, after = value(x), value(moved)
+    least = energy.decrease.value * flat(moved - x).norm(dim=1).square()
+    rounding = 1e-10 * (before.abs() + after.abs() + least)
+    worst = float((least - (before - after) - rounding).nan_to_num(0.0).max())
+    require(worst <= 0, f"energy of {case}: {before} to {after}, at least {least}")
 
 
 def rates_of_unrated_algorithms(draw: Draw) -> None:

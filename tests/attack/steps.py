@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -43,9 +43,10 @@ def measurements(case: ModelCase, x: Tensor) -> Any:
         return run(case.physics.A, x)
 
 
-def step_norm(case: ModelCase, rng: Generator, points: int = 2) -> float:
-    """Return the largest norm of the step's Jacobian at some points."""
-    largest = 0.0
+def step_jacobians(
+    case: ModelCase, rng: Generator, points: int = 2
+) -> Iterator[Tensor]:
+    """Yield the step's Jacobian at some points."""
     for _ in range(1 if case.is_affine else points):
         x = rng.image(1, *case.size)
         copies = torch.zeros(x.numel(), *case.size, dtype=torch.float64)
@@ -62,8 +63,12 @@ def step_norm(case: ModelCase, rng: Generator, points: int = 2) -> float:
         J = run(jacobian, function, x)
         if not bool(torch.isfinite(J).all()):
             raise VoidError("the step is not finite")
-        largest = max(largest, norm(J))
-    return largest
+        yield J
+
+
+def step_norm(case: ModelCase, rng: Generator, points: int = 2) -> float:
+    """Return the largest norm of the step's Jacobian at some points."""
+    return max(norm(J) for J in step_jacobians(case, rng, points))
 
 
 def solve(case: ModelCase, y: Any, start: Tensor, rate: float) -> Tensor:
