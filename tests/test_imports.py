@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import collections
+import functools
 import graphlib
 import importlib
 import sys
@@ -43,6 +44,7 @@ FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 FOLDERS = [path.parent for path in FILES.values() if path.name == "__init__.py"]
 
 
+@functools.cache
 def imports(module: str) -> set[str]:
     """Absolute names of what a file imports, in functions and under TYPE_CHECKING too,
     and of modules of the package that it names in strings, to look them up."""
@@ -66,15 +68,12 @@ def imports(module: str) -> set[str]:
     return found - {module}
 
 
-IMPORTS = {module: imports(module) for module in FILES}
-
-
 def folder(module: str) -> str:
     return [*module.split("."), ""][1]
 
 
 def inside(module: str) -> set[str]:
-    return {name for name in IMPORTS[module] if name.split(".")[0] == NAME}
+    return {name for name in imports(module) if name.split(".")[0] == NAME}
 
 
 @pytest.mark.parametrize("level", range(len(LEVELS)))
@@ -107,7 +106,7 @@ def test_no_circle() -> None:
 
 def test_fixed_points_know_torch_only() -> None:
     for module in (name for name in FILES if folder(name) == "fixed_points"):
-        outside = {name.split(".")[0] for name in IMPORTS[module]} - {NAME}
+        outside = {name.split(".")[0] for name in imports(module)} - {NAME}
         assert outside - set(sys.stdlib_module_names) <= {"torch"}, module
 
 

@@ -28,12 +28,14 @@ def create(kind: str, name: str, arguments: dict[str, dict[str, Any]]) -> Any:
     return plugins.create(kind, name, **arguments.get(name, {}))
 
 
-def small_denoiser(channels: int = 1) -> ConvexPotentialDenoiser:
+def small_denoiser(
+    channels: int = 1, contraction: float = 0.9
+) -> ConvexPotentialDenoiser:
     """A contraction with random weights."""
     torch.manual_seed(0)
     return ConvexPotentialDenoiser(
         channels,
-        contraction=0.9,
+        contraction=contraction,
         pretrained=None,
         layers=2,
         generators=1,
@@ -83,7 +85,8 @@ def model_arguments(img_size: tuple[int, ...]) -> dict[str, dict[str, Any]]:
         "in_channels": channels,
     }
     presets = "de-admm de-grad de-prox deq-admm deq-drs deq-gd deq-hqs deq-pdcp deq-pgd"
-    denoising = {"denoiser": small_denoiser(channels)}
+    # With a small rate a model converges in few iterations.
+    denoising = {"denoiser": small_denoiser(channels, contraction=0.5)}
     pixels = torch.Size(img_size).numel()
     # No float32 result meets this tolerance.
     descent: dict[str, Any] = {
