@@ -50,20 +50,17 @@ class AutomaticStepSizes(TrainedParameters):
 
     :param StepSizeRule rule: the intervals of the algorithm.
     :param int count: number of values; one value is shared by all layers.
-    :param Sequence weights: :math:`\lambda` of each layer, or one for all.
     :param bool trained: whether the step sizes are trained.
     """
 
     # Both follow from the model and the physics, which certificates cover.
     run_state = frozenset(("curvatures", "_known"))
 
-    def __init__(
-        self, rule: StepSizeRule, count: int, weights: Sequence[Any], trained: bool
-    ) -> None:
+    def __init__(self, rule: StepSizeRule, count: int, trained: bool) -> None:
         super().__init__("stepsize", [1.0] * count)
         self.rule, self.trained = rule, trained
         self.curvatures: tuple[Curvatures, ...] = ()
-        self._weights = (weights,)  # in a tuple, which registers no module
+        self._weights: tuple[Sequence[Any], ...] = ()
         self._known: OrderedDict[Any, Curvatures] = OrderedDict()
         if not trained:
             for index in range(count):
@@ -73,6 +70,7 @@ class AutomaticStepSizes(TrainedParameters):
     def read(
         self,
         layers: Sequence[tuple[Any, Any]],
+        weights: Sequence[Any],
         physics: Physics,
         img_size: Sequence[int],
     ) -> tuple[Curvatures, ...]:
@@ -80,11 +78,14 @@ class AutomaticStepSizes(TrainedParameters):
         Read the curvatures of all layers, from which the step sizes are computed.
 
         :param Sequence layers: data fidelity and prior of each layer.
+        :param Sequence weights: :math:`\lambda` of each layer, or one for all. Step
+            sizes follow later changes of its values.
         :param deepinv.physics.Physics physics: the physics.
         :param Sequence img_size: :math:`(C, H, W)` of the images.
         :return: (tuple) the curvatures, which are also stored.
         :raises NoStepSizeError: if no interval is proved.
         """
+        self._weights = (weights,)  # in a tuple, which registers no module
         operator, size = _digests(physics), tuple(img_size)
         known: list[Curvatures] = []
         with torch.no_grad():

@@ -170,7 +170,6 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
             parameters["stepsize"] = AutomaticStepSizes(
                 self.step_size_rule,
                 len(parameters["stepsize"]),
-                parameters["lambda"],
                 trained="stepsize" in names,
             )
         self.params_algo = nn.ParameterDict(parameters)
@@ -385,7 +384,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
                 (self.update_data_fidelity_fn(layer), self.update_prior_fn(layer))
                 for layer in layers
             ]
-            step_sizes.read(parts, physics, img_size)
+            step_sizes.read(parts, self.params_algo["lambda"], physics, img_size)
 
     def noise_levels(self) -> Iterable[Any]:
         """Return the ``g_param`` of each layer whose prior has a denoiser."""

@@ -37,7 +37,9 @@ def certified_deq_pgd(
     With the default :math:`\tau = 1` and :math:`\|A\|^2 \leq 2`, the rate is at most
     :math:`L_D`, and each measurement has exactly one solution. Training the weights of
     the denoiser does not change this, but training the step size could: by default
-    ``trainable_params=["g_param"]``.
+    ``trainable_params=["g_param"]``. With ``stepsize="auto"`` the step size is computed
+    from :math:`\|A\|^2` for each physics, and the proof holds wherever that bound is
+    certified, also if the step size is trained.
 
     :param deepinv.models.Denoiser, str denoiser: a denoiser whose
         :func:`deepinv_equilibrium.lipschitz` constant is certified and below 1, or the

@@ -177,6 +177,20 @@ def test_step_size_follows_the_weights_of_the_prior() -> None:
     prior.mu = 3.0
     assert before == pytest.approx(1 / 2.1, rel=1e-5)
     assert step_size(model, physics) == pytest.approx(1 / 4.1, rel=1e-5)
+    model.params_algo["lambda"] = [2.0]
+    assert step_size(model, physics) == pytest.approx(1 / 7.2, rel=1e-5)
+    duplicate = copy.deepcopy(model)
+    duplicate.params_algo["lambda"][0] = 1.0
+    assert step_size(duplicate, physics) == pytest.approx(1 / 4.1, rel=1e-5)
+    assert step_size(model, physics) == pytest.approx(1 / 7.2, rel=1e-5)
+
+
+def test_deepinv_configurations_take_automatic_steps() -> None:
+    physics = diagonal_physics(0.25, 1.0)
+    model = model_of(DEQ=True, max_iter=5)
+    model(torch.rand(1, *IMAGE, dtype=torch.float64), physics)
+    assert len(model.params_algo["stepsize"]) == 1
+    assert "params_algo.stepsize.auto_0" in model.state_dict()
 
 
 def test_certificate_holds_after_a_call_with_another_physics() -> None:
