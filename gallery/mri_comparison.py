@@ -51,6 +51,7 @@ DENOISER_STEPS = 150  # to train the denoiser
 STEPS = 15  # to train each model
 LAYERS = 6  # K, of the unrolled model
 SIZE = 64  # of the images, at most 128
+TV_ITERATIONS = 200  # of total variation
 SEED = 0  # of mask, noise and weights
 
 torch.manual_seed(SEED)
@@ -276,7 +277,7 @@ certified = de_grad(
 def tv(weight: float) -> deq.models.TVMapReconstructor:
     """Return reconstruction by total variation."""
     weights = deq.models.ConstantTVMap((0, 0), weight)
-    model = deq.models.TVMapReconstructor(weights, max_iter=200)
+    model = deq.models.TVMapReconstructor(weights, max_iter=TV_ITERATIONS)
     return model.to(device)
 
 

@@ -25,6 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         STEPS=STEPS,
         LAYERS=LAYERS,
         SIZE=SIZE,
+        TV_ITERATIONS=30,
     )
 
 
