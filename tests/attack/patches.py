@@ -9,6 +9,8 @@ CERTIFICATES = "certificates"
 FORWARD = f"{CERTIFICATES}/rates/forward_backward_rates.py"
 DOUGLAS = f"{CERTIFICATES}/rates/douglas_rachford_rates.py"
 SENSITIVITY = f"{CERTIFICATES}/rates/data_sensitivity.py"
+AVERAGED = f"{CERTIFICATES}/rates/averaged_operators.py"
+ENERGY = f"{CERTIFICATES}/rates/energy_decrease.py"
 LIPSCHITZ = f"{CERTIFICATES}/lipschitz_bounds"
 SPECTRA = f"{CERTIFICATES}/spectra"
 GRADIENTS = f"{CERTIFICATES}/gradients"
@@ -48,6 +50,25 @@ class Patch:
 
 
 PATCHES = (
+    # Averaged steps and energies.
+    Patch(
+        AVERAGED,
+        "return rounded_up(tau * L / 2)",
+        "return rounded_up(tau * L / 4)",
+        "averaged gradient step: a quarter for a half",
+    ),
+    Patch(
+        AVERAGED,
+        "return alpha if beta == 1 else rounded_up(alpha * beta)",
+        "return alpha",
+        "averaged relaxation: the relaxation is missing",
+    ),
+    Patch(
+        ENERGY,
+        "half = (L - m) / 2",
+        "half = (L - m) / 4",
+        "decrease of the energy: a quarter for a half",
+    ),
     # Rates.
     Patch(
         FORWARD,
