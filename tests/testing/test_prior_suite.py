@@ -20,9 +20,11 @@ SIZES = {1: (1, 3, 4), 3: (3, 2, 2)}
 def arguments(channels: int) -> dict[str, dict[str, Any]]:
     """Arguments of the priors."""
     torch.manual_seed(0)
+    # Fixed weights, whose filters are normalised once.
+    denoiser = small_denoiser(channels).requires_grad_(False)
     return {
-        "network-residual": {"denoiser": small_denoiser(channels)},
-        "red": {"denoiser": small_denoiser(channels)},
+        "network-residual": {"denoiser": denoiser},
+        "red": {"denoiser": denoiser},
         "ridge-regulariser": {
             "in_channels": channels,
             "pretrained": None,
