@@ -377,9 +377,9 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
 
     def _read_step_sizes(self, physics: Physics, img_size: Sequence[int]) -> None:
         """Compute automatic step sizes for a physics and a size of the images."""
+        layers = range(self._require_equilibrium().layers)
         step_sizes = self.params_algo.get("stepsize")
         if isinstance(step_sizes, AutomaticStepSizes):
-            layers = range(self._require_equilibrium().layers)
             parts = [
                 (self.update_data_fidelity_fn(layer), self.update_prior_fn(layer))
                 for layer in layers
