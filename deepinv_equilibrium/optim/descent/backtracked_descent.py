@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 from deepinv.models import Reconstructor
+from deepinv.optim import DataFidelity, StackedPhysicsDataFidelity
 from deepinv.physics import LinearPhysics, Physics
+from deepinv.utils import TensorList
 from torch import Tensor
 
 from ...certificates.gradients.step_jacobians import sample_norms
@@ -54,6 +56,9 @@ class BacktrackedDescent(Reconstructor, ABC):
 
     spatial_axes: ClassVar[tuple[int, ...]] = (2, 3)
     """Numbers of spatial axes of the images that the model accepts."""
+
+    data_fidelity: DataFidelity
+    """The data fidelity :math:`f`."""
 
     solution: Descent | None
     """Report of the last descent; ``None`` before the first one."""
@@ -103,13 +108,22 @@ class BacktrackedDescent(Reconstructor, ABC):
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
         :return: the last iterate, whose energy is the least.
-        :raises TypeError: if ``y`` is not a floating-point tensor, or ``physics`` not a
-            physics.
+        :raises TypeError: if ``y`` is not a floating-point tensor, ``physics`` is not a
+            physics, or ``y`` is a list of measurements and the data fidelity takes one.
         :raises ValueError: if ``y`` is not a measurement of ``physics``.
         :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
         """
         require_physics(physics, y)
         require_measurement(y)
+        if isinstance(y, TensorList) and not isinstance(
+            self.data_fidelity, StackedPhysicsDataFidelity
+        ):
+            raise TypeError(
+                "y is a TensorList, of which "
+                f"{type(self.data_fidelity).__name__} has no value: give data_fidelity="
+                "deepinv.optim.StackedPhysicsDataFidelity([...]), with one data "
+                "fidelity for each measurement."
+            )
         measured = None
         if isinstance(physics, LinearPhysics):
             with torch.no_grad():

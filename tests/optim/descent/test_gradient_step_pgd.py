@@ -351,3 +351,13 @@ def test_constructor_and_forward_refuse_other_types() -> None:
     model = GradientStepPGD(GSPnP(Shrink()))
     with pytest.raises(TypeError, match="physics must be a deepinv Physics"):
         model(torch.zeros(1, 1, 2, 2), None)
+
+
+def test_call_raises_for_a_stacked_physics_without_a_stacked_data_fidelity() -> None:
+    physics = dinv.physics.stack(dinv.physics.Denoising(), dinv.physics.Denoising())
+    y = physics.A(torch.rand(1, 1, 8, 8))
+    model = GradientStepPGD(small_network(), max_iter=1, on_failure="ignore")
+    with pytest.raises(TypeError, match=r"TensorList, of which L2 has no value: give"):
+        model(y, physics)
+    model.data_fidelity = dinv.optim.StackedPhysicsDataFidelity([dinv.optim.L2()] * 2)
+    assert model(y, physics).shape == (1, 1, 8, 8)
