@@ -11,10 +11,10 @@ from torch import Tensor
 
 from .double_maps import DoubleMap, randn_like, row_norms, scales
 
-NEAR = 1e-4  # smallest distance of two images, relative to their norm
+NEAR = 1e-3  # smallest distance of two images, relative to their norm
 DISTANCES = (3.0, 1.0, 0.3, 0.1)  # of an ascent, relative to the norm of an image
 SMALLEST_STEP = 1e-2  # of an ascent, which ends below it
-SMALLEST_GAIN = 1e-4  # relative; conjugate gradients end after two that are smaller
+SMALLEST_GAIN = 1e-4  # relative gain of a move, which ends below it
 
 
 @dataclass
@@ -182,13 +182,18 @@ class PairSearch:
         return self._pair(first, second, value, other_value), gradient
 
     def _bisect(self, pair: Pair, halvings: int) -> Pair:
-        for _ in range(halvings):
+        for halving in range(halvings):
             self.on_step(1)
             middle = (pair.first + pair.second) / 2
             value = self.function(middle)
             left = self._pair(pair.first, middle, pair.first_value, value)
             right = self._pair(middle, pair.second, value, pair.second_value)
+            gap = (left.quotient - right.quotient).abs()
             pair = left.where(left.quotient > right.quotient, right)
+            # Where both halves are alike, the map is as good as linear in between.
+            if bool((gap <= SMALLEST_GAIN * pair.quotient).all()):
+                self.on_step(halvings - halving - 1)
+                break
         return pair
 
     def _power(self, x: Tensor, v: Tensor, length: Tensor) -> Pair:
