@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from deepinv.models import TVDenoiser
 from skimage import data
-from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -66,6 +65,9 @@ def of_deepinv(v: Tensor, weight: float, effort: float) -> tuple[Tensor, int]:
 
 def of_skimage(v: Tensor, weight: float, effort: float) -> tuple[Tensor, int]:
     """With ``effort`` iterations."""
+    # It imports scipy.stats, which would take a second where tests are collected.
+    from skimage.restoration import denoise_tv_chambolle
+
     iterations = round(effort)
     image = np.moveaxis(v[0].numpy(), 0, -1)
     x = denoise_tv_chambolle(image, weight, 0.0, iterations, channel_axis=-1)
