@@ -129,11 +129,13 @@ class DoubleMap:
         with torch.autocast(x.device.type, enabled=False):
             try:
                 value = self._function(x, *self._arguments)
+            except torch.cuda.OutOfMemoryError:
+                raise
             except RuntimeError as error:
                 raise TypeError(
                     f"module {self.name} cannot be evaluated at images of shape "
-                    f"{tuple(x.shape)} in {x.dtype} on {x.device}: {error}. A module "
-                    "that computes in float32 only has no stretch."
+                    f"{tuple(x.shape)} in {x.dtype} on {x.device}: {error}. The "
+                    "search needs a module that computes in float64 on this device."
                 ) from error
         if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(x):
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value)

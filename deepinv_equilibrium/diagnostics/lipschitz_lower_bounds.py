@@ -131,8 +131,8 @@ def stretch(
     norms and the quotient are rounded down with bounds of their rounding errors. The
     quotient is hence a lower bound for the map that the copy computes in float64; this
     needs no assumption. It is also a lower bound for the exact map with these weights
-    if the errors of both values together are at most :attr:`error
-    <deepinv_equilibrium.diagnostics.Stretch>`, by which the numerator is reduced.
+    if the errors of both values together are at most ``error`` of the result, by which
+    the numerator is reduced.
 
     This assumed error of a value is ``rtol`` times its norm, plus four times the
     largest second difference :math:`\|F(x + \delta) - 2 F(x) + F(x - \delta)\|` for
