@@ -46,6 +46,7 @@ from deepinv_equilibrium.presets import unrolled_smoothed_tv
 
 STEPS = 50  # optimiser steps of each model
 LAYERS = 5  # K
+FRESH = 60  # training photos on which the models are measured too
 SEED = 0  # of photos and noise
 
 torch.manual_seed(SEED)
@@ -199,7 +200,7 @@ for name, model in models.items():
 # textures. To separate learning from generalisation, the PSNR is also
 # measured on other crops of the training photos.
 
-fresh = crops("train", 60, SIZE, SEED + 1000).to(device)
+fresh = crops("train", FRESH, SIZE, SEED + 1000).to(device)
 fresh_physics = halve(SIZE, SEED + 2)
 fresh_y = fresh_physics(fresh)
 

@@ -13,7 +13,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("unrolled_super_resolution")
     return run_page(
-        "unrolled_super_resolution", folder, STEPS=1, LAYERS=2, TEST_SIZE=48
+        "unrolled_super_resolution",
+        folder,
+        STEPS=1,
+        LAYERS=2,
+        FRESH=6,
+        TEST_SIZE=40,
     )
 
 
@@ -48,7 +53,7 @@ def test_bicubic_interpolation_does_not_shift_a_ramp(page: dict[str, Any]) -> No
 def test_test_crops_differ_from_training_crops(page: dict[str, Any]) -> None:
     """Test crops, cut to the size of the others, differ from them."""
     held_out = page["crops"]("test", 15, 40, 0).flatten(1)
-    assert page["tested"].shape == (15, 1, 48, 48)
+    assert page["tested"].shape == (15, 1, 40, 40)
     trained = page["photos"]
     for images in (trained, page["tried"]):
         assert torch.cdist(images.flatten(1), held_out).min() > 0.5
