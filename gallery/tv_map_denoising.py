@@ -40,6 +40,8 @@ import deepinv_equilibrium as deq
 
 STEPS = 800  # optimiser steps of each model
 SIZE = 184  # of the held-out photos, in pixels
+WEIGHTS = 60  # that the oracle tries
+RATIO = 1.05  # of one weight to the last
 SEED = 0  # of the network, crops and noise
 
 torch.manual_seed(SEED)
@@ -168,7 +170,7 @@ def try_scalars(weights: Tensor) -> tuple[Tensor, Tensor]:
     return tried, torch.stack(images)[best, torch.arange(len(best))]
 
 
-grid = 0.015 * 1.05 ** torch.arange(60, device=device)
+grid = 0.015 * RATIO ** torch.arange(WEIGHTS, device=device)
 tried, oracle = try_scalars(grid)
 with torch.no_grad():
     maps = {n: m.parameter_map(measured, physics) for n, m in models.items()}

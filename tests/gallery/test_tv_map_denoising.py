@@ -16,7 +16,9 @@ ROWS = ("noisy", "scalar", "oracle", "map")
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("tv_map_denoising")
-    return run_page("tv_map_denoising", folder, STEPS=3, SIZE=24)
+    return run_page(
+        "tv_map_denoising", folder, STEPS=3, SIZE=24, WEIGHTS=20, RATIO=1.16
+    )
 
 
 def psnr(images: torch.Tensor, truth: torch.Tensor) -> list[float]:
