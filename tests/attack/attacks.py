@@ -16,13 +16,13 @@ ATTACKS = {
     attack.name: attack
     for attack in (
         Attack(module_attacks.lipschitz_of_modules, short=26, share=4),
-        Attack(module_attacks.lipschitz_of_layers, short=200, share=6),
+        Attack(module_attacks.lipschitz_of_layers, short=320, share=6),
         Attack(module_attacks.convolution_norms, short=40, share=3),
         Attack(module_attacks.edited_modules, short=15, share=1),
         Attack(module_attacks.complex_modules, short=8, share=0.2),
         Attack(physics_attacks.spectra, short=24, share=3),
-        Attack(physics_attacks.spectra_of_usual_physics, short=60, share=3),
-        Attack(physics_attacks.spectra_of_combinations, short=50, share=2),
+        Attack(physics_attacks.spectra_of_usual_physics, short=100, share=3),
+        Attack(physics_attacks.spectra_of_combinations, short=90, share=2),
         Attack(physics_attacks.spectra_after_edits, short=15, share=1),
         Attack(physics_attacks.proximal_operators, short=25, share=1),
         Attack(rate_attacks.rates_of_models, short=22, share=4),

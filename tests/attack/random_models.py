@@ -127,6 +127,8 @@ def network_denoiser(rng: Generator, channels: int) -> dinv.models.Denoiser:
             channels,
             contraction=rng.choice([1.0, 0.9]),
             pretrained=None,
+            weak_convexity=rng.choice([0.0, 0.6]),
+            hidden_channels=(),
             generators=1,
             kernel_size=3,
         )
@@ -214,7 +216,12 @@ def random_prior(
     if kind == "network" and len(size) == 3:
         if gradient and rng.random() < 0.3:
             prior = deq.models.RidgeRegulariser(
-                size[0], pretrained=None, generators=1, kernel_size=3
+                size[0],
+                pretrained=None,
+                weak_convexity=rng.choice([0.0, 0.6]),
+                hidden_channels=(),
+                generators=1,
+                kernel_size=3,
             )
             return prior.double()
         return implicit(network_denoiser(rng, size[0]))
