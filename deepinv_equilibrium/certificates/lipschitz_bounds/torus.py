@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 # Largest number of complex numbers in memory at a time: 32 MiB.
 CHUNK = 2**21
+# The worst frequencies of the last kernels: integers, a few kilobytes in all.
+_REMEMBERED = 256
+_recent: OrderedDict[Any, tuple[int, tuple[int, ...]]] = OrderedDict()
 
 
 def grid_sizes(taps: tuple[int, ...], grid: int | None) -> tuple[int, ...]:
@@ -62,7 +68,7 @@ def torus_norm(kernel: Tensor, grid: int | None = None) -> Tensor:
     if not scale > 0:
         return kernel.abs().sum()
     kernel = kernel / scale  # so that no Gram matrix and no square overflows
-    group, frequency = _worst(kernel.detach(), sizes)
+    group, frequency = _known_worst(kernel.detach(), sizes)
     symbol = (kernel[group].flatten(2) + 0j) @ _phases(
         frequency, taps, sizes, kernel.device
     )
@@ -85,6 +91,26 @@ def _phases(
         turns = turns[..., None] + torch.arange(k, dtype=torch.float64) * f / size
     angle = -2 * math.pi * turns.flatten()
     return torch.polar(torch.ones_like(angle), angle).to(device)
+
+
+def _known_worst(kernel: Tensor, sizes: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Return :func:`_worst` of a kernel, from memory if a kernel of the same values was
+    one of the last. A training step needs the bound of the same weights in the solve,
+    in the recorded step and in certificates, and the search is most of its cost."""
+    if (
+        kernel.is_meta
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+    ):
+        return _worst(kernel, sizes)
+    values = torch.view_as_real(kernel) if kernel.is_complex() else kernel
+    digest = hashlib.blake2b(values.cpu().contiguous().numpy().data).digest()
+    key = (digest, tuple(values.shape), sizes)
+    if key not in _recent:
+        _recent[key] = _worst(kernel, sizes)
+        if len(_recent) > _REMEMBERED:
+            _recent.popitem(last=False)
+    return _recent[key]
 
 
 @torch.no_grad()
