@@ -4,8 +4,11 @@ from .adaptation.parametrise_and_perturb import Adaptation, AdaptationStatus, ad
 from .adaptation.reuse_and_regularise import ReuseAndRegularise
 from .denoisers.bounded_convolution import BoundedConvolution
 from .denoisers.bounded_dncnn import BoundedDnCNN
+from .denoisers.composed_filters import ComposedFilters
 from .denoisers.convex_potential_denoiser import ConvexPotentialDenoiser
 from .denoisers.convex_potential_layer import ConvexPotentialLayer
+from .denoisers.linear_spline import LinearSpline
+from .denoisers.noise_scaling import NoiseScaling
 from .denoisers.pretrained_denoisers import gradient_step_drunet, pretrained_drunet
 from .denoisers.ridge_prox_denoiser import RidgeProxDenoiser
 from .denoisers.ridge_regulariser import RidgeRegulariser
@@ -36,6 +39,7 @@ __all__ = [
     "BoundedConvolution",
     "BoundedDnCNN",
     "BoundedSigmoid",
+    "ComposedFilters",
     "ConstantTVMap",
     "ConvexPotentialDenoiser",
     "ConvexPotentialLayer",
@@ -48,6 +52,8 @@ __all__ = [
     "LearnedGradientDescent",
     "LearnedPDHG",
     "LearnedPrimalDual",
+    "LinearSpline",
+    "NoiseScaling",
     "Positivity",
     "ReuseAndRegularise",
     "RidgeProxDenoiser",

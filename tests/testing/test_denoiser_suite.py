@@ -27,7 +27,12 @@ def arguments(channels: int) -> dict[str, dict[str, Any]]:
     return {
         "bounded-dncnn": {"in_channels": channels, "depth": 4, "filters": 6},
         "convex-potential": {"in_channels": channels},
-        "ridge-prox": {"in_channels": channels, "smoothness": 2.0, **TINY},
+        "ridge-prox": {
+            "in_channels": channels,
+            "smoothness": 2.0,
+            "hidden_channels": (),
+            **TINY,
+        },
         "small-drunet": {"in_channels": channels},
         # No float32 result meets this tolerance.
         "weighted-tv": {"tol": 1e-6, "on_failure": "ignore"},

@@ -29,6 +29,7 @@ def arguments(channels: int) -> dict[str, dict[str, Any]]:
             "in_channels": channels,
             "pretrained": None,
             "smoothness": 2.0,
+            "hidden_channels": (),
             "generators": 2,
             "kernel_size": 3,
         },

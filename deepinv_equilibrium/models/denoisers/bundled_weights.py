@@ -71,20 +71,23 @@ def each_image(name: str, value: Tensor | float, x: Tensor) -> Tensor:
     :param str name: name of the argument, for the message.
     :param torch.Tensor, float value: one number for all images, or one for each, of
         shape :math:`(B,)` or :math:`(B, 1, 1, 1)`.
-    :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
+    :param torch.Tensor x: images of shape :math:`(B, C, H, W)`, or volumes.
     :return: (:class:`torch.Tensor`) the values in the dtype of ``x``, of shape
-        :math:`(1, 1, 1, 1)` for one number and :math:`(B, 1, 1, 1)` otherwise.
+        :math:`(1, 1, 1, 1)` for one number and :math:`(B, 1, 1, 1)` otherwise, with
+        another 1 for volumes.
     :raises ValueError: if ``value`` has another shape.
     """
     values = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    ones = (1,) * (x.ndim - 1)
     if values.numel() == 1:
-        return values.reshape(1, 1, 1, 1)
-    if values.shape not in ((len(x),), (len(x), 1, 1, 1)):
+        return values.reshape(1, *ones)
+    if values.shape not in ((len(x),), (len(x), *ones)):
         raise ValueError(
-            f"{name} must be one number, or have shape ({len(x)},) or ({len(x)}, 1, 1, "
-            f"1) for x of shape {tuple(x.shape)}, got {tuple(values.shape)}."
+            f"{name} must be one number, or have shape ({len(x)},) or "
+            f"{(len(x), *ones)} for x of shape {tuple(x.shape)}, got "
+            f"{tuple(values.shape)}."
         )
-    return values.reshape(-1, 1, 1, 1)
+    return values.reshape(-1, *ones)
 
 
 def noise_levels(name: str, value: Tensor | float, x: Tensor) -> Tensor:
@@ -95,19 +98,19 @@ def noise_levels(name: str, value: Tensor | float, x: Tensor) -> Tensor:
     :param torch.Tensor, float value: one number for all images; one for each, of shape
         :math:`(B,)` or :math:`(B, 1, 1, 1)`; or a map with one number for each pixel,
         of shape :math:`(B, 1, H, W)`, or :math:`(1, 1, H, W)` for all images.
-    :param torch.Tensor x: images of shape :math:`(B, C, H, W)`.
+    :param torch.Tensor x: images of shape :math:`(B, C, H, W)`, or volumes.
     :return: (:class:`torch.Tensor`) the levels in the dtype of ``x``, of the shape that
         :func:`each_image` returns, or of shape :math:`(B, 1, H, W)` for maps.
     :raises ValueError: if ``value`` has another shape.
     """
     levels = torch.as_tensor(value, dtype=x.dtype, device=x.device)
-    batch, _, height, width = x.shape
-    if levels.shape in ((1, 1, height, width), (batch, 1, height, width)):
-        return levels.expand(batch, -1, -1, -1)
-    if levels.numel() == 1 or levels.shape in ((batch,), (batch, 1, 1, 1)):
+    batch, size, ones = len(x), tuple(x.shape[2:]), (1,) * (x.ndim - 1)
+    if levels.shape in ((1, 1, *size), (batch, 1, *size)):
+        return levels.expand(batch, *[-1] * len(ones))
+    if levels.numel() == 1 or levels.shape in ((batch,), (batch, *ones)):
         return each_image(name, levels, x)
     raise ValueError(
-        f"{name} must be one number, or have shape ({batch},), ({batch}, 1, 1, 1) or "
-        f"({batch}, 1, {height}, {width}) for x of shape {tuple(x.shape)}, got "
+        f"{name} must be one number, or have shape ({batch},), {(batch, *ones)} or "
+        f"{(batch, 1, *size)} for x of shape {tuple(x.shape)}, got "
         f"{tuple(levels.shape)}."
     )

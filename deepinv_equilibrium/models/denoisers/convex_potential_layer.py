@@ -11,12 +11,8 @@ from torch.nn.functional import conv2d
 from ...certificates import convolution_norm
 from ...fixed_points.argument_checks import require_count
 from .bounded_convolution import WeightCopy, is_cacheable
-from .oriented_filters import (
-    extend_by_reflection,
-    extend_levels,
-    normalised_orbit,
-    random_generators,
-)
+from .oriented_filters import normalised_orbit, random_generators
+from .reflected_borders import extend_by_reflection, extend_levels
 
 
 class ConvexPotentialLayer(nn.Module):

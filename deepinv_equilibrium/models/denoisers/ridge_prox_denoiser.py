@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from deepinv.models import Denoiser
@@ -16,8 +18,7 @@ from .ridge_regulariser import RidgeRegulariser
 
 class RidgeProxDenoiser(Denoiser):
     r"""
-    The converged proximal operator of a learned convex regulariser, which is firmly
-    nonexpansive or strictly contractive for all weights,
+    The converged proximal operator of a learned convex or weakly convex regulariser,
 
     .. math::
 
@@ -27,11 +28,16 @@ class RidgeProxDenoiser(Denoiser):
         \tfrac12 \|z - x\|^2 + \operatorname{R}_\sigma(z),
 
     for images in :math:`[0, 1]`. The regulariser :math:`\operatorname{R}_\sigma` is a
-    :class:`~deepinv_equilibrium.models.RidgeRegulariser` of smoothness :math:`L`. The
-    Jacobian of :math:`\operatorname{D}` is symmetric, between :math:`\frac{c}{1 + L} I`
-    and :math:`c I`, for every image, image size, noise level, every map of noise levels
-    and all weights. With ``contraction`` :math:`c < 1` the denoiser contracts towards
-    mid-grey, which changes images least.
+    :class:`~deepinv_equilibrium.models.RidgeRegulariser`, whose Hessian is between
+    :math:`-\rho I` and :math:`L I`. The Jacobian of :math:`\operatorname{D}` is
+    symmetric, between :math:`\frac{c}{1 + L} I` and :math:`\frac{c}{1 - \rho} I`, for
+    every image, image size, noise level, every map of noise levels and all weights:
+
+    - With ``weak_convexity`` 0 (default), :math:`\operatorname{D}` is firmly
+      nonexpansive for :math:`c = 1`, and contracts by :math:`c < 1`. It contracts
+      towards mid-grey, which changes images least.
+    - With ``weak_convexity`` 1, it denoises better and may expand. It is the proximal
+      operator of a function, of which convergence of the energy can be proved.
 
     **These bounds are proved for the exact proximal operator only.** A truncated solve
     need not be nonexpansive. Each image is solved until its relative residual is near
@@ -41,37 +47,23 @@ class RidgeProxDenoiser(Denoiser):
     time, e.g. in training; the denoiser then declares its bounds as estimated, and no
     rate is certified from them.
 
-    The bundled weights were trained by ``python
-    gallery/training/ridge_prox_denoiser.py`` on the training photos of
-    :class:`deepinv_equilibrium.datasets.Photos`. PSNR in dB on held-out grey photos
-    (256 x 256 pixels in the centre, including the borders; total variation at the
-    strength :math:`0.65 \sigma`):
-
-    ======================= ======= ====== ===== ===== =====
-    :math:`255 \sigma`      chelsea retina coins moon  page
-    ======================= ======= ====== ===== ===== =====
-    15                      30.76   38.44  29.69 36.90 28.81
-    15, total variation     30.13   37.52  29.47 36.20 28.46
-    25                      28.67   35.97  27.26 34.70 25.57
-    25, total variation     27.97   33.67  27.05 32.87 25.26
-    ======================= ======= ====== ===== ===== =====
-
-    ``gallery/training/compare_denoisers.py`` compares more denoisers.
+    The bundled weights were trained by ``python gallery/training/ridge_regulariser.py``
+    on the 400 photos of BSD400, as equilibrium models. The script has the tables.
 
     :param int in_channels: channels of the images. The bundled weights are for 1
         (grey) and for 3 (colour).
     :param float contraction: :math:`c`, in (0, 1].
     :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
         ``state_dict``, or ``None`` for random weights.
-    :param float smoothness: :math:`L > 0`. The bundled weights were trained with the
-        default value.
+    :param float weak_convexity: bound of :math:`\rho`, in [0, 1]. Weights are bundled
+        for 0, and for 1 with grey images.
     :param float rtol: tolerance of the solve, see
         :class:`~deepinv_equilibrium.models.RidgeRegulariser`.
-    :param int generators: number of filters up to rotation and reflection.
-    :param int kernel_size: side of the filters in pixels, odd.
-    :param torch.device, str device: device of the weights.
+    :param dict kwargs: further arguments of
+        :class:`~deepinv_equilibrium.models.RidgeRegulariser`: ``smoothness``,
+        ``hidden_channels``, ``generators``, ``kernel_size``, ``dim``, ``device``.
     :raises ValueError: if an argument is out of its range, or no weights are bundled
-        for ``in_channels``.
+        for ``in_channels`` and ``weak_convexity``.
 
     |sep|
 
@@ -94,11 +86,9 @@ class RidgeProxDenoiser(Denoiser):
         in_channels: int = 1,
         contraction: float = 1.0,
         pretrained: str | Path | None = "bundled",
-        smoothness: float = 60.0,
+        weak_convexity: float = 0.0,
         rtol: float | None = None,
-        generators: int = 6,
-        kernel_size: int = 7,
-        device: torch.device | str | None = None,
+        **kwargs: Any,
     ) -> None:
         require_number("contraction", contraction)
         if not 0 < contraction <= 1:
@@ -106,13 +96,7 @@ class RidgeProxDenoiser(Denoiser):
         super().__init__(device="cpu")
         self.contraction = float(contraction)
         self.regulariser = RidgeRegulariser(
-            in_channels,
-            pretrained,
-            smoothness,
-            rtol,
-            generators,
-            kernel_size,
-            device,
+            in_channels, pretrained, weak_convexity, rtol, **kwargs
         )
         if pretrained is not None:
             self.eval()
@@ -139,7 +123,7 @@ class RidgeProxDenoiser(Denoiser):
         r"""
         Return a certified bound :math:`e` of the distance of a result from the exact
         denoiser. Two computed results satisfy :math:`\|\operatorname{D}(x_1) -
-        \operatorname{D}(x_2)\| \leq c \|x_1 - x_2\| + e_1 + e_2`.
+        \operatorname{D}(x_2)\| \leq \frac{c}{1 - \rho} \|x_1 - x_2\| + e_1 + e_2`.
 
         :param torch.Tensor denoised: the result of the denoiser, or any other images.
         :param torch.Tensor x: noisy images.
@@ -147,14 +131,18 @@ class RidgeProxDenoiser(Denoiser):
         :return: (:class:`torch.Tensor`) a bound of the :math:`\ell_2` distance for each
             image, in float64, of shape :math:`(B,)`.
         """
-        prox = 0.5 + (denoised.double() - 0.5) / self.contraction
+        precise = torch.promote_types(denoised.dtype, torch.float64)
+        prox = 0.5 + (denoised.to(precise) - 0.5) / self.contraction
         return self.contraction * self.regulariser.prox_error(prox, x, sigma)
 
     @property
     def is_firmly_nonexpansive(self) -> bool:
-        """Whether the denoiser is proved to be firmly nonexpansive. The proof is for
-        the exact proximal operator, and not for a user-defined tolerance ``rtol``."""
-        return self.regulariser.rtol is None
+        """Whether the denoiser is proved to be firmly nonexpansive: the regulariser is
+        convex. The proof is for the exact proximal operator, and not for a user-defined
+        tolerance ``rtol``."""
+        regulariser = self.regulariser
+        convex = regulariser.gradient_bounds().lower.value >= 0
+        return convex and regulariser.rtol is None
 
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
@@ -164,34 +152,53 @@ class RidgeProxDenoiser(Denoiser):
         denoiser from the exact one.
 
         :param tuple img_size: size of the images; the bound holds for every size.
-        :return: (Bound) :math:`c`, certified, or estimated if ``rtol`` is given.
+        :return: (Bound) :math:`c / (1 - \rho)`, certified, or estimated if ``rtol`` is
+            given; infinite if :math:`\rho = 1`.
         """
+        modulus = -self.regulariser.gradient_bounds(img_size).lower.value
         source = "exact proximal operator of a convex function"
+        if modulus > 0:
+            source = "exact proximal operator of a function of weak convexity "
+            source += f"{modulus:.4g}"
+        constant = _largest_slope(modulus)
         if self.contraction == 1:
-            return self._bound(1.0, source)
+            return self._bound(constant, source)
         source += f", times {self.contraction:g}"
-        return self._bound(outward(self.contraction), source)
+        return self._bound(outward(self.contraction * constant), source)
 
     def residual_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
         Return a Lipschitz constant of the exact :math:`\operatorname{D} - I` in the
         :math:`\ell_2` norm, which holds for every noise level and every map of noise
         levels. The Jacobian of :math:`\operatorname{D} - I` is between
-        :math:`(\frac{c}{1 + L} - 1) I` and :math:`(c - 1) I`.
+        :math:`(\frac{c}{1 + L} - 1) I` and :math:`(\frac{c}{1 - \rho} - 1) I`.
 
         :param tuple img_size: size of the images; the bound holds for every size.
-        :return: (Bound) :math:`1 - \frac{c}{1 + L}`, certified, or estimated if
+        :return: (Bound) the larger of the two sizes, certified, or estimated if
             ``rtol`` is given.
         """
-        smoothness = self.regulariser.gradient_bounds(img_size).upper.value
+        bounds = self.regulariser.gradient_bounds(img_size)
+        smoothness, modulus = bounds.upper.value, -bounds.lower.value
         source = f"proximal operator of a function of smoothness {smoothness:.4g}"
-        return self._bound(outward(1 - self.contraction / (1 + smoothness)), source)
+        if modulus > 0:
+            source += f" and weak convexity {modulus:.4g}"
+        shrinks = 1 - self.contraction / (1 + smoothness)
+        grows = self.contraction * _largest_slope(modulus) - 1
+        return self._bound(outward(max(shrinks, grows)), source)
 
     def _bound(self, value: float, source: str) -> Bound:
         """Return a bound for the exact map; it is estimated if a tolerance is given,
         because the computed map is then another one."""
         rtol = self.regulariser.rtol
-        if rtol is None:
+        if rtol is None or math.isinf(value):
             return Bound(value, source=source)
         source += f"; the computed one only has rtol = {rtol:g}"
         return Bound(value, Kind.ESTIMATED, source)
+
+
+def _largest_slope(modulus: float) -> float:
+    """Return the Lipschitz constant of the proximal operator of a function of a weak
+    convexity."""
+    if modulus <= 0:
+        return 1.0
+    return outward(1 / (1 - modulus), relative=1e-9) if modulus < 1 else math.inf

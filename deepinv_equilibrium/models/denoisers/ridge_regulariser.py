@@ -1,94 +1,94 @@
-"""A convex regulariser with learned filters."""
+"""A convex or weakly convex regulariser with learned filters and potentials."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from deepinv.optim import Prior
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...certificates import Bound, Interval, convolution_norm
 from ...certificates.bounds import outward
-from ...equilibrium.input_checks import check_images
-from ...fixed_points.argument_checks import require_count, require_in_range
+from ...equilibrium.input_checks import check_image
+from ...fixed_points.argument_checks import require_in_range, require_number
 from ...optim.priors.smooth_proximal import smooth_prox, smooth_prox_error
 from .bundled_weights import colours, each_image, load_pretrained, noise_levels
-from .oriented_filters import (
-    extend_levels,
-    normalised_orbit,
-    orientation_norm,
-    oriented_adjoint,
-    oriented_responses,
-    random_generators,
+from .composed_filters import (
+    ComposedFilters,
+    grid_size,
+    responses,
+    responses_adjoint,
 )
+from .linear_spline import (
+    LinearSpline,
+    spline_integral,
+    spline_slope,
+    spline_value,
+)
+from .noise_scaling import NoiseScaling
 
-SIGMA_0 = 0.1
+_BUNDLED = (("convex", "grey"), ("convex", "colour"), ("weakly_convex", "grey"))
 
 
 class RidgeRegulariser(Prior):
     r"""
-    A convex regulariser that penalises the responses to learned filters,
+    A convex or weakly convex regulariser of the responses to learned filters,
 
     .. math::
 
-        \operatorname{R}_\sigma(x) = L \sum_{c, i, p}
-        h\bigl(\|(V_i (T x)_c)_p\|_2, t_{ci}(\sigma)\bigr), \qquad
-        h(r, t) = \begin{cases} r^2 / 2 & r \leq t, \\
-        t r - t^2 / 2 & r > t, \end{cases} \qquad
-        t_{ci}(\sigma) = \theta_{ci} \left(\frac{\sigma}{0.1}\right)^q,
+        \operatorname{R}_\sigma(x) = \sum_{i, p} \frac{1}{\alpha_i(\sigma_p)^2}
+        \psi\bigl(\alpha_i(\sigma_p) (V_i x)_p\bigr), \qquad
+        \psi' = \varphi, \qquad -\rho \leq \varphi' \leq \mu,
 
-    summed over channels :math:`c`, filters :math:`i` and pixels :math:`p`, for images
-    in :math:`[0, 1]`. If :math:`\sigma` is a map, the threshold at the pixel :math:`p`
-    is :math:`t_{ci}(\sigma_p)`. :math:`V_i` computes the responses to the eight
-    rotations and reflections of a filter; their norm does not depend on the orientation
-    of the image. :math:`T` is the orthonormal discrete cosine transform of the
-    channels, which maps colours to their sum and two opponent colours. We depart from
-    the convex ridge regulariser of :footcite:t:`goujon2023neural` in three points:
-    groups of filters replace single filters, Huber functions with learned thresholds
-    replace splines, and a proved bound of the norm replaces a power iteration. The
-    gradient
+    summed over filters :math:`i` and pixels :math:`p`, for images in :math:`[0, 1]`.
+    :math:`V` are :class:`~deepinv_equilibrium.models.ComposedFilters` of norm at most
+    1, :math:`\varphi` is a :class:`~deepinv_equilibrium.models.LinearSpline`, and
+    :math:`\alpha` is a :class:`~deepinv_equilibrium.models.NoiseScaling`. The noise
+    level :math:`\sigma_p` is one for each image, or a map. The gradient
 
     .. math::
 
-        \nabla \operatorname{R}_\sigma(x) = L\, T^\top V^\top s_\sigma(V T x), \qquad
-        s_\sigma(r)_i = r_i \min\left(1, \frac{t_i(\sigma)}{\|r_i\|_2}\right),
+        \nabla \operatorname{R}_\sigma(x) = V^\top \bigl(\varphi(\alpha(\sigma)\, V x) /
+        \alpha(\sigma)\bigr)
 
-    has a symmetric Jacobian between 0 and :math:`L I` for every image, image size,
-    noise level, every map of noise levels and all weights, because :math:`V = W / B`
-    with the bound :math:`B \geq \|W\|` of
-    :func:`deepinv_equilibrium.certificates.convolution_norm`, and :math:`s_\sigma`
-    projects onto balls. The constraint is a parametrisation, and holds after every step
-    of an optimiser. The regulariser can be the prior of
-    :class:`deepinv_equilibrium.optim.GD` and, through its proximal operator, of the
-    other algorithms.
+    has a symmetric Jacobian :math:`V^\top \operatorname{diag}(\varphi') V`, which is
+    between :math:`-\rho I` and :math:`\mu I` for every image, image size, noise level,
+    every map of noise levels and all weights, and so in every training step. With
+    :math:`\rho = 0` the regulariser is convex, otherwise :math:`\rho`-weakly convex:
+    :math:`\operatorname{R}_\sigma + \frac{\rho}{2} \|\cdot\|^2` is convex.
 
-    **Borders.** The image is extended by reflection with repeated edges to the periodic
-    image :math:`E x` of period :math:`2H \times 2W`, where :math:`\frac12 E` is an
-    isometry :math:`U`; a map of noise levels is extended in the same way. The penalty
-    of a periodic image does not change under reflection. Hence the four quadrants of
-    :math:`E x` contribute equally, and the sum over the image is a quarter of the sum
-    over the period. The Jacobian of the gradient is :math:`U^\top \tilde J U`, where
-    :math:`0 \preceq \tilde J \preceq L I` is the Jacobian on periodic images. Every
-    filter acts on every pixel, in images smaller than the filter too.
+    This is the regulariser of :footcite:t:`goujon2023neural` (:math:`\rho = 0`) and
+    :footcite:t:`goujon2024weakly` (:math:`\rho = 1`). We depart from it in four points:
+    a proved bound of the norm of :math:`V` replaces a power iteration; the filters come
+    with their reflections, so that the borders are treated without padding; the
+    constraints of the splines are a parametrisation; and the noise level may be a map.
 
-    The filters have mean 0, so that constant images are not penalised.
+    The regulariser can be the prior of :class:`deepinv_equilibrium.optim.GD` and,
+    through its proximal operator, of the other algorithms. The regulariser of a complex
+    image is the sum of those of its real and imaginary parts.
 
     :param int in_channels: channels of the images. The bundled weights are for 1
         (grey) and for 3 (colour).
     :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
         ``state_dict``, or ``None`` for random weights.
-    :param float smoothness: :math:`L > 0`. The regulariser is proportional to
-        :math:`L`.
+    :param float weak_convexity: :math:`\rho`, in [0, 1]. Weights are bundled for 0,
+        and for 1 with grey images.
     :param float rtol: tolerance on the relative residual of the solve in :meth:`prox`.
         Default: ``None``, which means ``1e-6``, and ``1e-10`` for images in float64.
         These values are near the rounding error.
-    :param int generators: number of filters up to rotation and reflection.
-    :param int kernel_size: side of the filters in pixels, odd.
+    :param float smoothness: initial value of :math:`\mu`, which is learned.
+    :param Sequence hidden_channels: channels between the convolutions that compose the
+        filters.
+    :param int generators: number of filters up to reflection.
+    :param int kernel_size: taps of each convolution along each axis, odd.
+    :param int dim: 2 for images, 3 for volumes.
     :param torch.device, str device: device of the weights.
     :raises ValueError: if an argument is out of its range, or no weights are bundled
-        for ``in_channels``.
+        for ``in_channels`` and ``weak_convexity``.
 
     |sep|
 
@@ -99,49 +99,52 @@ class RidgeRegulariser(Prior):
     >>> prior = RidgeRegulariser()
     >>> prior.grad(torch.rand(2, 1, 20, 30), 0.1).shape
     torch.Size([2, 1, 20, 30])
-    >>> print(prior.gradient_bounds().upper)
-    <= 59.9998 (certified: filters of norm 1, times L = 60)
+    >>> prior.gradient_bounds().lower.value
+    0.0
     """
 
     def __init__(
         self,
         in_channels: int = 1,
         pretrained: str | Path | None = "bundled",
-        smoothness: float = 60.0,
+        weak_convexity: float = 0.0,
         rtol: float | None = None,
-        generators: int = 6,
-        kernel_size: int = 7,
+        smoothness: float = 20.0,
+        hidden_channels: Sequence[int] = (4, 8),
+        generators: int = 16,
+        kernel_size: int = 5,
+        dim: int = 2,
         device: torch.device | str | None = None,
     ) -> None:
-        require_count("in_channels", in_channels, 1)
+        require_number("weak_convexity", weak_convexity)
+        if not 0 <= weak_convexity <= 1:
+            raise ValueError(
+                f"weak_convexity must be in [0, 1], got {weak_convexity!r}: the "
+                "proximal operator is not unique above 1."
+            )
         require_in_range("smoothness", smoothness)
         super().__init__()
         self.explicit_prior = True
         self.in_channels = in_channels
-        self.smoothness = float(smoothness)
+        self.weak_convexity = float(weak_convexity)
         self.rtol = rtol
-        self.generators = random_generators(generators, 1, kernel_size)
-        thresholds = torch.full((in_channels, generators), 0.1 / smoothness)
-        self.log_threshold = nn.Parameter(thresholds.log())
-        self.log_exponent = nn.Parameter(torch.tensor(2.0).log())
-        bundled = f"ridge_{colours(in_channels)}.pt"
+        self.filters = ComposedFilters(
+            in_channels, hidden_channels, generators, kernel_size, dim
+        )
+        self.spline = LinearSpline(self.weak_convexity, smoothness)
+        self.scaling = NoiseScaling(generators)
+        kind = {0.0: "convex", 1.0: "weakly_convex"}.get(self.weak_convexity)
+        colour_or_grey = colours(in_channels)
+        known = dim == 2 and (kind, colour_or_grey) in _BUNDLED
+        if pretrained == "bundled" and in_channels in (1, 3) and not known:
+            raise ValueError(
+                "weights are bundled for images with a weak_convexity of 0, and for "
+                f"grey images with 1, got in_channels={in_channels}, dim={dim}, "
+                f"weak_convexity={weak_convexity}. Use pretrained=None."
+            )
+        bundled = f"ridge_{kind}_{colour_or_grey}.pt"
         load_pretrained(self, pretrained, bundled, in_channels)
         self.to(device)
-
-    def filters(self) -> Tensor:
-        r"""
-        Return the normalised filters :math:`V`.
-
-        :return: (:class:`torch.Tensor`) filters of shape ``(8 * generators, 1,
-            kernel_size, kernel_size)``, in the dtype of the weights.
-        """
-        weight = self.generators
-        # Rounding changes each entry of W / B by a relative eps at most, and the norm
-        # by at most eps times the norm of the absolute values of the filters, which is
-        # at most kernel_size. The channel transform T adds a similar error.
-        eps = max(torch.finfo(dtype).eps for dtype in (weight.dtype, torch.float32))
-        taps = weight.shape[-1] + self.in_channels
-        return normalised_orbit(weight, taps * eps)
 
     def fn(
         self, x: Tensor, sigma_denoiser: Tensor | float, *args: Any, **kwargs: Any
@@ -149,23 +152,24 @@ class RidgeRegulariser(Prior):
         r"""
         Return the value of the regulariser.
 
-        :param torch.Tensor x: images of shape :math:`(B, C, H, W)`, of any size.
+        :param torch.Tensor x: real or complex images of shape :math:`(B, C, H, W)`, or
+            :math:`(B, C, D, H, W)` for volumes, of any size.
         :param torch.Tensor, float sigma_denoiser: noise level :math:`\sigma \geq 0`, in
             the units of ``x``: one for all images; one for each, of shape
             :math:`(B,)` or :math:`(B, 1, 1, 1)`; or a map with one for each pixel, of
             shape :math:`(B, 1, H, W)`, or :math:`(1, 1, H, W)` for all images.
         :return: (:class:`torch.Tensor`) :math:`\operatorname{R}_\sigma(x)`, of shape
             :math:`(B,)`.
-        :raises ValueError: if ``x`` is not a batch of real images with ``in_channels``
+        :raises ValueError: if ``x`` is not a batch of images with ``in_channels``
             channels, or ``sigma_denoiser`` has another shape.
         """
-        check_images(x, self.in_channels)
-        filters = self.filters().to(x.dtype)
-        norm = orientation_norm(oriented_responses(x, filters, filters.shape[-1] // 2))
-        levels = noise_levels("sigma_denoiser", sigma_denoiser, x)
-        inside = torch.minimum(norm, self._thresholds(levels, x))
-        penalty = inside * (norm - inside / 2)
-        return self.smoothness * penalty.reshape(len(x), -1).sum(1)
+        if x.is_complex():
+            parts = (self.fn(part, sigma_denoiser) for part in (x.real, x.imag))
+            return sum(parts, start=x.real.new_zeros(len(x)))
+        ridge = self._ridge(x, sigma_denoiser)
+        u = responses(x, ridge.filters)
+        potential = spline_integral(u * ridge.scale, ridge.slopes, self.spline.radius)
+        return (potential / ridge.scale.square()).flatten(1).sum(1)
 
     def grad(
         self, x: Tensor, sigma_denoiser: Tensor | float, *args: Any, **kwargs: Any
@@ -179,9 +183,35 @@ class RidgeRegulariser(Prior):
             the shape of ``x``.
         :raises ValueError: for the same arguments as :meth:`fn`.
         """
-        check_images(x, self.in_channels)
-        filters = self.filters().to(x.dtype)
-        return self._gradient(x, filters, self._extended_thresholds(sigma_denoiser, x))
+        if x.is_complex():
+            parts = [self.grad(part, sigma_denoiser) for part in (x.real, x.imag)]
+            return torch.complex(*parts)
+        return self._gradient(x, self._ridge(x, sigma_denoiser))
+
+    def hessian_product(
+        self, x: Tensor, v: Tensor, sigma_denoiser: Tensor | float
+    ) -> Tensor:
+        r"""
+        Return the product of the Hessian of the regulariser with images.
+
+        Where :math:`\varphi` has a kink, its derivative behind the kink is used.
+
+        :param torch.Tensor x: images, as for :meth:`fn`.
+        :param torch.Tensor v: images of the shape of ``x``.
+        :param torch.Tensor, float sigma_denoiser: noise level, as for :meth:`fn`.
+        :return: (:class:`torch.Tensor`) :math:`\nabla^2 \operatorname{R}_\sigma(x)\,
+            v`, of the shape of ``x``.
+        :raises ValueError: for the same arguments as :meth:`fn`.
+        """
+        if x.is_complex():
+            pairs = ((x.real, v.real), (x.imag, v.imag))
+            return torch.complex(
+                *(self.hessian_product(a, b, sigma_denoiser) for a, b in pairs)
+            )
+        ridge = self._ridge(x, sigma_denoiser)
+        u = responses(x, ridge.filters) * ridge.scale
+        curvature = spline_slope(u, ridge.slopes, self.spline.radius)
+        return responses_adjoint(curvature * responses(v, ridge.filters), ridge.filters)
 
     def prox(
         self,
@@ -198,22 +228,28 @@ class RidgeRegulariser(Prior):
         :param torch.Tensor x: images, as for :meth:`fn`.
         :param torch.Tensor, float sigma_denoiser: noise level, as for :meth:`fn`.
         :param torch.Tensor, float gamma: :math:`\gamma \geq 0`, one number for all
-            images or one for each. Default: 1.
+            images or one for each, with :math:`\gamma \rho \leq 1`. Default: 1.
         :return: (:class:`torch.Tensor`) the proximal operator up to :meth:`prox_error`.
             A :class:`~deepinv_equilibrium.ConvergenceWarning` is issued if ``rtol`` is
             not met.
         :raises ValueError: for the same arguments as :meth:`fn`, or if ``gamma`` is
-            negative or not finite.
+            negative, not finite, or so large that the proximal operator is not unique.
         """
-        check_images(x, self.in_channels)
-        filters = self.filters().to(x.dtype)
-        thresholds = self._extended_thresholds(sigma_denoiser, x)
+        if x.is_complex():
+            parts = [
+                self.prox(part, sigma_denoiser, gamma=gamma)
+                for part in (x.real, x.imag)
+            ]
+            return torch.complex(*parts)
+        ridge = self._ridge(x, sigma_denoiser)
+        low, high = ridge.slopes.detach().aminmax()
         return smooth_prox(
-            lambda z: self._gradient(z, filters, thresholds),
+            lambda z: self._gradient(z, ridge),
             x,
             each_image("gamma", gamma, x),
-            self.smoothness,
+            float(high),
             self.rtol,
+            weak_convexity=max(0.0, -float(low)),
         )
 
     @torch.no_grad()
@@ -234,17 +270,23 @@ class RidgeRegulariser(Prior):
         :param torch.Tensor, float gamma: :math:`\gamma`, as for :meth:`prox`.
         :return: (:class:`torch.Tensor`) bounds of :math:`\|z -
             \operatorname{prox}_{\gamma \operatorname{R}_\sigma}(x)\|_2` in float64, of
-            shape :math:`(B,)`.
+            shape :math:`(B,)`; infinite where the proximal operator is not proved to be
+            unique.
         """
+        if x.is_complex():
+            pairs = ((prox.real, x.real), (prox.imag, x.imag))
+            errors = [self.prox_error(z, v, sigma_denoiser, gamma) for z, v in pairs]
+            return torch.hypot(*errors)
         # The weights and noise levels that were applied are rounded to the dtype of x.
-        filters = self.filters().to(x.dtype).double()
-        thresholds = self._extended_thresholds(sigma_denoiser, x).double()
+        ridge = _Ridge(*(part.double() for part in self._ridge(x, sigma_denoiser)))
+        bounds = _curvature(ridge.filters, ridge.slopes)
         return smooth_prox_error(
-            lambda z: self._gradient(z, filters, thresholds),
+            lambda z: self._gradient(z, ridge),
             prox,
             x,
             each_image("gamma", gamma, x),
-            self.smoothness,
+            bounds.upper.value,
+            weak_convexity=-bounds.lower.value,
         )
 
     @torch.no_grad()
@@ -253,45 +295,67 @@ class RidgeRegulariser(Prior):
         Return bounds of the symmetric Jacobian of :meth:`grad` for all images, noise
         levels and maps of noise levels.
 
-        They are computed in float64 from the filters that are applied.
+        They are computed in float64 from the filters and slopes that are applied.
 
         :param tuple img_size: size of the images; the bounds hold for every size.
-        :return: (Interval) from 0 to :math:`L`, certified.
+        :return: (Interval) from :math:`\min \varphi' \|V\|^2 \geq -\rho` to
+            :math:`\max \varphi' \|V\|^2 \leq \mu`, certified.
         """
-        norm = float(convolution_norm(self.filters().double()))
-        source = f"filters of norm {norm:.4g}, times L = {self.smoothness:g}"
-        return Interval(
-            Bound(0.0, source="a convex function", is_lower=True),
-            Bound(outward(self.smoothness * norm**2), source=source),
-        )
+        return _curvature(self.filters().double(), self.spline.slopes().double())
 
-    def _gradient(self, x: Tensor, filters: Tensor, thresholds: Tensor) -> Tensor:
-        responses = oriented_responses(x, filters, filters.shape[-1] - 1)
-        scale = thresholds / torch.maximum(orientation_norm(responses), thresholds)
-        pull = oriented_adjoint(responses * scale, filters, x.shape)
-        return self.smoothness * pull
+    def _gradient(self, x: Tensor, ridge: _Ridge) -> Tensor:
+        u = responses(x, ridge.filters) * ridge.scale
+        forces = spline_value(u, ridge.slopes, self.spline.radius) / ridge.scale
+        return responses_adjoint(forces, ridge.filters)
 
-    def _extended_thresholds(self, sigma: Tensor | float, x: Tensor) -> Tensor:
-        """Return the thresholds for the responses in :meth:`_gradient`."""
+    def _ridge(self, x: Tensor, sigma: Tensor | float) -> _Ridge:
+        check_image(x)
+        if x.ndim != self.filters.dim + 2 or x.shape[1] != self.in_channels:
+            axes = "H, W" if self.filters.dim == 2 else "D, H, W"
+            raise ValueError(
+                f"x must be images of shape (B, {self.in_channels}, {axes}), got "
+                f"{x.dtype} of shape {tuple(x.shape)}."
+            )
         levels = noise_levels("sigma_denoiser", sigma, x)
-        return self._thresholds(extend_levels(levels, self.generators.shape[-1]), x)
+        filters, slopes = self.filters().to(x.dtype), self.spline.slopes().to(x.dtype)
+        scale = self.scaling(levels).repeat(1, 2**self.filters.dim, *[1] * (x.ndim - 2))
+        return _Ridge(filters, slopes, scale)
 
-    def _thresholds(self, levels: Tensor, x: Tensor) -> Tensor:
-        """Return the thresholds for noise levels, one or P for each image, of shape
-        (B * C, 1, generators, 1) or (B * C, 1, generators, P)."""
-        tiny = torch.finfo(x.dtype).tiny
-        level = levels.expand(len(x), -1, -1, -1).flatten(2)[:, :, None]
-        level = (level / SIGMA_0).clamp_min(tiny)
-        log_threshold = self.log_threshold.to(x.dtype)[None, :, :, None]
-        exponent = self.log_exponent.exp().to(x.dtype)
-        thresholds = (log_threshold + exponent * level.log()).exp()
-        # The projection divides by the thresholds, and their squares must not be 0.
-        return thresholds.clamp_min(tiny**0.5).flatten(0, 1)[:, None]
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        if prefix + "log_threshold" in state_dict:
+            raise RuntimeError(
+                "these are weights of a former RidgeRegulariser, with Huber functions "
+                "of groups of filters, which the present one cannot represent. "
+                "Train it again by gallery/training/ridge_regulariser.py."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
-        """Return the sizes and the smoothness."""
-        generators, _, size, _ = self.generators.shape
-        return (
-            f"in_channels={self.in_channels}, smoothness={self.smoothness:g}, "
-            f"generators={generators}, kernel_size={size}"
-        )
+        """Return the weak convexity."""
+        return f"weak_convexity={self.weak_convexity:g}"
+
+
+class _Ridge(NamedTuple):
+    """The filters, slopes and scalings that are applied, in one dtype."""
+
+    filters: Tensor
+    slopes: Tensor
+    scale: Tensor
+
+
+def _curvature(filters: Tensor, slopes: Tensor) -> Interval:
+    """Return bounds of the Jacobian of the gradient for filters and slopes in
+    float64."""
+    grid = grid_size(filters.shape[-1], filters.ndim - 2)
+    square = outward(float(convolution_norm(filters, grid=grid)) ** 2)
+    low, high = float(slopes.min()), float(slopes.max())
+    source = f"filters of norm {math.sqrt(square):.4g}, slopes up to {high:.4g}"
+    upper = Bound(outward(high * square), source=source)
+    if low >= 0:
+        return Interval(Bound(0.0, source="a convex function", is_lower=True), upper)
+    source = f"filters of norm {math.sqrt(square):.4g}, slopes from {low:.4g}"
+    return Interval(
+        Bound(outward(low * square, is_lower=True), source=source, is_lower=True), upper
+    )

@@ -30,30 +30,34 @@ def smooth_prox(
     gamma: Tensor,
     smoothness: float,
     rtol: float | None = None,
+    weak_convexity: float = 0.0,
 ) -> Tensor:
     r"""
-    Evaluate the proximal operator of a convex function :math:`g` with an
-    :math:`L`-Lipschitz gradient, up to a tolerance and with its exact gradient.
+    Evaluate the proximal operator of a convex or :math:`\rho`-weakly convex function
+    :math:`g` whose Hessian is between :math:`-\rho I` and :math:`L I`, up to a
+    tolerance and with its exact gradient.
 
     :math:`\operatorname{prox}_{\gamma g}(x)` is the fixed point of
 
     .. math::
 
         f(z) = z - \tau \bigl(z - x + \gamma \nabla g(z)\bigr), \qquad
-        \tau = \frac{2}{2 + \gamma L},
+        \tau = \frac{2}{2 + \gamma (L - \rho)},
 
-    which contracts at the certified rate :math:`\gamma L / (2 + \gamma L)`, because the
-    Jacobian of the bracket is symmetric and between :math:`I` and
-    :math:`(1 + \gamma L) I`. The solver is Anderson acceleration within
-    :class:`deepinv_equilibrium.Safeguarded`; a
+    which contracts at the certified rate :math:`\gamma (L + \rho) / (2 + \gamma (L -
+    \rho))` if :math:`\gamma \rho < 1`, because the Jacobian of the bracket is symmetric
+    and between :math:`(1 - \gamma \rho) I` and :math:`(1 + \gamma L) I`. The solver is
+    Anderson acceleration within :class:`deepinv_equilibrium.Safeguarded`, or without
+    this safeguard if :math:`\gamma \rho = 1`. A
     :class:`deepinv_equilibrium.ConvergenceWarning` tells if it does not meet the
     tolerance. Conjugate gradients solve for the implicit gradient to the same
     tolerance. The gradient reaches ``x``, ``gamma`` and every tensor that ``gradient``
     depends on.
 
-    The exact operator is firmly nonexpansive. Two computed values whose errors
+    The exact operator is :math:`1 / (1 - \gamma \rho)`-Lipschitz, and firmly
+    nonexpansive if :math:`g` is convex. Two computed values whose errors
     :func:`smooth_prox_error` bounds by :math:`e_1, e_2` differ by at most
-    :math:`\|x_1 - x_2\| + e_1 + e_2`.
+    :math:`\|x_1 - x_2\| / (1 - \gamma \rho) + e_1 + e_2`.
 
     :param Callable gradient: :math:`\nabla g`; each sample of its value depends on the
         same sample of its argument only.
@@ -62,8 +66,10 @@ def smooth_prox(
     :param float smoothness: :math:`L`.
     :param float rtol: tolerance on the relative residual of :math:`f`. Default:
         ``None``, ``1e-6``, or ``1e-10`` in float64, which is near its rounding.
+    :param float weak_convexity: :math:`\rho \geq 0`. Default: 0, for a convex function.
     :return: (:class:`torch.Tensor`) the proximal operator, of the shape of ``x``.
-    :raises ValueError: if :math:`\gamma L` is not in :math:`[0, 10^{12})`.
+    :raises ValueError: if :math:`\gamma L` is not in :math:`[0, 10^{12})`, or
+        :math:`\gamma \rho > 1`.
     """
     curvature = gamma.detach() * smoothness
     largest = float(curvature.max())
@@ -73,14 +79,21 @@ def smooth_prox(
             f"{_LARGEST_CURVATURE / smoothness:g} for a gradient of Lipschitz constant "
             f"{smoothness:g}, got {gamma.detach()}."
         )
-    above = largest * (1 + 1e-6)  # so that rounding does not refute the rate
-    solver = Safeguarded(
-        Anderson(),
-        rate=above / (2 + above),
-        rtol=_tolerance(x, rtol),
-        max_iter=_MAX_ITER,
-    )
-    return _stationary_point(gradient, x, gamma, 2 / (2 + curvature), solver)
+    modulus = 1 - float(gamma.detach().max()) * weak_convexity
+    if modulus < 0:
+        raise ValueError(
+            f"gamma must be at most {1 / weak_convexity:g} for a function of weak "
+            f"convexity {weak_convexity:g}, got {gamma.detach()}: the proximal "
+            "operator is not unique otherwise."
+        )
+    above = (1 + largest) * (1 + 1e-6)  # so that rounding does not refute the rate
+    rate = (above - modulus) / (above + modulus)
+    rtol = _tolerance(x, rtol)
+    solver: FixedPointSolver = Anderson(rtol=rtol, max_iter=_MAX_ITER)
+    if rate < 1:
+        solver = Safeguarded(Anderson(), rate=rate, rtol=rtol, max_iter=_MAX_ITER)
+    step_size = 2 / (2 + curvature - gamma.detach() * weak_convexity)
+    return _stationary_point(gradient, x, gamma, step_size, solver)
 
 
 def stationary_prox(
@@ -174,22 +187,25 @@ def smooth_prox_error(
     x: Tensor,
     gamma: Tensor,
     smoothness: float,
+    weak_convexity: float = 0.0,
 ) -> Tensor:
     r"""
     Bound the distance of a computed proximal operator from the exact one.
 
-    The function :math:`\frac12 \|z - x\|^2 + \gamma g(z)` is 1-strongly convex, so the
-    distance of any :math:`z` to the minimiser is at most the norm of the gradient at
-    :math:`z`. The norm is evaluated in float64 and enlarged by its rounding error.
+    The function :math:`\frac12 \|z - x\|^2 + \gamma g(z)` is :math:`(1 - \gamma
+    \rho)`-strongly convex, so the distance of any :math:`z` to the minimiser is at most
+    the norm of the gradient at :math:`z`, divided by :math:`1 - \gamma \rho`. The norm
+    is evaluated in float64 and enlarged by its rounding error.
 
     :param Callable gradient: :math:`\nabla g`, called in float64.
     :param torch.Tensor prox: :math:`z`, of shape :math:`(B, ...)`.
     :param torch.Tensor x: :math:`x`, of the same shape.
     :param torch.Tensor gamma: :math:`\gamma`, broadcast over :math:`x`.
     :param float smoothness: :math:`L`.
+    :param float weak_convexity: :math:`\rho \geq 0`. Default: 0, for a convex function.
     :return: (:class:`torch.Tensor`) upper bounds of
         :math:`\|z - \operatorname{prox}_{\gamma g}(x)\|_2` in float64, of shape
-        :math:`(B,)`.
+        :math:`(B,)`; infinite where :math:`\gamma \rho \geq 1`.
     """
     z, x, gamma = prox.double(), x.double(), gamma.double()
     pull = gamma * gradient(z)
@@ -197,4 +213,6 @@ def smooth_prox_error(
         torch.linalg.vector_norm(v.flatten(1), dim=1) for v in (z - x + pull, z, pull)
     )
     curvature = (gamma * smoothness).flatten(1).amax(1)
-    return norm + 1e-13 * ((1 + curvature) * image + pulled)
+    modulus = 1 - (gamma * weak_convexity).flatten(1).amax(1) * (1 + 1e-12)
+    distance = norm + 1e-13 * ((1 + curvature) * image + pulled)
+    return torch.where(modulus > 0, distance / modulus.clamp_min(1e-300), torch.inf)

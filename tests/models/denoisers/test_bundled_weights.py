@@ -7,21 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deepinv_equilibrium.models import BoundedDnCNN
+from deepinv_equilibrium.models import BoundedDnCNN, RidgeRegulariser
 from deepinv_equilibrium.models.denoisers.bundled_weights import (
     colours,
     load_pretrained,
 )
-
-
-class Thresholds(nn.Module):
-    """A module with the weights of a regulariser, and a convolution of its own size."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__()
-        self.generators = nn.Parameter(torch.zeros(6, 1, 7, 7))
-        self.log_threshold = nn.Parameter(torch.zeros(in_channels, 6))
-        self.log_exponent = nn.Parameter(torch.zeros(()))
 
 
 def line() -> nn.Linear:
@@ -36,18 +26,21 @@ def test_load_pretrained_raises_for_channels_without_bundled_weights(
     with pytest.raises(
         ValueError, match=rf"in_channels must be 1 .* got {in_channels}\. With pre"
     ):
-        load_pretrained(line(), "bundled", "ridge_grey.pt", in_channels)
-    load_pretrained(line(), None, "ridge_grey.pt", in_channels)
-    load_pretrained(line(), tmp_path / "weights.pt", "ridge_grey.pt", in_channels)
+        load_pretrained(line(), "bundled", "ridge_convex_grey.pt", in_channels)
+    load_pretrained(line(), None, "ridge_convex_grey.pt", in_channels)
+    load_pretrained(
+        line(), tmp_path / "weights.pt", "ridge_convex_grey.pt", in_channels
+    )
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
 def test_load_pretrained_reads_bundled_weights(in_channels: int) -> None:
-    model = Thresholds(in_channels)
-    bundled = f"ridge_{colours(in_channels)}.pt"
+    model = RidgeRegulariser(in_channels, None)
+    bundled = f"ridge_convex_{colours(in_channels)}.pt"
     load_pretrained(model, "bundled", bundled, in_channels)
-    assert bool(model.log_threshold.all())
-    assert model.log_threshold.dtype == torch.float32
+    start = RidgeRegulariser(in_channels, None).scaling.exponents
+    assert bool((model.scaling.exponents != start).any())
+    assert model.scaling.exponents.dtype == torch.float32
     assert not model.training
 
 
@@ -55,13 +48,13 @@ def test_load_pretrained_adapts_bundled_weights_only(tmp_path: Path) -> None:
     def double(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: 2 * value for name, value in weights.items()}
 
-    plain, doubled = Thresholds(1), Thresholds(1)
-    load_pretrained(plain, "bundled", "ridge_grey.pt", 1)
-    load_pretrained(doubled, "bundled", "ridge_grey.pt", 1, double)
-    torch.testing.assert_close(doubled.generators, 2 * plain.generators)
+    plain, doubled = RidgeRegulariser(1, None), RidgeRegulariser(1, None)
+    load_pretrained(plain, "bundled", "ridge_convex_grey.pt", 1)
+    load_pretrained(doubled, "bundled", "ridge_convex_grey.pt", 1, double)
+    torch.testing.assert_close(doubled.scaling.exponents, 2 * plain.scaling.exponents)
     torch.save(plain.state_dict(), tmp_path / "weights.pt")
-    load_pretrained(doubled, tmp_path / "weights.pt", "ridge_grey.pt", 1, double)
-    assert doubled.generators.equal(plain.generators)
+    load_pretrained(doubled, tmp_path / "weights.pt", "ridge_convex_grey.pt", 1, double)
+    assert doubled.scaling.exponents.equal(plain.scaling.exponents)
 
 
 def test_load_pretrained_reads_a_file_instead_of_bundled_weights(
@@ -70,14 +63,14 @@ def test_load_pretrained_reads_a_file_instead_of_bundled_weights(
     torch.save({"weight": torch.arange(3.0)[None]}, tmp_path / "weights.pt")
     for path in (tmp_path / "weights.pt", str(tmp_path / "weights.pt")):
         model = line()
-        load_pretrained(model, path, "ridge_grey.pt", 1)
+        load_pretrained(model, path, "ridge_convex_grey.pt", 1)
         assert model.weight.flatten().tolist() == [0, 1, 2]
 
 
 def test_load_pretrained_without_weights_changes_nothing() -> None:
     model, before = line(), line()
     before.load_state_dict(model.state_dict())
-    load_pretrained(model, None, "ridge_grey.pt", 1)
+    load_pretrained(model, None, "ridge_convex_grey.pt", 1)
     assert model.weight.equal(before.weight)
     assert model.training
 
@@ -92,4 +85,4 @@ def test_load_pretrained_refuses_a_file_that_holds_other_objects(
 ) -> None:
     torch.save({"weight": Path("anything")}, tmp_path / "weights.pt")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        load_pretrained(line(), tmp_path / "weights.pt", "ridge_grey.pt", 1)
+        load_pretrained(line(), tmp_path / "weights.pt", "ridge_convex_grey.pt", 1)

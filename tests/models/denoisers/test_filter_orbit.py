@@ -5,22 +5,12 @@ import torch
 
 from deepinv_equilibrium.certificates import convolution_norm
 from deepinv_equilibrium.models.denoisers.oriented_filters import (
-    extend_by_reflection,
     normalised_orbit,
     orbit,
     random_generators,
 )
 
 DOUBLE = {"dtype": torch.float64}
-
-
-@pytest.mark.parametrize("pixels", [0, 1, 2, 3, 8])
-def test_extend_by_reflection_repeats_the_edges(pixels: int):
-    x = torch.arange(3.0).reshape(1, 1, 1, 3)
-    row = ([0.0, 1, 2, 2, 1, 0] * 9)[24 - pixels : 24 + 3 + pixels]
-    extended = extend_by_reflection(x, pixels)
-    assert extended.shape == (1, 1, 1 + 2 * pixels, 3 + 2 * pixels)
-    assert extended[0, 0].tolist() == [row] * (1 + 2 * pixels)
 
 
 def test_orbit_returns_the_eight_symmetries_of_the_square():
