@@ -153,7 +153,7 @@ def stretch(
     the search makes at most about 18 evaluations and 13 backward passes.
 
     :param module: :math:`F`: a module; a method of one, such as ``prior.grad``; a
-        :func:`functools.partial` of one of the two; or a function that computes in
+        ``functools.partial`` of one of the two; or a function that computes in
         float64. It maps a batch of images to a tensor with the same batch axis, of any
         shape. A module is copied, and the search changes neither its weights, gradients
         and buffers nor its mode. Without a derivative, directions are random.
