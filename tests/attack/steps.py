@@ -28,7 +28,11 @@ def step_of(case: ModelCase, y: Any) -> Callable[[Tensor], Tensor]:
     prior = model.update_prior_fn(last)
 
     def in_v(v: Tensor) -> Tensor:
-        gamma = parameters["lambda"] * parameters["stepsize"]
+        # In float64, as the step: a product in float32 would be another coordinate.
+        weight, size = (
+            torch.as_tensor(parameters[name]).to(v) for name in ("lambda", "stepsize")
+        )
+        gamma = weight * size
         x = prior.prox(v, parameters["g_param"], gamma=gamma)
         after = step((x, v - x))
         return after[0] + after[1]
