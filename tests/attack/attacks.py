@@ -31,7 +31,7 @@ ATTACKS = {
         Attack(rate_attacks.energies, short=25, share=1),
         Attack(rate_attacks.rates_of_unrated_algorithms, short=5, share=0.2),
         Attack(rate_attacks.contraction_ratios, short=8, share=0.5),
-        Attack(rate_attacks.stabilities, short=34, share=1),
+        Attack(rate_attacks.stabilities, short=90, share=1),
         Attack(mutation_attacks.changes_after_certification, short=22, share=4),
         Attack(mutation_attacks.changes_before_certification, short=26, share=3),
         Attack(mutation_attacks.hidden_numbers, short=10, share=0.5),

@@ -288,9 +288,9 @@ def test_bundled_weights_are_small_plain_tensors(channels: int, weak_convexity: 
 def test_bundled_weights_denoise_every_held_out_photo(
     channels: int, weak_convexity: float
 ):
-    denoiser = RidgeProxDenoiser(channels, weak_convexity=weak_convexity, rtol=1e-3)
+    denoiser = RidgeProxDenoiser(channels, weak_convexity=weak_convexity, rtol=2e-3)
     generator = torch.Generator().manual_seed(0)
-    size, gains = (96, {0.06: 2.5, 0.1: 3.5}) if channels == 1 else (32, {0.1: 6.0})
+    size, gains = (96, {0.1: 4.0}) if channels == 1 else (32, {0.1: 6.0})
     for sample in Photos("test", grey=channels == 1, img_size=size):
         x = sample["x"][None]
         for sigma, gain in gains.items():
