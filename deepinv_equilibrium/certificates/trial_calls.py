@@ -176,9 +176,11 @@ def _restored(
         for where, state in zip(cuda, torch_states[1:], strict=True):
             torch.cuda.set_rng_state(state, where)
         random.setstate(python_state)
-        np.random.set_state(pickle.loads(numpy_state))  # noqa: NPY002
+        np.random.set_state(
+            pickle.loads(numpy_state)
+        )  # noqa: NPY002, users draw from it
 
 
 def _numpy_state() -> bytes:
     """Return the state of numpy's global generator, which modules may draw from."""
-    return pickle.dumps(np.random.get_state())  # noqa: NPY002
+    return pickle.dumps(np.random.get_state())  # noqa: NPY002, users draw from it

@@ -166,12 +166,15 @@ def _own_generators(model: nn.Module) -> list[torch.Generator]:
 def _random_numbers_restored(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Restore the states of all generators from which a step may draw."""
     own = [(generator, generator.get_state()) for generator in _own_generators(model)]
-    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    of_numpy, of_python = (
+        np.random.get_state(),
+        random.getstate(),
+    )  # noqa: NPY002, users draw from it
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
-        np.random.set_state(of_numpy)  # noqa: NPY002
+        np.random.set_state(of_numpy)  # noqa: NPY002, users draw from it
         random.setstate(of_python)
         for generator, state in own:
             generator.set_state(state)
@@ -184,7 +187,7 @@ def _generators(model: nn.Module, device: torch.device) -> bytes:
         states.append(torch.cuda.get_rng_state(device))
     states += [generator.get_state() for generator in _own_generators(model)]
     of_torch = [state.numpy().tobytes() for state in states]
-    of_numpy = np.random.get_state()  # noqa: NPY002
+    of_numpy = np.random.get_state()  # noqa: NPY002, users draw from it
     return pickle.dumps((of_torch, of_numpy, random.getstate()))
 
 

@@ -30,7 +30,9 @@ from deepinv_equilibrium.models import (
     SmallDRUNet,
 )
 
-RTOL = 1e-4  # of the proximal operators: the PSNR changes by less than .001 dB
+# Of the proximal operators. At 1e-4 the PSNR of a smooth photo was up to .06 dB off, at
+# 1e-3 up to 1.3 dB.
+RTOL = 1e-5
 
 
 def denoisers(in_channels: int) -> dict[str, Denoiser]:

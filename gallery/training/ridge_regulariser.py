@@ -17,6 +17,14 @@ the same results as a run without a pause::
     python gallery/training/ridge_regulariser.py BSD400 --weak-convexity 1 \
         --output ridge_weakly_convex_grey.pt
 
+The bundled weights were not made by one run of this script. The grey filters and
+scalings started from 700 steps of a prototype of the same model, whose spline was
+wrong. Then followed 1300 steps with ``--weak-convexity 1``; from its weights at
+step 1100 (``--initial``) 500 convex steps; and from those 330 convex steps with
+``--in-channels 3``, whose first filters were those of the grey images times the
+sum and two differences of the colours, with noise. BSD400 was the training and
+test parts of the Berkeley Segmentation Data Set 500, 400 photos of 481 x 321 pixels.
+
 The folder can hold images of any size in any format that Pillow reads. Who is
 online gets photos by ``deepinv.datasets``, e.g. ``BSDS500(root, download=True)``.
 """

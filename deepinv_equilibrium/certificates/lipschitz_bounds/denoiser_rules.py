@@ -76,7 +76,7 @@ def _require_same_size(layers: Iterable[nn.Module]) -> None:
     sum of two sizes, which has another norm."""
     for layer in layers:
         if type_before_parametrizations(layer) in CONVOLUTIONS:
-            keeps = keeps_size(layer)  # type: ignore[arg-type]  # it is one of these
+            keeps = keeps_size(layer)  # type: ignore[arg-type]  # a convolution, as tested above
         else:
             keeps = type(layer) in KEEPING
         if not keeps:

@@ -10,8 +10,9 @@ import torch
 from deepinv.models import Denoiser
 from torch import Tensor
 
-from ...certificates import Bound, Kind
+from ...certificates import Bound, Interval, Kind, UncertifiableModuleError
 from ...certificates.bounds import outward
+from ...certificates.declarations import require_type
 from ...fixed_points.argument_checks import require_number
 from .ridge_regulariser import RidgeRegulariser
 
@@ -48,7 +49,8 @@ class RidgeProxDenoiser(Denoiser):
     rate is certified from them.
 
     The bundled weights were trained by ``python gallery/training/ridge_regulariser.py``
-    on the 400 photos of BSD400, as equilibrium models. The script has the tables.
+    on photos of BSD400, as equilibrium models. The script
+    ``gallery/training/measure_denoisers.py`` measures them on a folder of images.
 
     :param int in_channels: channels of the images. The bundled weights are for 1
         (grey) and for 3 (colour).
@@ -140,9 +142,11 @@ class RidgeProxDenoiser(Denoiser):
         """Whether the denoiser is proved to be firmly nonexpansive: the regulariser is
         convex. The proof is for the exact proximal operator, and not for a user-defined
         tolerance ``rtol``."""
-        regulariser = self.regulariser
-        convex = regulariser.gradient_bounds().lower.value >= 0
-        return convex and regulariser.rtol is None
+        try:
+            convex = self._curvature().lower.value >= 0
+        except UncertifiableModuleError:
+            return False
+        return convex and self.regulariser.rtol is None
 
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         r"""
@@ -154,8 +158,10 @@ class RidgeProxDenoiser(Denoiser):
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) :math:`c / (1 - \rho)`, certified, or estimated if ``rtol`` is
             given; infinite if :math:`\rho = 1`.
+        :raises UncertifiableModuleError: if the regulariser or a part of it was
+            replaced by a module of another type.
         """
-        modulus = -self.regulariser.gradient_bounds(img_size).lower.value
+        modulus = -self._curvature().lower.value
         source = "exact proximal operator of a convex function"
         if modulus > 0:
             source = "exact proximal operator of a function of weak convexity "
@@ -176,8 +182,9 @@ class RidgeProxDenoiser(Denoiser):
         :param tuple img_size: size of the images; the bound holds for every size.
         :return: (Bound) the larger of the two sizes, certified, or estimated if
             ``rtol`` is given.
+        :raises UncertifiableModuleError: as for :meth:`lipschitz_bound`.
         """
-        bounds = self.regulariser.gradient_bounds(img_size)
+        bounds = self._curvature()
         smoothness, modulus = bounds.upper.value, -bounds.lower.value
         source = f"proximal operator of a function of smoothness {smoothness:.4g}"
         if modulus > 0:
@@ -185,6 +192,12 @@ class RidgeProxDenoiser(Denoiser):
         shrinks = 1 - self.contraction / (1 + smoothness)
         grows = self.contraction * _largest_slope(modulus) - 1
         return self._bound(outward(max(shrinks, grows)), source)
+
+    def _curvature(self) -> Interval:
+        """Return bounds of the Hessian of the regulariser. Of a subclass nothing is
+        known: it may compute another proximal operator."""
+        require_type(self.regulariser, RidgeRegulariser)
+        return self.regulariser.gradient_bounds()
 
     def _bound(self, value: float, source: str) -> Bound:
         """Return a bound for the exact map; it is estimated if a tolerance is given,

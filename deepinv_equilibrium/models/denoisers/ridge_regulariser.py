@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...certificates import Bound, Interval, convolution_norm
 from ...certificates.bounds import outward
+from ...certificates.declarations import require_type
 from ...equilibrium.input_checks import check_image
 from ...fixed_points.argument_checks import require_in_range, require_number
 from ...optim.priors.smooth_proximal import smooth_prox, smooth_prox_error
@@ -300,7 +301,14 @@ class RidgeRegulariser(Prior):
         :param tuple img_size: size of the images; the bounds hold for every size.
         :return: (Interval) from :math:`\min \varphi' \|V\|^2 \geq -\rho` to
             :math:`\max \varphi' \|V\|^2 \leq \mu`, certified.
+        :raises UncertifiableModuleError: if the filters, the spline or the scalings
+            were replaced by a module of another type.
         """
+        # Other filters need not be closed under reflection, on which the proof for the
+        # borders rests, and other scalings need not be equal for reflected filters.
+        require_type(self.filters, ComposedFilters)
+        require_type(self.spline, LinearSpline)
+        require_type(self.scaling, NoiseScaling)
         return _curvature(self.filters().double(), self.spline.slopes().double())
 
     def _gradient(self, x: Tensor, ridge: _Ridge) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.datasets import Photos
-from deepinv_equilibrium.models import RidgeProxDenoiser
+from deepinv_equilibrium.models import RidgeProxDenoiser, RidgeRegulariser
 
 from ...dense_jacobian import dense_jacobian
 from ..images import psnr, random_images, random_noise_map
@@ -152,6 +152,29 @@ def test_bounds_are_certified_with_the_documented_values():
     expected = pytest.approx(1 - 0.9 / (1 + smoothness), rel=1e-5)
     assert denoiser.residual_bound().value == expected
     assert RidgeProxDenoiser(pretrained=None, **SMALL).lipschitz_bound().value == 1
+
+
+def test_nothing_is_proved_of_another_regulariser():
+    class Tripled(RidgeRegulariser):
+        def prox(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return 3 * x
+
+    denoiser = random_denoiser(0)
+    denoiser.regulariser = Tripled(1, None, **SMALL).double()
+    assert not denoiser.is_firmly_nonexpansive
+    for method in (denoiser.lipschitz_bound, denoiser.residual_bound):
+        with pytest.raises(deq.certificates.UncertifiableModuleError, match="Tripled"):
+            method()
+    model = deq.optim.PGD(
+        data_fidelity=dinv.optim.L2(),
+        prior=dinv.optim.PnP(denoiser),
+        sigma_denoiser=0.1,
+        stepsize=0.5,
+        DEQ=True,
+    )
+    certificate = deq.certify(model, dinv.physics.Denoising(), (1, 4, 4))
+    assert certificate.rate.is_vacuous
+    assert certificate.convergence is deq.certificates.Convergence.UNPROVED
 
 
 def test_weakly_convex_denoiser_declares_how_much_it_can_expand():

@@ -259,6 +259,22 @@ def test_bounds_hold_at_every_step_of_a_training():
         assert bounds.lower.value >= -1
 
 
+@pytest.mark.parametrize("part", ["filters", "spline", "scaling"])
+def test_bounds_are_refused_if_a_part_was_replaced(part: str):
+    prior = random_regulariser(15)
+    replaced = type(getattr(prior, part))
+    subclass = type("Other", (replaced,), {})
+    getattr(prior, part).__class__ = subclass
+    with pytest.raises(deq.certificates.UncertifiableModuleError, match="Other"):
+        prior.gradient_bounds()
+    model = deq.optim.GD(
+        data_fidelity=dinv.optim.L2(), prior=prior, stepsize=0.1, g_param=0.1, DEQ=True
+    )
+    certificate = deq.certify(model, dinv.physics.Denoising(), (1, 4, 4))
+    assert certificate.rate.is_vacuous
+    assert certificate.convergence is deq.certificates.Convergence.UNPROVED
+
+
 def test_constructor_loads_weights_from_a_file(tmp_path: Path):
     source = RidgeRegulariser(2, None)
     torch.save(source.state_dict(), tmp_path / "weights.pt")
