@@ -176,9 +176,8 @@ def _restored(
         for where, state in zip(cuda, torch_states[1:], strict=True):
             torch.cuda.set_rng_state(state, where)
         random.setstate(python_state)
-        np.random.set_state(
-            pickle.loads(numpy_state)
-        )  # noqa: NPY002, users draw from it
+        of_numpy = pickle.loads(numpy_state)
+        np.random.set_state(of_numpy)  # noqa: NPY002, users draw from it
 
 
 def _numpy_state() -> bytes:

@@ -166,10 +166,8 @@ def _own_generators(model: nn.Module) -> list[torch.Generator]:
 def _random_numbers_restored(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Restore the states of all generators from which a step may draw."""
     own = [(generator, generator.get_state()) for generator in _own_generators(model)]
-    of_numpy, of_python = (
-        np.random.get_state(),
-        random.getstate(),
-    )  # noqa: NPY002, users draw from it
+    of_numpy = np.random.get_state()  # noqa: NPY002, users draw from it
+    of_python = random.getstate()
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
