@@ -2,7 +2,8 @@
 The long run: ``python -m tests.attack --cases 50000 --seed 0``.
 
 The counts are written to ``tests/attack/record.json`` after every chunk of cases. An
-interrupted run with the same arguments goes on where it was. ``--only NAME`` runs the
+interrupted run with the same arguments goes on where it was, and a complete one with the
+properties that are newer than its record. ``--only NAME`` runs the
 cases of one property and writes no record.
 """
 
@@ -44,12 +45,16 @@ def run_chunk(attack: Attack, counts: Counts, record: Record) -> None:
     counts.chunks += 1
 
 
-def most_behind(attacks: dict[str, Attack], record: Record) -> Attack:
-    """Return the property whose count is farthest behind its share."""
-    return min(
-        attacks.values(),
-        key=lambda attack: record.properties[attack.name].cases / attack.share,
-    )
+def most_behind(attacks: dict[str, Attack], record: Record) -> Attack | None:
+    """Return the property whose count is farthest behind its share of the cases, or
+    ``None`` if all have theirs."""
+    cases_of_a_share = record.wanted / sum(attack.share for attack in attacks.values())
+
+    def progress(attack: Attack) -> float:
+        return record.properties[attack.name].cases / attack.share
+
+    attack = min(attacks.values(), key=progress)
+    return attack if progress(attack) < cases_of_a_share else None
 
 
 def main() -> int:
@@ -71,8 +76,7 @@ def main() -> int:
         record.properties.setdefault(name, Counts())
     started = time.process_time()
     with tqdm(total=options.cases, initial=record.cases, unit=" cases") as bar:
-        while record.cases < options.cases:
-            attack = most_behind(attacks, record)
+        while (attack := most_behind(attacks, record)) is not None:
             run_chunk(attack, record.properties[attack.name], record)
             if not options.only:
                 record.save(options.record)

@@ -30,7 +30,8 @@ def step_of(case: ModelCase, y: Any) -> Callable[[Tensor], Tensor]:
     def in_v(v: Tensor) -> Tensor:
         # In float64, as the step: a product in float32 would be another coordinate.
         weight, size = (
-            torch.as_tensor(parameters[name]).to(v) for name in ("lambda", "stepsize")
+            torch.as_tensor(parameters[name], dtype=v.dtype)
+            for name in ("lambda", "stepsize")
         )
         gamma = weight * size
         x = prior.prox(v, parameters["g_param"], gamma=gamma)
