@@ -2,9 +2,9 @@
 The long run: ``python -m tests.attack --cases 50000 --seed 0``.
 
 The counts are written to ``tests/attack/record.json`` after every chunk of cases. An
-interrupted run with the same arguments goes on where it was, and a complete one with the
-properties that are newer than its record. ``--only NAME`` runs the
-cases of one property and writes no record.
+interrupted run with the same arguments goes on where it was, and a complete one with
+the properties that are newer than its record. ``--only NAME`` runs the cases of one
+property and writes no record.
 """
 
 from __future__ import annotations
