@@ -197,22 +197,22 @@ def register(
 
 def _installed(kind: str) -> dict[str, dict[str, metadata.EntryPoint]]:
     """Return the entry points of a kind, by name and then by distribution."""
+    return _entry_points(f"deepinv_equilibrium.{kind}", _search_path())
+
+
+# The metadata of every distribution take 30 ms to read, longer than it takes to create
+# most components, and those of the distribution of an entry point 1 ms. A distribution
+# that is installed meanwhile changes the time of its folder, and is found.
+@functools.lru_cache(maxsize=16)
+def _entry_points(
+    group: str, search_path: tuple[tuple[str, int], ...]
+) -> dict[str, dict[str, metadata.EntryPoint]]:
     installed: dict[str, dict[str, metadata.EntryPoint]] = {}
-    for entry_point in _entry_points(f"deepinv_equilibrium.{kind}", _search_path()):
+    for entry_point in metadata.entry_points(group=group):
         if entry_point.dist is not None:
             providers = installed.setdefault(entry_point.name, {})
             providers[_normalized(entry_point.dist.name)] = entry_point
     return installed
-
-
-# The metadata of every distribution take 30 ms to read, longer than it takes to create
-# most components. A distribution that is installed meanwhile changes the time of its
-# folder, and is found.
-@functools.lru_cache(maxsize=16)
-def _entry_points(
-    group: str, search_path: tuple[tuple[str, int], ...]
-) -> metadata.EntryPoints:
-    return metadata.entry_points(group=group)
 
 
 def _search_path() -> tuple[tuple[str, int], ...]:
