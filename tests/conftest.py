@@ -11,10 +11,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 import pytest
-import torch
-
-# One thread is the faster choice for small tensors, and fixes the order of sums.
-torch.set_num_threads(1)
 
 # A failure must be found again by whoever runs the tests next: no random database, and
 # no deadline, because the first call of a kernel is slower than the later ones.
@@ -22,6 +18,15 @@ hypothesis.settings.register_profile(
     "tests", deadline=None, derandomize=True, max_examples=60
 )
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Use one thread, which is the faster choice for small tensors, and fixes the order
+    of sums. The process that only starts the workers does not import torch."""
+    if not config.getoption("numprocesses", 0):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -68,6 +73,8 @@ def freeze() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Give every test the same random numbers, in whatever order the tests run."""
+    import torch
+
     # torch.manual_seed formats the stack for each kind of device that is not there,
     # which takes longer than many tests.
     torch.default_generator.manual_seed(0)
