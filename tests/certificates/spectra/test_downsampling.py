@@ -10,7 +10,7 @@ from deepinv_equilibrium.certificates import Kind
 from ..dense_spectrum import check, dense_spectrum
 
 
-@settings(max_examples=120)
+@settings(max_examples=50)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(["valid", "circular", "replicate", "reflect"]),

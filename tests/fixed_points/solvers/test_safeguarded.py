@@ -99,7 +99,9 @@ def test_corrupted_proposals_converge_within_the_certified_count(
         Corrupted(seed=seed), rate, rtol=0.0, atol=atol, max_iter=10**4
     )
     solution = fixed_point(step, x0, solver)
-    exact = fixed_point(step, x0, Picard(max_iter=4000, rtol=0)).x
+    y, eye = step(x0), torch.eye(64, dtype=F64)
+    weight = (step(eye[:, None]) - y)[:, 0]
+    exact = torch.linalg.solve(eye - weight, y, left=False)
     assert solution.converged.all()
     for i in range(3):
         first = float(solution.absolute_history[0, i])
@@ -339,7 +341,7 @@ def test_rounding_does_not_refute_the_rate(dtype: torch.dtype) -> None:
         assert solution.status == (Status.COMPLETED,) * 3
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     slack=st.floats(1e-4, 0.5),
     centre=st.sampled_from([0.0, 1.0, 1e6]),
