@@ -61,7 +61,7 @@ LAYERS = {
 }
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(sorted(LAYERS)), max_size=4),
     st.integers(0, 10**6),

@@ -67,7 +67,7 @@ def test_lipschitz_of_average_pooling_bounds_the_dense_norm(
     assert truth <= deq.lipschitz(layer).value
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(windows(6), st.integers(1, 2))
 def test_lipschitz_of_maximum_pooling_bounds_its_jacobians(
     case: tuple[int, Any, tuple[int, ...]], dilation: int

@@ -154,7 +154,7 @@ def bounded_rate(model: Any, physics: Any) -> float | None:
     return rate.value
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**9))
 def test_rate_bounds_dense_jacobian(seed: int) -> None:
     rng = random.Random(seed)
@@ -179,7 +179,7 @@ def test_rate_bounds_dense_jacobian(seed: int) -> None:
         assert torch.linalg.matrix_norm(N, 2) <= 1 + 1e-10 + 1e-13 * condition / alpha
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**9))
 def test_rate_bounds_distances_of_nonlinear_steps(seed: int) -> None:
     rng = random.Random(seed)
@@ -202,7 +202,7 @@ def test_rate_bounds_distances_of_nonlinear_steps(seed: int) -> None:
 
 # The images are not in [0, 1].
 @pytest.mark.filterwarnings("ignore:.*expect images in")
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**9))
 def test_residuals_and_stability_keep_their_bounds(seed: int) -> None:
     rng = random.Random(seed)

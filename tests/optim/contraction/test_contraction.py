@@ -27,7 +27,7 @@ from ..certified_models import (
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**9), scheme=st.sampled_from(SCHEMES))
 def test_rate_bounds_dense_jacobian(seed: int, scheme: str) -> None:
     rng = random.Random(seed)
@@ -42,7 +42,7 @@ def test_rate_bounds_dense_jacobian(seed: int, scheme: str) -> None:
 
 # The images are not in [0, 1].
 @pytest.mark.filterwarnings("ignore:.*expect images in")
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**9), scheme=st.sampled_from(SCHEMES))
 def test_residuals_and_stability_stay_within_their_bounds(
     seed: int, scheme: str

@@ -87,7 +87,7 @@ class Bent(dinv.models.Denoiser):
         return torch.conv_transpose2d(features, self.weights[1], padding=1)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     stepsize=st.sampled_from([1e-2, 1.0, 1e2]),

@@ -62,7 +62,7 @@ PROBLEMS: st.SearchStrategy[tuple[tuple[int, ...], TVNorm, torch.dtype]] = (
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     problem=PROBLEMS,
     seed=st.integers(0, 10**6),
@@ -82,7 +82,7 @@ def test_duality_gap_bounds_the_distance_for_any_image_and_dual(
     assert ((x - exact).flatten(1).norm(dim=1) <= (2 * gap).sqrt() + ERROR).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     problem=PROBLEMS,
     seed=st.integers(0, 10**6),
