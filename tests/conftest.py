@@ -9,24 +9,25 @@ from collections.abc import Iterator
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import hypothesis
 import pytest
-
-# A failure must be found again by whoever runs the tests next: no random database, and
-# no deadline, because the first call of a kernel is slower than the later ones.
-hypothesis.settings.register_profile(
-    "tests", deadline=None, derandomize=True, max_examples=60
-)
-hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Use one thread, which is the faster choice for small tensors, and fixes the order
-    of sums. The process that only starts the workers does not import torch."""
-    if not config.getoption("numprocesses", 0):
-        import torch
+    """Set up torch and hypothesis, which the process that only starts the workers does
+    not import."""
+    if config.getoption("numprocesses", 0):
+        return
+    import hypothesis
+    import torch
 
-        torch.set_num_threads(1)
+    # One thread is the faster choice for small tensors, and fixes the order of sums.
+    torch.set_num_threads(1)
+    # A failure must be found again by whoever runs the tests next: no random database,
+    # and no deadline, because the first call of a kernel is slower than the later ones.
+    hypothesis.settings.register_profile(
+        "tests", deadline=None, derandomize=True, max_examples=60
+    )
+    hypothesis.settings.load_profile("tests")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

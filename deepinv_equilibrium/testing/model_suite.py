@@ -100,6 +100,13 @@ class ModelCase:
         with torch.no_grad():
             return self.double_physics.A(x.to(device_of(self.physics)))
 
+    @cached_property
+    def reconstructed(self) -> tuple[Reconstructor, Tensor]:
+        """A copy in float64 after a call without gradients, and its result."""
+        model = self.double
+        with torch.no_grad():
+            return model, model(self.y, self.double_physics)
+
 
 def _set_tolerance(model: Reconstructor, rtol: float) -> None:
     """Set the tolerance of a model at equilibrium, forward and backward, unless its
@@ -153,10 +160,9 @@ def keeps_samples_apart(case: ModelCase) -> None:
     """A reconstructed image does not depend on the other measurements of the batch."""
     if not case.shared:
         raise NotApplicableError("the physics has parameters for a batch")
-    model = case.double
+    model, together = case.reconstructed
     rtol = 1e-10 + case.rtol
     with torch.no_grad():
-        together = model(case.y, case.double_physics)
         order = list(range(len(case.y)))[::-1]
         other = model(case.y[order], case.double_physics)
         require_close("the result of a reversed batch", other, together[order], rtol)
@@ -175,9 +181,7 @@ def has_the_gradient_of_its_values(case: ModelCase) -> None:
 
 def restores_its_state(case: ModelCase) -> None:
     """A ``state_dict`` that was saved and loaded gives the same result."""
-    model = case.double
-    with torch.no_grad():
-        expected = model(case.y, case.double_physics)
+    model, expected = case.reconstructed
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     buffer.seek(0)
