@@ -258,7 +258,7 @@ def test_check_input_distinguishes_a_new_physics_from_a_released_one() -> None:
         model.check_input(y, dinv.physics.Denoising())
         assert model._checked not in seen
         seen.append(model._checked)
-        gc.collect()
+        gc.collect(0)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ def run_page(name: str, folder: Path, **settings: object) -> dict[str, Any]:
 
 def _save_small(figure: Figure, path: str, **_: object) -> None:
     figure.set_layout_engine("none")
-    FigureCanvasAgg(figure).print_figure(path, dpi=40)
+    figure.set_dpi(40)
+    # print_figure would draw it twice.
+    FigureCanvasAgg(figure).print_png(path)
 
 
 def record(page: str) -> dict[str, Any]:
