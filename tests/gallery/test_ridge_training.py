@@ -18,6 +18,7 @@ TRAINING = Path(__file__).parents[2] / "gallery" / "training"
 
 
 def run_script(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
+    monkeypatch.syspath_prepend(TRAINING)  # as Python does for a script
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     runpy.run_path(str(TRAINING / name), run_name="__main__")
 
@@ -40,7 +41,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = ["--weak-convexity", weak_convexity, "--batch-size", "2"]
-    settings += ["--patch-size", "6", "--steps", "3"]
+    settings += ["--patch-size", "6", "--steps", "3", "--generators", "16"]
     weights = []
     for name, stops in (("whole", ()), ("resumed", (2,))):
         output = tmp_path / f"{name}.pt"
