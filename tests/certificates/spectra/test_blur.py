@@ -129,11 +129,11 @@ def test_spectrum_of_a_batch_of_filters_holds_for_each_filter():
 
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_upper_bound_of_usual_blurs_is_within_one_per_cent(padding):
-    # A Gaussian blur and a diagonal motion blur on 32 x 32 pixels.
+    # A Gaussian blur and a diagonal motion blur on 24 x 24 pixels.
     motion = torch.eye(15)[None, None] / 15
     for k in (gaussian_blur(sigma=(1.5, 1.5)), motion):
-        interval = spectrum(Blur(k, padding), (3, 32, 32))
-        truth = dense_spectrum(Blur(k.double(), padding, use_fft=True), (1, 1, 32, 32))
+        interval = spectrum(Blur(k, padding), (3, 24, 24))
+        truth = dense_spectrum(Blur(k.double(), padding, use_fft=True), (1, 1, 24, 24))
         check(interval, truth, 1.01)
 
 
