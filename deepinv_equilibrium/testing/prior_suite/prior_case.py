@@ -72,17 +72,34 @@ class PriorCase:
         inherited = type(self.component).grad is Potential.grad
         if inherited and (own or not self.component.explicit_prior):
             raise NotApplicableError("the prior does not define grad")
-        self._require("grad", lambda: self.gradient(self.images))
+        _require("grad", self._refusal_of_grad)
 
     def require_prox(self) -> None:
         """Leave out a contract if the prior refuses ``prox`` or inherits that of
         deepinv, which makes some steps of gradient descent."""
         if type(self.component).prox is Potential.prox:
             raise NotApplicableError("the prior does not define prox")
-        self._require("prox", lambda: self.prox(self.images, GAMMAS[0]))
+        _require("prox", self._refusal_of_prox)
 
-    def _require(self, name: str, call: Callable[[], Tensor]) -> None:
-        try:
-            call()
-        except (ValueError, NotImplementedError) as error:
-            raise NotApplicableError(f"{name} is refused: {error}") from None
+    # Tried once for all contracts.
+    @cached_property
+    def _refusal_of_grad(self) -> str | None:
+        return _refusal(lambda: self.gradient(self.images))
+
+    @cached_property
+    def _refusal_of_prox(self) -> str | None:
+        return _refusal(lambda: self.prox(self.images, GAMMAS[0]))
+
+
+def _refusal(call: Callable[[], Tensor]) -> str | None:
+    """Return the message with which a call is refused, if it is."""
+    try:
+        call()
+    except (ValueError, NotImplementedError) as error:
+        return str(error)
+    return None
+
+
+def _require(name: str, refusal: str | None) -> None:
+    if refusal is not None:
+        raise NotApplicableError(f"{name} is refused: {refusal}")
