@@ -46,6 +46,7 @@ _HARMLESS = {"__init__", "reset_parameters", "extra_repr", "__repr__", "__consta
 _DECLARATIONS = {
     *("lipschitz_bound", "residual_bound", "is_firmly_nonexpansive"),
     *("gradient_bounds", "prox_error", "error_bound", "averagedness_bound"),
+    "convexity_bound",
 }
 
 

@@ -130,6 +130,32 @@ def respects_its_residual_bound(case: DenoiserCase) -> None:
         search.require_lipschitz(what, bound.value, bound.source, 1.0, -1.0)
 
 
+def is_a_proximal_operator_as_declared(case: DenoiserCase) -> None:
+    r"""Where ``convexity_bound`` is declared, the Jacobian :math:`J` of :math:`D` is
+    symmetric and :math:`2 (1 + m) D - I` is nonexpansive, so that :math:`J` is between
+    0 and :math:`I / (1 + m)`."""
+    if not declares(case.component, "convexity_bound", "forward"):
+        raise NotApplicableError("not declared")
+    bound = case.component.convexity_bound(tuple(case.img_size))
+    for where, search in case.searches.items():
+        what = f"2 (1 + m) D - I at {where}"
+        search.require_lipschitz(what, 1.0, bound.source, 2 * (1 + bound.value), -1.0)
+    x = case.images.detach().clone().requires_grad_()
+    u, v = (normal(*x.shape, seed=seed).to(x) for seed in (25, 26))
+    denoised = case.double(x, case.sigma)
+    JTu, JTv = (
+        torch.autograd.grad(denoised, x, direction, retain_graph=True)[0]
+        for direction in (u, v)
+    )
+    difference = float(((JTu * v).sum() - (JTv * u).sum()).abs())
+    allowed = (1e-6 + case.rtol) * float(JTu.norm() * v.norm())
+    require(
+        difference <= allowed,
+        f"the Jacobian is not symmetric: v^T J^T u and u^T J^T v differ by "
+        f"{difference:.2e}; {allowed:.1e} is allowed",
+    )
+
+
 def takes_noise_levels_of_every_form(case: DenoiserCase) -> None:
     """A noise level can be a number or a tensor of shape (B,) or (B, 1, 1, 1), which
     gives each image its own level."""
@@ -190,6 +216,7 @@ _SUITE = Suite(
     respects_its_lipschitz_bound,
     is_firmly_nonexpansive_as_declared,
     respects_its_residual_bound,
+    is_a_proximal_operator_as_declared,
     takes_noise_levels_of_every_form,
     has_the_derivative_of_its_values,
 )
@@ -242,6 +269,7 @@ def check_denoiser(
     respects_its_lipschitz_bound        holds
     is_firmly_nonexpansive_as_declared  does not apply: not declared
     respects_its_residual_bound         does not apply: not declared
+    is_a_proximal_operator_as_declared  does not apply: not declared
     takes_noise_levels_of_every_form    holds
     has_the_derivative_of_its_values    holds
     """

@@ -170,3 +170,48 @@ def test_arguments_that_are_wrong_are_named() -> None:
         testing.check_denoiser(Stretch(), (1, 4, 4), sigma=0.0)
     with pytest.raises(TypeError, match="img_size must be a tuple"):
         testing.check_denoiser(Stretch(), 4)
+
+
+class Scaled(dinv.models.Denoiser):
+    """A matrix times 2, which declares to be a proximal operator."""
+
+    def __init__(self, matrix: Tensor, convexity: float) -> None:
+        super().__init__()
+        self.register_buffer("matrix", 2 * matrix)
+        self.convexity = convexity
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        return (x.flatten(1) @ self.matrix.to(x).T).reshape(x.shape)
+
+    def convexity_bound(self, img_size: tuple[int, ...]) -> Bound:
+        return Bound(self.convexity, is_lower=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "convexity", "message"),
+    [
+        ("symmetric", -0.5, None),
+        ("symmetric", -0.4, r"2 \(1 \+ m\) D - I at"),
+        ("indefinite", -0.5, r"2 \(1 \+ m\) D - I at"),
+        ("rotation", -0.5, "the Jacobian is not symmetric"),
+    ],
+)
+def test_declared_proximal_operator_is_one(
+    name: str, convexity: float, message: str | None
+) -> None:
+    eye = torch.eye(4, dtype=torch.float64)
+    swap = eye[[1, 0, 3, 2]]
+    turned = torch.zeros_like(eye)
+    turned[0, 1], turned[1, 0] = 0.5, -0.5
+    matrix = {
+        "symmetric": (eye + swap) / 2,
+        "indefinite": swap,
+        "rotation": 0.5 * eye + turned / 2,
+    }[name]
+    contract = testing.denoiser_contracts()["is_a_proximal_operator_as_declared"]
+    denoiser = Scaled(matrix, convexity)
+    if message is None:
+        assert contract(denoiser, (1, 2, 2)) == "holds"
+        return
+    with pytest.raises(testing.ContractError, match=message):
+        contract(denoiser, (1, 2, 2))

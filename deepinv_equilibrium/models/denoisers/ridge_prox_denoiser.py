@@ -193,20 +193,37 @@ class RidgeProxDenoiser(Denoiser):
         grows = self.contraction * _largest_slope(modulus) - 1
         return self._bound(outward(max(shrinks, grows)), source)
 
+    def convexity_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
+        r"""
+        Return a lower bound of the curvature of the function :math:`h` whose proximal
+        operator is the exact :math:`x \mapsto \operatorname{D}(x, \sigma)`. As the
+        Jacobian of :math:`\operatorname{D}` is symmetric and at most
+        :math:`\frac{c}{1 - \rho} I`, :math:`h - \frac m2 \|\cdot\|^2` is convex for
+        :math:`m = \frac{1 - \rho}{c} - 1`.
+
+        :param tuple img_size: size of the images; the bound holds for every size.
+        :return: (Bound) :math:`m`, certified, or estimated if ``rtol`` is given.
+        :raises UncertifiableModuleError: as for :meth:`lipschitz_bound`.
+        """
+        lower = self._curvature().lower
+        value = (1 + lower.value) / self.contraction - 1
+        value -= 2.0**-50 / self.contraction  # the rounding of the line above
+        return self._bound(value, f"proximal operator, {lower.source}", is_lower=True)
+
     def _curvature(self) -> Interval:
         """Return bounds of the Hessian of the regulariser. Of a subclass nothing is
         known: it may compute another proximal operator."""
         require_type(self.regulariser, RidgeRegulariser)
         return self.regulariser.gradient_bounds()
 
-    def _bound(self, value: float, source: str) -> Bound:
+    def _bound(self, value: float, source: str, *, is_lower: bool = False) -> Bound:
         """Return a bound for the exact map; it is estimated if a tolerance is given,
         because the computed map is then another one."""
         rtol = self.regulariser.rtol
         if rtol is None or math.isinf(value):
-            return Bound(value, source=source)
+            return Bound(value, source=source, is_lower=is_lower)
         source += f"; the computed one only has rtol = {rtol:g}"
-        return Bound(value, Kind.ESTIMATED, source)
+        return Bound(value, Kind.ESTIMATED, source, is_lower=is_lower)
 
 
 def _largest_slope(modulus: float) -> float:

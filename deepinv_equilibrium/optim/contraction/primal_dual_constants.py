@@ -18,7 +18,7 @@ from ..total_variation.image_differences import (
     differences_adjoint,
     differences_norm_squared,
 )
-from .prior_constants import GradientConstants, ProxConstants
+from .prior_constants import GradientConstants, ProxConstants, declares_exact_prox
 from .rate_scheme import NotCoveredError
 
 
@@ -69,7 +69,9 @@ def require_resolvent(
     :raises NotCoveredError: if it is not known.
     """
     known = ProxConstants.of(prior, weight, img_size)
-    if weakly_convex and known.convexity is not None and known.convexity.is_certified:
+    # strong_convexity reads the curvature of a prior, and not that of a denoiser.
+    is_exact = weakly_convex and declares_exact_prox(prior)
+    if is_exact and known.convexity is not None and known.convexity.is_certified:
         return
     # The constant of an exact formula is rounded upwards.
     if not (known.reflected.is_certified and known.reflected.value <= 1 + 1e-11):

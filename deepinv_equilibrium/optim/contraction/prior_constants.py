@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -175,8 +176,10 @@ class ProxConstants:
         They come from :func:`deepinv_equilibrium.lipschitz` and from the denoiser's own
         declarations: ``is_firmly_nonexpansive`` (bool),
         ``averagedness_bound(img_size)`` (a Bound of a constant :math:`\alpha` for which
-        :math:`D` is :math:`\alpha`-averaged) and ``residual_bound(img_size)`` (a Bound
-        of the Lipschitz constant of :math:`D - I`). Wrappers that carry over all these
+        :math:`D` is :math:`\alpha`-averaged), ``residual_bound(img_size)`` (a Bound of
+        the Lipschitz constant of :math:`D - I`) and ``convexity_bound(img_size)`` (a
+        lower Bound of the curvature of the function whose exact proximal operator is
+        :math:`D`). Wrappers that carry over all these
         constants are looked through. Nothing is known of a denoiser that is random,
         couples the images of a batch, or overwrites its image.
 
@@ -215,10 +218,13 @@ class ProxConstants:
             if constant.is_vacuous and not residual.is_vacuous:
                 value = outward(1 + residual.value)
                 constant = derived(value, (residual,), "1 + eps")
-        averaged = unknown
+        averaged, convexity = unknown, None
         if declares(denoiser, "averagedness_bound", method):
             averaged = denoiser.averagedness_bound(size)
-        return ProxConstants(constant, reflected, residual, averaged)
+        if declares(denoiser, "convexity_bound", method):
+            with contextlib.suppress(UncertifiableModuleError):
+                convexity = denoiser.convexity_bound(size)
+        return ProxConstants(constant, reflected, residual, averaged, convexity)
 
     @property
     def terms(self) -> tuple[Term, ...]:

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from deepinv.optim import PnP
 from deepinv.physics import Physics
 from torch import Tensor
 
 from ...certificates import Bound
 from .data_constants import DataConstants
-from .prior_constants import GradientConstants, declares_exact_prox
+from .prior_constants import GradientConstants, ProxConstants, declares_exact_prox
 
 
 class NoStepSizeError(ValueError):
@@ -36,6 +37,9 @@ class Curvatures:
     :param float mu: :math:`\mu`, 0 where it is not certified.
     :param float L: :math:`L`, with a margin where it is estimated.
     :param float m: :math:`m`; 0 for a prior that is not known to be weakly convex.
+    :param float m_prox: curvature of :math:`\tau \lambda g`, if the exact proximal
+        operator of this function is a denoiser, which does not depend on :math:`\tau`;
+        0 if it is not known to be negative.
     :param float L_R: :math:`L_R`; for RED with an :math:`\alpha`-averaged denoiser
         :math:`2 \alpha`. Only rules with a gradient step on the prior read it.
     """
@@ -44,6 +48,7 @@ class Curvatures:
     L: float
     m: float = 0.0
     L_R: float = 0.0
+    m_prox: float = 0.0
 
 
 # An estimated upper end of a spectrum, such as a Lanczos bound, holds with a
@@ -60,7 +65,7 @@ class StepSizeRule:
     """Whether an iteration takes a gradient step on the prior."""
 
     def reads_prior(self, prior: Any) -> bool:
-        """Return whether the curvatures depend on the prior."""
+        """Return whether the curvatures of the prior depend on its weight."""
         return self.gradient_of_prior or declares_exact_prox(prior)
 
     def curvatures(
@@ -84,7 +89,7 @@ class StepSizeRule:
             raise NoStepSizeError(_needs_number(why))
         mu = data.mu.value if data.mu.is_certified else 0.0
         if not self.reads_prior(prior):
-            return Curvatures(mu, L)
+            return Curvatures(mu, L, m_prox=_curvature_of_denoiser(prior, img_size))
         if not self.gradient_of_prior:
             ends = prior.gradient_bounds(tuple(img_size))
             return Curvatures(mu, L, ends.lower.value, _upper(ends.upper))
@@ -138,15 +143,22 @@ class ProximalGradientSteps(StepSizeRule):
     :math:`\mu > \lambda \rho` the default is the step size of the best rate,
     :math:`2 / (\mu + L)`, otherwise :math:`\tau_1 / 2`, which is :math:`1 / L` for a
     convex prior. With a denoiser of which nothing is proved, the interval is that of
-    the gradient step on the data fidelity, :math:`\rho = 0`.
+    the gradient step on the data fidelity, :math:`\rho = 0`. With a denoiser that is
+    the exact proximal operator of a :math:`\rho_D`-weakly convex function,
+    :math:`\lambda \rho = \rho_D / \tau`, so that :math:`\tau_1 = (2 - \rho_D) / L`,
+    and :math:`2 / (\mu + L)` is the default if it is smaller: then PGD contracts.
     """
 
     def interval(self, known: Curvatures, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the default step size and the upper end."""
+        best = torch.full_like(weight, 2 / (known.mu + known.L))
+        if known.m_prox < 0:
+            end = torch.full_like(weight, (2 + known.m_prox) / known.L)
+            return (best if best.item() < end.item() else end / 2), end
         rho = weight * max(-known.m, 0.0)
         end = 2 / (known.L + rho) if rho.item() <= known.L else 1 / rho
         if rho.item() < known.mu:
-            return torch.full_like(end, 2 / (known.mu + known.L)), end
+            return best, end
         return end / 2, end
 
 
@@ -219,3 +231,12 @@ def _upper(bound: Bound) -> float:
 
 def _needs_number(reason: str) -> str:
     return f"stepsize='auto' has no value: {reason}. Give stepsize a number."
+
+
+def _curvature_of_denoiser(prior: Any, img_size: Sequence[int]) -> float:
+    """Return the curvature of the function whose exact proximal operator a denoiser is,
+    or 0 if it is not known to be negative."""
+    if type(prior).prox is not PnP.prox:
+        return 0.0
+    convexity = ProxConstants.of_denoiser(prior.denoiser, img_size).convexity
+    return 0.0 if convexity is None else min(convexity.value, 0.0)

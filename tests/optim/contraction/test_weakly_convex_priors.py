@@ -280,3 +280,75 @@ def test_layers_with_different_energies_have_no_common_energy() -> None:
     assert known.energy is None
     model = model_of("HQS", priors[0], [0.5, 0.6], layers=2)
     assert contraction(model, diagonal_physics(0.0, 1.0)).energy is None
+
+
+class _ProximalDenoiser(dinv.models.Denoiser):
+    """The proximal operator of a prior, whatever the step size."""
+
+    def __init__(self, prior: Any) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, x: torch.Tensor, sigma: Any = None) -> torch.Tensor:
+        return self.prior.prox(x)
+
+    def lipschitz_bound(self, img_size: Any = None) -> deq.certificates.Bound:
+        return deq.certificates.Bound(1 / (1 - self.prior.rho) * (1 + 1e-9))
+
+    def convexity_bound(self, img_size: Any = None) -> deq.certificates.Bound:
+        return self.prior.gradient_bounds().lower
+
+
+@pytest.mark.parametrize("scheme", ["PGD", "HQS"])
+@settings(max_examples=20)
+@given(rho=st.floats(0.05, 0.6), mu=st.floats(0, 1), seed=st.integers(0, 2**16))
+def test_energy_falls_with_a_weakly_convex_proximal_denoiser(
+    scheme: str, rho: float, mu: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    prior, physics = RidgePrior(rho), diagonal_physics(mu, 1.0)
+    denoiser = _ProximalDenoiser(prior)
+    parameters = {"g_param": 0.1, "stepsize": "auto"}
+    model = model_of(scheme, dinv.optim.PnP(denoiser), params_algo=parameters)
+    known = contraction(model, physics)
+    tau = float(model.params_algo["stepsize"].value(0))
+    if scheme == "PGD":
+        limit = (1 - 1e-9) * 2 * mu / (1 + mu)  # of rho, below which PGD contracts
+        contracts = known.convergence is Convergence.CONTRACTS
+        assert contracts == (rho < limit)
+        assert tau < (2 - rho) / 1.0
+    assert known.energy is not None
+    assert known.energy.decreases
+    y = torch.randn(2, *IMAGE, dtype=torch.float64)
+    step, _ = model.fixed_point_problem(y, physics)
+    x = 5 * torch.randn(2, *IMAGE, dtype=torch.float64)
+    with torch.no_grad():
+        for _ in range(3):
+            moved = step(x)
+            values = [
+                tau * (energy(scheme, tau, physics, prior, z, y) - prior.fn(z))
+                + prior.fn(z)
+                for z in (x, moved)
+            ]
+            least = (
+                known.energy.decrease.value * (moved - x).flatten(1).norm(dim=1) ** 2
+            )
+            assert ((values[0] - values[1]) / tau >= least - 1e-9).all()
+            x = moved
+
+
+def test_condat_vu_refuses_a_weakly_convex_denoiser() -> None:
+    prior = dinv.optim.PnP(_ProximalDenoiser(RidgePrior(0.3)))
+    model = deq.optim.CondatVu(
+        data_fidelity=dinv.optim.L2(),
+        prior=prior,
+        composed_prior=dinv.optim.L1Prior(),
+        K=lambda x: x,
+        K_adjoint=lambda x: x,
+        stepsize=0.5,
+        g_param=0.1,
+        DEQ=deq.Equilibrium(deq.Picard()),
+    )
+    known = contraction(model, diagonal_physics(0.9, 1.0))
+    assert known.convergence is Convergence.UNPROVED
+    assert "not known to be firmly nonexpansive" in known.rate.source
