@@ -48,15 +48,15 @@ def test_45_products_reach_a_gradient_error_of_2e_4(
     assert found.error(reference) <= 2e-4
 
 
-# The problem is trained in float32, so that its rate, and the number of Picard products
-# for an error of 2e-4, depend on the kernels of the CPU: 145 to 160 were seen.
-def test_130_picard_products_miss_a_gradient_error_of_2e_4(
+# Picard needs 152 products. The solution is found in float32, whose rounding changes
+# this number by a few.
+def test_140_picard_products_miss_a_gradient_error_of_2e_4(
     problem: Problem, reference: backward_solves.Gradient
 ) -> None:
-    method = ours.backward_method(problem, "Picard", 130)
+    method = ours.backward_method(problem, "Picard", 140)
     found, products = backward_solves.gradient(problem, method)
-    assert products == 130
-    assert 2e-4 < found.error(reference) < 1e-3
+    assert products == 140
+    assert 2e-4 < found.error(reference) < 4e-4
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10])

@@ -1,9 +1,16 @@
-"""The problem that all libraries solve: plug-and-play deblurring near rate 1."""
+"""The problem that all libraries solve: plug-and-play deblurring near rate 1.
+
+``denoiser.pt`` has the weights of the denoiser, its scale and the spectral radii. The
+file is written by::
+
+    OMP_NUM_THREADS=1 python -m tests.benchmarks.problem
+"""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 import deepinv as dinv
 import torch
@@ -15,6 +22,7 @@ from deepinv_equilibrium.fixed_points import State
 
 from .counted_denoiser import CountedDenoiser
 
+STORED = Path(__file__).with_name("denoiser.pt")
 SEED = 0
 SIZE = 64
 STEPSIZE = 0.1
@@ -24,6 +32,7 @@ DENOISER_NOISE = 0.1
 SPECTRAL_RADIUS = (
     0.9625  # of the harder sample; Picard's residual then decreases by ~.93
 )
+SOLVER = deq.Anderson(max_iter=200, rtol=1e-6)
 
 
 @dataclass(frozen=True)
@@ -86,14 +95,29 @@ class Problem:
 
 def build() -> Problem:
     r"""
-    Train the denoiser and scale it to the spectral radius for the harder sample.
+    Return the problem with the stored denoiser, which is equal on every machine.
+
+    :return: the problem, in float32.
+    """
+    truth, physics, y, _ = _measured()
+    stored = torch.load(STORED, weights_only=True)
+    network = dinv.models.DnCNN(depth=4, nf=12, pretrained=None)
+    network.load_state_dict(stored["weights"])
+    denoiser = CountedDenoiser(network.eval(), stored["scale"])
+    x = _solve(denoiser, physics, y, physics.A_adjoint(y), SOLVER)
+    return Problem(truth, y, physics, denoiser, x, stored["spectral_radius"])
+
+
+def train() -> None:
+    r"""
+    Train the denoiser, scale it to the spectral radius for the harder sample, and
+    write :data:`STORED`.
 
     A DnCNN with 4 layers of 12 features is trained on noisy crops of the training
     photos, in seconds. The scale :math:`c` makes the iteration contract; it is found by
     the secant method on :math:`c \mapsto \rho(\partial f)`. The result is a numerical
     test and not a good restoration.
 
-    :return: the problem, in float32.
     :raises RuntimeError: if the spectral radius cannot be set to within .0005.
     """
     truth, physics, y, generator = _measured()
@@ -101,11 +125,13 @@ def build() -> Problem:
     direction = torch.randn(truth.shape, generator=generator)
     x, denoiser.scale = physics.A_adjoint(y), 0.98
     for _ in range(12):
-        solver = deq.Anderson(max_iter=200, rtol=1e-6)
-        x = _solve(denoiser, physics, y, x, solver)
+        x = _solve(denoiser, physics, y, x, SOLVER)
         radius, direction = _spectral_radius(denoiser, physics, y, x, direction)
         if abs(float(radius.max()) - SPECTRAL_RADIUS) < 5e-4:
-            return Problem(truth, y, physics, denoiser, x, radius)
+            weights = denoiser.denoiser.state_dict()
+            found = {"scale": denoiser.scale, "spectral_radius": radius}
+            torch.save({"weights": weights, **found}, STORED)
+            return
         denoiser.scale *= SPECTRAL_RADIUS / float(radius.max())
     raise RuntimeError(
         f"the spectral radius is {float(radius.max()):.4f} and not {SPECTRAL_RADIUS}: "
@@ -210,3 +236,8 @@ def _physics(dtype: torch.dtype) -> dinv.physics.LinearPhysics:
 
 def _norms(images: Tensor) -> Tensor:
     return torch.linalg.vector_norm(images.flatten(1), dim=1)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    train()
