@@ -19,7 +19,7 @@ ALGORITHMS = (
     *("PGD", "GD", "HQS", "ADMM", "DRS", "PDCP", "MD", "PMD", "FISTA"),
     "CondatVu",  # as an optimiser of a user, which deepinv does not have
 )
-IMAGE = (2, 4, 5)
+IMAGE = (2, 3, 4)
 
 
 class ContractiveDenoiser(dinv.models.Denoiser):
@@ -72,6 +72,24 @@ class DenoisingPrior(dinv.optim.Prior):
         return bregman_potential.grad_conj(dual)
 
 
+class CircularBlur(dinv.physics.Blur):
+    """deepinv's circular blur with a 3 x 3 filter, in half the time."""
+
+    def A(self, x: Tensor, filter: Tensor | None = None, **kwargs: Any) -> Tensor:
+        self.update_parameters(filter=filter, **kwargs)
+        return self._correlated(x, self.filter.flip(2, 3))
+
+    def A_adjoint(
+        self, y: Tensor, filter: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
+        self.update_parameters(filter=filter, **kwargs)
+        return self._correlated(y, self.filter)
+
+    def _correlated(self, x: Tensor, kernel: Tensor) -> Tensor:
+        grey = nn.functional.pad(x.flatten(0, 1)[:, None], (1, 1, 1, 1), "circular")
+        return torch.conv2d(grey, kernel).view_as(x)
+
+
 @dataclass
 class Problem:
     """The data and the arguments of an algorithm."""
@@ -109,9 +127,7 @@ class Problem:
         if self.closed_form:
             physics = dinv.physics.BlurFFT(IMAGE, filter=self.filter)
         else:
-            physics = dinv.physics.Blur(
-                filter=self.filter, padding="circular", max_iter=100, tol=1e-14
-            )
+            physics = CircularBlur(filter=self.filter, max_iter=100, tol=1e-14)
         # The buffer becomes the filter itself, so that gradients reach the filter.
         physics.update_parameters(filter=self.filter)
         return physics

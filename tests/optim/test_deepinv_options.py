@@ -12,6 +12,8 @@ from deepinv.optim import AndersonAccelerationConfig, BacktrackingConfig, DEQCon
 
 import deepinv_equilibrium as deq
 
+from .problems import IMAGE
+
 PARTS = {"data_fidelity": dinv.optim.L2(), "prior": dinv.optim.Tikhonov()}
 
 
@@ -172,7 +174,7 @@ def test_deepinv_configuration_gives_the_exact_gradient(
     [
         ("stepsize", 0.5),
         ("lambda_reg", 0.25),
-        ("g_param", 0.01 * torch.ones(1, 1, 4, 5)),
+        ("g_param", 0.01 * torch.ones(1, 1, *IMAGE[1:])),
         ("beta", 0.875),
     ],
 )

@@ -71,7 +71,7 @@ def test_recorded_solve_evaluates_at_most_one_step_more(
 @pytest.mark.parametrize(
     "solver",
     [
-        deq.Picard(max_iter=300, rtol=1e-9),
+        deq.Picard(max_iter=100, rtol=1e-5),
         deq.Anderson(rtol=1e-5),
         deq.Anderson(rtol=1e-13),
         deq.Broyden(rtol=1e-5),
