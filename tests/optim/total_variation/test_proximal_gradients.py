@@ -51,10 +51,14 @@ def test_gradients_agree_with_finite_differences(
     dv, h = random_images(2, shape, dtype), 1e-6
     full = (*shape[:2], len(shape) - 2, *shape[2:])
     expected, images, weights = [], [], []
-    for weighting in WEIGHTINGS:
-        weight = 0.7 * random_weight(1, shape, weighting)
+    tested = [0.7 * random_weight(1, shape, weighting) for weighting in WEIGHTINGS]
+    # All weightings are solved in one batch, and each one then starts at its solution.
+    batch = torch.cat([in_axes(w, v).expand(full) for w in tested])
+    stack = v.repeat(len(tested), *[1] * (v.ndim - 1))
+    duals = weighted_tv_prox(stack, batch, norm, 1e-12, 10**5).dual.split(2)
+    for weight, dual in zip(tested, duals, strict=True):
         dw = random_images(3, weight.shape)
-        by_image, by_weight = gradients(v, weight, norm)
+        by_image, by_weight = gradients(v, weight, norm, dual)
         expected += [(by_image.conj() * dv).real.sum(), (by_weight * dw).sum()]
         images += [v + h * dv, v - h * dv, v, v]
         weights += [
@@ -74,14 +78,23 @@ def test_gradients_agree_with_finite_differences(
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
 def test_gradient_does_not_depend_on_the_start(norm: TVNorm, dtype: torch.dtype):
     v, weight = random_images(0, VOLUME, dtype), random_weight(1, VOLUME)
-    cold = gradients(v, weight, norm)
     neighbour = weighted_tv_prox(1.05 * v, 0.95 * weight, norm, 1e-6).dual
     # The dual of the minimiser, and a random one. They differ where x is flat.
     own = weighted_tv_prox(v, weight, norm, 1e-12, 10**5).dual
-    for dual in (neighbour, own, random_dual(0, v, 0.02)):
-        warm = gradients(v, weight, norm, dual)
-        for a, b in zip(warm, cold, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    duals = [torch.zeros_like(own), neighbour, own, random_dual(0, v, 0.02)]
+    leaf, leaf_weight = v.clone().requires_grad_(), weight.clone().requires_grad_()
+    # Samples do not depend on each other: all starts are one batch.
+    images = leaf.repeat(4, 1, 1, 1, 1)
+    weights = leaf_weight.repeat(4, 1, 1, 1, 1, 1)
+    x = weighted_tv_prox(images, weights, norm, 1e-12, 10**5, torch.cat(duals)).x
+    direction = random_images(9, VOLUME, dtype).repeat(4, 1, 1, 1, 1)
+    of_starts = torch.autograd.grad(
+        (x * direction.conj()).real.sum(), (images, weights)
+    )
+    for stacked in of_starts:
+        cold, *warm = stacked.split(2)
+        for other in warm:
+            torch.testing.assert_close(other, cold, rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=5)
