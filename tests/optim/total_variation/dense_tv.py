@@ -72,7 +72,7 @@ def _interior_point(v: Tensor, blocks: Tensor, error: float) -> Tensor:
 
     mu = max((matrix @ v[..., None]).abs().max().item(), 1e-3)
     while mu > 1e-15 / q.shape[1]:
-        mu *= 0.1
+        mu *= 0.03
         for _ in range(30):
             room = (1 - q.square().sum(2))[..., None]
             pull = (matrix @ primal(q)[..., None])[..., 0]
