@@ -75,14 +75,12 @@ class DenoisingPrior(dinv.optim.Prior):
 class CircularBlur(dinv.physics.Blur):
     """deepinv's circular blur with a 3 x 3 filter, in half the time."""
 
-    def A(self, x: Tensor, filter: Tensor | None = None, **kwargs: Any) -> Tensor:
-        self.update_parameters(filter=filter, **kwargs)
+    def A(self, x: Tensor, **kwargs: Any) -> Tensor:
+        self.update_parameters(**kwargs)
         return self._correlated(x, self.filter.flip(2, 3))
 
-    def A_adjoint(
-        self, y: Tensor, filter: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
-        self.update_parameters(filter=filter, **kwargs)
+    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
+        self.update_parameters(**kwargs)
         return self._correlated(y, self.filter)
 
     def _correlated(self, x: Tensor, kernel: Tensor) -> Tensor:
