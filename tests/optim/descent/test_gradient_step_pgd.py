@@ -193,7 +193,7 @@ def test_sample_does_not_depend_on_the_rest_of_the_batch(
         small_network(channels).to(dtype),
         stepsize=30.0,
         eta=0.5,
-        max_iter=12,
+        max_iter=25,
         on_failure="ignore",
     )
     physics = dinv.physics.Blur(filter=KERNEL.to(dtype), padding="circular")
