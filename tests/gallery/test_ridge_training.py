@@ -41,7 +41,7 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = ["--weak-convexity", weak_convexity, "--batch-size", "2"]
-    settings += ["--patch-size", "6", "--steps", "3", "--generators", "16"]
+    settings += ["--patch-size", "6", "--steps", "3", "--generators", "4"]
     weights = []
     for name, stops in (("whole", ()), ("resumed", (2,))):
         output = tmp_path / f"{name}.pt"
@@ -55,7 +55,9 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
         weights.append(torch.load(output, weights_only=True))
     assert all(torch.equal(a, weights[1][key]) for key, a in weights[0].items())
     denoiser = RidgeProxDenoiser(
-        pretrained=tmp_path / "whole.pt", weak_convexity=float(weak_convexity)
+        pretrained=tmp_path / "whole.pt",
+        weak_convexity=float(weak_convexity),
+        generators=4,
     )
     assert torch.equal(denoiser.regulariser.spline.rising, weights[0]["spline.rising"])
 

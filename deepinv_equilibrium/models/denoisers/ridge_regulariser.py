@@ -32,7 +32,18 @@ from .linear_spline import (
 )
 from .noise_scaling import NoiseScaling
 
-_BUNDLED = (("convex", "grey"), ("convex", "colour"), ("weakly_convex", "grey"))
+# The bundled weights, and their numbers of filters up to reflection.
+_BUNDLED = {
+    ("convex", "grey"): 32,
+    ("convex", "colour"): 16,
+    ("weakly_convex", "grey"): 32,
+}
+
+
+# The responses of 128 filters to an image of 1024 x 1024 pixels take half a gigabyte in
+# float32, several times. Without a graph, a gradient holds those to some filters only,
+# which takes as long.
+_RESPONSES_AT_ONCE = 2**24
 
 
 class RidgeRegulariser(Prior):
@@ -84,7 +95,8 @@ class RidgeRegulariser(Prior):
     :param float smoothness: initial value of :math:`\mu`, which is learned.
     :param Sequence hidden_channels: channels between the convolutions that compose the
         filters.
-    :param int generators: number of filters up to reflection.
+    :param int generators: number of filters up to reflection. Default: ``None``, the
+        number of the bundled weights for ``in_channels`` and ``weak_convexity``, or 32.
     :param int kernel_size: taps of each convolution along each axis, odd.
     :param int dim: 2 for images, 3 for volumes.
     :param torch.device, str device: device of the weights.
@@ -112,7 +124,7 @@ class RidgeRegulariser(Prior):
         rtol: float | None = None,
         smoothness: float = 20.0,
         hidden_channels: Sequence[int] = (4, 8),
-        generators: int = 16,
+        generators: int | None = None,
         kernel_size: int = 5,
         dim: int = 2,
         device: torch.device | str | None = None,
@@ -125,6 +137,10 @@ class RidgeRegulariser(Prior):
             )
         require_in_range("smoothness", smoothness)
         super().__init__()
+        kind = {0.0: "convex", 1.0: "weakly_convex"}.get(float(weak_convexity), "")
+        colour_or_grey = colours(in_channels)
+        if generators is None:
+            generators = _BUNDLED.get((kind, colour_or_grey), 32)
         self.explicit_prior = True
         self.in_channels = in_channels
         self.weak_convexity = float(weak_convexity)
@@ -134,8 +150,6 @@ class RidgeRegulariser(Prior):
         )
         self.spline = LinearSpline(self.weak_convexity, smoothness)
         self.scaling = NoiseScaling(generators)
-        kind = {0.0: "convex", 1.0: "weakly_convex"}.get(self.weak_convexity)
-        colour_or_grey = colours(in_channels)
         known = dim == 2 and (kind, colour_or_grey) in _BUNDLED
         if pretrained == "bundled" and in_channels in (1, 3) and not known:
             raise ValueError(
@@ -312,9 +326,17 @@ class RidgeRegulariser(Prior):
         return _curvature(self.filters().double(), self.spline.slopes().double())
 
     def _gradient(self, x: Tensor, ridge: _Ridge) -> Tensor:
-        u = responses(x, ridge.filters) * ridge.scale
-        forces = spline_value(u, ridge.slopes, self.spline.radius) / ridge.scale
-        return responses_adjoint(forces, ridge.filters)
+        size = len(ridge.filters)
+        if not torch.is_grad_enabled():
+            size = max(1, min(size, _RESPONSES_AT_ONCE // x[:, 0].numel()))
+        total = torch.zeros_like(x)
+        for filters, scale in zip(
+            ridge.filters.split(size), ridge.scale.split(size, 1), strict=True
+        ):
+            u = responses(x, filters) * scale
+            forces = spline_value(u, ridge.slopes, self.spline.radius) / scale
+            total = total + responses_adjoint(forces, filters)
+        return total
 
     def _ridge(self, x: Tensor, sigma: Tensor | float) -> _Ridge:
         check_image(x)
