@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    bundled_attacks,
     gradient_attacks,
     module_attacks,
     mutation_attacks,
@@ -44,6 +45,7 @@ ATTACKS = {
         Attack(gradient_attacks.step_constants_of_blocks, short=20, share=0.5),
         Attack(gradient_attacks.implicit_gradients, short=5, share=0.3),
         Attack(gradient_attacks.batch_mates, short=5, share=0.3),
+        Attack(bundled_attacks.bundled_models, short=1, share=0.5),
         Attack(solver_attacks.safeguarded_solves, short=8, share=0.5),
         Attack(solver_attacks.duality_gaps, short=4, share=0.3),
         Attack(solver_attacks.scalar_rates, short=80, share=8),
