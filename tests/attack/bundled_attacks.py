@@ -51,6 +51,10 @@ def descent(weak_convexity: float, kappa: float, in_channels: int = 1) -> Any:
 
 RIDGE, POTENTIAL = deq.models.RidgeProxDenoiser, deq.models.ConvexPotentialDenoiser
 MODELS: dict[str, Callable[[], Any]] = {
+    "GD, convex ridge, contracts": lambda: descent(0.0, 0.1),
+    "GD, convex ridge": lambda: descent(0.0, 0.0),
+    "GD, weakly convex ridge": lambda: descent(1.0, 0.0),
+    "GD, colour ridge": lambda: descent(0.0, 0.0, 3),
     "PGD, convex ridge": lambda: proximal("PGD", RIDGE),
     "PGD, convex ridge, contraction": lambda: proximal("PGD", RIDGE, contraction=0.9),
     "PGD, weakly convex ridge": lambda: proximal("PGD", RIDGE, weak_convexity=1.0),
@@ -63,10 +67,6 @@ MODELS: dict[str, Callable[[], Any]] = {
         "ADMM", POTENTIAL, in_channels=1, firmly_nonexpansive=True
     ),
     "PGD, colour potential": lambda: proximal("PGD", POTENTIAL, in_channels=3),
-    "GD, convex ridge, contracts": lambda: descent(0.0, 0.1),
-    "GD, convex ridge": lambda: descent(0.0, 0.0),
-    "GD, weakly convex ridge": lambda: descent(1.0, 0.0),
-    "GD, colour ridge": lambda: descent(0.0, 0.0, 3),
 }
 
 
