@@ -10,6 +10,7 @@ and the upper end :math:`\tau_1` of an interval :math:`(0, \tau_1)`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from deepinv.optim import PnP
 from deepinv.physics import Physics
 from torch import Tensor
 
-from ...certificates import Bound
+from ...certificates import Bound, UncertifiableModuleError
+from ...certificates.declarations import declares
+from ...certificates.lipschitz_bounds.wrapper_rules import wrapped_denoiser
 from .data_constants import DataConstants
-from .prior_constants import GradientConstants, ProxConstants, declares_exact_prox
+from .prior_constants import GradientConstants, declares_exact_prox
 
 
 class NoStepSizeError(ValueError):
@@ -65,8 +68,12 @@ class StepSizeRule:
     """Whether an iteration takes a gradient step on the prior."""
 
     def reads_prior(self, prior: Any) -> bool:
-        """Return whether the curvatures of the prior depend on its weight."""
-        return self.gradient_of_prior or declares_exact_prox(prior)
+        """Return whether the curvatures depend on the prior."""
+        return (
+            self.gradient_of_prior
+            or declares_exact_prox(prior)
+            or type(prior).prox is PnP.prox
+        )
 
     def curvatures(
         self, data_fidelity: Any, prior: Any, physics: Physics, img_size: Sequence[int]
@@ -89,7 +96,10 @@ class StepSizeRule:
             raise NoStepSizeError(_needs_number(why))
         mu = data.mu.value if data.mu.is_certified else 0.0
         if not self.reads_prior(prior):
-            return Curvatures(mu, L, m_prox=_curvature_of_denoiser(prior, img_size))
+            return Curvatures(mu, L)
+        if not self.gradient_of_prior and type(prior).prox is PnP.prox:
+            m_prox = _curvature_of_denoiser(prior.denoiser, img_size)
+            return Curvatures(mu, L, m_prox=m_prox)
         if not self.gradient_of_prior:
             ends = prior.gradient_bounds(tuple(img_size))
             return Curvatures(mu, L, ends.lower.value, _upper(ends.upper))
@@ -233,10 +243,13 @@ def _needs_number(reason: str) -> str:
     return f"stepsize='auto' has no value: {reason}. Give stepsize a number."
 
 
-def _curvature_of_denoiser(prior: Any, img_size: Sequence[int]) -> float:
+def _curvature_of_denoiser(denoiser: Any, img_size: Sequence[int]) -> float:
     """Return the curvature of the function whose exact proximal operator a denoiser is,
     or 0 if it is not known to be negative."""
-    if type(prior).prox is not PnP.prox:
-        return 0.0
-    convexity = ProxConstants.of_denoiser(prior.denoiser, img_size).convexity
-    return 0.0 if convexity is None else min(convexity.value, 0.0)
+    # Not by ProxConstants, which call the denoiser on random images: the curvature is
+    # read again after every step of an optimiser.
+    with contextlib.suppress(UncertifiableModuleError):
+        denoiser = wrapped_denoiser(denoiser, tuple(img_size))
+        if declares(denoiser, "convexity_bound", "forward"):
+            return min(denoiser.convexity_bound(tuple(img_size)).value, 0.0)
+    return 0.0

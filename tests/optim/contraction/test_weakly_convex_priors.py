@@ -337,6 +337,18 @@ def test_energy_falls_with_a_weakly_convex_proximal_denoiser(
             x = moved
 
 
+def test_automatic_step_size_follows_the_weights_of_a_proximal_denoiser() -> None:
+    prior, physics = RidgePrior(0.2), diagonal_physics(0.0, 1.0)
+    parameters = {"g_param": 0.1, "stepsize": "auto"}
+    denoiser = dinv.optim.PnP(_ProximalDenoiser(prior))
+    model = model_of("PGD", denoiser, params_algo=parameters)
+    for rho in (0.2, 0.6):
+        prior.rho = rho
+        assert contraction(model, physics).convergence is Convergence.DECREASES
+        tau = float(model.params_algo["stepsize"].value(0))
+        assert tau == pytest.approx((2 - rho) / 2, rel=1e-5)
+
+
 def test_condat_vu_refuses_a_weakly_convex_denoiser() -> None:
     prior = dinv.optim.PnP(_ProximalDenoiser(RidgePrior(0.3)))
     model = deq.optim.CondatVu(
