@@ -18,8 +18,8 @@ most
 
     |z - z*| / |z - x| <= (1 + c mu) / (1 - rho) |f(z) - z| / |z - x|.
 
-The training holds this bound at a share eta of the gradient, which falls from .3 with
-the learning rate, and the relative residual of the adjoint at eta / 10. So the first
+The training holds this bound at a number eta, which falls from .3 with the learning
+rate, and the relative residual of the adjoint at eta / 10. So the first
 steps are cheap and the last ones accurate. For weights with 1 - rho below .1, where
 the bound would not be of use, .1 stands in its place. ``--rtol`` sets a fixed
 tolerance instead, and ten times that for the adjoint.
@@ -34,7 +34,7 @@ The bundled weights were not made by one run of this script. Prototypes of the s
 model with 16 filters up to reflection and mean absolute errors came first: 2000 steps
 with ``--weak-convexity 1``, from step 1800 on 500 convex steps, and from these 330
 convex steps with ``--in-channels 3``, which are the bundled colour weights. Their
-tolerances were loose, which cost .1 to .3 dB. The bundled grey weights have 32 filters,
+tolerances were loose, 2e-3 to 5e-4. The bundled grey weights have 32 filters,
 of which 16 were random. Followed by the steps of this script, with tolerances that fell
 from 3e-4 to 3e-5, they were trained for 850 steps with ``--weak-convexity 1``, and for
 1100 convex steps, before which 450 convex steps had weights of either size and partly
@@ -76,9 +76,9 @@ CHECKPOINT_EVERY, VALIDATE_EVERY = 25, 200
 WARM_UP = 30
 LEARNING_RATES = {"filters": 4e-3, "slopes": 2e-2, "slope": 1e-2, "scale": 5e-3}
 AVERAGE = 0.98
-# The share of mu in the preconditioner with which Anderson needs the fewest steps: two
-# thirds of those of gradient descent for convex regularisers. The spline is in its
-# steep part for a part of the responses only.
+# The share of mu in the preconditioner with which Anderson needs the fewest steps, of
+# .25 to 1: two thirds of those of gradient descent for convex regularisers. The spline
+# is in its steep part for a part of the responses only.
 STEEP_SHARE = 0.25
 FIRST_ERROR, SMALLEST_MODULUS, ADJOINT_SHARE = 0.3, 0.1, 0.1
 

@@ -21,7 +21,7 @@ class SOAP(torch.optim.Optimizer):
 
     Composed filters depend on the products of the entries of several convolutions, for
     which steps entry by entry are badly scaled: at equal steps, the training loss was
-    .3 % below that of Adam. The matrices have 400 columns at most.
+    .3 % below that of Adam. The matrices have 200 columns at most.
 
     :param Iterable params: parameters, or groups of parameters with a rate ``lr``.
     :param float lr: learning rate.

@@ -206,8 +206,10 @@ class RidgeProxDenoiser(Denoiser):
         :raises UncertifiableModuleError: as for :meth:`lipschitz_bound`.
         """
         lower = self._curvature().lower
-        value = (1 + lower.value) / self.contraction - 1
-        value -= 2.0**-50 / self.contraction  # the rounding of the line above
+        value = lower.value
+        if self.contraction < 1:
+            value = (1 + lower.value) / self.contraction - 1
+            value -= 2.0**-50 / self.contraction  # the rounding of the line above
         return self._bound(value, f"proximal operator, {lower.source}", is_lower=True)
 
     def _curvature(self) -> Interval:

@@ -38,11 +38,9 @@ _BUNDLED = {
     ("convex", "colour"): 16,
     ("weakly_convex", "grey"): 32,
 }
-
-
 # The responses of 128 filters to an image of 1024 x 1024 pixels take half a gigabyte in
 # float32, several times. Without a graph, a gradient holds those to some filters only,
-# which takes as long.
+# which takes about as long.
 _RESPONSES_AT_ONCE = 2**24
 
 

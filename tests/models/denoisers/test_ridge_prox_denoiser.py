@@ -109,6 +109,9 @@ def test_jacobian_is_symmetric_and_within_bounds(
     smoothness = denoiser.regulariser.gradient_bounds().upper.value
     assert eigenvalues[0] >= contraction / (1 + smoothness) - 1e-7
     assert eigenvalues[-1] <= denoiser.lipschitz_bound().value + 1e-6
+    convexity = denoiser.convexity_bound().value
+    assert eigenvalues[-1] * (1 + convexity) <= 1 + 1e-6
+    assert convexity >= (1 - weak_convexity) / contraction - 1 - 1e-6
 
 
 def test_gradients_agree_with_finite_differences():

@@ -317,3 +317,16 @@ def test_methods_raise_for_bad_images(method: str):
 def test_methods_raise_for_bad_noise_levels():
     with pytest.raises(ValueError, match=r"sigma_denoiser must be .* shape \(2,\)"):
         RidgeRegulariser(1, None).grad(torch.rand(2, 1, 8, 8), torch.rand(3))
+
+
+def test_gradient_without_a_graph_equals_the_one_with_a_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prior = RidgeRegulariser(1, None, 0.5, **SMALL).double()
+    x = torch.rand(2, 1, 5, 6, dtype=torch.float64)
+    expected = prior.grad(x, 0.1).detach()
+    # As for large images, some filters at a time.
+    module = "deepinv_equilibrium.models.denoisers.ridge_regulariser"
+    monkeypatch.setattr(f"{module}._RESPONSES_AT_ONCE", 3 * x[:, 0].numel())
+    with torch.no_grad():
+        torch.testing.assert_close(prior.grad(x, 0.1), expected, rtol=0, atol=1e-14)
