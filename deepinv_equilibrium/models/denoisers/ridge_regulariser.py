@@ -39,9 +39,11 @@ _BUNDLED = {
     ("weakly_convex", "grey"): 32,
 }
 # The responses of 128 filters to an image of 1024 x 1024 pixels take half a gigabyte in
-# float32, several times. Without a graph, a gradient holds those to some filters only,
-# which takes about as long.
+# float32. Without a graph, a gradient holds those to some filters only, which takes
+# about as long, and applies the spline to parts that stay in the cache of a CPU, which
+# takes less than half of the time.
 _RESPONSES_AT_ONCE = 2**24
+_SPLINE_AT_ONCE = 2**18
 
 
 class RidgeRegulariser(Prior):
@@ -324,17 +326,21 @@ class RidgeRegulariser(Prior):
         return _curvature(self.filters().double(), self.spline.slopes().double())
 
     def _gradient(self, x: Tensor, ridge: _Ridge) -> Tensor:
-        size = len(ridge.filters)
-        if not torch.is_grad_enabled():
-            size = max(1, min(size, _RESPONSES_AT_ONCE // x[:, 0].numel()))
-        total = torch.zeros_like(x)
-        for filters, scale in zip(
-            ridge.filters.split(size), ridge.scale.split(size, 1), strict=True
-        ):
-            u = responses(x, filters) * scale
-            forces = spline_value(u, ridge.slopes, self.spline.radius) / scale
-            total = total + responses_adjoint(forces, filters)
+        if torch.is_grad_enabled():
+            forces = self._forces(responses(x, ridge.filters), ridge)
+            return responses_adjoint(forces, ridge.filters)
+        total, pixels = torch.zeros_like(x), x[:, 0].numel()
+        for group in ridge.split(max(1, _RESPONSES_AT_ONCE // pixels)):
+            u = responses(x, group.filters)
+            parts = group.split(max(1, _SPLINE_AT_ONCE // pixels))
+            for part, v in zip(parts, u.split(len(parts[0].filters), 1), strict=True):
+                v.copy_(self._forces(v, part))
+            total += responses_adjoint(u, group.filters)
         return total
+
+    def _forces(self, u: Tensor, ridge: _Ridge) -> Tensor:
+        value = spline_value(u * ridge.scale, ridge.slopes, self.spline.radius)
+        return value / ridge.scale
 
     def _ridge(self, x: Tensor, sigma: Tensor | float) -> _Ridge:
         check_image(x)
@@ -371,6 +377,11 @@ class _Ridge(NamedTuple):
     filters: Tensor
     slopes: Tensor
     scale: Tensor
+
+    def split(self, size: int) -> list[_Ridge]:
+        """Return parts with at most ``size`` filters each."""
+        parts = zip(self.filters.split(size), self.scale.split(size, 1), strict=True)
+        return [_Ridge(filters, self.slopes, scale) for filters, scale in parts]
 
 
 def _curvature(filters: Tensor, slopes: Tensor) -> Interval:

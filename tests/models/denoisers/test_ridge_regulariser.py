@@ -325,8 +325,9 @@ def test_gradient_without_a_graph_equals_the_one_with_a_graph(
     prior = RidgeRegulariser(1, None, 0.5, **SMALL).double()
     x = torch.rand(2, 1, 5, 6, dtype=torch.float64)
     expected = prior.grad(x, 0.1).detach()
-    # As for large images, some filters at a time.
+    # As for large images, some filters at a time, and fewer for the spline.
     module = "deepinv_equilibrium.models.denoisers.ridge_regulariser"
     monkeypatch.setattr(f"{module}._RESPONSES_AT_ONCE", 3 * x[:, 0].numel())
+    monkeypatch.setattr(f"{module}._SPLINE_AT_ONCE", 2 * x[:, 0].numel())
     with torch.no_grad():
         torch.testing.assert_close(prior.grad(x, 0.1), expected, rtol=0, atol=1e-14)
