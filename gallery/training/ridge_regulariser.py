@@ -62,9 +62,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
+from image_folder import centres, patches, split
 from soap import SOAP
 from torch import Tensor
 
@@ -81,23 +80,6 @@ AVERAGE = 0.98
 # is in its steep part for a part of the responses only.
 STEEP_SHARE = 0.25
 FIRST_ERROR, SMALLEST_MODULUS, ADJOINT_SHARE = 0.3, 0.1, 0.1
-
-
-def load(path: Path, in_channels: int) -> Tensor:
-    """Return an image with values in [0, 1], of shape (C, H, W)."""
-    image = Image.open(path).convert("L" if in_channels == 1 else "RGB")
-    values = torch.from_numpy(np.array(image, dtype=np.float32) / 255)
-    return values[None] if in_channels == 1 else values.movedim(-1, 0)
-
-
-def patch(image: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Return a random patch of an image, transposed with probability 1/2."""
-    top, left = (
-        int(torch.randint(side - size + 1, (), generator=generator))
-        for side in image.shape[-2:]
-    )
-    cut = image[:, top : top + size, left : left + size]
-    return cut.mT if torch.rand((), generator=generator) < 0.5 else cut
 
 
 def noise_levels(count: int, generator: torch.Generator) -> Tensor:
@@ -163,12 +145,7 @@ def tolerance(regulariser: RidgeRegulariser, error: float, ratio: float) -> floa
 @torch.no_grad()
 def validate(regulariser: RidgeRegulariser, images: list[Tensor]) -> list[float]:
     """Return the mean PSNR in dB on the centres of images, for each noise level."""
-    crops = []
-    size = min(80, *(side for image in images for side in image.shape[-2:]))
-    for image in images:
-        top, left = ((side - size) // 2 for side in image.shape[-2:])
-        crops.append(image[:, top : top + size, left : left + size])
-    x, psnr = torch.stack(crops), []
+    x, psnr = centres(images, 80), []
     for level in VALIDATION_SIGMAS:
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(level))
         sigma = torch.full((len(x),), level / 255)
@@ -196,9 +173,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    files = sorted(args.folder.iterdir())
-    held_out = [load(file, args.in_channels) for file in files[::40]]
-    images = [load(f, args.in_channels) for i, f in enumerate(files) if i % 40]
+    images, held_out = split(args.folder, args.in_channels)
     torch.manual_seed(args.seed)
     regulariser = RidgeRegulariser(
         args.in_channels, None, args.weak_convexity, generators=args.generators
@@ -234,8 +209,7 @@ def main() -> None:
         for group, name in zip(optimizer.param_groups, LEARNING_RATES, strict=True):
             warm = min(1.0, (step + 1) / WARM_UP)
             group["lr"] = warm * share * args.rate * LEARNING_RATES[name]
-        picks = torch.randint(len(images), (args.batch_size,), generator=generator)
-        x = torch.stack([patch(images[i], args.patch_size, generator) for i in picks])
+        x = patches(images, args.batch_size, args.patch_size, generator)
         sigma = noise_levels(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         y = x + sigma[:, None, None, None] * noise

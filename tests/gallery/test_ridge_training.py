@@ -62,21 +62,36 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
     assert torch.equal(denoiser.regulariser.spline.rising, weights[0]["spline.rising"])
 
 
-def test_measure_denoisers_records_the_psnr_of_each_image(
+def test_measure_denoisers_goes_on_and_records_the_psnr_of_each_image(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = tmp_path / "record.json"
+    record = tmp_path / "record.json"
     names = ["ridge, convex", "convex potential, averaged"]
-    run_script(
-        monkeypatch,
-        "measure_denoisers.py",
-        *(str(folder), "--output", str(output), "--levels", "25", "--names", *names),
-    )
-    record = json.loads(output.read_text("utf-8"))
-    assert list(record) == names
-    for entry in record.values():
-        assert len(entry["psnr"]["25"]) == 2
-        assert entry["mean"]["25"] == pytest.approx(
-            np.mean(entry["psnr"]["25"]), abs=1e-3
-        )
-        assert entry["proved"].startswith("<= 1")
+    settings = [str(folder), "--record", str(record), "--levels", "25", "--names"]
+    run_script(monkeypatch, "measure_denoisers.py", *settings, *names, "--images", "1")
+    first = json.loads(record.read_text("utf-8"))
+    run_script(monkeypatch, "measure_denoisers.py", *settings, *names)
+    found = json.loads(record.read_text("utf-8"))
+    contracted = "ridge, convex, contraction 0.99"
+    assert list(found) == [
+        names[0],
+        contracted,
+        names[1],
+        f"{names[1]}, contraction 0.99",
+    ]
+    for name, entry in found.items():
+        assert len(entry["psnr"]["25"]) == len(entry["seconds"]["25"]) == 2
+        assert entry["psnr"]["25"][:1] == first[name]["psnr"]["25"]
+    assert found[names[0]]["proved"] == "firmly nonexpansive"
+    assert found[contracted]["proved"] == "Lipschitz constant 0.99"
+    # One solve serves both contractions.
+    image = Image.open(sorted(folder.iterdir())[1]).convert("L")
+    x = torch.from_numpy(np.array(image, dtype=np.float32) / 255)[None, None]
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        denoised = RidgeProxDenoiser(contraction=0.99)(x + 25 / 255 * noise, 25 / 255)
+    psnr = -10 * float((denoised - x).square().mean().log10())
+    assert found[contracted]["psnr"]["25"][1] == pytest.approx(psnr, abs=2e-3)
+    table = record.with_suffix(".csv").read_text("utf-8").splitlines()
+    mean = np.mean(found[contracted]["psnr"]["25"])
+    assert any(contracted in row and f"{mean:.2f}" in row for row in table)

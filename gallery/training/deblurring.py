@@ -1,0 +1,241 @@
+r"""Train deblurring models end to end and measure them on a folder of images.
+
+Grey images are blurred, circularly, by a Gaussian of standard deviation 1.6 or a square
+of 9 x 9 pixels, and white Gaussian noise is added. There is one model for each blur and
+noise level, of each of four kinds:
+
+- *ridge, convex*: gradient descent on ||A x - y||^2 / 2 + kappa ||x||^2 / 2 + lambda
+  R(x), with the convex ridge regulariser R and kappa = 1e-3. It is proved to contract.
+- *ridge, weakly convex*: gradient descent with the weakly convex regulariser, without
+  kappa. It is proved to decrease its energy.
+- *SmallDRUNet, equilibrium*: proximal gradient descent with the small DRUNet as the
+  proximal operator. Nothing is proved.
+- *SmallDRUNet, plug-and-play*: the same with the bundled weights, which are not trained
+  for the task.
+
+All of them learn the noise level of R or the denoiser, and lambda or the step size; all
+but the last learn their weights, too. The ridge models are trained with the implicit
+gradient, the others with ReTune. The step size of the ridge models is automatic: it
+stays in the interval of the proof in every step of the training. The loss is the root
+mean square error.
+
+The results for each image are written to a file after each image, and the weights
+after each training; the same command goes on from there. The means are printed, and
+written to a table::
+
+    python gallery/training/deblurring.py BSD400 BSD68 --weights deblurring \
+        --record gallery/experiments/deblurring.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import deepinv as dinv
+import torch
+from deepinv.physics import GaussianNoise, Physics
+from image_folder import load, patches, split
+from torch import Tensor
+from tqdm import tqdm
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.models import RidgeRegulariser, SmallDRUNet
+
+NOISE_LEVELS = (0.01, 0.03, 0.05)
+KAPPA = 1e-3
+BATCH_SIZE, PATCH_SIZE = 4, 64
+# Learning rates of the weights and, as logarithms, of the parameters.
+RATE_WEIGHTS = {"ridge": 5e-4, "SmallDRUNet": 1e-4}
+RATE_PARAMETERS = 5e-2
+TRAINING_RTOL, RTOL, MAX_ITER = 1e-3, 1e-4, 300
+KINDS = (
+    "ridge, convex",
+    "ridge, weakly convex",
+    "SmallDRUNet, equilibrium",
+    "SmallDRUNet, plug-and-play",
+)
+Record = dict[str, dict[str, dict[str, Any]]]
+"""For each blur and noise level, and each kind of model, the results of each image."""
+
+
+def kernel(name: str) -> Tensor:
+    """Return a blur kernel of shape (1, 1, h, w)."""
+    if name == "Gaussian":
+        return dinv.physics.blur.gaussian_blur(sigma=1.6)
+    return torch.full((1, 1, 9, 9), 1 / 81)
+
+
+def blur(name: str, size: tuple[int, int], noise_level: float) -> Physics:
+    """Return a circular blur of grey images with noise that is seeded by its images."""
+    noise = GaussianNoise(noise_level, rng=torch.Generator())
+    return dinv.physics.BlurFFT((1, *size), kernel(name), noise_model=noise)
+
+
+def build(kind: str, noise_level: float, configuration: deq.Equilibrium) -> Any:
+    """Return a model before its training."""
+    if kind.startswith("SmallDRUNet"):
+        return deq.optim.PGD(
+            data_fidelity=dinv.optim.L2(),
+            prior=dinv.optim.PnP(SmallDRUNet(1)),
+            stepsize=1.0,
+            sigma_denoiser=noise_level,
+            trainable_params=["stepsize", "sigma_denoiser"],
+            DEQ=configuration,
+        )
+    convex = kind == "ridge, convex"
+    fidelity = deq.optim.RidgeL2(kappa=KAPPA) if convex else dinv.optim.L2()
+    # R for noise of level s scales with s^2: with lambda = (noise / s)^2 it counts as
+    # much as for denoising.
+    sigma = 2 * noise_level
+    return deq.optim.GD(
+        data_fidelity=fidelity,
+        prior=RidgeRegulariser(1, weak_convexity=0.0 if convex else 1.0),
+        stepsize="auto",
+        lambda_reg=(noise_level / sigma) ** 2,
+        sigma_denoiser=sigma,
+        trainable_params=["lambda", "sigma_denoiser"],
+        DEQ=configuration,
+    )
+
+
+def train(
+    kind: str,
+    name: str,
+    noise_level: float,
+    images: list[Tensor],
+    steps: int,
+    output: Path,
+) -> None:
+    """Train a model end to end and write its weights."""
+    family = kind.split(",")[0]
+    solver = deq.Anderson(rtol=TRAINING_RTOL, max_iter=100)
+    implicit = deq.Equilibrium(
+        solver, deq.Implicit(deq.GMRES(rtol=1e-2)), on_failure="ignore"
+    )
+    model = build(
+        kind, noise_level, implicit if family == "ridge" else deq.ReTune(5, 8)
+    )
+    groups = [{"params": model.params_algo.parameters(), "lr": RATE_PARAMETERS}]
+    weights = list(model.prior.parameters())
+    if kind.endswith("plug-and-play"):
+        for weight in weights:
+            weight.requires_grad_(False)
+    else:
+        groups.append({"params": weights, "lr": RATE_WEIGHTS[family]})
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    physics = blur(name, (PATCH_SIZE, PATCH_SIZE), noise_level)
+    model.train()
+    for step in tqdm(range(steps), desc=f"{kind}, {name}, {noise_level}"):
+        generator = torch.Generator().manual_seed(step)
+        x = patches(images, BATCH_SIZE, PATCH_SIZE, generator)
+        physics.noise_model.rng_manual_seed(step)
+        error = model(physics(x), physics) - x
+        optimizer.zero_grad()
+        error.square().flatten(1).mean(1).sqrt().mean().backward()
+        optimizer.step()
+        scheduler.step()
+    torch.save(model.state_dict(), output)
+
+
+@torch.no_grad()
+def measure(model: Any, physics: Physics, x: Tensor) -> dict[str, float]:
+    """Restore an image and return its figures."""
+    y = physics(x)
+    start = time.process_time()
+    restored = model(y, physics)
+    seconds = time.process_time() - start
+    return {
+        "PSNR": round(float(dinv.metric.PSNR()(restored, x)), 3),
+        "SSIM": round(float(dinv.metric.SSIM()(restored, x)), 4),
+        "steps": int(model.solution.iterations.max()),
+        "residual": float(f"{float(model.solution.residual.max()):.1e}"),
+        "seconds": round(seconds, 2),
+    }
+
+
+def claim(model: Any, physics: Physics, size: tuple[int, int]) -> dict[str, str]:
+    """Return what is proved of a model."""
+    certificate = deq.certify(model, physics, (1, *size))
+    contracts = certificate.contracts
+    return {
+        "proved": str(certificate.convergence),
+        "rate": f"{certificate.rate.value:.6f}" if contracts else "",
+        "stability": f"{certificate.stability.value:.4g}" if contracts else "",
+    }
+
+
+def table(record: Record) -> list[list[str]]:
+    """Return the rows of the table."""
+    rows = [["blur, noise", "model", "PSNR", "SSIM", "proved", "rate", "stability"]]
+    rows[0] += ["steps", "seconds"]
+    for setting, models in record.items():
+        for kind, entry in models.items():
+            mean = {
+                name: statistics.mean(image[name] for image in entry["images"])
+                for name in ("PSNR", "SSIM", "steps", "seconds")
+            }
+            row = [setting, kind, f"{mean['PSNR']:.2f}", f"{mean['SSIM']:.3f}"]
+            row += [entry["proved"], entry["rate"], entry["stability"]]
+            rows.append([*row, f"{mean['steps']:.0f}", f"{mean['seconds']:.1f}"])
+    return rows
+
+
+def main() -> None:
+    """Train and measure, and write the record and the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("training_folder", type=Path, help="images to train on")
+    parser.add_argument("folder", type=Path, help="images to measure on")
+    parser.add_argument("--weights", type=Path, required=True, help="a folder")
+    parser.add_argument("--record", type=Path, required=True)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--blurs", nargs="+", default=["Gaussian", "square"])
+    parser.add_argument("--noise-levels", type=float, nargs="+", default=NOISE_LEVELS)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--images", type=int, help="the first ones; default: all")
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    args.weights.mkdir(exist_ok=True)
+    training, _ = split(args.training_folder, 1)
+    files = sorted(args.folder.iterdir())[: args.images]
+    record: Record = {}
+    if args.record.exists():
+        record = json.loads(args.record.read_text("utf-8"))
+    for name, level, kind in product(args.blurs, args.noise_levels, args.kinds):
+        file = f"{name}_{level}_{kind}.pt".replace(", ", "_").replace(" ", "_")
+        weights = args.weights / file
+        if not weights.exists():
+            train(kind, name, level, training, args.steps, weights)
+        configuration = deq.Equilibrium(
+            deq.Anderson(rtol=RTOL, max_iter=MAX_ITER), on_failure="ignore"
+        )
+        model = build(kind, level, configuration).eval()
+        model.load_state_dict(torch.load(weights, weights_only=True))
+        entry = record.setdefault(f"{name}, {level:g}", {}).setdefault(kind, {})
+        for number, path in enumerate(tqdm(files, desc=f"{kind}, {name}, {level}")):
+            x = load(path, 1)[None]
+            size = (x.shape[-2], x.shape[-1])
+            physics = blur(name, size, level)
+            physics.noise_model.rng_manual_seed(number)
+            if "images" not in entry:
+                entry |= claim(model, physics, size) | {"images": []}
+            if len(entry["images"]) <= number:
+                entry["images"].append(measure(model, physics, x))
+                args.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    rows = table(record)
+    with args.record.with_suffix(".csv").open("w", encoding="utf-8") as target:
+        csv.writer(target).writerows(rows)
+    for row in rows:
+        print("  ".join(row))
+
+
+if __name__ == "__main__":
+    main()
