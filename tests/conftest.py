@@ -10,6 +10,7 @@ from collections.abc import Iterator
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +57,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
     half = max(len(items) // 2 - len(first), 0)
     items[:] = first + rest[:half] + second + rest[half:]
+
+
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> bool | None:
+    """Send one report of a test from a worker instead of the usual five messages: each
+    wakes the process that prints, which costs as much as running a small test. A set-up
+    or a teardown is reported if it fails or takes long."""
+    if not hasattr(item.config, "workerinput"):
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed or report.duration > 0.01:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
 
 
 @pytest.fixture(scope="session", autouse=True)
