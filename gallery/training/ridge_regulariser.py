@@ -79,6 +79,7 @@ AVERAGE = 0.98
 # .25 to 1: two thirds of those of gradient descent for convex regularisers. The spline
 # is in its steep part for a part of the responses only.
 STEEP_SHARE = 0.25
+SMALLEST_FILTER, SPLIT = 0.1, 0.1
 FIRST_ERROR, SMALLEST_MODULUS, ADJOINT_SHARE = 0.3, 0.1, 0.1
 
 
@@ -143,6 +144,40 @@ def tolerance(regulariser: RidgeRegulariser, error: float, ratio: float) -> floa
 
 
 @torch.no_grad()
+def with_generators(
+    weights: dict[str, Tensor], in_channels: int, generators: int
+) -> dict[str, Tensor]:
+    """Return weights with another number of filters.
+
+    A filter f with the scaling a becomes two filters (f + d) / 2^.5 and (f - d) / 2^.5
+    with the scaling 2^.5 a and a random d of a tenth of the norm of f, so that the
+    regulariser hardly changes. Filters that are much smaller than others are replaced,
+    because they do not grow: the potential of a small response is a square, which
+    penalises images more than it denoises them.
+    """
+    last = max(name for name in weights if name.startswith("filters."))
+    old = RidgeRegulariser(in_channels, None, generators=len(weights[last]))
+    old.load_state_dict(weights, strict=False)
+    norms = old.filters()[: len(weights[last])].flatten(1).norm(dim=1)
+    order = norms.argsort(descending=True)
+    alive = order[norms[order] > SMALLEST_FILTER * norms.max()][:generators]
+    shares = torch.arange(generators) % len(alive)
+    picks, copies = alive[shares], shares.bincount()[shares].sqrt()
+    filters = weights[last][picks]
+    steps = torch.randn(filters.shape, generator=torch.Generator().manual_seed(0))
+    # Two halves of a filter move in opposite directions.
+    steps[len(alive) : 2 * len(alive)] = -steps[: max(0, generators - len(alive))]
+    ratio = filters.flatten(1).norm(dim=1) / steps.flatten(1).norm(dim=1)
+    changes = SPLIT * (copies > 1) * ratio
+    filters = filters + changes[:, None, None, None] * steps
+    return weights | {
+        last: filters / copies[:, None, None, None],
+        "scaling.exponents": weights["scaling.exponents"][picks]
+        + copies.log()[:, None],
+    }
+
+
+@torch.no_grad()
 def validate(regulariser: RidgeRegulariser, images: list[Tensor]) -> list[float]:
     """Return the mean PSNR in dB on the centres of images, for each noise level."""
     x, psnr = centres(images, 80), []
@@ -180,6 +215,7 @@ def main() -> None:
     )
     if args.initial is not None:
         weights = torch.load(args.initial, weights_only=True)
+        weights = with_generators(weights, args.in_channels, args.generators)
         regulariser.load_state_dict(weights, strict=False)
     spline = regulariser.spline
     slopes = [p for name, p in spline.named_parameters() if name != "log_slope"]

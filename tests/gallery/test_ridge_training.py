@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deepinv_equilibrium.models import RidgeProxDenoiser
+from deepinv_equilibrium.models import RidgeProxDenoiser, RidgeRegulariser
 
 TRAINING = Path(__file__).parents[2] / "gallery" / "training"
 
@@ -60,6 +60,27 @@ def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
         generators=4,
     )
     assert torch.equal(denoiser.regulariser.spline.rising, weights[0]["spline.rising"])
+
+
+def test_training_splits_filters_and_replaces_small_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(TRAINING)
+    script = runpy.run_path(str(TRAINING / "ridge_regulariser.py"))
+    before = RidgeRegulariser(1, None, generators=6)
+    last = "filters.convolutions.2"
+    with torch.no_grad():
+        before.state_dict(keep_vars=True)[last][4:] *= 1e-4
+    weights = script["with_generators"](before.state_dict(), 1, 7)
+    after = RidgeRegulariser(1, None, generators=7)
+    after.load_state_dict(weights)
+    # Three of the four filters that count are split.
+    norms = after.filters()[:7].flatten(1).norm(dim=1)
+    assert norms.min() > 0.1 * norms.max()
+    assert len(weights[last].unique(dim=0)) == 7
+    x = torch.rand(1, 1, 20, 20)
+    old, new = before.grad(x, 0.1), after.grad(x, 0.1)
+    assert 0 < (new - old).norm() < 0.05 * old.norm()
 
 
 def test_measure_denoisers_goes_on_and_records_the_psnr_of_each_image(
