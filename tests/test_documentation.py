@@ -17,12 +17,15 @@ import deepinv_equilibrium as deq
 
 ROOT = Path(__file__).parents[1]
 GUIDE = sorted((ROOT / "docs" / "user_guide").glob("*.rst"))
-MODULES = sorted(
+FINDER = doctest.DocTestFinder()
+# Modules with examples, by name.
+MODULES = [
     module.name
     for module in pkgutil.walk_packages(
         deepinv_equilibrium.__path__, "deepinv_equilibrium."
     )
-)
+    if ">>> " in Path(module.module_finder.find_spec(module.name).origin).read_text()
+]
 
 
 def test_readme_example(
@@ -70,5 +73,10 @@ def test_user_guide(page: Path) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name: str) -> None:
-    failed, _ = doctest.testmod(importlib.import_module(name))
-    assert failed == 0
+    found = FINDER.find(importlib.import_module(name), name)
+    examples = [test for test in found if test.examples]
+    assert examples
+    runner = doctest.DocTestRunner()
+    for test in examples:
+        runner.run(test)
+    assert runner.failures == 0

@@ -10,8 +10,6 @@ import importlib
 import sys
 from pathlib import Path
 
-import pytest
-
 import deepinv_equilibrium
 
 NAME = "deepinv_equilibrium"
@@ -76,13 +74,14 @@ def inside(module: str) -> set[str]:
     return {name for name in imports(module) if name.split(".")[0] == NAME}
 
 
-@pytest.mark.parametrize("level", range(len(LEVELS)))
-def test_imports_run_down_the_levels(level: int) -> None:
-    allowed = {name for names in LEVELS[:level] for name in names}
-    for own in LEVELS[level]:
-        known = allowed | {own} | ({REGISTRY} if own == "presets" else set())
-        for module in (name for name in FILES if folder(name) == own):
-            assert {folder(name) for name in inside(module)} <= known, module
+def test_imports_run_down_the_levels() -> None:
+    allowed: set[str] = set()
+    for level in LEVELS:
+        for own in level:
+            known = allowed | {own} | ({REGISTRY} if own == "presets" else set())
+            for module in (name for name in FILES if folder(name) == own):
+                assert {folder(name) for name in inside(module)} <= known, module
+        allowed |= {*level}
 
 
 def test_registry_imports_the_base_classes_only() -> None:
@@ -110,12 +109,12 @@ def test_fixed_points_know_torch_only() -> None:
         assert outside - set(sys.stdlib_module_names) <= {"torch"}, module
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_no_module_is_shadowed(module: str) -> None:
-    parent, _, name = module.rpartition(".")
-    loaded = importlib.import_module(module)
-    if parent:
-        assert getattr(importlib.import_module(parent), name) is loaded
+def test_no_module_is_shadowed() -> None:
+    for module in FILES:
+        parent, _, name = module.rpartition(".")
+        loaded = importlib.import_module(module)
+        if parent:
+            assert getattr(importlib.import_module(parent), name) is loaded, module
 
 
 def test_every_module_has_a_name_of_its_own() -> None:
@@ -123,9 +122,11 @@ def test_every_module_has_a_name_of_its_own() -> None:
     assert [name for name, count in counts.items() if count > 1] == []
 
 
-@pytest.mark.parametrize("path", FOLDERS, ids=lambda path: path.name)
-def test_a_folder_fits_a_glance(path: Path) -> None:
-    shown = [
-        p for p in path.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()
-    ]
-    assert len(shown) <= 20
+def test_a_folder_fits_a_glance() -> None:
+    for path in FOLDERS:
+        shown = [
+            p
+            for p in path.iterdir()
+            if p.suffix == ".py" or (p / "__init__.py").is_file()
+        ]
+        assert len(shown) <= 20, path
