@@ -32,24 +32,27 @@ def in_one_test(
     given = names.replace(" ", "").split(",") if isinstance(names, str) else [*names]
     values = [case if len(given) > 1 else (case,) for case in cases]
     listed = [dict(zip(given, case, strict=True)) for case in values]
-    if callable(ids):
-        labels = [", ".join(map(ids, case.values())) for case in listed]
-    elif ids is None:
-        labels = [", ".join(f"{k}={v!r}" for k, v in case.items()) for case in listed]
-    else:
-        labels = [*ids]
+    listed_ids = [] if ids is None or callable(ids) else [*ids]
+
+    def label(index: int) -> str:
+        case = listed[index]
+        if callable(ids):
+            return ", ".join(map(ids, case.values()))
+        if ids is None:
+            return ", ".join(f"{name}={value!r}" for name, value in case.items())
+        return listed_ids[index]
 
     def decorate(function: Test) -> Test:
         @functools.wraps(function)
         def test(**fixtures: Any) -> None:
             failed: list[tuple[str, BaseException]] = []
-            for label, case in zip(labels, listed, strict=True):
+            for index, case in enumerate(listed):
                 torch.default_generator.manual_seed(0)
                 try:
                     function(**fixtures, **case)
                 # pytest.raises fails with an exception that is not an Exception.
                 except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001
-                    failed.append((label, error))
+                    failed.append((label(index), error))
             if failed:
                 text = "\n".join(f"{k}: {type(e).__name__}: {e}" for k, e in failed)
                 raise AssertionError(text) from failed[0][1]

@@ -20,6 +20,8 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium import plugins
 from deepinv_equilibrium.models import pretrained_drunet
 
+from .one_test import in_one_test
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = Path(__file__).parent / "plugin_example"
 
@@ -116,7 +118,7 @@ def test_package_offers_components_of_every_kind() -> None:
     assert {kind for kind, _, _ in OWN} == set(plugins.KINDS)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("kind", "name", "target"), OWN, ids=[f"{kind}:{name}" for kind, name, _ in OWN]
 )
 def test_component_of_the_package_is_the_object_of_its_entry_point(
@@ -128,7 +130,7 @@ def test_component_of_the_package_is_the_object_of_its_entry_point(
     assert name in plugins.names(kind)
 
 
-@pytest.mark.parametrize("kind", ["losses", "solvers", "linear_solvers", "adjoints"])
+@in_one_test("kind", ["losses", "solvers", "linear_solvers", "adjoints"])
 def test_create_returns_solvers_adjoints_and_losses(kind: str) -> None:
     required = {"safeguarded": {"proposal": deq.Anderson(), "rate": 0.9}}
     for name in (name for own, name, _ in OWN if own == kind):
@@ -238,7 +240,7 @@ def test_load_says_none_if_no_name_is_known(
         plugins.load("priors", "anything")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "call",
     [
         plugins.names,

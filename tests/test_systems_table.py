@@ -11,6 +11,8 @@ import pytest
 import deepinv_equilibrium
 from deepinv_equilibrium import plugins
 
+from .one_test import in_one_test
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "user_guide" / "systems.rst").read_text("utf-8")
 HEADER = ["System", "Class", "Entry point", "Paper, equation", "Test", "Page"]
@@ -25,7 +27,7 @@ def test_every_line_of_the_tables_was_read() -> None:
     assert ROWS.count(HEADER) == TEXT.count(".. list-table::")
 
 
-@pytest.mark.parametrize("row", SYSTEMS, ids=lambda row: row[0][:40])
+@in_one_test("row", SYSTEMS, ids=lambda row: row[0][:40])
 def test_row(row: list[str]) -> None:
     _, classes, entry_points, paper, test, page = row
     assert re.search(r":(class|func):`~deepinv_equilibrium\.", classes)

@@ -25,6 +25,8 @@ from deepinv_equilibrium.certificates import (
     certify,
 )
 
+from ..one_test import in_one_test
+
 IMAGE = (1, 6, 6)
 
 
@@ -73,7 +75,7 @@ def test_steps_to_raises_without_a_contraction(rate: float) -> None:
         certificate.steps_to(0.1)
 
 
-@pytest.mark.parametrize("factor", [0.0, 1.0, 2.0, math.nan])
+@in_one_test("factor", [0.0, 1.0, 2.0, math.nan])
 def test_steps_to_raises_for_factors_out_of_range(factor: float) -> None:
     with pytest.raises(ValueError, match="factor"):
         certificate_of(Bound(0.5)).steps_to(factor)
@@ -211,7 +213,7 @@ def test_methods_agree_with_gradient_error_and_plan() -> None:
     assert restarts >= 1
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "error", "match"),
     [
         ({"img_size": (1, 0, 8)}, ValueError, "img_size"),

@@ -10,6 +10,8 @@ from torch import nn
 
 from deepinv_equilibrium.certificates.fingerprints import changed_names, fingerprint
 
+from ..one_test import in_one_test
+
 
 class Module(nn.Module):
     def __init__(self) -> None:
@@ -52,7 +54,7 @@ CHANGES: dict[str, Callable[[Module], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@in_one_test("name", CHANGES)
 def test_fingerprint_names_a_change(name: str) -> None:
     module = Module()
     before = fingerprint(module)

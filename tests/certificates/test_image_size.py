@@ -7,18 +7,16 @@ import torch
 
 from deepinv_equilibrium.certificates.image_size import require_image_size
 
+from ..one_test import in_one_test
 
-@pytest.mark.parametrize(
-    "size", [(3,), [1, 5, 4], torch.zeros(2, 3, 5, 4).shape[1:], (1, 2, 3, 4)]
-)
+
+@in_one_test("size", [(3,), [1, 5, 4], torch.zeros(2, 3, 5, 4).shape[1:], (1, 2, 3, 4)])
 def test_require_image_size_returns_a_tuple(size: Any) -> None:
     assert require_image_size(size) == tuple(size)
     assert type(require_image_size(size)) is tuple
 
 
-@pytest.mark.parametrize(
-    "size", [(), (1, 0, 4), (1, -1), (1, 2.5), (True, 4, 4), (1,) * 5, "134"]
-)
+@in_one_test("size", [(), (1, 0, 4), (1, -1), (1, 2.5), (True, 4, 4), (1,) * 5, "134"])
 def test_require_image_size_raises_for_other_entries_than_positive_integers(
     size: Any,
 ) -> None:

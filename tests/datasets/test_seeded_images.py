@@ -11,6 +11,8 @@ from torch.utils.data import default_collate
 
 from deepinv_equilibrium.datasets import CinePhantom, RandomEllipses
 
+from ..one_test import in_one_test
+
 SMALL = {CinePhantom: (2, 3, 16, 16), RandomEllipses: (16, 16)}
 
 
@@ -80,7 +82,7 @@ def test_index_out_of_range_is_named(kind: Any, index: int) -> None:
         kind(3, SMALL[kind])[index]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("kind", "arguments", "message"),
     [
         (CinePhantom, (0,), "length must be at least 1, got 0"),

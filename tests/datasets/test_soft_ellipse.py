@@ -7,6 +7,8 @@ import torch
 
 from deepinv_equilibrium.datasets.ellipses import pixel_centres, soft_ellipse
 
+from ..one_test import in_one_test
+
 
 def inside(size, centre, axes, angle):
     """Return which pixel centres are in the ellipse, by a rotation matrix."""
@@ -25,10 +27,10 @@ def test_pixel_centres_are_symmetric_and_evenly_spaced() -> None:
     assert right.tolist() == [-0.75, -0.25, 0.25, 0.75]
 
 
-@pytest.mark.parametrize("size", [(64, 64), (40, 97)])
-@pytest.mark.parametrize("centre", [(0.0, 0.0), (0.21, -0.13)])
-@pytest.mark.parametrize("axes", [(0.5, 0.5), (0.2, 0.6), (0.7, 0.15)])
-@pytest.mark.parametrize("angle", [0.0, 0.4, 2.0])
+@in_one_test("size", [(64, 64), (40, 97)])
+@in_one_test("centre", [(0.0, 0.0), (0.21, -0.13)])
+@in_one_test("axes", [(0.5, 0.5), (0.2, 0.6), (0.7, 0.15)])
+@in_one_test("angle", [0.0, 0.4, 2.0])
 def test_coverage_is_half_at_boundary_and_sums_to_area(size, centre, axes, angle):
     coverage = soft_ellipse(size, centre, axes, angle)
     assert coverage.shape == size

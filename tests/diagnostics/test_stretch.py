@@ -15,6 +15,8 @@ from torch import Tensor, nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.diagnostics import Stretch, stretch
 
+from ..one_test import in_one_test
+
 F64 = torch.float64
 CHEAP: dict[str, Any] = {"starts": 1, "steps": 4}
 
@@ -265,7 +267,7 @@ class Counter(nn.Module):
         return self.calls * x
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("module", "error", "message"),
     [
         ("name", TypeError, "module must be callable, got 'name'"),

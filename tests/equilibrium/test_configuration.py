@@ -13,6 +13,7 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 
+from ..one_test import in_one_test
 from ..optim.problems import plain_optimiser
 
 
@@ -29,7 +30,7 @@ def test_equilibrium_is_a_deepinv_DEQConfig_with_defaults() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "error", "message"),
     [
         ({"solver": deq.GMRES()}, TypeError, "solver must be a FixedPointSolver"),
@@ -56,7 +57,7 @@ def test_equilibrium_raises_for_fields_of_deepinv() -> None:
         deq.Equilibrium(jacobian_free=True)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "message"),
     [
         ({"layers": 0, "restarts": 1}, "layers"),

@@ -17,6 +17,7 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.equilibrium import EquilibriumModel
 
+from ..one_test import in_one_test
 from .named_models import ARGUMENTS, IMAGE, OTHERS, build, physics
 
 NAMES = sorted(ARGUMENTS)
@@ -68,7 +69,7 @@ def test_only_EquilibriumModel_among_the_reconstructors_calls_fixed_point() -> N
     assert models == [EquilibriumModel]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("name", NAMES)
 def test_named_model_is_an_equilibrium_model(name: str) -> None:
     assert isinstance(build(name), EquilibriumModel)
 
@@ -84,14 +85,14 @@ def test_setting_DEQ_changes_the_next_call(name: str) -> None:
         assert model.solution.iterations.tolist() == [iterations] * 2
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("wrong", ["Picard", 3, deq.Picard()])
+@in_one_test("name", NAMES)
+@in_one_test("wrong", ["Picard", 3, deq.Picard()])
 def test_setting_DEQ_to_another_type_raises(name: str, wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"DEQ must be Equilibrium\("):
         build(name).DEQ = wrong
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("name", NAMES)
 def test_setting_max_iter_changes_the_next_call(name: str) -> None:
     model, y = build(name), measurement()
     model.DEQ = picard(7)
@@ -103,7 +104,7 @@ def test_setting_max_iter_changes_the_next_call(name: str) -> None:
         model.max_iter = 0
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {"ista", "tv-map"}))
+@in_one_test("name", sorted({*NAMES} - {"ista", "tv-map"}))
 def test_setting_max_iter_raises_with_restarts(name: str) -> None:
     model = build(name)
     model.DEQ = deq.ReTune(layers=1, restarts=3)
@@ -139,7 +140,7 @@ def test_progress_bar_is_shown_with_show_progress_bar(
     assert "3/3" in shown
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("name", NAMES)
 def test_observer_is_called_for_every_evaluation(name: str) -> None:
     model, seen = build(name), []
     model.DEQ = picard(3)
@@ -147,7 +148,7 @@ def test_observer_is_called_for_every_evaluation(name: str) -> None:
     assert len(seen) == 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("name", NAMES)
 def test_call_raises_for_modules_that_couple_samples_or_are_random(name: str) -> None:
     model = build(name)
     model.norm = torch.nn.BatchNorm2d(1)
@@ -161,13 +162,13 @@ def test_call_raises_for_modules_that_couple_samples_or_are_random(name: str) ->
         model(measurement(), physics())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("name", NAMES)
 def test_call_raises_for_unknown_argument_and_suggests_the_closest(name: str) -> None:
     with pytest.raises(TypeError, match=r"takes no argument 'obsrver'.*'observer'"):
         build(name)(measurement(), physics(), obsrver=None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("name", NAMES)
 def test_solution_is_None_before_the_first_call_and_detached_after_it(
     name: str,
 ) -> None:

@@ -16,6 +16,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.equilibrium.input_checks import measured_image, require_linear
 
 from ..models.operators import Gain
+from ..one_test import in_one_test
 from .named_models import ARGUMENTS, IMAGE, Shrinkage, build, physics
 
 NAMES = sorted(ARGUMENTS)
@@ -101,8 +102,8 @@ CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("call", CALLS)
+@in_one_test("name", ALL)
+@in_one_test("call", CALLS)
 def test_call_raises_for_wrong_input_and_names_the_remedy(name: str, call: str) -> None:
     wrong, error, message = CALLS[call]
     with pytest.raises(error, match=f"(?s){message}"):
@@ -110,7 +111,7 @@ def test_call_raises_for_wrong_input_and_names_the_remedy(name: str, call: str) 
 
 
 # ISTA accepts signals and vectors, and TikhonovInverse tensors of any shape.
-@pytest.mark.parametrize("name", sorted({*ALL} - {"ista", "tikhonov-inverse"}))
+@in_one_test("name", sorted({*ALL} - {"ista", "tikhonov-inverse"}))
 def test_call_raises_for_image_without_batch_axis(name: str) -> None:
     learned = r"must (have|be a real tensor of) shape \(B, "
     pattern = learned if name in LEARNED else r"shape \(B, C, H, W\).*y\[None\]"
@@ -188,8 +189,8 @@ def test_call_does_not_blame_the_input_for_an_error_of_the_denoiser(
         model(images().to(dtype), dinv.physics.Denoising())
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-@pytest.mark.parametrize(
+@in_one_test("optimiser", OPTIMISERS)
+@in_one_test(
     ("arguments", "error", "message"),
     [
         ({"prior": None}, ValueError, r"prior is missing.*PnP\(denoiser\).*ZeroPrior"),
@@ -215,7 +216,7 @@ def test_constructor_of_optimiser_raises_for_wrong_arguments(
         getattr(deq.optim, optimiser)(**built)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("name", NAMES)
 def test_registry_raises_for_misspelt_arguments(name: str) -> None:
     for option in ("DEQq", "show_progres_bar", "sigma_denoisr"):
         with pytest.raises(TypeError, match=option):
@@ -224,7 +225,7 @@ def test_registry_raises_for_misspelt_arguments(name: str) -> None:
             )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "component",
     [
         deq.models.TVMapReconstructor,

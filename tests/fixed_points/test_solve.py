@@ -17,12 +17,13 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ..one_test import in_one_test
 from .exported_classes import SOLVER_TYPES
 
 F64 = torch.float64
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("kwargs", "error", "message"),
     [
         ({"step": None}, TypeError, "step must be callable, got NoneType"),
@@ -76,9 +77,9 @@ def test_weights_of_a_module_used_as_step_learn() -> None:
     assert losses[-1] < 0.01 * losses[0]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("channels", [1, 2, 3])
-@pytest.mark.parametrize("size", [(1, 1), (5, 7), (8, 4)])
+@in_one_test("dtype", [torch.float32, F64])
+@in_one_test("channels", [1, 2, 3])
+@in_one_test("size", [(1, 1), (5, 7), (8, 4)])
 def test_fixed_point_solves_images_of_any_size(
     dtype: torch.dtype, channels: int, size: tuple[int, int]
 ) -> None:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from deepinv_equilibrium.fixed_points import Picard, StateLayout, fixed_point
 
+from ..one_test import in_one_test
+
 SHAPES = st.lists(st.integers(1, 3), min_size=0, max_size=3)
 
 
@@ -54,7 +56,7 @@ def test_views_of_any_stride_are_packed() -> None:
     assert torch.equal(layout.unpack(layout.pack(imaginary)), imaginary)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("state", "error", "message"),
     [
         (torch.ones(2, 3, dtype=torch.int64), TypeError, r"int64; convert it"),
@@ -79,7 +81,7 @@ def test_x0_that_is_not_a_state_raises(
     assert "x0" in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("value", "error", "message"),
     [
         (None, TypeError, "got NoneType"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ..one_test import in_one_test
 from .gallery_page import GALLERY, REPEAT
 
 SCRIPT = GALLERY / "experiments" / "repeat.py"
@@ -73,7 +74,7 @@ def test_table_has_further_blocks_for_measures_that_do_not_fit() -> None:
     assert [line.split()[0] for line in lines[3:]] == ["method", "first"]
 
 
-@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+@in_one_test("path", RECORDS, ids=lambda path: path.stem)
 def test_page_shows_its_record(path: Path) -> None:
     content = json.loads(path.read_text("utf-8"))
     assert len(content["seeds"]) >= 3

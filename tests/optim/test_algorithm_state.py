@@ -21,11 +21,13 @@ from deepinv_equilibrium.optim.algorithm_state import (
     starting_estimate,
 )
 
+from ..one_test import in_one_test
+
 X, Z, U = (torch.full((1, 2), value) for value in (1.0, 2.0, 3.0))
 WIDE = torch.full((1, 5), 4.0)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("algorithm", "state"),
     [
         *((name, PRIMAL) for name in ("PGD", "GD", "HQS", "MD", "PMD")),
@@ -40,7 +42,7 @@ def test_algorithm_state_of_optimiser(algorithm: str, state: AlgorithmState) -> 
     assert getattr(deq.optim, algorithm).algorithm_state is state
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("state", "start", "complete"),
     [
         (PRIMAL, (X,), (X,)),
@@ -83,7 +85,7 @@ def test_complete_starts_the_dual_variable_in_the_range_of_K() -> None:
     assert torch.equal(u, torch.zeros(1, 6))
 
 
-@pytest.mark.parametrize("start", [X, (X,), [X], {"est": (X,)}, {"est": X}])
+@in_one_test("start", [X, (X,), [X], {"est": (X,)}, {"est": X}])
 def test_starting_estimate_returns_a_tuple_for_every_form_of_start(start: Any) -> None:
     assert starting_estimate(start) == (X,)
 
@@ -92,7 +94,7 @@ def test_starting_estimate_drops_a_dual_variable_with_several_parts() -> None:
     assert starting_estimate({"est": (X, Z, TensorList([U, WIDE]))}) == (X, Z)
 
 
-@pytest.mark.parametrize("start", [None, 1.0, "x", (), [], {}, {"est": ()}, (X, None)])
+@in_one_test("start", [None, 1.0, "x", (), [], {}, {"est": ()}, (X, None)])
 def test_starting_estimate_raises_for_other_types(start: Any) -> None:
     with pytest.raises(TypeError, match="init must be a tensor, a tuple of tensors"):
         starting_estimate(start)

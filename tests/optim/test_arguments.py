@@ -14,6 +14,7 @@ from deepinv.optim import PnP
 
 import deepinv_equilibrium as deq
 
+from ..one_test import in_one_test
 from .problems import plain_optimiser
 
 EQUILIBRIUM = deq.Equilibrium()
@@ -26,7 +27,7 @@ def make_pgd(**arguments: Any) -> deq.optim.PGD:
     return deq.optim.PGD(**{**parts, **arguments})
 
 
-@pytest.mark.parametrize("config", [None, EQUILIBRIUM, deq.ReTune(1, 2), True])
+@in_one_test("config", [None, EQUILIBRIUM, deq.ReTune(1, 2), True])
 def test_constructor_refuses_an_unknown_argument_with_a_hint(
     config: Any, algorithm: str
 ) -> None:
@@ -113,7 +114,7 @@ def test_training_does_not_change_given_tensors() -> None:
     assert float(model.state_dict()["params_algo.stepsize.0"]) > 1
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "name"),
     [
         ({"stepsize": [1.0, 2.0, 3.0]}, "stepsize"),
@@ -200,7 +201,7 @@ def test_parameter_without_value_is_not_trained() -> None:
             deq.optim.PDCP(trainable_params=[name], DEQ=EQUILIBRIUM)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("algorithm", "arguments", "refused"),
     [
         ("GD", {}, True),
@@ -230,8 +231,8 @@ def test_constructor_refuses_pnp_where_the_prior_needs_a_gradient(
         assert bool(x.isfinite().all())
 
 
-@pytest.mark.parametrize("name", ["stepsize", "lambda_reg", "g_param"])
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), [0.5, 0.0]])
+@in_one_test("name", ["stepsize", "lambda_reg", "g_param"])
+@in_one_test("value", [0.0, -1.0, float("nan"), [0.5, 0.0]])
 def test_constructor_refuses_a_trained_parameter_outside_its_domain(
     name: str, value: Any
 ) -> None:
@@ -240,8 +241,8 @@ def test_constructor_refuses_a_trained_parameter_outside_its_domain(
         make_pgd(**{name: value}, DEQ=config)
 
 
-@pytest.mark.parametrize("name", ["stepsize", "lambda_reg", "g_param"])
-@pytest.mark.parametrize("value", [0.0, [0.5, 0.0]])
+@in_one_test("name", ["stepsize", "lambda_reg", "g_param"])
+@in_one_test("value", [0.0, [0.5, 0.0]])
 def test_constructor_accepts_zero_for_a_fixed_parameter(name: str, value: Any) -> None:
     config = deq.Equilibrium(layers=2)
     untrained = make_pgd(**{name: value}, trainable_params=[], DEQ=config)
@@ -253,13 +254,13 @@ def test_fista_refuses_to_train_a_momentum_of_two() -> None:
         deq.optim.FISTA(a=2, DEQ=EQUILIBRIUM)
 
 
-@pytest.mark.parametrize("config", ["equilibrium", 3, deq.Anderson(), deq.Equilibrium])
+@in_one_test("config", ["equilibrium", 3, deq.Anderson(), deq.Equilibrium])
 def test_constructor_refuses_another_type_of_DEQ(config: Any) -> None:
     with pytest.raises(TypeError, match=r"DEQ must be Equilibrium\(\.\.\.\)"):
         make_pgd(DEQ=config)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("values", "error", "message"),
     [
         ({"sigma_denoiser": -0.03}, ValueError, "sigma_denoiser"),

@@ -12,6 +12,7 @@ from deepinv.optim import AndersonAccelerationConfig, BacktrackingConfig, DEQCon
 
 import deepinv_equilibrium as deq
 
+from ..one_test import in_one_test
 from .problems import IMAGE
 
 PARTS = {"data_fidelity": dinv.optim.L2(), "prior": dinv.optim.Tikhonov()}
@@ -21,7 +22,7 @@ def equilibrium(**arguments: Any) -> deq.Equilibrium:
     return deq.optim.PGD(**PARTS, **arguments).DEQ
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "solver", "adjoint"),
     [
         (
@@ -92,8 +93,8 @@ def test_deepinv_options_are_accepted_by_every_algorithm(algorithm: str) -> None
     assert getattr(deq.optim, algorithm)(DEQ=False).DEQ is None
 
 
-@pytest.mark.parametrize("config", [deq.Equilibrium(), deq.ReTune(2, 3)])
-@pytest.mark.parametrize(
+@in_one_test("config", [deq.Equilibrium(), deq.ReTune(2, 3)])
+@in_one_test(
     "option",
     [
         {"max_iter": 100},  # the default value, given explicitly
@@ -113,14 +114,14 @@ def test_constructor_refuses_options_beside_a_configuration(
         getattr(deq.optim, algorithm)(DEQ=config, **option)
 
 
-@pytest.mark.parametrize("config", [True, DEQConfig(), deq.Equilibrium()])
-@pytest.mark.parametrize("value", [True, BacktrackingConfig()])
+@in_one_test("config", [True, DEQConfig(), deq.Equilibrium()])
+@in_one_test("value", [True, BacktrackingConfig()])
 def test_constructor_refuses_backtracking_with_DEQ(config: Any, value: Any) -> None:
     with pytest.raises(ValueError, match=r"backtracking=.* no fixed step"):
         deq.optim.PGD(DEQ=config, backtracking=value)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "message"),
     [
         ({"crit_conv": "cost"}, "crit_conv='cost' is not available with DEQ"),

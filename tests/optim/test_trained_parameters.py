@@ -17,6 +17,7 @@ from torch import nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim.trained_parameters import TrainedParameters
 
+from ..one_test import in_one_test
 from .problems import plain_optimiser
 
 PARTS = {"data_fidelity": dinv.optim.L2(), "prior": dinv.optim.Tikhonov()}
@@ -161,7 +162,7 @@ def edit_in_place() -> dict[str, Callable[[Any], Any]]:
     }
 
 
-@pytest.mark.parametrize("edit", edit_in_place())
+@in_one_test("edit", edit_in_place())
 def test_in_place_edit_of_a_trained_value_raises_and_names_the_setter(
     edit: str,
 ) -> None:

@@ -8,9 +8,11 @@ import torch
 
 from deepinv_equilibrium.physics import birdcage_coil_maps
 
+from ..one_test import in_one_test
 
-@pytest.mark.parametrize("coils", [1, 2, 7])
-@pytest.mark.parametrize("size", [(1, 1), (5, 8), (33, 20)])
+
+@in_one_test("coils", [1, 2, 7])
+@in_one_test("size", [(1, 1), (5, 8), (33, 20)])
 def test_squares_of_maps_sum_to_one_at_each_pixel(coils: int, size: tuple[int, int]):
     maps = birdcage_coil_maps(coils, size, dtype=torch.complex128)
     assert maps.shape == (coils, *size)

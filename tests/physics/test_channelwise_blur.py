@@ -14,6 +14,8 @@ from deepinv_equilibrium.physics import (
     directional_kernels,
 )
 
+from ..one_test import in_one_test
+
 ALL_PADDINGS = ("valid", "circular", "replicate", "reflect", "constant", "zeros")
 
 
@@ -46,9 +48,9 @@ def test_default_blur_averages_25_pixels_along_row_column_and_diagonal() -> None
     )
 
 
-@pytest.mark.parametrize("padding", ALL_PADDINGS)
-@pytest.mark.parametrize("size", [(25, 25), (32, 47), (13, 64)])
-@pytest.mark.parametrize("kernel", [(25, 25), (1, 25), (25, 1), (24, 6), (1, 1)])
+@in_one_test("padding", ALL_PADDINGS)
+@in_one_test("size", [(25, 25), (32, 47), (13, 64)])
+@in_one_test("kernel", [(25, 25), (1, 25), (25, 1), (24, 6), (1, 1)])
 def test_adjoint_is_exact(padding, size, kernel) -> None:
     h, w = kernel
     physics = ChannelwiseBlur(image(3, h, w, seed=1), padding)
@@ -99,7 +101,7 @@ def test_each_sample_has_its_own_kernel_in_a_batch_of_kernels() -> None:
         torch.testing.assert_close(together[b : b + 1], alone, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("padding", ALL_PADDINGS)
+@in_one_test("padding", ALL_PADDINGS)
 def test_normal_operators_equal_products_of_operator_and_adjoint(padding: str) -> None:
     physics = blur(4, padding)
     x = image(2, 3, 8, 9)
@@ -167,7 +169,7 @@ def test_circular_prox_l2_accepts_weight_per_sample_and_number_or_none_as_z() ->
     )
 
 
-@pytest.mark.parametrize("method", ["A", "A_adjoint", "A_adjoint_A", "A_dagger"])
+@in_one_test("method", ["A", "A_adjoint", "A_adjoint_A", "A_dagger"])
 def test_methods_are_differentiable_in_filter_and_image(method: str) -> None:
     kernels = (image(1, 2, 3, 2, seed=1) + torch.eye(3, 2)).requires_grad_()
     physics = ChannelwiseBlur(torch.zeros(1, 2, 3, 2, dtype=torch.float64))
@@ -268,7 +270,7 @@ def test_unknown_keyword_is_refused() -> None:
         ChannelwiseBlur(kernels=directional_kernels())
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("kernels", "error", "message"),
     [
         (torch.ones(3, 3), ValueError, r"filter must have shape.*\(3, 3\)"),
@@ -287,8 +289,8 @@ def test_bad_filter_is_refused_by_constructor_and_update(
         ChannelwiseBlur().A(image(1, 3, 32, 32), filter=kernels)
 
 
-@pytest.mark.parametrize("method", ["A", "A_adjoint", "A_adjoint_A", "A_dagger"])
-@pytest.mark.parametrize(
+@in_one_test("method", ["A", "A_adjoint", "A_adjoint_A", "A_dagger"])
+@in_one_test(
     ("x", "error", "message"),
     [
         (torch.ones(1, 1, 32, 32), ValueError, "has 1 channels.*3 kernels"),

@@ -9,6 +9,8 @@ from deepinv.physics import Denoising, NoiseModel
 
 from deepinv_equilibrium.physics import ChannelwiseGaussianNoise
 
+from ..one_test import in_one_test
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -18,9 +20,9 @@ def standard_normal(x: torch.Tensor, seed: int) -> torch.Tensor:
     return torch.empty_like(x).normal_(generator=generator(seed))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("spatial", [(7,), (7, 6), (4, 5, 3)])
-@pytest.mark.parametrize("sigma", [(0.5,), (0.0, 0.25, 2.0)])
+@in_one_test("dtype", [torch.float32, torch.float64])
+@in_one_test("spatial", [(7,), (7, 6), (4, 5, 3)])
+@in_one_test("sigma", [(0.5,), (0.0, 0.25, 2.0)])
 def test_each_channel_has_its_own_standard_deviation(dtype, spatial, sigma) -> None:
     x = torch.zeros(2, len(sigma), *spatial, dtype=dtype)
     y = ChannelwiseGaussianNoise(sigma, rng=generator(3))(x)
@@ -105,7 +107,7 @@ def test_product_applies_both_noises() -> None:
         noise * 2.0
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("sigma", "error", "message"),
     [
         ((0.1, -0.2, 0.3), ValueError, "non-negative, got.*-0.2"),
@@ -126,7 +128,7 @@ def test_bad_sigma_is_refused_by_constructor_and_update(sigma, error, message) -
         noise(torch.zeros(1, 3, 2, 2), sigma=sigma)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("sigma", "x", "error", "message"),
     [
         ((0.1, 0.2), torch.ones(1, 3, 4, 4), ValueError, "x has 3 channels.* 2 values"),

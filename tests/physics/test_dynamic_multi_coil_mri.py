@@ -10,6 +10,8 @@ from deepinv.physics import DynamicMRI, GaussianNoise, MultiCoilMRI
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.physics import DynamicMultiCoilMRI, birdcage_coil_maps
 
+from ..one_test import in_one_test
+
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64):
     generator = torch.Generator().manual_seed(seed)
@@ -35,8 +37,8 @@ MASKS = [
 MAPS = [(5, 7), (4, 5, 7), (1, 4, 5, 7), (2, 4, 5, 7), (1, 4, 3, 5, 7), (2, 4, 3, 5, 7)]
 
 
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("maps", MAPS)
+@in_one_test("mask", MASKS)
+@in_one_test("maps", MAPS)
 def test_adjoint_is_exact(mask, maps) -> None:
     physics = DynamicMultiCoilMRI(random(*mask), complex_random(*maps, seed=1))
     x = random(2, 2, 3, 5, 7, seed=2)
@@ -97,8 +99,8 @@ def test_boolean_mask_becomes_zeros_and_ones() -> None:
     assert torch.equal(physics.mask, torch.full((1, 2, 1, 5, 6), 0.5))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("maps", [torch.complex64, torch.complex128])
+@in_one_test("dtype", [torch.float32, torch.float64])
+@in_one_test("maps", [torch.complex64, torch.complex128])
 def test_results_have_dtype_of_image(dtype, maps) -> None:
     physics = DynamicMultiCoilMRI(
         binary(3, 5, 6), complex_random(2, 5, 6).to(maps), noise_model=GaussianNoise()
@@ -202,8 +204,8 @@ def test_static_mri_has_maximum_of_masks_or_given_mask() -> None:
         DynamicMultiCoilMRI(mask, complex_random(1, 2, 3, 5, 6)).to_static()
 
 
-@pytest.mark.parametrize("maps", [(2, 3, 2), (2, 2, 3, 2), (2, 2, 2, 3, 2)])
-@pytest.mark.parametrize("sampled", [True, False])
+@in_one_test("maps", [(2, 3, 2), (2, 2, 3, 2), (2, 2, 2, 3, 2)])
+@in_one_test("sampled", [True, False])
 def test_spectrum_bounds_dense_singular_values(maps, sampled: bool) -> None:
     mask = torch.ones(2, 3, 2).double() if sampled else random(2, 3, 2)
     physics = DynamicMultiCoilMRI(mask, complex_random(*maps))
@@ -231,7 +233,7 @@ def test_spectrum_combines_mask_and_maps_of_the_same_frame() -> None:
     assert upper.value == pytest.approx(1, rel=1e-11)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "error", "message"),
     [
         ({}, ValueError, "give a mask, or img_size"),
@@ -270,7 +272,7 @@ def test_bad_update_is_refused_and_changes_nothing() -> None:
     assert physics.mask.shape == (1, 2, 3, 5, 6)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("x", "error", "message"),
     [
         (torch.ones(1, 2, 5, 6), ValueError, r"x must have shape \(B, 2, T, H, W\)"),

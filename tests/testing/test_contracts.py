@@ -20,6 +20,8 @@ from deepinv_equilibrium.testing.contracts import (
     require,
 )
 
+from ..one_test import in_one_test
+
 LISTS = {
     "solver": testing.solver_contracts,
     "linear_solver": testing.linear_solver_contracts,
@@ -39,7 +41,7 @@ def test_contracts_can_be_parameters_of_pytest(
     assert isinstance(contract(deq.Picard()), str)
 
 
-@pytest.mark.parametrize("kind", LISTS)
+@in_one_test("kind", LISTS)
 def test_contracts_are_listed_by_name_and_documented(kind: str) -> None:
     contracts = LISTS[kind]()
     assert len(contracts) >= 6

@@ -14,6 +14,7 @@ from deepinv_equilibrium import plugins, testing
 from deepinv_equilibrium.certificates import Bound
 from deepinv_equilibrium.models import ConvexPotentialDenoiser
 
+from ..one_test import in_one_test
 from .named_components import DOWNLOADED, create
 
 NAMES = [name for name in plugins.names("denoisers") if name not in DOWNLOADED]
@@ -114,7 +115,7 @@ class Stretch(dinv.models.Denoiser):
         return self.wrong == "declares to be firm"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("wrong", "contract", "message"),
     [
         ("stretches one direction", "respects_its_lipschitz_bound", "more than 0.95"),
@@ -132,7 +133,7 @@ class Stretch(dinv.models.Denoiser):
         ("detaches", "has_the_derivative_of_its_values", "in a random direction"),
     ],
 )
-@pytest.mark.parametrize("size", [(1, 5, 4), (1, 7, 9)])
+@in_one_test("size", [(1, 5, 4), (1, 7, 9)])
 def test_wrong_denoiser_breaks_its_contract(
     wrong: str, contract: str, message: str, size: tuple[int, ...]
 ) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium import plugins, testing
 
+from ..one_test import in_one_test
 from .named_components import COLOUR, GREY, blur, create, model_arguments
 
 NAMES = plugins.names("reconstructors")
@@ -102,7 +103,7 @@ def test_right_model_keeps_the_contracts() -> None:
     assert report.notes["fills_its_solution"].endswith("not a model at equilibrium")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("wrong", "contract", "message"),
     [
         ("couples samples", "keeps_samples_apart", "image 0 alone differs by"),

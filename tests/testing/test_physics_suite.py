@@ -14,6 +14,7 @@ from deepinv_equilibrium import plugins, testing
 from deepinv_equilibrium.certificates import Bound, Interval
 from deepinv_equilibrium.physics import ChannelwiseBlur, DynamicMultiCoilMRI
 
+from ..one_test import in_one_test
 from .named_components import blur, create
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -124,7 +125,7 @@ def test_right_physics_keeps_the_contracts(img_size: tuple[int, ...]) -> None:
     assert len(testing.check_physics(Weighting(), img_size).held) == 7
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("wrong", "contract", "message"),
     [
         ("has another adjoint", "has_the_transposed_adjoint", "differ by"),
@@ -138,7 +139,7 @@ def test_right_physics_keeps_the_contracts(img_size: tuple[int, ...]) -> None:
         ("forgets gamma", "has_the_least_squares_prox", "at gamma = 0.5 differs"),
     ],
 )
-@pytest.mark.parametrize("img_size", [(1, 4, 5), (3, 12, 12)])
+@in_one_test("img_size", [(1, 4, 5), (3, 12, 12)])
 def test_wrong_physics_breaks_its_contract(
     wrong: str, contract: str, message: str, img_size: tuple[int, ...]
 ) -> None:

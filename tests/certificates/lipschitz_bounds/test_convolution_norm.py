@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from deepinv_equilibrium.certificates import convolution_norm
 from deepinv_equilibrium.certificates.lipschitz_bounds.convolution_norms import ROUNDING
 
+from ...one_test import in_one_test
 from ..dense_operator import norm
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -193,7 +194,7 @@ def test_convolution_norm_bounds_weights_in_single_precision(
         assert bound >= norm(layer, img_size)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("weight", "options", "expected"),
     [
         (torch.ones(1, 1, 1), {}, 1.0),
@@ -232,8 +233,8 @@ def test_convolution_norm_bounds_complex_weights() -> None:
     assert truth <= bound_of(layer) <= 1.1 * truth
 
 
-@pytest.mark.parametrize("grid", [None, 16])
-@pytest.mark.parametrize(
+@in_one_test("grid", [None, 16])
+@in_one_test(
     "options",
     [
         {},
@@ -265,7 +266,7 @@ def test_weight_divided_by_convolution_norm_remains_in_single_precision() -> Non
     assert abs(radial) < 1e-4 * weight.detach().norm()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("weight", "options", "match"),
     [
         (torch.ones(2, 2), {}, "spatial axes"),

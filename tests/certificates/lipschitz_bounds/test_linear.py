@@ -9,13 +9,14 @@ from torch import nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import UncertifiableModuleError
 
+from ...one_test import in_one_test
 from ..dense_operator import norm
 
 MODES = ["zeros", "replicate", "reflect", "circular"]
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+@in_one_test("scale", [1e-3, 1.0, 1e3])
+@in_one_test("dtype", [torch.float32, torch.float64, torch.complex64])
 def test_bound_of_a_linear_layer_is_its_spectral_norm(
     scale: float, dtype: torch.dtype
 ) -> None:

@@ -11,6 +11,8 @@ from deepinv_equilibrium.certificates import (
     register_lipschitz_rule,
 )
 
+from ...one_test import in_one_test
+
 
 class Plain(nn.Conv2d):
     """A subclass with another constructor that computes the same map."""
@@ -73,7 +75,7 @@ def test_subclass_that_overrides_no_method_inherits_the_rule() -> None:
     assert deq.lipschitz(layer).value == pytest.approx(deq.lipschitz(same).value)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "module",
     [
         Doubled(1, 1, 3),

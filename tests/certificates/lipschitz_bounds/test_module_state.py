@@ -10,6 +10,8 @@ from torch import nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Bound, UncertifiableModuleError
 
+from ...one_test import in_one_test
+
 
 class Declared(nn.Module):
     """A module with a declared bound, which contains a layer."""
@@ -31,8 +33,8 @@ def with_entry(layer: nn.Module, name: str, value: float) -> nn.Module:
     return layer
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize(
+@in_one_test("value", [math.nan, math.inf])
+@in_one_test(
     ("layer", "name"),
     [
         (lambda: nn.Conv2d(1, 2, 3), "weight"),
@@ -53,7 +55,7 @@ def test_lipschitz_refuses_values_that_are_not_finite(
         deq.lipschitz(Declared(network))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "layer",
     [
         nn.LeakyReLU(math.nan),
@@ -77,7 +79,7 @@ def test_lipschitz_refuses_settings_that_are_not_finite(layer: nn.Module) -> Non
         deq.lipschitz(nn.Sequential(layer))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "layer", [nn.Tanh(), nn.Sigmoid(), nn.SiLU(), nn.Softsign(), nn.MaxPool1d(2)]
 )
 def test_lipschitz_refuses_complex_weights_with_layers_for_real_images(
@@ -95,7 +97,7 @@ def test_lipschitz_refuses_weights_without_values() -> None:
         deq.lipschitz(network)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "layer", [nn.RReLU(), nn.Dropout2d(), nn.AlphaDropout(), nn.BatchNorm2d(1)]
 )
 def test_lipschitz_refuses_a_declared_module_with_a_layer_in_train_mode(

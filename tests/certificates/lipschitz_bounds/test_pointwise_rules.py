@@ -7,6 +7,7 @@ from torch import nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import UncertifiableModuleError
 
+from ...one_test import in_one_test
 from ..dense_operator import norm
 
 ACTIVATIONS = [
@@ -37,7 +38,7 @@ ACTIVATIONS = [
 ]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
+@in_one_test("activation", ACTIVATIONS, ids=repr)
 def test_bound_of_an_activation_is_its_largest_slope(activation: nn.Module) -> None:
     x = torch.linspace(-30, 30, 400_001, dtype=torch.float64, requires_grad=True)
     (slopes,) = torch.autograd.grad(activation.double()(x[None, None]).sum(), x)
@@ -62,7 +63,7 @@ def test_bound_of_softmax_is_attained() -> None:
     assert deq.lipschitz(nn.Softmax(dim=0)).value == 0.5
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("activation", "match"),
     [
         (nn.RReLU(), "random"),
@@ -95,7 +96,7 @@ def test_bound_of_batch_normalisation_in_eval_mode_is_its_norm(affine: bool) -> 
     assert deq.lipschitz(layer).value >= norm(layer, (3, 2, 2)) * (1 - 1e-15)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("layer", "match"),
     [
         (nn.BatchNorm1d(3), "eval"),
@@ -119,7 +120,7 @@ def test_lipschitz_refuses_a_negative_running_variance() -> None:
         deq.lipschitz(layer)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "layer", [nn.Dropout(), nn.Dropout2d(), nn.AlphaDropout(), nn.FeatureAlphaDropout()]
 )
 def test_lipschitz_of_dropout_is_1_in_eval_mode_and_refused_in_train_mode(

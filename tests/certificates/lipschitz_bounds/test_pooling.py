@@ -12,6 +12,7 @@ from torch import nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import UncertifiableModuleError
 
+from ...one_test import in_one_test
 from ..dense_operator import norm
 
 AVERAGE = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
@@ -90,7 +91,7 @@ def test_lipschitz_of_maximum_pooling_bounds_its_jacobians(
     assert truth <= deq.lipschitz(layer, img_size).value
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("layer", "expected"),
     [
         (nn.AvgPool2d(2), 0.5),
@@ -116,8 +117,8 @@ def test_lipschitz_of_padded_pooling_with_gaps_asks_for_the_image_size() -> None
         deq.lipschitz(nn.MaxPool1d(2, 2, 1, dilation=3))
 
 
-@pytest.mark.parametrize("exponent", [2, 4])
-@pytest.mark.parametrize("stride", [None, 1])
+@in_one_test("exponent", [2, 4])
+@in_one_test("stride", [None, 1])
 def test_lipschitz_of_power_average_pooling_bounds_its_jacobians(
     exponent: int, stride: int | None
 ) -> None:
@@ -152,7 +153,7 @@ def test_lipschitz_of_adaptive_pooling_to_the_image_size_is_1() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("layer", "match"),
     [
         (nn.MaxPool2d(2, return_indices=True), "indices"),

@@ -10,6 +10,7 @@ from torch import nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import UncertifiableModuleError
 
+from ...one_test import in_one_test
 from ..dense_operator import norm
 
 
@@ -42,8 +43,8 @@ def test_lipschitz_of_upsampling_bounds_the_dense_norm(data: st.DataObject) -> N
     assert truth <= bound.value
 
 
-@pytest.mark.parametrize("factor", [2, 3, 4, 5])
-@pytest.mark.parametrize("n", [1, 2, 3, 9])
+@in_one_test("factor", [2, 3, 4, 5])
+@in_one_test("n", [1, 2, 3, 9])
 def test_lipschitz_of_bilinear_upsampling_needs_no_image_size(
     factor: int, n: int
 ) -> None:
@@ -94,7 +95,7 @@ def test_lipschitz_refuses_upsampling_of_images_with_other_axes(
         deq.lipschitz(layer, img_size)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("layer", "match"),
     [
         (nn.Upsample(scale_factor=2, mode="bicubic"), "negative weights"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deepinv_equilibrium.certificates import rates
 
+from ...one_test import in_one_test
 from ..random_jacobians import TRIALS, check, draw, nonexpansive, scaled, symmetric
 
 positive = st.floats(1e-3, 1e3)
@@ -124,7 +125,7 @@ def test_relaxed_and_block_bound_random_iterations(problem: dict[str, Tensor]) -
     )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("rate", "truth"),
     [
         # In one dimension the worst denoiser is -L_D, and the worst curvature mu.
@@ -179,7 +180,7 @@ def test_rates_of_infinite_constants_are_infinite() -> None:
     assert rates.block([0.0, math.inf]) == math.inf
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("call", "match"),
     [
         (lambda: rates.gradient_step(0.0, 1.0, -1.0), "tau"),

@@ -9,6 +9,7 @@ from deepinv_equilibrium import spectrum
 from deepinv_equilibrium.certificates import Kind, UncertifiablePhysicsError
 from deepinv_equilibrium.certificates.spectra.blur_rules import impulse_response
 
+from ...one_test import in_one_test
 from ..dense_spectrum import check, dense_spectrum
 
 PADDINGS = ["valid", "circular", "replicate", "reflect", "constant"]
@@ -90,8 +91,8 @@ def test_spectrum_bounds_long_kernels_on_the_smallest_images(
     assert interval.lower.value <= truth[0]
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("size", [(3, 3), (4, 4), (2, 5), (5, 4)])
+@in_one_test("padding", PADDINGS)
+@in_one_test("size", [(3, 3), (4, 4), (2, 5), (5, 4)])
 def test_direct_and_fourier_convolutions_of_deepinv_agree(padding, size):
     # The bound of a direct convolution is computed with the Fourier convolution.
     k = kernel(1, 2, size, "signed", 0)

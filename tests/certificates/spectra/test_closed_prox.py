@@ -19,6 +19,7 @@ from deepinv_equilibrium.certificates.spectra.closed_prox import (
     solves_prox,
 )
 
+from ...one_test import in_one_test
 from ..dense_operator import matrix
 
 
@@ -54,7 +55,7 @@ CLOSED = {
 }
 
 
-@pytest.mark.parametrize("name", CLOSED)
+@in_one_test("name", CLOSED)
 def test_has_closed_prox_is_true_for_a_right_closed_form(name: str) -> None:
     physics, size = CLOSED[name]
     before = {key: value.clone() for key, value in physics.state_dict().items()}
@@ -82,7 +83,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@in_one_test("name", OTHERS)
 def test_has_closed_prox_is_false_without_a_right_closed_form(name: str) -> None:
     physics, size = OTHERS[name]
     assert not has_closed_prox(physics, size)

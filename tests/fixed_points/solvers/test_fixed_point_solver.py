@@ -29,6 +29,7 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ...one_test import in_one_test
 from ..exported_classes import SOLVER_TYPES
 
 SOLVERS = [
@@ -159,8 +160,8 @@ def test_absolute_tolerance_stops_a_sample(rows: Rows, solver_type: Any) -> None
     )  # f contracts: the residual of its value is smaller
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
+@in_one_test("dtype", [torch.float32, F64])
+@in_one_test("solver_type", SOLVER_TYPES)
 def test_fixed_point_at_zero_is_found(solver_type: Any, dtype: torch.dtype) -> None:
     r"""Where :math:`\|f(x)\|` vanishes, the residual is relative to the first one."""
     solution = fixed_point(
@@ -200,9 +201,9 @@ def test_rounding_at_the_fixed_point_does_not_end_as_diverged(
     assert solution.status == (Status.COMPLETED,) * 3
 
 
-@pytest.mark.parametrize("shape", [(1,), (4,), (1, 1), (1, 1, 1, 1), (2, 3, 5, 7)])
-@pytest.mark.parametrize("dtype", [torch.float32, F64, torch.complex64])
-@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
+@in_one_test("shape", [(1,), (4,), (1, 1), (1, 1, 1, 1), (2, 3, 5, 7)])
+@in_one_test("dtype", [torch.float32, F64, torch.complex64])
+@in_one_test("solver_type", SOLVER_TYPES)
 def test_solvers_work_for_any_shape_and_precision(
     solver_type: Any, dtype: torch.dtype, shape: tuple[int, ...]
 ) -> None:

@@ -20,6 +20,7 @@ from deepinv_equilibrium.fixed_points import (
     Status,
 )
 
+from ...one_test import in_one_test
 from ..exported_classes import LINEAR_SOLVER_TYPES
 
 F64 = torch.float64
@@ -91,7 +92,7 @@ def test_result_of_a_sample_does_not_depend_on_its_batch(solver_type: Any) -> No
         assert report.history[count:, i].isnan().all()
 
 
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_zero_right_side_costs_no_product(solver_type: Any) -> None:
     rhs = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=F64)
     matrix = definite(2, 2)
@@ -125,7 +126,7 @@ def test_scaling_the_system_only_scales_the_solution(
     torch.testing.assert_close(scaled * factor, v, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_fixed_budget_ends_as_completed(solver_type: Any) -> None:
     matrix, rhs = definite(1, 20), torch.randn(1, 20, dtype=F64)
     v, report = solver_type(max_iter=4, rtol=0).run(dense(matrix), rhs)
@@ -134,7 +135,7 @@ def test_fixed_budget_ends_as_completed(solver_type: Any) -> None:
     check_report(report, matrix, v, rhs)
 
 
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_exact_solution_before_the_budget_is_not_a_failure(solver_type: Any) -> None:
     """The system of the identity is solved in one iteration."""
     rhs = torch.tensor([[3.0, 4.0]], dtype=F64)
@@ -152,7 +153,7 @@ def test_full_krylov_space_before_the_budget_is_not_a_failure(solver_type: Any) 
     assert report.failed_count == 0
 
 
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_spent_budget_ends_as_max_iter(solver_type: Any) -> None:
     matrix, rhs = definite(1, 30, 1e4), torch.randn(1, 30, dtype=F64)
     v, report = solver_type(max_iter=3, rtol=1e-8).run(dense(matrix), rhs)
@@ -160,8 +161,8 @@ def test_spent_budget_ends_as_max_iter(solver_type: Any) -> None:
     check_report(report, matrix, v, rhs)
 
 
-@pytest.mark.parametrize("where", ["operator", "right side"])
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("where", ["operator", "right side"])
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_nan_stays_in_its_sample(solver_type: Any, where: str) -> None:
     matrix, rhs = definite(2, 6), torch.randn(2, 6, dtype=F64)
     alone, single = solver_type().run(dense(matrix[:1]), rhs[:1])
@@ -172,7 +173,7 @@ def test_nan_stays_in_its_sample(solver_type: Any, where: str) -> None:
     assert v[1].isfinite().all()
 
 
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_nan_after_three_products_returns_the_third_iterate(solver_type: Any) -> None:
     matrix, rhs = definite(1, 12, 100.0), torch.randn(1, 12, dtype=F64)
     good = dense(matrix)
@@ -188,7 +189,7 @@ def test_nan_after_three_products_returns_the_third_iterate(solver_type: Any) ->
     check_report(report, matrix, v, rhs)
 
 
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_singular_system_without_a_solution_fails(solver_type: Any) -> None:
     matrix = torch.diag(torch.tensor([1.0, 2.0, 0.0], dtype=F64))[None]
     rhs = torch.ones(1, 3, dtype=F64)
@@ -198,7 +199,7 @@ def test_singular_system_without_a_solution_fails(solver_type: Any) -> None:
     assert float(report.residual) >= 3**-0.5 - 1e-9
 
 
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_singular_system_with_a_solution_is_solved(solver_type: Any) -> None:
     matrix = torch.diag(torch.tensor([1.0, 2.0, 0.0], dtype=F64))[None]
     rhs = torch.tensor([[1.0, 1.0, 0.0]], dtype=F64)
@@ -207,7 +208,7 @@ def test_singular_system_with_a_solution_is_solved(solver_type: Any) -> None:
     torch.testing.assert_close(v, rhs / torch.tensor([1.0, 2.0, 1.0]))
 
 
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_zero_operator_fails(solver_type: Any) -> None:
     v, report = solver_type().run(
         dense(torch.zeros(1, 3, 3, dtype=F64)), torch.ones(1, 3, dtype=F64)

@@ -8,6 +8,8 @@ import torch
 from deepinv_equilibrium.fixed_points import Picard, Status
 from deepinv_equilibrium.fixed_points.solvers.monitor import Monitor
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 INSIDE = torch.ones(1, dtype=torch.bool)
 
@@ -56,7 +58,7 @@ def test_observe_does_not_change_a_stopped_sample() -> None:
     assert report.history.isnan().tolist() == [[False, False], [True, False]]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("values", "kwargs", "status"),
     [
         ([(0.0, 1.0), (1.0, 1.5)], {}, Status.MAX_ITER),

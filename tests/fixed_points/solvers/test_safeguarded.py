@@ -32,6 +32,8 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 JUNK = (math.nan, math.inf, -1e300, 1e6, 1.0, 1e-3)
 
@@ -300,8 +302,8 @@ def test_gradient_does_not_depend_on_the_proposal() -> None:
         SHINE().require(Safeguarded(Anderson(), 0.5))
 
 
-@pytest.mark.parametrize("true_rate", [0.8, 0.99, 1.5])
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@in_one_test("true_rate", [0.8, 0.99, 1.5])
+@in_one_test("dtype", [torch.float32, F64])
 def test_wrong_rate_ends_as_refuted_at_the_first_plain_step(
     true_rate: float, dtype: torch.dtype
 ) -> None:
@@ -390,13 +392,13 @@ def test_rate_must_be_a_certified_upper_bound() -> None:
         assert Safeguarded(Anderson(), float(bound)).certified_rate == 0.8
 
 
-@pytest.mark.parametrize("rate", [1, 1.0, 1.2, -0.1, math.nan, math.inf, Bound(1.0)])
+@in_one_test("rate", [1, 1.0, 1.2, -0.1, math.nan, math.inf, Bound(1.0)])
 def test_rate_of_one_or_more_raises(rate: Any) -> None:
     with pytest.raises(ValueError, match=r"rate must be in \[0, 1\)"):
         Safeguarded(Anderson(), rate)
 
 
-@pytest.mark.parametrize("rate", ["0.9", None, torch.tensor(0.9), [0.9]])
+@in_one_test("rate", ["0.9", None, torch.tensor(0.9), [0.9]])
 def test_rate_that_is_not_a_number_raises(rate: Any) -> None:
     with pytest.raises(TypeError, match="rate must be a number or a Bound"):
         Safeguarded(Anderson(), rate)

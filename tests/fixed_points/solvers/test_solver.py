@@ -9,13 +9,14 @@ from deepinv_equilibrium.fixed_points import (
     Restarts,
 )
 
+from ...one_test import in_one_test
 from ..exported_classes import LINEAR_SOLVER_TYPES, SOLVER_TYPES
 
 TYPES = [Restarts, *SOLVER_TYPES, *LINEAR_SOLVER_TYPES]
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
-@pytest.mark.parametrize(
+@in_one_test("solver_type", TYPES)
+@in_one_test(
     ("name", "value"),
     [
         ("max_iter", 0),
@@ -37,7 +38,7 @@ def test_argument_out_of_range_raises_with_its_name_and_value(
         solver_type(**{name: value})
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@in_one_test("solver_type", TYPES)
 def test_unknown_and_positional_arguments_raise(solver_type: Any) -> None:
     with pytest.raises(TypeError, match="max_iters"):
         solver_type(max_iters=7)
@@ -45,7 +46,7 @@ def test_unknown_and_positional_arguments_raise(solver_type: Any) -> None:
         solver_type(7)
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@in_one_test("solver_type", TYPES)
 def test_solvers_are_frozen_and_hashable(solver_type: Any) -> None:
     solver = solver_type()
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -54,7 +55,7 @@ def test_solvers_are_frozen_and_hashable(solver_type: Any) -> None:
     assert hash(solver) == hash(solver_type())
 
 
-@pytest.mark.parametrize("solver_type", TYPES)
+@in_one_test("solver_type", TYPES)
 def test_budget_is_fixed_without_tolerances(solver_type: Any) -> None:
     assert solver_type(rtol=0).has_fixed_budget
     assert not solver_type(rtol=0).has_tolerance

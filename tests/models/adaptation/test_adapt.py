@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import AdaptationStatus
 
+from ...one_test import in_one_test
 from ..operators import DOUBLE, Gain, Scaling, gaussian_blur
 
 
@@ -298,7 +299,7 @@ def frozen() -> Gain:
     return Gain(0.5).requires_grad_(False)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("changed", "error", "match"),
     [
         ({"model": nn.Identity()}, TypeError, "model must be .*Reconstructor"),

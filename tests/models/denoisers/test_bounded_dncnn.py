@@ -14,6 +14,7 @@ from deepinv_equilibrium import plugins
 from deepinv_equilibrium.models import BoundedDnCNN
 
 from ...dense_jacobian import dense_jacobian
+from ...one_test import in_one_test
 from ...quiet_trainer import train_for_an_epoch
 from ..images import random_images
 
@@ -213,7 +214,7 @@ def test_bounds_hold_after_every_training_step(lr: float):
     assert not torch.equal(before, denoiser.layers[0].weight)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "message"),
     [
         ({"epsilon": 0.0}, r"epsilon must be in \(0, inf\), got 0.0"),

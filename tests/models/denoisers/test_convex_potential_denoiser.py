@@ -15,6 +15,7 @@ from deepinv_equilibrium.datasets import Photos
 from deepinv_equilibrium.models import ConvexPotentialDenoiser
 
 from ...dense_jacobian import dense_jacobian
+from ...one_test import in_one_test
 from ...quiet_trainer import train_for_an_epoch
 from ..images import psnr, random_noise_map
 
@@ -116,9 +117,9 @@ def test_forward_is_averaged_as_declared_for_random_pairs(
         assert sum_of_squares <= (x - z).square().sum() + ROUNDING
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("firmly_nonexpansive", [False, True])
-@pytest.mark.parametrize("relaxation", [1.0, 2.0, 3.0])
+@in_one_test("layers", [1, 2])
+@in_one_test("firmly_nonexpansive", [False, True])
+@in_one_test("relaxation", [1.0, 2.0, 3.0])
 def test_declarations_follow_the_layers(
     layers: int, firmly_nonexpansive: bool, relaxation: float
 ):
@@ -306,8 +307,8 @@ def test_bound_holds_after_every_training_step(lr: float):
         assert not torch.equal(old, new)
 
 
-@pytest.mark.parametrize("in_channels", [1, 3])
-@pytest.mark.parametrize("firmly_nonexpansive", [False, True])
+@in_one_test("in_channels", [1, 3])
+@in_one_test("firmly_nonexpansive", [False, True])
 def test_bundled_weights_are_small_plain_tensors(
     in_channels: int, firmly_nonexpansive: bool
 ):
@@ -354,7 +355,7 @@ def test_constructor_raises_for_channels_without_bundled_weights():
         ConvexPotentialDenoiser(in_channels=2)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "message"),
     [
         ({"contraction": 0.0}, r"contraction must be in \(0, 1\], got 0.0"),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 import torch
 
 from deepinv_equilibrium.models.denoisers.reflected_borders import (
@@ -9,8 +8,10 @@ from deepinv_equilibrium.models.denoisers.reflected_borders import (
     fold_by_reflection,
 )
 
+from ...one_test import in_one_test
 
-@pytest.mark.parametrize("pixels", [0, 1, 2, 3, 8])
+
+@in_one_test("pixels", [0, 1, 2, 3, 8])
 def test_extend_by_reflection_repeats_the_edges(pixels: int):
     x = torch.arange(3.0).reshape(1, 1, 1, 3)
     row = ([0.0, 1, 2, 2, 1, 0] * 9)[24 - pixels : 24 + 3 + pixels]
@@ -19,8 +20,8 @@ def test_extend_by_reflection_repeats_the_edges(pixels: int):
     assert extended[0, 0].tolist() == [row] * (1 + 2 * pixels)
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 4, 7), (1, 2, 1, 3), (1, 1, 2, 3, 5)])
-@pytest.mark.parametrize("pixels", [1, 2, 6])
+@in_one_test("shape", [(2, 1, 4, 7), (1, 2, 1, 3), (1, 1, 2, 3, 5)])
+@in_one_test("pixels", [1, 2, 6])
 def test_fold_is_the_adjoint_of_the_extension(shape: tuple[int, ...], pixels: int):
     torch.manual_seed(0)
     x = torch.randn(shape, dtype=torch.float64)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import nn
 
@@ -8,6 +7,8 @@ from deepinv_equilibrium.models.denoisers.bounded_convolution import (
     WeightCopy,
     is_cacheable,
 )
+
+from ...one_test import in_one_test
 
 
 def write(weight: nn.Parameter, value: float) -> None:
@@ -25,7 +26,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@in_one_test("name", CHANGES)
 def test_weight_copy_detects_changes(name: str) -> None:
     weight = nn.Parameter(torch.ones(3))
     copy = WeightCopy(weight)

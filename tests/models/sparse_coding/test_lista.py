@@ -11,6 +11,7 @@ import torch
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import ISTA, LISTA, ConvolutionalFrame, DenseFrame
 
+from ...one_test import in_one_test
 from ...quiet_trainer import train_for_an_epoch
 from .problems import DOUBLE, dense_frame, matrix_physics
 
@@ -36,9 +37,9 @@ def small_model(layers: int = 3, tied: bool = False) -> LISTA:
     return LISTA(frame, physics, 0.1, layers, tied)
 
 
-@pytest.mark.parametrize("img_size", [(12,), (1, 3, 4), (3, 2, 2)])
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("layers", [1, 6])
+@in_one_test("img_size", [(12,), (1, 3, 4), (3, 2, 2)])
+@in_one_test("tied", [True, False])
+@in_one_test("layers", [1, 6])
 def test_untrained_model_computes_ista(
     img_size: tuple[int, ...], tied: bool, layers: int
 ) -> None:

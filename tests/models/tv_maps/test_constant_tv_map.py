@@ -7,8 +7,10 @@ import torch
 
 from deepinv_equilibrium.models import BoundedSigmoid, ConstantTVMap
 
+from ...one_test import in_one_test
 
-@pytest.mark.parametrize(
+
+@in_one_test(
     ("directions", "initial_weight", "expected"),
     [
         ((0, 0), 0.1, [0.1, 0.1]),
@@ -33,7 +35,7 @@ def test_map_has_one_parameter_for_each_group():
     assert sum(p.numel() for p in ConstantTVMap((0, 1, 1)).parameters()) == 2
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("dtype", "real"),
     [
         (torch.float32, torch.float32),
@@ -68,8 +70,8 @@ def test_training_reaches_a_given_weight():
     assert tv_map.weights == pytest.approx((0.02, 0.4), rel=1e-2)
 
 
-@pytest.mark.parametrize("positivity", [None, BoundedSigmoid()], ids=str)
-@pytest.mark.parametrize("gradient", [-1e4, 1e4, -1e30, 1e30])
+@in_one_test("positivity", [None, BoundedSigmoid()], ids=str)
+@in_one_test("gradient", [-1e4, 1e4, -1e30, 1e30])
 def test_weights_stay_positive_after_any_step(
     positivity: BoundedSigmoid | None, gradient: float
 ):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from deepinv_equilibrium.models import BoundedSigmoid, Positivity, Softplus
 
+from ...one_test import in_one_test
+
 BOTH = [Softplus(), Softplus(scale=3.0), BoundedSigmoid(), BoundedSigmoid(bound=7.0)]
 DTYPES = [torch.float32, torch.float64]
 EXTREMES = [0.0, 1.0, 30.0, 100.0, 1e4, 1e30, 3e38, math.inf]
@@ -24,8 +26,8 @@ def test_forward_is_the_published_function_up_to_the_floor():
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("positivity", BOTH, ids=str)
+@in_one_test("dtype", DTYPES)
+@in_one_test("positivity", BOTH, ids=str)
 def test_forward_is_positive_and_finite_with_finite_gradients(
     positivity: Positivity, dtype: torch.dtype
 ):
@@ -53,12 +55,12 @@ def test_forward_is_between_floor_and_cap(raw: float, single: bool):
         assert lower * (1 - rounding) <= weight <= upper * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("positivity", BOTH, ids=str)
+@in_one_test("positivity", BOTH, ids=str)
 def test_forward_of_nan_is_nan(positivity: Positivity):
     assert positivity(torch.tensor(torch.nan)).isnan()
 
 
-@pytest.mark.parametrize("positivity", BOTH, ids=str)
+@in_one_test("positivity", BOTH, ids=str)
 def test_gradient_agrees_with_finite_differences(positivity: Positivity):
     raw = torch.tensor([-30.0, -3.0, 0.0, 2.0, 19.99, 20.01, 45.0], dtype=torch.float64)
     assert torch.autograd.gradcheck(positivity, raw.requires_grad_())
@@ -73,8 +75,8 @@ def test_initial_is_the_inverse_of_forward(positivity: Positivity, fraction: flo
         assert positivity(raw).item() == pytest.approx(value, rel=1e-9)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, 1e-8, math.inf, math.nan])
-@pytest.mark.parametrize("positivity", BOTH, ids=str)
+@in_one_test("value", [0.0, -1.0, 1e-8, math.inf, math.nan])
+@in_one_test("positivity", BOTH, ids=str)
 def test_initial_raises_for_weights_out_of_range(positivity: Positivity, value: float):
     with pytest.raises(ValueError, match=r"must be between .* change (scale|bound)"):
         positivity.initial(value)
@@ -85,7 +87,7 @@ def test_initial_raises_for_a_weight_above_the_bound():
         BoundedSigmoid().initial(0.5)
 
 
-@pytest.mark.parametrize("value", [0.0, -0.1, math.inf, math.nan])
+@in_one_test("value", [0.0, -0.1, math.inf, math.nan])
 def test_constructor_raises_for_bad_arguments(value: float):
     with pytest.raises(ValueError, match=r"scale must be in \(0, inf\)"):
         Softplus(value)

@@ -23,6 +23,7 @@ from deepinv_equilibrium.optim.total_variation.tv_groups import TV_NORMS, TVNorm
 
 from ...benchmarks.memory import live_tensor_bytes, no_collection
 from ...certificates.dense_operator import matrix, norm
+from ...one_test import in_one_test
 from ...quiet_trainer import train_for_an_epoch
 from .tv_map_problems import (
     DOUBLE,
@@ -436,7 +437,7 @@ def test_call_raises_for_map_of_another_shape() -> None:
         )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "error", "match"),
     [
         ({"tv_map": nn.Identity()}, TypeError, "tv_map must be a TVMap"),

@@ -11,6 +11,8 @@ from torch.nn.functional import pad
 
 from deepinv_equilibrium.models import BoundedSigmoid, Softplus, UNetTVMap
 
+from ...one_test import in_one_test
+
 DOUBLE = {"dtype": torch.float64}
 SIZES = [(1, 1), (1, 9), (2, 3), (5, 4), (17, 12), (31, 33), (32, 32)]
 VOLUMES = [(1, 1, 1), (1, 8, 5), (3, 1, 7), (9, 6, 5), (10, 16, 16)]
@@ -248,15 +250,15 @@ def test_forward_raises_for_another_precision():
         UNetTVMap(1, (0, 0))(torch.rand(1, 1, 4, 4, **DOUBLE))
 
 
-@pytest.mark.parametrize("name", ["in_channels", "filters", "depth"])
-@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+@in_one_test("name", ["in_channels", "filters", "depth"])
+@in_one_test("value", [0, -1, 1.5, True])
 def test_constructor_raises_for_bad_numbers(name: str, value: object):
     arguments = {"in_channels": 1, "directions": (0, 0), name: value}
     with pytest.raises(ValueError, match=rf"{name} must be an integer >= 1"):
         UNetTVMap(**arguments)
 
 
-@pytest.mark.parametrize("padding", [-1, 1.5, (4,), (4, 4, 4), (4, -4)])
+@in_one_test("padding", [-1, 1.5, (4,), (4, 4, 4), (4, -4)])
 def test_constructor_raises_for_bad_padding(padding: object):
     with pytest.raises(ValueError, match="padding must be a nonnegative integer, or 2"):
         UNetTVMap(1, (0, 0), padding=padding)

@@ -15,6 +15,7 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Bound, Interval, Kind
 
+from ...one_test import in_one_test
 from ..certified_models import (
     IMAGE,
     SCHEMES,
@@ -119,7 +120,7 @@ class WrongAdjoint(dinv.physics.Inpainting):
         return 1.1 * y
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "reason"),
     [
         ({"prior": dinv.optim.PnP(UnknownDenoiser())}, "UnknownDenoiser"),

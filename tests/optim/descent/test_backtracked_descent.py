@@ -16,6 +16,8 @@ from deepinv_equilibrium.optim.descent.backtracked_descent import (
     BacktrackedDescent,
 )
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 PHYSICS = dinv.physics.Denoising()
 
@@ -108,7 +110,7 @@ def test_forward_returns_an_initial_minimiser() -> None:
     assert model.solution.status == (Status.CONVERGED,)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("name", "value"),
     [
         ("stepsize", 0.0),

@@ -19,6 +19,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.fixed_points import CG, Status
 from deepinv_equilibrium.optim import GradientStepPGD
 
+from ...one_test import in_one_test
 from ..central_differences import directional_derivative
 
 F64 = torch.float64
@@ -315,7 +316,7 @@ def test_trainer_trains_the_model() -> None:
     assert len(changed) == len(before)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("name", "value"),
     [
         ("lambda_reg", 0.0),

@@ -22,6 +22,7 @@ from deepinv_equilibrium.optim import (
     ScalarNetworkPrior,
 )
 
+from ...one_test import in_one_test
 from ...quiet_trainer import train_for_an_epoch
 from ..central_differences import directional_derivative
 
@@ -284,7 +285,7 @@ def test_preset_accepts_the_name_of_a_prior() -> None:
     assert float((denoised - x).norm()) < 0.7 * float((y - x).norm())
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("name", "value"),
     [
         ("lambda_reg", 0.0),

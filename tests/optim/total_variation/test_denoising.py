@@ -18,6 +18,7 @@ from deepinv_equilibrium.optim.total_variation.tv_groups import (
     radii_and_ratios,
 )
 
+from ...one_test import in_one_test
 from .dense_tv import dense_prox
 from .weightings import (
     NORMS,
@@ -95,8 +96,8 @@ def test_solution_with_zero_weights_agrees_with_the_dense_one(
     assert found.converged.all()
 
 
-@pytest.mark.parametrize("warm", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+@in_one_test("warm", [False, True])
+@in_one_test("dtype", [torch.float32, torch.float64, torch.complex64])
 def test_constant_image_is_unchanged(dtype: torch.dtype, warm: bool):
     v = torch.tensor([0.3, 0.0, -7e5, 1e-9], dtype=dtype).reshape(4, 1, 1, 1)
     v = v.repeat(1, 2, 5, 4)
@@ -229,8 +230,8 @@ def test_solve_converges_for_the_largest_eigenvector():
         torch.testing.assert_close(found.x, v.mean().expand(v.shape), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1e-6, 1e-9, 1e-12, 1e-30])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@in_one_test("size", [1e-6, 1e-9, 1e-12, 1e-30])
+@in_one_test("dtype", [torch.float32, torch.float64], ids=str)
 def test_tiny_weights_converge(size: float, dtype: torch.dtype):
     v = random_images(0, VOLUME, dtype)
     weight = (size * random_weight(1, VOLUME)).to(dtype)

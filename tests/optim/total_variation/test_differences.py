@@ -15,6 +15,7 @@ from deepinv_equilibrium.optim.total_variation.image_differences import (
     differences_into,
 )
 
+from ...one_test import in_one_test
 from .dense_tv import dense_differences
 from .weightings import random_dual, random_images
 
@@ -22,8 +23,8 @@ SIZES = [(3, 4), (1, 5), (1, 1), (2, 1, 3), (3, 2, 2), (1, 1, 1)]
 DTYPES = [torch.float64, torch.complex128]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@in_one_test("size", SIZES, ids=str)
+@in_one_test("dtype", DTYPES, ids=str)
 def test_differences_equal_the_dense_matrix(size: tuple[int, ...], dtype: torch.dtype):
     x = random_images(0, (2, 3, *size), dtype)
     dense = dense_differences(size).to(dtype)
@@ -33,8 +34,8 @@ def test_differences_equal_the_dense_matrix(size: tuple[int, ...], dtype: torch.
     torch.testing.assert_close(found.flatten(3), expected, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@in_one_test("size", SIZES, ids=str)
+@in_one_test("dtype", DTYPES, ids=str)
 def test_differences_adjoint_is_the_transpose(
     size: tuple[int, ...], dtype: torch.dtype
 ):
@@ -45,7 +46,7 @@ def test_differences_adjoint_is_the_transpose(
     torch.testing.assert_close(left, right)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@in_one_test("size", SIZES, ids=str)
 def test_differences_norm_squared_is_exact_and_rounded_upwards(size: tuple[int, ...]):
     truth = torch.linalg.matrix_norm(dense_differences(size).flatten(0, 1), 2) ** 2
     bound = differences_norm_squared(size)
@@ -68,8 +69,8 @@ def test_differences_are_differentiable_twice(dtype: torch.dtype):
         assert torch.autograd.gradgradcheck(function, (at,))
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@in_one_test("size", SIZES, ids=str)
+@in_one_test("dtype", DTYPES, ids=str)
 def test_differences_are_written_into_given_tensors(
     size: tuple[int, ...], dtype: torch.dtype
 ):

@@ -12,6 +12,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim import WeightedTVPrior
 from deepinv_equilibrium.optim.total_variation import TVNorm, weighted_tv_prox
 
+from ...one_test import in_one_test
 from .dense_tv import dense_prox
 from .weightings import (
     NORMS,
@@ -42,8 +43,8 @@ def test_fn_of_a_small_image():
     assert WeightedTVPrior()(two, torch.tensor([1.0, 3.0])).tolist() == [6, 36]
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
-@pytest.mark.parametrize("norm", NORMS)
+@in_one_test("weighting", WEIGHTINGS)
+@in_one_test("norm", NORMS)
 def test_smoothed_value_is_within_the_documented_distance(weighting: str, norm: TVNorm):
     x, weight = random_images(0, VOLUME), random_weight(1, VOLUME, weighting)
     exact = WeightedTVPrior(norm)(x, weight)
@@ -58,9 +59,9 @@ def test_smoothed_value_is_within_the_documented_distance(weighting: str, norm: 
     assert (short > 0).all()
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
-@pytest.mark.parametrize(("shape", "dtype"), SHAPES, ids=str)
+@in_one_test("norm", NORMS)
+@in_one_test("weighting", WEIGHTINGS)
+@in_one_test(("shape", "dtype"), SHAPES, ids=str)
 def test_grad_is_the_derivative_of_fn(
     shape: tuple[int, ...], dtype: torch.dtype, weighting: str, norm: TVNorm
 ):
@@ -80,8 +81,8 @@ def test_grad_agrees_with_finite_differences(norm: TVNorm):
     assert torch.autograd.gradcheck(prior.grad, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("smoothing", [0.0, 1e-3])
+@in_one_test("norm", NORMS)
+@in_one_test("smoothing", [0.0, 1e-3])
 def test_gradients_are_finite_for_zero_and_tiny_weights_and_flat_images(
     norm: TVNorm, smoothing: float
 ):
@@ -128,7 +129,7 @@ def test_grad_raises_without_smoothing_and_prox_with():
         WeightedTVPrior(smoothing=0.1).prox(x)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("options", "message"),
     [
         ({"smoothing": -1.0}, "smoothing must be at least 0 and finite, got -1.0"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepinv_equilibrium.fixed_points import ConvergenceError, ConvergenceWarning
 from deepinv_equilibrium.optim.total_variation import TVNorm, weighted_tv_prox
 
+from ...one_test import in_one_test
 from .weightings import NORMS, PLANE, VOLUME, random_images, random_weight
 
 
@@ -70,7 +71,7 @@ def test_prox_warns_or_raises_after_too_few_iterations():
     assert not weighted_tv_prox(v, 0.1, max_iter=1, on_failure="ignore").converged.any()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("options", "message"),
     [
         ({"norm": "l1"}, "norm must be one of"),

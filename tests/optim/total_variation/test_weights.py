@@ -8,11 +8,12 @@ import torch
 from deepinv_equilibrium.equilibrium.input_checks import check_image
 from deepinv_equilibrium.optim.total_variation import as_weight
 
+from ...one_test import in_one_test
 from .weightings import WEIGHTINGS, in_axes, random_weight
 
 
-@pytest.mark.parametrize("weighting", WEIGHTINGS)
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 2, 4, 5)], ids=str)
+@in_one_test("weighting", WEIGHTINGS)
+@in_one_test("shape", [(2, 3, 4, 5), (2, 3, 2, 4, 5)], ids=str)
 def test_as_weight_returns_the_axes_of_the_differences(
     weighting: str, shape: tuple[int, ...]
 ):
@@ -47,7 +48,7 @@ def test_as_weight_refuses_complex_weights():
         as_weight(torch.tensor(1j), torch.zeros(2, 1, 3, 3))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "shape", [(3,), (2, 1), (3, 3), (2, 3, 3), (2, 2, 3, 3), (2, 1, 3, 3, 3), (1,) * 6]
 )
 def test_as_weight_refuses_other_shapes(shape: tuple[int, ...]):

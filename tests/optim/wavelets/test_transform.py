@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from deepinv_equilibrium.optim.wavelets import WaveletTransform
 
 from ...certificates.dense_operator import matrix
+from ...one_test import in_one_test
 
 DOUBLE = torch.float64
 WAVELETS = ["haar", "db4", "db2", "coif2"]
@@ -23,7 +24,7 @@ def inner(a: tuple[torch.Tensor, ...], b: tuple[torch.Tensor, ...]) -> torch.Ten
     return sum(((u * v).sum() for u, v in zip(a, b, strict=True)), torch.zeros(()))
 
 
-@pytest.mark.parametrize("wavelet", WAVELETS)
+@in_one_test("wavelet", WAVELETS)
 def test_analysis_of_even_sizes_equals_pywavelets(wavelet: str) -> None:
     x = torch.rand(2, 3, 32, 48, dtype=DOUBLE)
     with warnings.catch_warnings():
@@ -60,8 +61,8 @@ def test_transform_is_orthonormal_for_any_size(
     assert float(inner(w, other)) == pytest.approx(float((x * image).sum()), abs=1e-10)
 
 
-@pytest.mark.parametrize("size", [(16, 8), (7, 10), (13, 5), (1, 6), (2, 3), (1, 1)])
-@pytest.mark.parametrize("wavelet", WAVELETS)
+@in_one_test("size", [(16, 8), (7, 10), (13, 5), (1, 6), (2, 3), (1, 1)])
+@in_one_test("wavelet", WAVELETS)
 def test_occurring_marks_the_entries_that_are_not_always_zero(
     wavelet: str, size: tuple[int, int]
 ) -> None:
@@ -71,7 +72,7 @@ def test_occurring_marks_the_entries_that_are_not_always_zero(
         assert (part != 0).any(dim=0).equal(occurring.bool().expand_as(part[0]))
 
 
-@pytest.mark.parametrize("size", [(16, 8), (7, 10), (5, 5), (1, 6), (2, 3)])
+@in_one_test("size", [(16, 8), (7, 10), (5, 5), (1, 6), (2, 3)])
 def test_matrix_of_the_transform_is_orthogonal(size: tuple[int, int]) -> None:
     """Without the entries that are 0 for all images, the matrix is square."""
     transform = WaveletTransform("db4", 3)
@@ -128,7 +129,7 @@ def test_samples_are_independent_and_float32_is_preserved() -> None:
         torch.testing.assert_close(part[1:2], own, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("wavelet", ["db99", "bior2.2", "dmey", "mexh", ""])
+@in_one_test("wavelet", ["db99", "bior2.2", "dmey", "mexh", ""])
 def test_constructor_refuses_a_wavelet_that_is_not_orthonormal(wavelet: str) -> None:
     with pytest.raises(ValueError, match="such as 'db4'"):
         WaveletTransform(wavelet)
