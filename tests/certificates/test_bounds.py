@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from deepinv_equilibrium.certificates import Bound, Interval, Kind
 from deepinv_equilibrium.certificates.bounds import derived, outward
 
+from ..one_test import in_one_test
+
 
 def test_derived_has_the_weakest_kind() -> None:
     terms = [
@@ -36,7 +38,7 @@ def test_only_certified_bounds_are_printed_as_certified(kind: Kind) -> None:
     assert "certified" in str(Bound(1.0))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "match"),
     [
         ({"value": math.nan}, "nonnegative"),

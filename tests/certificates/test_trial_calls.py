@@ -16,6 +16,8 @@ from deepinv_equilibrium.certificates import (
     UncertifiableModuleError,
 )
 
+from ..one_test import in_one_test
+
 
 class Declared(nn.Module):
     """A function with a declared Lipschitz constant."""
@@ -58,7 +60,7 @@ RANDOM = {
 }
 
 
-@pytest.mark.parametrize("name", RANDOM)
+@in_one_test("name", RANDOM)
 def test_lipschitz_refuses_a_declared_module_that_draws_random_numbers(
     name: str,
 ) -> None:
@@ -67,7 +69,7 @@ def test_lipschitz_refuses_a_declared_module_that_draws_random_numbers(
         deq.lipschitz(module, (1, 4, 4))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("function", "match"),
     [
         (lambda module, x: x - x.mean(0), "other images of its batch"),

@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader
 from deepinv_equilibrium.datasets import Photos
 from deepinv_equilibrium.datasets.photos import SPLITS
 
+from ..one_test import in_one_test
+
 
 def test_splits_share_no_photo():
     names = [name for split in SPLITS.values() for name in split]
@@ -95,7 +97,7 @@ def test_samples_have_default_dtype():
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "message"),
     [
         ({"split": "held-out"}, "split must be one of .*'test'.*, got 'held-out'"),

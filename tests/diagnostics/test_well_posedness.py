@@ -12,6 +12,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Kind
 from deepinv_equilibrium.diagnostics import WellPosed, WellPosedness
 
+from ..one_test import in_one_test
 from .step_model import PHYSICS, StepModel
 
 Y = torch.zeros(1, 1, 2, 2)
@@ -153,7 +154,7 @@ def test_float32_report_is_reproducible() -> None:
     torch.testing.assert_close(first.distance, second.distance, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("options", "named"),
     [
         ({"starts": 1}, "starts"),

@@ -19,6 +19,8 @@ from deepinv_equilibrium.equilibrium.measured_physics import (
     adjoint_image,
 )
 
+from ..one_test import in_one_test
+
 
 @contextmanager
 def counted(physics: LinearPhysics) -> Iterator[list[bool]]:
@@ -102,7 +104,7 @@ def test_prox_l2_uses_the_closed_form_of_the_physics(
     assert not measured.unfinished
 
 
-@pytest.mark.parametrize("gamma", ["number", "scalar", "per sample", "image"])
+@in_one_test("gamma", ["number", "scalar", "per sample", "image"])
 def test_prox_l2_without_closed_form_agrees_with_a_dense_solve(
     gamma: str, make_problem: Callable[..., Any]
 ) -> None:

@@ -15,6 +15,8 @@ from deepinv_equilibrium.fixed_points.argument_checks import (
     subclass_names,
 )
 
+from ..one_test import in_one_test
+
 
 class Animal(ABC):
     @abstractmethod
@@ -68,14 +70,14 @@ def test_require_instance_lists_the_subclasses_of_each_base() -> None:
         require_instance("pet", Cat, Animal)
 
 
-@pytest.mark.parametrize("value", ["1", None, True, 1j])
+@in_one_test("value", ["1", None, True, 1j])
 def test_require_number_raises_for_other_types(value: Any) -> None:
     require_number("size", 1.5)
     with pytest.raises(TypeError, match=f"size must be a number, got {value!r}"):
         require_number("size", value)
 
 
-@pytest.mark.parametrize("value", [1, 2.0, False, "3"])
+@in_one_test("value", [1, 2.0, False, "3"])
 def test_require_count_raises_for_other_values(value: Any) -> None:
     require_count("steps", 2, 2)
     with pytest.raises(
@@ -84,7 +86,7 @@ def test_require_count_raises_for_other_values(value: Any) -> None:
         require_count("steps", value, 2)
 
 
-@pytest.mark.parametrize("value", [-1.0, 0.0, 2.0, math.inf, math.nan])
+@in_one_test("value", [-1.0, 0.0, 2.0, math.inf, math.nan])
 def test_require_in_range_raises_outside_the_open_interval(value: float) -> None:
     require_in_range("gamma", 1.9, upper=2.0)
     require_in_range("gamma", 0, zero=True)

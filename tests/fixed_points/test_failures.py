@@ -31,6 +31,7 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ..one_test import in_one_test
 from .exported_classes import SOLVER_TYPES
 
 F64 = torch.float64
@@ -295,7 +296,7 @@ def test_on_failure_warn_warns_once() -> None:
     assert len(caught) == 1
 
 
-@pytest.mark.parametrize("on_failure", ["error", None, True, "WARN"])
+@in_one_test("on_failure", ["error", None, True, "WARN"])
 def test_unknown_on_failure_raises(on_failure: Any) -> None:
     with pytest.raises(ValueError, match=f"on_failure must be one of .*{on_failure!r}"):
         _diverging(on_failure)

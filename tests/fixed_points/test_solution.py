@@ -18,10 +18,12 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ..one_test import in_one_test
+
 F64 = torch.float64
 
 
-@pytest.mark.parametrize("status", list(Status))
+@in_one_test("status", list(Status))
 def test_status_has_a_sentence_and_a_failure_a_remedy(status: Status) -> None:
     assert status.sentence.endswith(".")
     assert status.failed == (

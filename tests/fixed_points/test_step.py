@@ -21,6 +21,7 @@ from deepinv_equilibrium.fixed_points import (
 )
 from deepinv_equilibrium.fixed_points.step import PackedStep
 
+from ..one_test import in_one_test
 from .exported_classes import SOLVER_TYPES
 
 F64 = torch.float64
@@ -70,7 +71,7 @@ def test_output_belongs_to_the_returned_evaluation(
             torch.testing.assert_close(solution.output[i], output[i].detach())
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("output", "error"),
     [
         (torch.ones(3, 2), ValueError),

@@ -13,6 +13,8 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.fixed_points import Adjoint
 
+from ..one_test import in_one_test
+
 A = torch.tensor([0.5, -0.25, 1.0], dtype=torch.float64)
 ADJOINTS = [
     deq.Implicit(),
@@ -43,7 +45,7 @@ def test_func_grad_agrees_with_autograd_for_unrolled() -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS[:4])
+@in_one_test("adjoint", ADJOINTS[:4])
 def test_func_grad_raises_for_adjoints_that_do_not_record_all_iterations(
     adjoint: Adjoint,
 ) -> None:
@@ -76,13 +78,13 @@ def test_fixed_point_raises_in_forward_mode(grad: bool, adjoint: Adjoint) -> Non
             solve(forward_ad.make_dual(A, one), adjoint)
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@in_one_test("adjoint", ADJOINTS)
 def test_fixed_point_raises_in_vmap(adjoint: Adjoint) -> None:
     with pytest.raises(RuntimeError, match=r"cannot run in torch.func.vmap.*batch"):
         torch.func.vmap(lambda a: solve(a, adjoint))(torch.stack([A, A]))
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@in_one_test("adjoint", ADJOINTS)
 def test_batched_cotangents_agree_with_single_ones_or_raise(
     adjoint: Adjoint,
 ) -> None:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.loss import JacobianRegularisation, ObservedRate
 
+from ..one_test import in_one_test
 from ..quiet_trainer import train_for_an_epoch
 
 F64 = torch.float64
@@ -294,7 +295,7 @@ def test_model_without_fitting_solution_is_refused() -> None:
         loss(None, None, y, PHYSICS, model)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("name", "value"),
     [
         ("weight", 0.0),

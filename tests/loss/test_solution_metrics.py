@@ -13,6 +13,8 @@ import torch
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.loss import Converged, FinalResidual, ObservedRate
 
+from ..one_test import in_one_test
+
 F64 = torch.float64
 
 
@@ -43,7 +45,7 @@ def test_observed_rate_ignores_first_half_of_solve() -> None:
     assert float(value) == pytest.approx(0.9, rel=1e-6)
 
 
-@pytest.mark.parametrize("max_iter", [2, 3, 4, 5])
+@in_one_test("max_iter", [2, 3, 4, 5])
 def test_observed_rate_of_short_solve(max_iter: int) -> None:
     model = solved(
         lambda x: 0.5 * x + 1, torch.zeros(1, 1, dtype=F64), rtol=0, max_iter=max_iter

@@ -14,6 +14,7 @@ from deepinv_equilibrium.models.least_squares_image import (
 )
 
 from ..certificates.dense_operator import matrix
+from ..one_test import in_one_test
 
 DOUBLE = torch.float64
 KERNEL = torch.tensor([[0.0, 0.1, 0.0], [0.2, 0.6, 0.0], [0.1, 0.0, 0.0]])
@@ -134,7 +135,7 @@ def test_map_input_raises_for_measurement_of_another_shape(iterations: int) -> N
         map_input(None, physics, iterations)
 
 
-@pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4), (1, 1, 2, 3, 4, 5), (0, 1, 4, 4)])
+@in_one_test("shape", [(2, 4), (2, 3, 4), (1, 1, 2, 3, 4, 5), (0, 1, 4, 4)])
 def test_map_input_raises_for_adjoint_that_is_not_an_image(
     shape: tuple[int, ...],
 ) -> None:

@@ -15,6 +15,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium import ConvergenceError, ConvergenceWarning
 from deepinv_equilibrium.models import TikhonovInverse
 
+from ..one_test import in_one_test
 from ..quiet_trainer import train_for_an_epoch
 from .images import random_images
 from .operators import gaussian_blur
@@ -59,8 +60,8 @@ def test_forward_minimises_without_a_closed_form(rows: int) -> None:
     torch.testing.assert_close(x, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@in_one_test("channels", [1, 3])
+@in_one_test("dtype", [torch.float32, DOUBLE])
 def test_forward_minimises_with_a_closed_form(
     channels: int, dtype: torch.dtype
 ) -> None:
@@ -73,7 +74,7 @@ def test_forward_minimises_with_a_closed_form(
     assert gap.norm() <= limit * physics.A_adjoint(y).norm()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "physics",
     [
         dinv.physics.Denoising(),

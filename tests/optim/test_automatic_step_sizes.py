@@ -20,6 +20,7 @@ from deepinv_equilibrium.certificates import Convergence
 from deepinv_equilibrium.optim.automatic_step_sizes import AutomaticStepSizes
 from deepinv_equilibrium.optim.contraction import data_constants
 
+from ..one_test import in_one_test
 from .contraction.weakly_convex_priors import (
     IMAGE,
     RidgePrior,
@@ -273,7 +274,7 @@ def test_uncertified_denoiser_gets_the_step_size_of_the_data_fidelity() -> None:
     assert step_size(model, diagonal_physics(0.0, 2.0)) == pytest.approx(0.5, rel=1e-5)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("scheme", "arguments", "message"),
     [
         ("MD", {}, "not available for MD"),
@@ -293,7 +294,7 @@ def test_constructor_refuses_automatic_steps(
         model_of(scheme, **arguments)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("scheme", "arguments", "message"),
     [
         ("PGD", {"data_fidelity": dinv.optim.L1()}, "no curvature is known"),

@@ -13,6 +13,8 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 
+from ..one_test import in_one_test
+
 COMPONENTS = {"ADMM": 2, "DRS": 2, "PDCP": 3, "FISTA": 2, "CondatVu": 2}
 
 
@@ -70,7 +72,7 @@ def test_solve_starts_at_init(make_problem: Callable[..., Any]) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("start", [3.0, {"x": 1}, (), {"est": None}, ("a",), "y"])
+@in_one_test("start", [3.0, {"x": 1}, (), {"est": None}, ("a",), "y"])
 def test_forward_raises_for_an_invalid_init(
     start: Any, make_problem: Callable[..., Any]
 ) -> None:

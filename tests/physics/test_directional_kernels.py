@@ -5,8 +5,10 @@ import torch
 
 from deepinv_equilibrium.physics import directional_kernels
 
+from ..one_test import in_one_test
 
-@pytest.mark.parametrize("length", [1, 2, 5, 25])
+
+@in_one_test("length", [1, 2, 5, 25])
 def test_each_kernel_averages_length_pixels_through_its_centre(length: int) -> None:
     kernels = directional_kernels(length, dtype=torch.float64)
     assert kernels.shape == (1, 3, length, length)

@@ -6,6 +6,8 @@ import torch
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.physics import birdcage_coil_maps, dynamic_mri
 
+from ..one_test import in_one_test
+
 
 def test_every_frame_samples_the_centre_and_its_own_columns() -> None:
     mask = dynamic_mri((2, 12, 40, 64)).mask
@@ -49,7 +51,7 @@ def test_norm_is_certified_to_be_one(acceleration: int) -> None:
     assert interval.lower.value == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "message"),
     [
         ({"img_size": (12, 64, 64)}, r"\(2, T, H, W\), got \(12, 64, 64\)"),

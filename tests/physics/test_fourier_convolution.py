@@ -14,6 +14,8 @@ from deepinv_equilibrium.physics.fourier_convolution import (
     smallest_image,
 )
 
+from ..one_test import in_one_test
+
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
@@ -71,7 +73,7 @@ def test_convolve_equals_spatial_convolution_of_deepinv(
     )
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
+@in_one_test("padding", PADDINGS)
 def test_image_of_impulse_is_kernel_and_not_its_mirror(padding: str) -> None:
     kernels = random(1, 1, 3, 4)
     x = torch.zeros(1, 1, 11, 12, dtype=torch.float64)

@@ -10,6 +10,7 @@ from deepinv.physics import Denoising
 import deepinv_equilibrium as deq
 from deepinv_equilibrium import plugins
 
+from ..one_test import in_one_test
 from ..quiet_trainer import train_for_an_epoch
 
 EQUILIBRIA = ["deq-pgd", "deq-gd", "deq-hqs", "deq-admm", "deq-drs", "deq-pdcp"]
@@ -100,7 +101,7 @@ def test_gradient_reaches_denoiser_step_size_and_noise_level(
     assert any(p is denoiser.weight for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", EQUILIBRIA)
+@in_one_test("name", EQUILIBRIA)
 def test_preset_passes_the_configuration_to_the_model(name: str) -> None:
     solver, adjoint = deq.Picard(max_iter=7), deq.JacobianFree()
     model = plugins.create(
@@ -142,13 +143,13 @@ def test_preset_raises_for_other_denoiser_or_unknown_name(name: str) -> None:
         plugins.create("reconstructors", name, denoiser="drunnet")
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@in_one_test("name", OPTIMIZERS)
 def test_preset_raises_for_unknown_argument_and_suggests_the_closest(name: str) -> None:
     with pytest.raises(TypeError, match=r"'stepsiz'; did you mean 'stepsize'"):
         plugins.create("reconstructors", name, denoiser=Wiener(), stepsiz=1.0)
 
 
-@pytest.mark.parametrize("name", [*EQUILIBRIA, "certified-deq-pgd"])
+@in_one_test("name", [*EQUILIBRIA, "certified-deq-pgd"])
 def test_message_about_unknown_argument_lists_arguments_of_preset_and_model(
     name: str,
 ) -> None:

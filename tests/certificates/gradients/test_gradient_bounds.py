@@ -16,6 +16,8 @@ from deepinv_equilibrium.certificates.gradients.gradient_bounds import (
     trajectory_error,
 )
 
+from ...one_test import in_one_test
+
 
 @dataclass
 class Affine:
@@ -257,7 +259,7 @@ def test_jacobian_free_error_for_the_step_size_of_the_paper() -> None:
     assert jacobian_free_error(0.95**10, 1.0, 1.0) == pytest.approx(1.49, abs=5e-3)
 
 
-@pytest.mark.parametrize("rate", [1.0, 1.5, math.inf, math.nan])
+@in_one_test("rate", [1.0, 1.5, math.inf, math.nan])
 def test_errors_are_infinite_without_a_contraction(rate: float) -> None:
     assert jacobian_free_error(rate, 1.0, 1.0) == math.inf
     assert retune_error(rate, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0) == math.inf

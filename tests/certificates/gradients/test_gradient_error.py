@@ -20,6 +20,7 @@ from deepinv_equilibrium.certificates.gradients.smooth_loss import (
     SquaredError,
 )
 
+from ...one_test import in_one_test
 from ..known_equilibria import KnownModel, Rated
 
 CONFIGURATIONS: dict[str, Callable[[], deq.Equilibrium]] = {
@@ -152,7 +153,7 @@ def test_corollary_1_agrees_with_theorem_2_for_the_squared_error() -> None:
     assert "Corollary 1" not in result.a_priori
 
 
-@pytest.mark.parametrize("missing", ["constants", "smoothness", "rate", "float32"])
+@in_one_test("missing", ["constants", "smoothness", "rate", "float32"])
 def test_bounds_are_estimated_if_a_term_is_not_certified(missing: str) -> None:
     model = KnownModel(3, CONFIGURATIONS["JFB"]())
     certificate, constants = model.certificate, model.block_constants

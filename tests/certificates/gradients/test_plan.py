@@ -17,6 +17,7 @@ from deepinv_equilibrium.certificates.gradients.planning import (
 )
 from deepinv_equilibrium.certificates.gradients.smooth_loss import SquaredError
 
+from ...one_test import in_one_test
 from ..known_equilibria import KnownModel, Rated
 
 
@@ -124,7 +125,7 @@ def test_plan_with_fewer_layers_or_restarts_misses_the_tolerance(tol: float) -> 
             assert retune_error(model, loss, less) > planned.tolerance
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.3, 0.9, 0.99])
+@in_one_test("rate", [0.0, 0.3, 0.9, 0.99])
 def test_cheapest_is_at_most_as_expensive_as_exhaustive_search(rate: float) -> None:
     def error(layers: int, restarts: int) -> float:
         return rate**layers + 50 * layers * rate ** (layers * restarts - 1)

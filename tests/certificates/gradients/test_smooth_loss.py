@@ -10,8 +10,10 @@ from deepinv_equilibrium.certificates.gradients.smooth_loss import (
     require_loss,
 )
 
+from ...one_test import in_one_test
 
-@pytest.mark.parametrize("weight", [0.5, 1.0, 1e-6, 1e6])
+
+@in_one_test("weight", [0.5, 1.0, 1e-6, 1e6])
 def test_smoothness_of_the_squared_error_is_the_norm_of_its_hessian(
     weight: float,
 ) -> None:
@@ -61,7 +63,7 @@ def test_require_loss_accepts_losses_of_one_argument() -> None:
         require_loss(loss)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "loss",
     [dinv.loss.SupLoss(), torch.nn.MSELoss(), torch.nn.functional.mse_loss, 3.0, None],
 )

@@ -9,10 +9,11 @@ from torch import nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Residual, UncertifiableModuleError
 
+from ...one_test import in_one_test
 from ..dense_operator import norm
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "layer",
     [
         nn.Identity(),

@@ -12,6 +12,8 @@ from torch import nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import UncertifiableModuleError
 
+from ...one_test import in_one_test
+
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
 def test_lipschitz_of_dncnn_bounds_its_jacobian(depth: int) -> None:
@@ -50,7 +52,7 @@ def edited_dncnn(part: str, layer: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("part", "layer"),
     [
         # It overwrites the image that is added.
@@ -107,7 +109,7 @@ def test_lipschitz_of_ffdnet_bounds_its_jacobian_for_maps_of_noise_levels(
     assert deq.lipschitz(model, size) == bound
 
 
-@pytest.mark.parametrize("edit", ["padding", "downsampler", "layer", "norm"])
+@in_one_test("edit", ["padding", "downsampler", "layer", "norm"])
 def test_lipschitz_refuses_an_ffdnet_that_deepinv_does_not_build(edit: str) -> None:
     norm = "instance_norm" if edit == "norm" else None
     model: Any = dinv.models.FFDNet(

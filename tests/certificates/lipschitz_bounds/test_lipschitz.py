@@ -16,6 +16,7 @@ from deepinv_equilibrium.certificates import (
     convolution_norm,
 )
 
+from ...one_test import in_one_test
 from ..dense_operator import norm
 
 CHANNELS = 2
@@ -166,8 +167,8 @@ def test_error_names_the_refused_module() -> None:
     assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize("pre", [True, False])
-@pytest.mark.parametrize("inner", [True, False])
+@in_one_test("pre", [True, False])
+@in_one_test("inner", [True, False])
 def test_lipschitz_refuses_forward_hooks(pre: bool, inner: bool) -> None:
     network = nn.Sequential(Residual(nn.Sequential(nn.ReLU())))
     module = network[0].block[0] if inner else network

@@ -9,6 +9,7 @@ from torch import nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import UncertifiableModuleError
 
+from ...one_test import in_one_test
 from ..dense_operator import norm
 
 LAYERS = {
@@ -32,7 +33,7 @@ def test_lipschitz_of_padding_bounds_the_dense_norm(data: st.DataObject) -> None
     assert truth <= deq.lipschitz(layer).value
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("layer", "n", "square"),
     [
         (nn.ReplicationPad1d((2, 1)), 1, 4),

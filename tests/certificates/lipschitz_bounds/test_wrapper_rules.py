@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import UncertifiableModuleError
 
+from ...one_test import in_one_test
 from ..dense_operator import norm
 
 SIZE = (1, 4, 4)
@@ -56,7 +57,7 @@ def test_lipschitz_of_an_equivariant_denoiser_bounds_its_matrix(name: str) -> No
     assert norm(lambda x: denoiser(x, 0.1), SIZE) <= bound.value
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("denoiser", "match"),
     [
         (EquivariantDenoiser(Linear()), "1 of 4 elements of Rotate at random"),

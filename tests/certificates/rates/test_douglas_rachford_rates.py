@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deepinv_equilibrium.certificates.rates import douglas_rachford_rates as rates
 
+from ...one_test import in_one_test
 from ..random_jacobians import TRIALS, check, draw, nonexpansive, scaled, symmetric
 
 N = 4
@@ -131,7 +132,7 @@ def test_rates_accept_infinite_curvature(tau: float) -> None:
     assert rates.douglas_rachford(0.5, math.inf, tau, math.inf) == math.inf
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "match"),
     [
         ((-1.0, 1.0, 1.0), "mu"),

@@ -17,6 +17,8 @@ from deepinv_equilibrium.certificates import (
     source_condition_error,
 )
 
+from ...one_test import in_one_test
+
 SIZE = 6
 positive = st.floats(1e-3, 10.0)
 
@@ -82,9 +84,7 @@ def test_monotone_stability_bounds_the_change_of_solutions(
     assert moved <= bound.value * e.norm() * (1 + 1e-6) + 1e-12
 
 
-@pytest.mark.parametrize(
-    ("mu", "L"), [(0.0, 4.0), (0.5, 4.0), (0.0, 0.01), (0.01, 0.01)]
-)
+@in_one_test(("mu", "L"), [(0.0, 4.0), (0.5, 4.0), (0.0, 0.01), (0.01, 0.01)])
 def test_monotone_stability_is_attained_by_a_linear_problem(
     mu: float, L: float
 ) -> None:

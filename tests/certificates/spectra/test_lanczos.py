@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from deepinv_equilibrium.certificates import Kind, largest_eigenvalue
 from deepinv_equilibrium.certificates.spectra.lanczos import lanczos_factor
 
+from ...one_test import in_one_test
+
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
@@ -126,7 +128,7 @@ def test_largest_eigenvalue_is_reproducible_and_apply_may_overwrite_its_argument
     assert torch_own.value == pytest.approx(first.value, rel=1e-12)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("apply", "kwargs", "match"),
     [
         (lambda x: x, {"steps": 0}, "steps must be at least 1, got 0"),

@@ -11,6 +11,8 @@ from deepinv_equilibrium.certificates.spectra.physics_operator import (
     batch_size,
 )
 
+from ...one_test import in_one_test
+
 SIZE = (1, 6, 5)
 
 
@@ -22,8 +24,8 @@ def check(A, adjoint, dtype=torch.float64):
     PhysicsOperator.of(physics(A, adjoint), SIZE, dtype).check_adjoint()
 
 
-@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@in_one_test("scale", [1e-9, 1.0, 1e9])
+@in_one_test("dtype", [torch.float32, torch.float64])
 def test_check_adjoint_accepts_the_transpose_at_every_scale(scale, dtype):
     check(lambda x: scale * x.roll(1, -1), lambda y: scale * y.roll(-1, -1), dtype)
     check(torch.zeros_like, torch.zeros_like, dtype)
@@ -37,7 +39,7 @@ def test_check_adjoint_accepts_complex_and_stacked_measurements():
     PhysicsOperator.of(stack(Denoising(), Denoising()), SIZE).check_adjoint()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("A", "adjoint"),
     [
         (lambda x: x.roll(1, -1), lambda y: y.roll(1, -1)),

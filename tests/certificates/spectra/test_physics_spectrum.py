@@ -23,6 +23,7 @@ from deepinv_equilibrium.certificates import (
 )
 from deepinv_equilibrium.certificates.spectra import physics_spectrum as registry
 
+from ...one_test import in_one_test
 from ..dense_spectrum import check, dense_spectrum
 
 
@@ -67,7 +68,7 @@ def test_spectrum_does_not_change_the_physics_or_use_its_noise():
     check(interval, dense_spectrum(double, (1, 1, 5, 5)), 1 + 1e-9)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("physics", "size", "error", "match"),
     [
         (Haze(), (1, 4, 4), TypeError, "LinearPhysics, got a Haze"),

@@ -28,6 +28,8 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 RTOL = {"rtol": 1e-9, "max_iter": 1000}
 ADJOINTS = [
@@ -165,7 +167,7 @@ def test_nonfinite_jacobian_ends_its_sample_as_nonfinite() -> None:
         torch.testing.assert_close(gradient[0], exact, rtol=2e-3, atol=0)
 
 
-@pytest.mark.parametrize("solver", [None, "gmres", GMRES, 5, Implicit()])
+@in_one_test("solver", [None, "gmres", GMRES, 5, Implicit()])
 def test_solver_of_the_wrong_type_raises(solver: Any) -> None:
     with pytest.raises(
         TypeError, match=r"solver must be a LinearSolver \(CG, .*FixedP"

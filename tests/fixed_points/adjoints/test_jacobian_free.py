@@ -13,6 +13,8 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ...one_test import in_one_test
+
 TIGHT = Broyden(rtol=1e-14, max_iter=100)
 
 
@@ -53,7 +55,7 @@ def test_backward_report_is_none(problem: Any) -> None:
     assert solution.backward is None
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1.0, True, "2"])
+@in_one_test("steps", [0, -1, 1.0, True, "2"])
 def test_steps_out_of_range_raises(steps: Any) -> None:
     with pytest.raises(ValueError, match=f"steps must be an integer >= 1.*{steps!r}"):
         JacobianFree(steps=steps)

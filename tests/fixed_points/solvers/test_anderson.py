@@ -16,6 +16,8 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 
 
@@ -75,7 +77,7 @@ def test_anderson_returns_the_iterate_of_smallest_residual() -> None:
     assert torch.equal(solution.absolute_residual, least)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("name", "value"),
     [
         ("history_size", 0),

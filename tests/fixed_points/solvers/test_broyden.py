@@ -9,6 +9,8 @@ from torch import Tensor
 
 from deepinv_equilibrium.fixed_points import Anderson, Broyden, Picard, fixed_point
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 
 
@@ -93,7 +95,7 @@ def test_picard_and_anderson_fill_no_inverse_jacobian() -> None:
     assert Broyden().fills_inverse_jacobian
 
 
-@pytest.mark.parametrize("history_size", [0, -2, 1.5, True])
+@in_one_test("history_size", [0, -2, 1.5, True])
 def test_history_size_out_of_range_raises(history_size: Any) -> None:
     with pytest.raises(ValueError, match=f"history_size .* >= 1.*{history_size!r}"):
         Broyden(history_size=history_size)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from deepinv_equilibrium.fixed_points import GMRES, LinearOperator
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 
 
@@ -82,7 +84,7 @@ def test_float32_agrees_with_float64_on_a_slow_problem() -> None:
     assert bool((error <= 2e-4 * torch.linalg.vector_norm(exact, dim=1)).all())
 
 
-@pytest.mark.parametrize("restart", [0, -1, 2.5, None])
+@in_one_test("restart", [0, -1, 2.5, None])
 def test_restart_out_of_range_raises(restart: Any) -> None:
     with pytest.raises(ValueError, match=f"restart must be an integer >= 1.*{restart}"):
         GMRES(restart=restart)

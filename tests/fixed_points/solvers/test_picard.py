@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from deepinv_equilibrium.fixed_points import Picard, Restarts, Status, fixed_point
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 
 
@@ -69,7 +71,7 @@ def test_restarts_end_as_converged_or_completed() -> None:
     assert solution.iterations.tolist() == [5, 8]
 
 
-@pytest.mark.parametrize("relaxation", [0.0, -0.5, 2.0, float("nan"), float("inf")])
+@in_one_test("relaxation", [0.0, -0.5, 2.0, float("nan"), float("inf")])
 def test_relaxation_out_of_range_raises(relaxation: float) -> None:
     with pytest.raises(
         ValueError, match=rf"relaxation must be in \(0, 2\).*{relaxation}"

@@ -8,10 +8,11 @@ import torch
 
 from deepinv_equilibrium.models import Adaptation, AdaptationStatus
 
+from ...one_test import in_one_test
 from ..operators import Gain
 
 
-@pytest.mark.parametrize("status", [*AdaptationStatus])
+@in_one_test("status", [*AdaptationStatus])
 def test_every_status_has_a_sentence_and_every_failure_a_remedy(
     status: AdaptationStatus,
 ) -> None:

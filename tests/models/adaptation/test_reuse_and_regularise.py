@@ -18,6 +18,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import ReuseAndRegularise
 
 from ...certificates.dense_operator import matrix
+from ...one_test import in_one_test
 from ...quiet_trainer import train_for_an_epoch
 from ..operators import DOUBLE, Gain, gaussian_blur
 
@@ -213,7 +214,7 @@ def test_trainer_updates_all_parameters() -> None:
         assert not torch.equal(was, now)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("changed", "error", "match"),
     [
         ({"model": nn.Identity()}, TypeError, "model must be .* got Identity"),

@@ -14,6 +14,8 @@ from deepinv_equilibrium.certificates import convolution_norm
 from deepinv_equilibrium.models import BoundedConvolution
 from deepinv_equilibrium.models.denoisers import bounded_convolution as module
 
+from ...one_test import in_one_test
+
 DOUBLE = {"dtype": torch.float64}
 
 
@@ -228,7 +230,7 @@ def test_loaded_and_pickled_layers_compute_the_same(tmp_path: Path):
         assert torch.equal(twin(x), expected)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "message"),
     [
         ((0, 1), "in_channels must be an integer >= 1, got 0"),

@@ -13,6 +13,7 @@ from deepinv_equilibrium.models.denoisers.composed_filters import (
     responses_adjoint,
 )
 
+from ...one_test import in_one_test
 from ..images import random_images
 
 SHAPES = {2: [(1, 1), (2, 5), (4, 3), (9, 7)], 3: [(1, 1, 2), (2, 3, 4)]}
@@ -99,7 +100,7 @@ def test_filters_are_cached_until_the_weights_change():
     assert module().requires_grad
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "message"),
     [
         ({"in_channels": 0}, "in_channels must be an integer >= 1"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepinv_equilibrium.models import ConvexPotentialLayer
 
 from ...dense_jacobian import dense_jacobian
+from ...one_test import in_one_test
 from ..images import random_noise_map
 
 DOUBLE = {"dtype": torch.float64}
@@ -317,7 +318,7 @@ def test_forward_mode_derivative_reaches_the_weights():
     torch.testing.assert_close(product, tangent.square().sum())
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "message"),
     [
         ({"channels": 0}, "channels must be an integer >= 1, got 0"),

@@ -10,13 +10,15 @@ from deepinv_equilibrium.models.denoisers.bundled_weights import (
     noise_levels,
 )
 
+from ...one_test import in_one_test
+
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_check_images_accepts_real_images_of_any_size(dtype: torch.dtype):
     check_images(torch.zeros(2, 3, 1, 7, dtype=dtype), 3)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "x",
     [
         torch.zeros(3, 8, 8),
@@ -70,9 +72,7 @@ def test_noise_levels_returns_maps_and_values_of_each_image():
         assert torch.equal(noise_levels("sigma", value, x), expected)
 
 
-@pytest.mark.parametrize(
-    "shape", [(3,), (2, 3, 4, 5), (2, 1, 5, 4), (3, 1, 4, 5), (4, 5), (2, 1)]
-)
+@in_one_test("shape", [(3,), (2, 3, 4, 5), (2, 1, 5, 4), (3, 1, 4, 5), (4, 5), (2, 1)])
 def test_noise_levels_raises_for_other_shapes(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"sigma must be .* \(2, 1, 4, 5\)") as caught:
         noise_levels("sigma", torch.ones(shape), torch.zeros(2, 3, 4, 5))

@@ -12,6 +12,8 @@ from deepinv_equilibrium.models import WeightedTVDenoiser
 from deepinv_equilibrium.optim import WeightedTVPrior
 from deepinv_equilibrium.optim.total_variation import weighted_tv_prox
 
+from ...one_test import in_one_test
+
 V = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(0)}
 IMAGES = torch.rand(2, 3, 7, 5, **V)
 
@@ -43,7 +45,7 @@ def test_forward_does_not_depend_on_earlier_calls():
     assert isinstance(denoiser, Denoiser)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("shape", "dtype"),
     [
         ((1, 1, 1, 1), torch.float32),
@@ -94,7 +96,7 @@ def test_create_by_name_returns_the_denoiser():
     assert isinstance(deq.plugins.create("priors", "weighted-tv"), WeightedTVPrior)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("options", "message"),
     [
         ({"norm": "l1"}, "norm must be one of"),

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from deepinv_equilibrium.models import ConvolutionalFrame
 
 from ...certificates.dense_operator import matrix
+from ...one_test import in_one_test
 from .problems import DOUBLE, convolutional_frame
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("kernel_size", [1, 2, 5])
+@in_one_test("channels", [1, 3])
+@in_one_test("kernel_size", [1, 2, 5])
 def test_new_frame_is_a_parseval_frame_for_every_image_size(
     channels: int, kernel_size: int
 ) -> None:

@@ -13,6 +13,7 @@ from deepinv_equilibrium.models.sparse_coding.ista_step import (
     soft_threshold,
 )
 
+from ...one_test import in_one_test
 from .problems import DOUBLE
 
 
@@ -47,7 +48,7 @@ def test_per_layer_returns_independent_copies() -> None:
     assert torch.equal(layers.grad, torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
 
 
-@pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf, [0.1, -0.1]])
+@in_one_test("bad", [-1.0, math.nan, math.inf, [0.1, -0.1]])
 def test_log_thresholds_raises_for_values_that_are_not_thresholds(bad: float) -> None:
     with pytest.raises(ValueError, match="weight must be nonnegative and finite"):
         log_thresholds("weight", bad, 2)

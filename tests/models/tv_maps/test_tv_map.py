@@ -6,6 +6,8 @@ from torch import Tensor
 
 from deepinv_equilibrium.models import BoundedSigmoid, Softplus, TVMap
 
+from ...one_test import in_one_test
+
 
 class Channels(TVMap):
     """A map whose raw weights are the channels of the image."""
@@ -74,13 +76,13 @@ def test_raw_weight_of_is_the_inverse_of_positivity():
         tv_map.raw_weight_of((0.1, 0.2, 0.3))
 
 
-@pytest.mark.parametrize("directions", [(0,), (0, 2), (1, 1), (0, -1), (0, 0, 0, 0)])
+@in_one_test("directions", [(0,), (0, 2), (1, 1), (0, -1), (0, 0, 0, 0)])
 def test_constructor_raises_for_directions_out_of_range(directions: tuple[int, ...]):
     with pytest.raises(ValueError, match="directions must be the groups of 2 or 3"):
         Channels(directions)
 
 
-@pytest.mark.parametrize("directions", [2, (0, 1.0), (False, True), "01", None])
+@in_one_test("directions", [2, (0, 1.0), (False, True), "01", None])
 def test_constructor_raises_for_directions_of_another_type(directions: object):
     with pytest.raises(TypeError, match="directions must be a tuple of integers"):
         Channels(directions)
@@ -91,9 +93,7 @@ def test_constructor_raises_for_positivity_of_another_type():
         Channels((0, 0), 0.1)
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 4, 4), (1, 1, 4, 4, 4), (1, 0, 4, 4), (1, 1, 0, 4)]
-)
+@in_one_test("shape", [(1, 4, 4), (1, 1, 4, 4, 4), (1, 0, 4, 4), (1, 1, 0, 4)])
 def test_forward_raises_for_image_of_another_shape(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"z must be of shape \(B, C, H, W\)"):
         Channels((0, 0))(torch.zeros(shape))

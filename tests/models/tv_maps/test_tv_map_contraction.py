@@ -13,6 +13,7 @@ from deepinv_equilibrium.certificates import Kind
 from deepinv_equilibrium.models import ConstantTVMap, TVMapReconstructor, UNetTVMap
 
 from ...certificates.dense_operator import matrix
+from ...one_test import in_one_test
 from .tv_map_problems import DOUBLE, MINIMISER, deblurring
 
 SIZE = (1, 5, 4)
@@ -64,7 +65,7 @@ def test_report_shows_stability_without_a_rate() -> None:
     assert "steps " not in shown
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("model", "physics", "reason"),
     [
         (

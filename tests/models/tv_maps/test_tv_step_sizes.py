@@ -12,6 +12,7 @@ from deepinv_equilibrium.models import TVStepSizes
 from deepinv_equilibrium.optim.total_variation import differences
 
 from ...certificates.dense_operator import norm
+from ...one_test import in_one_test
 from .tv_map_problems import DOUBLE
 
 SIZE = (1, 5, 4)
@@ -80,7 +81,7 @@ def test_step_sizes_are_finite_for_images_of_one_pixel() -> None:
     assert 0 < sigma < math.inf
 
 
-@pytest.mark.parametrize("stepsize", [0.0, -1.0, 1.98, 2.5, math.nan, math.inf])
+@in_one_test("stepsize", [0.0, -1.0, 1.98, 2.5, math.nan, math.inf])
 def test_constructor_raises_for_start_out_of_range(stepsize: float) -> None:
     with pytest.raises(ValueError, match="stepsize is tau times the squared norm"):
         TVStepSizes(stepsize)

@@ -7,6 +7,8 @@ from torch.nn.functional import conv2d, conv3d, interpolate, leaky_relu, max_poo
 
 from deepinv_equilibrium.models.tv_maps.unet_tv_map import Convolution, UNet
 
+from ...one_test import in_one_test
+
 
 def test_unet_is_the_published_network():
     network = UNet(dim=3, in_channels=2, out_channels=2, filters=8, depth=3).double()
@@ -39,8 +41,8 @@ def test_shortcut_is_a_projection_if_channels_differ():
     torch.testing.assert_close(network(x), conv2d(x, network.shortcut.weight))
 
 
-@pytest.mark.parametrize(("dim", "size"), [(2, (6, 5)), (3, (3, 6, 5))])
-@pytest.mark.parametrize("kernel_size", [1, 3])
+@in_one_test(("dim", "size"), [(2, (6, 5)), (3, (3, 6, 5))])
+@in_one_test("kernel_size", [1, 3])
 def test_convolution_keeps_the_size_and_saturates_its_kernel(
     dim: int, size: tuple[int, ...], kernel_size: int
 ):

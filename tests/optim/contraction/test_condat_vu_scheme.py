@@ -18,6 +18,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Bound, Interval, Kind
 from deepinv_equilibrium.optim.total_variation import differences, differences_adjoint
 
+from ...one_test import in_one_test
 from ..certified_models import (
     IMAGE,
     SIZE,
@@ -284,7 +285,7 @@ def test_rate_without_composed_prior_is_that_of_gradient_descent() -> None:
     assert known.rate.value == pytest.approx(1 - 0.25 * 1.5, rel=1e-9)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("arguments", "reason"),
     [
         ({"prior": dinv.optim.TVPrior()}, "TVPrior is not known to be firmly"),

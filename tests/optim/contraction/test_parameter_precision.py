@@ -15,6 +15,7 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import Interval, Kind
 
+from ...one_test import in_one_test
 from ..certified_models import contraction, dense_jacobian, random_denoiser
 
 IMAGE = (1, 3, 4)
@@ -111,7 +112,7 @@ def test_step_size_zero_is_refused_where_a_prox_divides_by_it(algorithm: str) ->
     assert contraction(model_of("PGD", stepsize=0.0), dinv.physics.Denoising()).rate
 
 
-@pytest.mark.parametrize("algorithm", ["PGD", "HQS", "DRS", "ADMM"])
+@in_one_test("algorithm", ["PGD", "HQS", "DRS", "ADMM"])
 def test_rate_is_estimated_if_one_end_of_the_spectrum_is(algorithm: str) -> None:
     class Claimed(dinv.physics.DecomposablePhysics):
         """A decomposition that V, which is no isometry, does not give."""

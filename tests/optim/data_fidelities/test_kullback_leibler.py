@@ -15,6 +15,8 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.fixed_points import Status
 from deepinv_equilibrium.optim import KullbackLeibler
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 KERNEL = torch.tensor([[1.0, 2.0, 1.0]], dtype=F64)[None, None] / 4
 
@@ -175,7 +177,7 @@ def test_mirror_descent_that_leaves_the_domain_ends_as_diverged() -> None:
     assert model.solution.status == (Status.DIVERGED,)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("name", "value"),
     [
         ("gain", 0.0),

@@ -14,6 +14,8 @@ from deepinv_equilibrium.optim.data_fidelities.kullback_leibler_distance import 
     KullbackLeiblerDistance,
 )
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 GAINS = [0.05, 4.0, torch.tensor([0.1, 3.0], dtype=F64)]
 
@@ -23,8 +25,8 @@ def counts_and_mean() -> tuple[Tensor, Tensor]:
     return u, torch.poisson(2 * u)
 
 
-@pytest.mark.parametrize("gain", GAINS)
-@pytest.mark.parametrize("normalize", [True, False])
+@in_one_test("gain", GAINS)
+@in_one_test("normalize", [True, False])
 def test_fn_is_the_negative_log_likelihood(
     gain: float | Tensor, normalize: bool
 ) -> None:

@@ -15,6 +15,8 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim import NetworkResidualPrior, ScalarNetworkPrior
 from deepinv_equilibrium.optim.priors.network_prior import NetworkPrior
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 
 
@@ -82,8 +84,8 @@ def test_gradients_agree_with_finite_differences(channels: int, index: int) -> N
     assert torch.autograd.gradcheck(gradient, (x, weight), fast_mode=True)
 
 
-@pytest.mark.parametrize("index", [0, 1])
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@in_one_test("index", [0, 1])
+@in_one_test("dtype", [torch.float32, F64])
 def test_sample_does_not_depend_on_the_rest_of_the_batch(
     index: int, dtype: torch.dtype
 ) -> None:

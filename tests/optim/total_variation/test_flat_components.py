@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +11,8 @@ from scipy.sparse.csgraph import connected_components as of_scipy
 from torch import Tensor
 
 from deepinv_equilibrium.optim.total_variation import connected_components
+
+from ...one_test import in_one_test
 
 
 def expected_labels(joined: Tensor) -> Tensor:
@@ -82,8 +83,8 @@ def spiral(size: int) -> list[tuple[int, int]]:
     return path
 
 
-@pytest.mark.parametrize("size", [2, 7, 32])
-@pytest.mark.parametrize("make", [snake, spiral])
+@in_one_test("size", [2, 7, 32])
+@in_one_test("make", [snake, spiral])
 def test_long_path_is_one_component(
     make: Callable[[int], list[tuple[int, int]]], size: int
 ):

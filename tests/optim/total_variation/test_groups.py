@@ -12,6 +12,7 @@ from deepinv_equilibrium.optim.total_variation.tv_groups import (
     shrinkage,
 )
 
+from ...one_test import in_one_test
 from .weightings import NORMS, VOLUME, random_dual, random_images, random_weight
 
 DTYPES = [torch.float64, torch.complex128]
@@ -54,8 +55,8 @@ def test_radii_and_ratios_multiply_to_the_weight(norm: str):
     assert radii_and_ratios(weight[:, :, :1], norm)[1] is None
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("norm", NORMS)
+@in_one_test("dtype", DTYPES, ids=str)
+@in_one_test("norm", NORMS)
 def test_project_is_the_projection_onto_the_balls(norm: str, dtype: torch.dtype):
     field = random_dual(0, random_images(0, VOLUME, dtype), 0.3)
     field[..., 0] = 0

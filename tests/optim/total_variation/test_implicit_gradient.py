@@ -17,6 +17,7 @@ from deepinv_equilibrium.optim.total_variation.implicit_gradient import (
     attach_implicit_gradient,
 )
 
+from ...one_test import in_one_test
 from .weightings import NORMS, VOLUME, random_images, random_weight
 
 DTYPES = [torch.float64, torch.complex128]
@@ -85,8 +86,8 @@ def test_force_equals_the_dual_at_jumps(norm: TVNorm):
     torch.testing.assert_close(step.force(x), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("size", [1e-12, 1e-30])
+@in_one_test("norm", NORMS)
+@in_one_test("size", [1e-12, 1e-30])
 def test_gradients_of_tiny_weights_are_finite(norm: TVNorm, size: float):
     v = random_images(0, VOLUME, torch.float32)
     weight = (size * random_weight(1, VOLUME)).float().requires_grad_()

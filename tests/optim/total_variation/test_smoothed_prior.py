@@ -14,6 +14,7 @@ from deepinv_equilibrium.optim.total_variation import differences
 from deepinv_equilibrium.optim.total_variation.tv_groups import TV_NORMS, TVNorm
 
 from ...dense_jacobian import dense_jacobian
+from ...one_test import in_one_test
 
 DOUBLE = torch.float64
 
@@ -53,8 +54,8 @@ def test_fn_is_within_half_the_smoothing_of_total_variation(
     assert (exact - smooth <= terms * smoothing / 2 + 1e-12).all()
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 3, 4), (1, 1, 2, 3, 3)])
-@pytest.mark.parametrize("norm", TV_NORMS)
+@in_one_test("shape", [(2, 3, 3, 4), (1, 1, 2, 3, 3)])
+@in_one_test("norm", TV_NORMS)
 def test_grad_agrees_with_finite_differences(
     shape: tuple[int, ...], norm: TVNorm
 ) -> None:
