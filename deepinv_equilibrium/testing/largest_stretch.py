@@ -59,12 +59,14 @@ class StretchSearch:
         """
         if bound == math.inf:
             return
-        trials = [(t, normal(*self.images.shape, seed=21)) for t in DISTANCES]
+        pairs = self._random_pairs
         steepest = self._steepest(scale, identity)
         if steepest is not None:
-            trials.append((DISTANCES[0], steepest))
-        for t, direction in trials:
-            apart, factors = self._factors(t, direction, scale, identity)
+            pairs = [*pairs, self._pair(DISTANCES[0], steepest)]
+        for images, values, error in pairs:
+            apart = _norms(images)
+            moved = _norms(scale * values + identity * images)
+            factors = (moved - abs(scale) * error) / apart
             i = int(factors.argmax())
             require(
                 factors[i] <= bound * (1 + 1e-9) + 1e-12,
@@ -73,22 +75,23 @@ class StretchSearch:
                 f"({source})",
             )
 
+    # All maps a F + b I need the same values of F.
+    @cached_property
+    def _random_pairs(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        direction = normal(*self.images.shape, seed=21)
+        return [self._pair(t, direction) for t in DISTANCES]
+
     @torch.no_grad()
-    def _factors(
-        self, t: float, direction: Tensor, scale: float, identity: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return the distances of the pairs on both sides of the images along a
-        direction, and the factors by which they grow, reduced by possible errors."""
+    def _pair(self, t: float, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the differences of the pairs on both sides of the images along a
+        direction, the differences of their values, and possible errors of these."""
         direction = direction.to(self.images)
         length = 0.5 * t * _norms(self.images).clamp_min(1e-3)
         shift = _rows(length / _norms(direction).clamp_min(1e-300), direction)
         ends = (self.images + shift, self.images - shift)
         values = [self.function(end) for end in ends]
         error = (1e-14 + self.rtol) * (_norms(values[0]) + _norms(values[1]))
-        apart = ends[0] - ends[1]
-        moved = scale * (values[0] - values[1]) + identity * apart
-        factors = (_norms(moved) - abs(scale) * error) / _norms(apart)
-        return _norms(apart), factors
+        return ends[0] - ends[1], values[0] - values[1], error
 
     def _steepest(self, scale: float, identity: float) -> Tensor | None:
         """Return the direction that the Jacobian stretches most, for each image, or
