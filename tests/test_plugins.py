@@ -51,31 +51,6 @@ for source in sources:
         archive.extractall(site)
 """
 
-# Run in a fresh interpreter that finds the installed plugins on its path.
-USE = """
-import sys
-from deepinv_equilibrium import plugins
-
-assert "wiener" in plugins.names("denoisers")
-assert "deq_plugin_example" not in sys.modules, "listing the names imported a plugin"
-denoiser = plugins.create("denoisers", "wiener", signal_std=2.0)
-import torch
-x = torch.tensor([[[[10.0]]]], dtype=torch.float64)
-torch.testing.assert_close(denoiser(x, 1.0), 0.8 * x, rtol=1e-15, atol=0.0)
-assert type(denoiser).__module__ == "deq_plugin_example"
-
-model = plugins.create(
-    "reconstructors", "retune-pgd", denoiser="wiener", layers=2, restarts=3,
-    stepsize=0.5, sigma_denoiser=1.0, trainable_params=[],
-)
-from deepinv.physics import Denoising
-expected = x
-for _ in range(6):
-    expected = (expected - 0.5 * (expected - x)) / 2
-torch.testing.assert_close(model(x, Denoising()), expected, rtol=1e-14, atol=0.0)
-assert "deq_plugin_broken" not in sys.modules, "loading one plugin imported another"
-"""
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -106,12 +81,31 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "_registered", {kind: {} for kind in plugins.KINDS})
 
 
-def test_plugin_of_another_distribution_is_found_and_used(site: Path) -> None:
-    code = f"import sys; sys.path.append({str(site)!r}){USE}"
-    finished = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+@pytest.mark.usefixtures("installed")
+def test_plugin_of_another_distribution_is_found_and_used() -> None:
+    assert "wiener" in plugins.names("denoisers")
+    assert "deq_plugin_example" not in sys.modules, "listing the names imported it"
+    denoiser = plugins.create("denoisers", "wiener", signal_std=2.0)
+    x = torch.tensor([[[[10.0]]]], dtype=torch.float64)
+    torch.testing.assert_close(denoiser(x, 1.0), 0.8 * x, rtol=1e-15, atol=0.0)
+    assert type(denoiser).__module__ == "deq_plugin_example"
+
+    model = plugins.create(
+        "reconstructors",
+        "retune-pgd",
+        denoiser="wiener",
+        layers=2,
+        restarts=3,
+        stepsize=0.5,
+        sigma_denoiser=1.0,
+        trainable_params=[],
     )
-    assert finished.returncode == 0, finished.stderr
+    expected = x
+    for _ in range(6):
+        expected = (expected - 0.5 * (expected - x)) / 2
+    found = model(x, dinv.physics.Denoising())
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=0.0)
+    assert "deq_plugin_broken" not in sys.modules, "loading one plugin imported another"
 
 
 def test_package_offers_components_of_every_kind() -> None:

@@ -19,9 +19,11 @@ from .distributed_cases import CASES, blurs, work
 
 def run_processes(count: int, folder: Path) -> list[dict[str, dict[str, Tensor]]]:
     """Return what each of some processes finds, by case and name of a tensor."""
-    # The server imports deepinv once for all processes.
+    # The server imports them once for all processes.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "deepinv_equilibrium"])
+    context.set_forkserver_preload(
+        ["pytest", "deepinv_equilibrium", "deepinv.distributed"]
+    )
     processes = [
         context.Process(target=work, args=(rank, count, folder))
         for rank in range(count)
