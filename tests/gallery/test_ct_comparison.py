@@ -7,7 +7,7 @@ import torch
 
 from .gallery_page import run_page
 
-STEPS, ITERATIONS = 2, 8
+STEPS, ITERATIONS = 1, 8
 METHODS = ["FBP", "projected gradient", "TV"]
 NETWORKS = ["U-Net", "learned gradient", "learned primal-dual"]
 
@@ -17,7 +17,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("ct_comparison")
     return run_page(
-        "ct_comparison", folder, STEPS=STEPS, ITERATIONS=ITERATIONS, SIZE=32
+        "ct_comparison", folder, STEPS=STEPS, ITERATIONS=ITERATIONS, SIZE=24
     )
 
 

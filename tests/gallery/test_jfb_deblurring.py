@@ -12,7 +12,7 @@ from .gallery_page import run_page
 BASELINES = ["direct inverse", "TV descent", "PnP", "PnP, DRUNet"]
 LEARNED = ["DEQ", "JFB", "JFB, same time"]
 METHODS = ["blurred", *BASELINES, *LEARNED]
-SIZE = 24
+SIZE = 16
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         STEPS=1,
         SIZE=SIZE,
         CROP=12,
-        DESCENT_STEPS=5,
-        ITERATIONS=5,
+        DESCENT_STEPS=3,
+        ITERATIONS=3,
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from .gallery_page import run_page
 
-STEPS, LAYERS = 3, 2
+STEPS, LAYERS = 1, 2
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from deepinv_equilibrium.certificates import AdjointMismatchError
 
 from .gallery_page import run_page
 
-STEPS, ITERATIONS, WEIGHTS, SIZE = 2, 8, 3, 32
+STEPS, ITERATIONS, WEIGHTS, SIZE = 1, 8, 3, 32
 
 
 @pytest.fixture(scope="module")

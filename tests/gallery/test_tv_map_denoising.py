@@ -17,7 +17,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page after a short run."""
     folder = tmp_path_factory.mktemp("tv_map_denoising")
     return run_page(
-        "tv_map_denoising", folder, STEPS=3, SIZE=24, WEIGHTS=20, RATIO=1.16
+        "tv_map_denoising", folder, STEPS=1, SIZE=16, WEIGHTS=20, RATIO=1.16
     )
 
 

@@ -19,9 +19,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         folder,
         STEPS=1,
         ITERATIONS=ITERATIONS,
-        PIXELS=24,
-        CROP=24,
-        SEARCHES=2,
+        PIXELS=16,
+        CROP=16,
+        SEARCHES=1,
     )
 
 
