@@ -87,8 +87,9 @@ def relative_error(x: Tensor, exact: Tensor) -> float:
     return ((x.double() - exact).norm() / exact.norm()).item()
 
 
-def truth(v: Tensor, weight: float, change: float) -> Tensor:
-    """Return the float64 solution, iterated to a relative change below ``change``."""
+def truth(v: Tensor, weight: float, change: float, iterations: int = 3000) -> Tensor:
+    """Return the float64 solution, iterated until so many further iterations make a
+    relative change below ``change``."""
     last, result = v.double(), None
     while result is None or relative_error(last, result.x) > change:
         if result is not None:
@@ -97,7 +98,7 @@ def truth(v: Tensor, weight: float, change: float) -> Tensor:
             v.double(),
             weight,
             tol=0.0,
-            max_iter=3000,
+            max_iter=iterations,
             dual=None if result is None else result.dual,
             on_failure="ignore",
         )
