@@ -68,7 +68,7 @@ def test_implicit_gradient_agrees_with_a_long_unrolled_run(name: str) -> None:
     assert bool(problem.model.solution.backward.converged.all())
 
     slow = name == "dynamic MRI"
-    problem.model.max_iter = 300 if slow else 150
+    problem.model.max_iter = 1000 if slow else 150
     unrolled, expected = problem.gradients()
     torch.testing.assert_close(x, unrolled, rtol=0, atol=1e-8)
     for got, truth in zip(gradients, expected, strict=True):
@@ -499,7 +499,7 @@ def test_gradient_is_bounded_if_the_minimiser_is_not_unique(
     model = TVMapReconstructor(ConstantTVMap((0, 0), 0.05), DEQ=solved, norm=norm)
     model = model.double()
     found = torch.autograd.grad((model(y, physics) * weight).sum(), y)[0]
-    model.max_iter = 1000
+    model.max_iter = 300
     unrolled = torch.autograd.grad((model(y, physics) * weight).sum(), y)[0]
     assert found.norm() < 2 * unrolled.norm()
 
