@@ -68,7 +68,7 @@ def test_implicit_gradient_agrees_with_a_long_unrolled_run(name: str) -> None:
     assert bool(problem.model.solution.backward.converged.all())
 
     slow = name == "dynamic MRI"
-    problem.model.max_iter = 1000 if slow else 150
+    problem.model.max_iter = 300 if slow else 150
     unrolled, expected = problem.gradients()
     torch.testing.assert_close(x, unrolled, rtol=0, atol=1e-8)
     for got, truth in zip(gradients, expected, strict=True):
