@@ -88,8 +88,11 @@ def _interior_point(v: Tensor, blocks: Tensor, error: float) -> Tensor:
             decrease = -(slope * move).sum(1)
             if bool((decrease < 1e-3 * mu).all()):
                 break
-            length, now = torch.ones(len(v), dtype=DOUBLE), barrier(q, mu)
-            move = move.reshape(q.shape)
+            move, now = move.reshape(q.shape), barrier(q, mu)
+            # No further than to the boundary: |q + length * move| < 1.
+            along = (q * move).sum(2)
+            root = (along.square() + move.square().sum(2) * room[..., 0]).sqrt()
+            length = (0.99 * (room[..., 0] / (along + root)).amin(1)).clamp_max(1)
             for _ in range(40):
                 there = barrier(q + length[:, None, None] * move, mu)
                 good = there <= now - 0.1 * length * decrease
