@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterator
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Tensors and graphs are freed by reference counts. Collections at torch's rate of
+# allocations took a fifth of the suite's time, and a seventh of the start of a worker.
+gc.set_threshold(200_000, 50, 50)
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -79,9 +82,6 @@ def freeze() -> Iterator[None]:
     hundreds of thousands of objects: it has only to look at what the tests make."""
     gc.collect()
     gc.freeze()
-    # Tensors and graphs are freed by reference counts. Collections at torch's rate of
-    # allocations took a fifth of the suite's time.
-    gc.set_threshold(200_000, 50, 50)
     yield
     gc.unfreeze()
 
