@@ -8,9 +8,6 @@ import re
 from collections.abc import Iterator
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Tensors and graphs are freed by reference counts. Collections at torch's rate of
-# allocations took a fifth of the suite's time, and a seventh of the start of a worker.
-gc.set_threshold(200_000, 50, 50)
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -21,6 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     not import."""
     if config.getoption("numprocesses", 0):
         return
+    # Tensors and graphs are freed by reference counts. Collections at torch's rate of
+    # allocations took a fifth of the suite's time, and a seventh of a worker's start.
+    gc.set_threshold(200_000, 50, 50)
     import hypothesis
     import torch
 
