@@ -11,6 +11,7 @@ import deepinv_equilibrium as deq
 from deepinv_equilibrium.diagnostics import Iterates
 
 from ..certificates.fixed_point_models import MODELS, SIZE, inpainting
+from ..one_test import in_one_test
 
 PHYSICS = dinv.physics.Denoising()
 Y = torch.rand(2, 3, 5, 4, dtype=torch.float64)
@@ -37,7 +38,7 @@ def test_iterates_of_equilibrium_model() -> None:
     assert not images[0].requires_grad
 
 
-@pytest.mark.parametrize("name", MODELS)
+@in_one_test("name", MODELS)
 def test_last_iterate_is_image_of_model_with_same_number_of_steps(name: str) -> None:
     torch.manual_seed(0)
     model = MODELS[name](deq.ReTune(layers=2, restarts=3)).double()

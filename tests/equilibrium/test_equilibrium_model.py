@@ -74,7 +74,7 @@ def test_named_model_is_an_equilibrium_model(name: str) -> None:
     assert isinstance(build(name), EquilibriumModel)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("name", NAMES)
 def test_setting_DEQ_changes_the_next_call(name: str) -> None:
     model, y = build(name), measurement()
     for iterations in (2, 5, 1):
@@ -112,7 +112,7 @@ def test_setting_max_iter_raises_with_restarts(name: str) -> None:
         model.max_iter = 5
 
 
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("name", NAMES)
 def test_backward_uses_the_inverse_of_broyden_which_solution_drops(name: str) -> None:
     model, y = build(name), measurement()
     solver = deq.Broyden(max_iter=5, rtol=0)
@@ -278,8 +278,8 @@ def test_diagnostics_refuse_wrong_input_as_the_call_does(
         ask(model, measurement(), operator)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", NAMES)
+@in_one_test("dtype", [torch.bfloat16, torch.float16])
+@in_one_test("name", NAMES)
 def test_model_under_autocast_returns_the_image_in_single_precision(
     name: str, dtype: torch.dtype
 ) -> None:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 import deepinv_equilibrium as deq
 
+from ..one_test import in_one_test
+
 F64 = torch.float64
 SETTINGS = [deq.ReTune(1, 4), True, deq.Equilibrium(deq.Picard(max_iter=300))]
 
@@ -105,10 +107,8 @@ def measurement() -> Tensor:
     return torch.rand(2, 1, 8, 8, dtype=F64)
 
 
-@pytest.mark.parametrize("DEQ", SETTINGS)
-@pytest.mark.parametrize(
-    "denoiser", [OfTorch, OfNumpy, OfPython, OfGenerator, LeavesOut]
-)
+@in_one_test("DEQ", SETTINGS)
+@in_one_test("denoiser", [OfTorch, OfNumpy, OfPython, OfGenerator, LeavesOut])
 def test_call_warns_once_of_a_random_step(denoiser: Any, DEQ: Any) -> None:
     model, physics = pgd(dinv.optim.PnP(denoiser()), DEQ), dinv.physics.Denoising()
     y = measurement()

@@ -122,7 +122,7 @@ def test_nonfinite_sample_does_not_change_other_samples(
         assert torch.equal(y_grad[2], torch.zeros(4, dtype=F64))
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
+@in_one_test("adjoint", ADJOINTS, ids=str)
 def test_sample_that_turns_nonfinite_late_returns_its_last_finite_iterate(
     adjoint: Adjoint,
 ) -> None:

@@ -49,7 +49,7 @@ def step_size(model: Any, physics: Any) -> float:
     return model.update_params_fn(0)["stepsize"].item()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("scheme", "mu", "m", "expected"),
     [
         ("GD", 0.0, -0.5, 1 / 1.5),

@@ -13,6 +13,7 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.optim.iteration_step import IterationStep
 
+from ..one_test import in_one_test
 from .problems import plain_optimiser
 
 F64 = torch.float64
@@ -181,7 +182,7 @@ def test_step_that_leaves_the_domain_ends_as_diverged(
     assert "DIVERGED" in {status.name for status in model.solution.status}
 
 
-@pytest.mark.parametrize("with_truth", [True, False])
+@in_one_test("with_truth", [True, False])
 def test_metrics_equal_those_of_deepinv(
     with_truth: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:

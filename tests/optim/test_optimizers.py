@@ -12,6 +12,7 @@ from torch import Tensor
 
 import deepinv_equilibrium as deq
 
+from ..one_test import in_one_test
 from .problems import PROXIMAL_OPERATORS, plain_optimiser
 
 
@@ -46,7 +47,7 @@ def test_fixed_budget_gives_the_output_of_deepinv(
     assert {status.name for status in ours.solution.status} == {"COMPLETED"}
 
 
-@pytest.mark.parametrize("unfold", [False, True])
+@in_one_test("unfold", [False, True])
 def test_output_without_DEQ_equals_that_of_deepinv_bitwise(
     unfold: bool, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:

@@ -203,7 +203,7 @@ def test_backward_works_after_buffers_were_written_between_two_calls() -> None:
     assert gradient.item() == pytest.approx(0.5 * (2 * 0.5 + 1))
 
 
-@pytest.mark.parametrize("layers", [1, 3])
+@in_one_test("layers", [1, 3])
 def test_state_dict_has_the_keys_of_the_unfolded_model(
     layers: int, algorithm: str, make_problem: Callable[..., Any]
 ) -> None:

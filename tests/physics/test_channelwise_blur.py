@@ -66,10 +66,8 @@ def test_adjoint_is_exact(padding, size, kernel) -> None:
     assert physics.adjointness_test(x, num_samples=3) < 1e-11
 
 
-@pytest.mark.parametrize("padding", ALL_PADDINGS)
-@pytest.mark.parametrize(
-    ("dtype", "precision"), [(torch.float32, 1e-6), (torch.float64, 1e-14)]
-)
+@in_one_test("padding", ALL_PADDINGS)
+@in_one_test(("dtype", "precision"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 def test_blur_equals_spatial_blur_of_deepinv(padding, dtype, precision) -> None:
     kernels = directional_kernels(25, dtype=dtype)
     x = image(2, 3, 41, 36, dtype=dtype)
@@ -328,9 +326,9 @@ def test_prox_l2_refuses_z_of_wrong_shape() -> None:
         blur().prox_l2(image(1, 1, 8, 8), image(1, 3, 8, 8), 1.0)
 
 
-@pytest.mark.parametrize("padding", ALL_PADDINGS)
-@pytest.mark.parametrize("size", [(1, 5), (5, 1), (2, 2), (4, 3)])
-@pytest.mark.parametrize("signed", [False, True])
+@in_one_test("padding", ALL_PADDINGS)
+@in_one_test("size", [(1, 5), (5, 1), (2, 2), (4, 3)])
+@in_one_test("signed", [False, True])
 def test_spectrum_bounds_dense_singular_values(padding, size, signed) -> None:
     kernels = image(2, *size) - (0.5 if signed else 0)
     physics = ChannelwiseBlur(kernels.float(), padding)

@@ -12,6 +12,7 @@ from torch import Tensor
 from deepinv_equilibrium import plugins, testing
 from deepinv_equilibrium.certificates import Bound, Interval
 
+from ..one_test import in_one_test
 from .named_components import create, small_denoiser, softplus_network
 
 SIZES = {1: (1, 3, 4), 3: (3, 2, 2)}
@@ -157,7 +158,7 @@ class Quadratic(dinv.optim.Prior):
         return Bound(value, source="declared")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("wrong", "contract", "message"),
     [
         ("sums samples", "returns_one_number_a_sample", r"has shape \(\), not"),
@@ -178,7 +179,7 @@ class Quadratic(dinv.optim.Prior):
         ("detaches", "has_the_derivative_of_its_prox", "the derivative of prox"),
     ],
 )
-@pytest.mark.parametrize("convex", [False, True])
+@in_one_test("convex", [False, True])
 def test_wrong_prior_breaks_its_contract(
     wrong: str, contract: str, message: str, convex: bool
 ) -> None:

@@ -107,9 +107,9 @@ def test_zero_right_side_costs_no_product(solver_type: Any) -> None:
     assert report.history.shape == (0, 2)
 
 
-@pytest.mark.parametrize("factor", [2.0**-20, 2.0**20])
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("solver_type", LINEAR_SOLVER_TYPES)
+@in_one_test("factor", [2.0**-20, 2.0**20])
+@in_one_test("dtype", [torch.float32, F64])
+@in_one_test("solver_type", LINEAR_SOLVER_TYPES)
 def test_scaling_the_system_only_scales_the_solution(
     solver_type: Any, dtype: torch.dtype, factor: float
 ) -> None:

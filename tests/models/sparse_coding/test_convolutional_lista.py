@@ -17,6 +17,7 @@ from deepinv_equilibrium.models import (
 )
 
 from ...certificates.dense_operator import matrix
+from ...one_test import in_one_test
 from ...quiet_trainer import train_for_an_epoch
 from .problems import DOUBLE, blur, convolutional_frame
 
@@ -40,10 +41,10 @@ def physics_of(name: str, channels: int) -> dinv.physics.LinearPhysics:
     return dinv.physics.Denoising()
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["denoising", "blur", "inpainting", "stack"])
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("layers", [1, 5])
+@in_one_test("channels", [1, 3])
+@in_one_test("name", ["denoising", "blur", "inpainting", "stack"])
+@in_one_test("tied", [True, False])
+@in_one_test("layers", [1, 5])
 def test_untrained_model_computes_ista(
     name: str, channels: int, tied: bool, layers: int
 ) -> None:

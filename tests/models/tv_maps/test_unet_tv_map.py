@@ -24,8 +24,8 @@ def test_published_configuration_has_the_published_number_of_parameters():
     assert tv_map.padding == (8, 4, 4)
 
 
-@pytest.mark.parametrize("size", SIZES + VOLUMES, ids=str)
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@in_one_test("size", SIZES + VOLUMES, ids=str)
+@in_one_test("channels", [1, 2, 3])
 def test_forward_accepts_images_of_any_size(size: tuple[int, ...], channels: int):
     d = len(size)
     tv_map = UNetTVMap(channels, (0, 1, 1)[:d], filters=2)
@@ -161,9 +161,9 @@ def test_gradient_agrees_with_finite_differences():
     assert torch.autograd.gradcheck(weight, (z, *weights))
 
 
-@pytest.mark.parametrize("positivity", [Softplus(), BoundedSigmoid()], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("lr", [1e4, 1e10, 1e30])
+@in_one_test("positivity", [Softplus(), BoundedSigmoid()], ids=str)
+@in_one_test("dtype", [torch.float32, torch.float64])
+@in_one_test("lr", [1e4, 1e10, 1e30])
 def test_weights_stay_positive_after_any_step(
     positivity: Softplus | BoundedSigmoid, dtype: torch.dtype, lr: float
 ):
