@@ -47,7 +47,7 @@ def images() -> Tensor:
     return torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
 
 
-def optimiser(config: Any, kind: Any = deq.optim.PGD) -> Any:
+def optimiser(config: Any, kind: Any = deq.optim.PGD, **options: Any) -> Any:
     return kind(
         data_fidelity=dinv.optim.L2(),
         prior=dinv.optim.PnP(Averaging()),
@@ -55,6 +55,7 @@ def optimiser(config: Any, kind: Any = deq.optim.PGD) -> Any:
         sigma_denoiser=0.1,
         trainable_params=["stepsize", "g_param"],
         DEQ=config,
+        **options,
     )
 
 
@@ -67,12 +68,14 @@ def reconstruct(model: Any, y: Any, physics: Any) -> dict[str, Tensor]:
     return {"x": x.detach(), **gradients}
 
 
-def whole(config: Any, kind: Any = deq.optim.PGD, operators: int = 3) -> Case:
+def whole(
+    config: Any, kind: Any = deq.optim.PGD, operators: int = 3, **options: Any
+) -> Case:
     """Distribute the physics and the model."""
 
     def run(ctx: DistributedContext) -> dict[str, Tensor]:
         physics = distribute(blurs(operators), ctx)
-        model = distribute(optimiser(config, kind), ctx, **TILES)
+        model = distribute(optimiser(config, kind, **options), ctx, **TILES)
         return reconstruct(model, physics.A(images()), physics)
 
     return run
@@ -169,7 +172,7 @@ def refusal(ctx: DistributedContext) -> dict[str, Tensor]:
 
 CASES: dict[int, dict[str, Case]] = {
     2: {
-        "DEQ=True": whole(True),
+        "DEQ=True": whole(True, max_iter=20),
         "ReTune": whole(deq.ReTune(layers=2, restarts=2)),
         "Equilibrium": whole(deq.Equilibrium()),
         "Implicit(Anderson)": whole(
