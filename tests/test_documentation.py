@@ -24,7 +24,8 @@ MODULES = [
     for module in pkgutil.walk_packages(
         deepinv_equilibrium.__path__, "deepinv_equilibrium."
     )
-    if ">>> " in Path(module.module_finder.find_spec(module.name).origin).read_text()
+    if ">>> "
+    in Path(module.module_finder.find_spec(module.name).origin).read_text("utf-8")
 ]
 
 

@@ -76,7 +76,7 @@ def test_samples_have_default_dtype_and_transform(kind: Any) -> None:
     torch.testing.assert_close(doubled, 2 * x.float())
 
 
-@pytest.mark.parametrize("index", [3, -4])
+@in_one_test("index", [3, -4])
 def test_index_out_of_range_is_named(kind: Any, index: int) -> None:
     with pytest.raises(IndexError, match=f"sample {index} of 3"):
         kind(3, SMALL[kind])[index]

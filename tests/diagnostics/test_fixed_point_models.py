@@ -19,6 +19,7 @@ from deepinv_equilibrium.diagnostics import (
 )
 
 from ..certificates.fixed_point_models import MODELS, SIZE, inpainting
+from ..one_test import in_one_test
 from .step_model import PHYSICS, StepModel
 
 Y = torch.zeros(1, 1, 8, 8)
@@ -40,7 +41,7 @@ def test_diagnostic_accepts_any_model_with_the_protocol(diagnostic: Any) -> None
     assert diagnostic(model, Y, PHYSICS) is not None
 
 
-@pytest.mark.parametrize("model", [torch.nn.Identity(), torch.cos, None])
+@in_one_test("model", [torch.nn.Identity(), torch.cos, None])
 def test_diagnostic_refuses_other_models(diagnostic: Any, model: Any) -> None:
     with pytest.raises(TypeError, match=r"fixed-point problem.*deq\.optim\.PGD"):
         diagnostic(model, Y, PHYSICS)

@@ -32,6 +32,8 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ...one_test import in_one_test
+
 TIGHT = {"rtol": 1e-12, "max_iter": 300}
 SOLVERS = [Picard(**TIGHT), Anderson(**TIGHT), Broyden(**TIGHT)]
 EXACT = [
@@ -260,7 +262,7 @@ def test_solution_has_no_graph_if_the_step_has_no_parameters(
     assert solution.converged.all()
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS, ids=NAMES)
+@in_one_test("adjoint", ADJOINTS, ids=NAMES)
 def test_gradient_of_a_constant_step(adjoint: Adjoint, solver_for: Any) -> None:
     """The Jacobian is zero, so that every adjoint is exact."""
     y = torch.tensor([[1.0, -2.0]], dtype=torch.float64, requires_grad=True)
@@ -274,9 +276,9 @@ def test_gradient_of_a_constant_step(adjoint: Adjoint, solver_for: Any) -> None:
     torch.testing.assert_close(gradient, 2 * y.detach())
 
 
-@pytest.mark.parametrize("factor", [1e-6, 1e6])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("adjoint", ADJOINTS, ids=NAMES)
+@in_one_test("factor", [1e-6, 1e6])
+@in_one_test("dtype", [torch.float32, torch.float64])
+@in_one_test("adjoint", ADJOINTS, ids=NAMES)
 def test_scaling_the_loss_or_the_problem_only_scales_the_gradient(
     adjoint: Adjoint,
     dtype: torch.dtype,

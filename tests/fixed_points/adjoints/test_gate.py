@@ -24,6 +24,8 @@ from deepinv_equilibrium.fixed_points import (
     fixed_point,
 )
 
+from ...one_test import in_one_test
+
 F64 = torch.float64
 ADJOINTS = [
     Implicit(),
@@ -67,9 +69,9 @@ def test_create_graph_does_not_change_the_gradient(once: Any) -> None:
         assert torch.equal(gradient.detach(), expected)
 
 
-@pytest.mark.parametrize("first", [0, 1], ids=["theta", "y"])
-@pytest.mark.parametrize("second", [0, 1], ids=["theta", "y"])
-@pytest.mark.parametrize("power", [1, 2], ids=["linear loss", "quadratic loss"])
+@in_one_test("first", [0, 1], ids=["theta", "y"])
+@in_one_test("second", [0, 1], ids=["theta", "y"])
+@in_one_test("power", [1, 2], ids=["linear loss", "quadratic loss"])
 def test_second_derivative_raises(
     once: Any, first: int, second: int, power: int
 ) -> None:
@@ -96,8 +98,8 @@ def test_gradient_penalty_raises(once: Any) -> None:
         gradient.square().sum().backward()
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
-@pytest.mark.parametrize("through", ["x", "output", "both"])
+@in_one_test("adjoint", ADJOINTS, ids=str)
+@in_one_test("through", ["x", "output", "both"])
 def test_second_derivative_through_an_output_raises(
     output_problem: Any, adjoint: Adjoint, through: str, solver_for: Any
 ) -> None:
@@ -114,7 +116,7 @@ def test_second_derivative_through_an_output_raises(
         torch.autograd.grad(gradient.sum(), weight)
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
+@in_one_test("adjoint", ADJOINTS, ids=str)
 def test_gradients_of_state_and_output_add_up(
     output_problem: Any, adjoint: Adjoint, solver_for: Any
 ) -> None:

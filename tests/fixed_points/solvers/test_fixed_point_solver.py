@@ -68,7 +68,7 @@ def rows(random_contraction: Callable[..., Tensor]) -> Rows:
     return Rows(weight, 0.1 * torch.randn(3, 6, dtype=F64))
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+@in_one_test("solver", SOLVERS, ids=str)
 def test_result_of_a_sample_does_not_depend_on_its_batch(
     rows: Rows, solver: FixedPointSolver
 ) -> None:
@@ -90,7 +90,7 @@ def test_result_of_a_sample_does_not_depend_on_its_batch(
         assert alone.history[-1, 0] == alone.residual[0] <= solver.rtol
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+@in_one_test("solver", SOLVERS, ids=str)
 def test_permuting_the_batch_permutes_the_result(
     rows: Rows, solver: FixedPointSolver
 ) -> None:
@@ -102,7 +102,7 @@ def test_permuting_the_batch_permutes_the_result(
     assert other.iterations.tolist() == base.iterations[order].tolist()
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+@in_one_test("solver", SOLVERS, ids=str)
 def test_evaluations_are_counted_and_the_value_is_the_same_with_gradients(
     rows: Rows, solver: FixedPointSolver, logged: Any
 ) -> None:
@@ -121,8 +121,8 @@ def test_evaluations_are_counted_and_the_value_is_the_same_with_gradients(
         torch.testing.assert_close(value, rows(x).detach())
 
 
-@pytest.mark.parametrize("budget", [1, 2, 13])
-@pytest.mark.parametrize("solver_type", SOLVER_TYPES)
+@in_one_test("budget", [1, 2, 13])
+@in_one_test("solver_type", SOLVER_TYPES)
 def test_fixed_budget_is_spent_and_ends_as_completed(
     rows: Rows, solver_type: Any, budget: int, logged: Any
 ) -> None:

@@ -24,6 +24,7 @@ from deepinv_equilibrium.models import (
 from deepinv_equilibrium.models.tomography.learned_iterations import LearnedIterations
 from deepinv_equilibrium.optim.total_variation import differences, differences_adjoint
 
+from ...one_test import in_one_test
 from ...quiet_trainer import train_for_an_epoch
 from ..images import random_images
 
@@ -213,8 +214,8 @@ def test_forward_raises_for_bad_input(kind: str) -> None:
         model.float()(y.float(), fast)
 
 
-@pytest.mark.parametrize("name", ["iterations", "filters", "in_channels"])
-@pytest.mark.parametrize("value", [0, 1.5, True])
+@in_one_test("name", ["iterations", "filters", "in_channels"])
+@in_one_test("value", [0, 1.5, True])
 def test_constructor_raises_unless_counts_are_positive_integers(
     kind: str, name: str, value: object
 ) -> None:
