@@ -135,7 +135,7 @@ def train(
     model.train()
     for step in tqdm(range(steps), desc=f"{kind}, {name}, {noise_level}"):
         generator = torch.Generator().manual_seed(step)
-        x = patches(images, BATCH_SIZE, PATCH_SIZE, generator)
+        x, _ = patches(images, BATCH_SIZE, PATCH_SIZE, generator)
         physics.noise_model.rng_manual_seed(step)
         error = model(physics(x), physics) - x
         optimizer.zero_grad()

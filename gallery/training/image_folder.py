@@ -28,10 +28,11 @@ def split(folder: Path, in_channels: int) -> tuple[list[Tensor], list[Tensor]]:
 
 def patches(
     images: list[Tensor], count: int, size: int, generator: torch.Generator
-) -> Tensor:
-    """Return square patches of random images, each transposed with probability 1/2."""
+) -> tuple[Tensor, Tensor]:
+    """Return square patches of random images, each transposed with probability 1/2, and
+    the numbers of the images."""
     picks = torch.randint(len(images), (count,), generator=generator)
-    return torch.stack([_patch(images[i], size, generator) for i in picks])
+    return torch.stack([_patch(images[i], size, generator) for i in picks]), picks
 
 
 def centres(images: list[Tensor], size: int) -> Tensor:
