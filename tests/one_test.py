@@ -59,7 +59,7 @@ def in_one_test(
 
         signature = inspect.signature(function)
         rest = [p for name, p in signature.parameters.items() if name not in given]
-        test.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
+        test.__signature__ = signature.replace(parameters=rest)
         return test
 
     return decorate

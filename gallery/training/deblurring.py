@@ -50,7 +50,7 @@ from deepinv_equilibrium.models import RidgeRegulariser, SmallDRUNet
 
 NOISE_LEVELS = (0.01, 0.03, 0.05)
 KAPPA = 1e-3
-BATCH_SIZE, PATCH_SIZE = 4, 64
+BATCH_SIZE = 4
 # Learning rates of the weights and, as logarithms, of the parameters.
 RATE_WEIGHTS = {"ridge": 5e-4, "SmallDRUNet": 1e-4}
 RATE_PARAMETERS = 5e-2
@@ -110,6 +110,7 @@ def train(
     name: str,
     noise_level: float,
     images: list[Tensor],
+    size: int,
     steps: int,
     output: Path,
 ) -> None:
@@ -131,11 +132,11 @@ def train(
         groups.append({"params": weights, "lr": RATE_WEIGHTS[family]})
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    physics = blur(name, (PATCH_SIZE, PATCH_SIZE), noise_level)
+    physics = blur(name, (size, size), noise_level)
     model.train()
     for step in tqdm(range(steps), desc=f"{kind}, {name}, {noise_level}"):
         generator = torch.Generator().manual_seed(step)
-        x, _ = patches(images, BATCH_SIZE, PATCH_SIZE, generator)
+        x, _ = patches(images, BATCH_SIZE, size, generator)
         physics.noise_model.rng_manual_seed(step)
         error = model(physics(x), physics) - x
         optimizer.zero_grad()
@@ -199,6 +200,7 @@ def main() -> None:
     parser.add_argument("--blurs", nargs="+", default=["Gaussian", "square"])
     parser.add_argument("--noise-levels", type=float, nargs="+", default=NOISE_LEVELS)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--patch-size", type=int, default=64)
     parser.add_argument("--images", type=int, help="the first ones; default: all")
     args = parser.parse_args()
 
@@ -213,7 +215,7 @@ def main() -> None:
         file = f"{name}_{level}_{kind}.pt".replace(", ", "_").replace(" ", "_")
         weights = args.weights / file
         if not weights.exists():
-            train(kind, name, level, training, args.steps, weights)
+            train(kind, name, level, training, args.patch_size, args.steps, weights)
         configuration = deq.Equilibrium(
             deq.Anderson(rtol=RTOL, max_iter=MAX_ITER), on_failure="ignore"
         )

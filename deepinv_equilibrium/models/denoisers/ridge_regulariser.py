@@ -34,14 +34,14 @@ from .noise_scaling import NoiseScaling
 
 # The bundled weights, and their numbers of filters up to reflection.
 _BUNDLED = {
-    ("convex", "grey"): 32,
+    ("convex", "grey"): 16,
     ("convex", "colour"): 16,
-    ("weakly_convex", "grey"): 32,
+    ("weakly_convex", "grey"): 16,
 }
-# The responses of 128 filters to an image of 1024 x 1024 pixels take half a gigabyte in
-# float32. Without a graph, a gradient holds those to some filters only, which takes
-# about as long, and applies the spline to parts that stay in the cache of a CPU, which
-# takes less than half of the time.
+# The responses of 64 filters to an image of 1024 x 1024 pixels take a quarter of a
+# gigabyte in float32. Without a graph, a gradient holds those to some filters only,
+# which takes about as long, and applies the spline to parts that stay in the cache of a
+# CPU, which takes less than half of the time.
 _RESPONSES_AT_ONCE = 2**24
 _SPLINE_AT_ONCE = 2**18
 

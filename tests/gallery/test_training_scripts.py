@@ -1,4 +1,4 @@
-"""The scripts that train ridge regularisers and measure denoisers."""
+"""The scripts that train ridge regularisers and deblurring models, and measure."""
 
 from __future__ import annotations
 
@@ -116,3 +116,27 @@ def test_measure_denoisers_goes_on_and_records_the_psnr_of_each_image(
     table = record.with_suffix(".csv").read_text("utf-8").splitlines()
     mean = np.mean(found[contracted]["psnr"]["25"])
     assert any(contracted in row and f"{mean:.2f}" in row for row in table)
+
+
+def test_deblurring_trains_once_and_goes_on_with_the_next_image(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, weights = tmp_path / "record.json", tmp_path / "weights"
+    settings = [str(folder), str(folder), "--record", str(record), "--steps", "1"]
+    settings += ["--patch-size", "12", "--weights", str(weights)]
+    settings += ["--blurs", "square", "--noise-levels", "0.05", "--kinds"]
+    kinds = ["ridge, convex", "SmallDRUNet, plug-and-play"]
+    run_script(monkeypatch, "deblurring.py", *settings, *kinds, "--images", "1")
+    first = json.loads(record.read_text("utf-8"))["square, 0.05"]
+    written = {path: path.stat().st_mtime_ns for path in weights.iterdir()}
+    run_script(monkeypatch, "deblurring.py", *settings, *kinds)
+    assert {path: path.stat().st_mtime_ns for path in weights.iterdir()} == written
+    found = json.loads(record.read_text("utf-8"))["square, 0.05"]
+    assert list(found) == kinds
+    for kind in kinds:
+        assert found[kind]["images"][:1] == first[kind]["images"]
+        assert len(found[kind]["images"]) == 2
+        assert all(image["residual"] <= 1e-4 for image in found[kind]["images"])
+    assert [found[kind]["proved"] for kind in kinds] == ["contracts", "unproved"]
+    assert float(found[kinds[0]]["rate"]) < 1
+    assert len(record.with_suffix(".csv").read_text("utf-8").splitlines()) == 3
