@@ -73,7 +73,7 @@ def kernel(name: str) -> Tensor:
 
 
 def blur(name: str, size: tuple[int, int], noise_level: float) -> Physics:
-    """Return a circular blur of grey images with noise that is seeded by its images."""
+    """Return a circular blur of grey images, whose noise has a generator to seed."""
     noise = GaussianNoise(noise_level, rng=torch.Generator())
     return dinv.physics.BlurFFT((1, *size), kernel(name), noise_model=noise)
 
@@ -227,6 +227,8 @@ def main() -> None:
             size = (x.shape[-2], x.shape[-1])
             physics = blur(name, size, level)
             physics.noise_model.rng_manual_seed(number)
+            # The kernels are symmetric: what is proved for the size of the first image
+            # is proved for its transpose, which is the other size in BSD68.
             if "images" not in entry:
                 entry |= claim(model, physics, size) | {"images": []}
             if len(entry["images"]) <= number:
