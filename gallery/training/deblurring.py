@@ -30,8 +30,6 @@ written to a table::
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import statistics
 import time
 from itertools import product
@@ -39,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import deepinv as dinv
+import measurement_record
 import torch
 from deepinv.physics import GaussianNoise, Physics
 from image_folder import load, patches, split
@@ -208,9 +207,7 @@ def main() -> None:
     args.weights.mkdir(exist_ok=True)
     training, _ = split(args.training_folder, 1)
     files = sorted(args.folder.iterdir())[: args.images]
-    record: Record = {}
-    if args.record.exists():
-        record = json.loads(args.record.read_text("utf-8"))
+    record: Record = measurement_record.read(args.record)
     for name, level, kind in product(args.blurs, args.noise_levels, args.kinds):
         file = f"{name}_{level}_{kind}.pt".replace(", ", "_").replace(" ", "_")
         weights = args.weights / file
@@ -233,12 +230,8 @@ def main() -> None:
                 entry |= claim(model, physics, size) | {"images": []}
             if len(entry["images"]) <= number:
                 entry["images"].append(measure(model, physics, x))
-                args.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    rows = table(record)
-    with args.record.with_suffix(".csv").open("w", encoding="utf-8") as target:
-        csv.writer(target).writerows(rows)
-    for row in rows:
-        print("  ".join(row))
+                measurement_record.write(args.record, record)
+    measurement_record.write_table(args.record, table(record))
 
 
 if __name__ == "__main__":

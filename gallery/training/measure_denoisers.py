@@ -19,14 +19,13 @@ towards mid-grey is computed from the one that does not: D = 1/2 + c (P - 1/2).
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import math
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
+import measurement_record
 import torch
 from deepinv.models import Denoiser
 from image_folder import load
@@ -47,12 +46,12 @@ PUBLISHED = {
     1: {
         "CRR-NN": (
             {"5": 36.96, "15": 30.55, "25": 28.10},
-            "firmly nonexpansive, up to" " the estimate of a norm",
+            "firmly nonexpansive, up to the estimate of a norm",
         ),
         "WCRR-NN": (
             {"5": 37.65, "15": 31.21, "25": 28.68},
-            "proximal operator of a "
-            "weakly convex function, up to the estimate of a norm",
+            "proximal operator of a weakly convex function, up to the estimate of a "
+            "norm",
         ),
     },
     3: {
@@ -174,10 +173,8 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True)
     args = parser.parse_args()
 
-    record: Record = {}
-    if args.record.exists():
-        record = json.loads(args.record.read_text("utf-8"))
     files = sorted(args.folder.iterdir())[: args.images]
+    record: Record = measurement_record.read(args.record)
     for name, denoiser in denoisers(args.in_channels).items():
         if args.names and name not in args.names:
             continue
@@ -188,12 +185,8 @@ def main() -> None:
         for number, file in enumerate(tqdm(files, desc=name)):
             x = load(file, args.in_channels)[None]
             measure(name, denoiser, x, number, record)
-            args.record.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    rows = table(record, args.in_channels)
-    with args.record.with_suffix(".csv").open("w", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-    for row in rows:
-        print("  ".join(row))
+            measurement_record.write(args.record, record)
+    measurement_record.write_table(args.record, table(record, args.in_channels))
 
 
 if __name__ == "__main__":
