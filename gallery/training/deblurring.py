@@ -24,7 +24,7 @@ after each training; the same command goes on from there. The means are printed,
 written to a table::
 
     python gallery/training/deblurring.py BSD400 BSD68 --weights deblurring \
-        --record gallery/experiments/deblurring.json
+        --record gallery/training/results/deblurring.json
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ The mean over the images, the number of weights and what is proved of each denoi
 printed, and written to a table::
 
     python gallery/training/measure_denoisers.py BSD68 \
-        --record gallery/experiments/denoisers_grey.json
+        --record gallery/training/results/denoisers_grey.json
     python gallery/training/measure_denoisers.py CBSD68 --in-channels 3 \
-        --levels 15 25 40 --record gallery/experiments/denoisers_colour.json
+        --levels 15 25 40 --record gallery/training/results/denoisers_colour.json
 
 The proximal operators are solved to a relative residual of 1e-5. At 1e-4 the PSNR of a
 smooth photo was up to .06 dB off, at 1e-3 up to 1.3 dB. A denoiser that contracts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import runpy
 import sys
@@ -116,6 +117,18 @@ def test_measure_denoisers_goes_on_and_records_the_psnr_of_each_image(
     table = record.with_suffix(".csv").read_text("utf-8").splitlines()
     mean = np.mean(found[contracted]["psnr"]["25"])
     assert any(contracted in row and f"{mean:.2f}" in row for row in table)
+
+
+def test_shown_table_of_denoisers_follows_from_the_record_of_all_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(TRAINING)
+    script = runpy.run_path(str(TRAINING / "measure_denoisers.py"))
+    path = TRAINING / "results" / "denoisers_grey.json"
+    record = json.loads(path.read_text("utf-8"))
+    assert all(len(v) == 68 for e in record.values() for v in e["psnr"].values())
+    with path.with_suffix(".csv").open(encoding="utf-8") as file:
+        assert list(csv.reader(file)) == script["table"](record, 1)
 
 
 def test_deblurring_trains_once_and_goes_on_with_the_next_image(
