@@ -2,7 +2,7 @@ r"""Train deblurring models end to end and measure them on a folder of images.
 
 Grey images are blurred, circularly, by a Gaussian of standard deviation 1.6 or a square
 of 9 x 9 pixels, and white Gaussian noise is added. There is one model for each blur and
-noise level, of each of four kinds:
+noise level, of each of these kinds:
 
 - *ridge, convex*: gradient descent on ||A x - y||^2 / 2 + kappa ||x||^2 / 2 + lambda
   R(x), with the convex ridge regulariser R and kappa = 1e-3. It is proved to contract.
@@ -12,12 +12,14 @@ noise level, of each of four kinds:
   proximal operator. Nothing is proved.
 - *SmallDRUNet, plug-and-play*: the same with the bundled weights, which are not trained
   for the task.
+- *DRUNet, plug-and-play*, only if it is asked for by ``--kinds``: the same with the
+  weights of deepinv, which are downloaded.
 
 All of them learn the noise level of R or the denoiser, and lambda or the step size; all
-but the last learn their weights, too. The ridge models are trained with the implicit
-gradient, the others with ReTune. The step size of the ridge models is automatic: it
-stays in the interval of the proof in every step of the training. The loss is the root
-mean square error.
+but the plug-and-play ones learn their weights, too. The ridge models are trained with
+the implicit gradient, the others with ReTune. The step size of the ridge models is
+automatic: it stays in the interval of the proof in every step of the training. The loss
+is the root mean square error.
 
 The results for each image are written to a file after each image, and the weights
 after each training; the same command goes on from there. The means are printed, and
@@ -51,7 +53,7 @@ NOISE_LEVELS = (0.01, 0.03, 0.05)
 KAPPA = 1e-3
 BATCH_SIZE = 4
 # Learning rates of the weights and, as logarithms, of the parameters.
-RATE_WEIGHTS = {"ridge": 5e-4, "SmallDRUNet": 1e-4}
+RATE_WEIGHTS = {"ridge": 5e-4, "SmallDRUNet": 1e-4, "DRUNet": 0.0}
 RATE_PARAMETERS = 5e-2
 TRAINING_RTOL, RTOL, MAX_ITER = 1e-3, 1e-4, 300
 KINDS = (
@@ -60,6 +62,9 @@ KINDS = (
     "SmallDRUNet, equilibrium",
     "SmallDRUNet, plug-and-play",
 )
+DOWNLOADED = "DRUNet, plug-and-play"
+ALL_KINDS = (*KINDS, DOWNLOADED)
+REFERENCE = "SmallDRUNet, equilibrium"
 Record = dict[str, dict[str, dict[str, Any]]]
 """For each blur and noise level, and each kind of model, the results of each image."""
 
@@ -79,10 +84,11 @@ def blur(name: str, size: tuple[int, int], noise_level: float) -> Physics:
 
 def build(kind: str, noise_level: float, configuration: deq.Equilibrium) -> Any:
     """Return a model before its training."""
-    if kind.startswith("SmallDRUNet"):
+    if not kind.startswith("ridge"):
+        denoiser = dinv.models.DRUNet(1, 1) if kind == DOWNLOADED else SmallDRUNet(1)
         return deq.optim.PGD(
             data_fidelity=dinv.optim.L2(),
-            prior=dinv.optim.PnP(SmallDRUNet(1)),
+            prior=dinv.optim.PnP(denoiser),
             stepsize=1.0,
             sigma_denoiser=noise_level,
             trainable_params=["stepsize", "sigma_denoiser"],
@@ -173,16 +179,23 @@ def claim(model: Any, physics: Physics, size: tuple[int, int]) -> dict[str, str]
 
 
 def table(record: Record) -> list[list[str]]:
-    """Return the rows of the table."""
-    rows = [["blur, noise", "model", "PSNR", "SSIM", "proved", "rate", "stability"]]
-    rows[0] += ["steps", "seconds"]
+    """Return the rows of the table; the gap is the PSNR minus that of the equilibrium
+    model of which nothing is proved."""
+    rows = [["blur, noise", "model", "PSNR", "gap", "SSIM", "proved", "rate"]]
+    rows[0] += ["stability", "steps", "seconds"]
     for setting, models in record.items():
-        for kind, entry in models.items():
-            mean = {
+        means = {
+            kind: {
                 name: statistics.mean(image[name] for image in entry["images"])
                 for name in ("PSNR", "SSIM", "steps", "seconds")
             }
-            row = [setting, kind, f"{mean['PSNR']:.2f}", f"{mean['SSIM']:.3f}"]
+            for kind, entry in models.items()
+        }
+        for kind, entry in models.items():
+            mean = means[kind]
+            row = [setting, kind, f"{mean['PSNR']:.2f}"]
+            reference = means.get(REFERENCE, mean)
+            row += [f"{mean['PSNR'] - reference['PSNR']:+.2f}", f"{mean['SSIM']:.3f}"]
             row += [entry["proved"], entry["rate"], entry["stability"]]
             rows.append([*row, f"{mean['steps']:.0f}", f"{mean['seconds']:.1f}"])
     return rows
@@ -195,7 +208,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="images to measure on")
     parser.add_argument("--weights", type=Path, required=True, help="a folder")
     parser.add_argument("--record", type=Path, required=True)
-    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=ALL_KINDS)
     parser.add_argument("--blurs", nargs="+", default=["Gaussian", "square"])
     parser.add_argument("--noise-levels", type=float, nargs="+", default=NOISE_LEVELS)
     parser.add_argument("--steps", type=int, default=60)
