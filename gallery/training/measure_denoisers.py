@@ -74,10 +74,9 @@ level the PSNR and the seconds of each image."""
 
 def denoisers(in_channels: int) -> dict[str, Denoiser]:
     """Return the bundled denoisers by name."""
-    found: dict[str, Denoiser] = {"ridge, convex": RidgeProxDenoiser(in_channels)}
-    if in_channels == 1:
-        found["ridge, weakly convex"] = RidgeProxDenoiser(weak_convexity=1.0)
-    return found | {
+    return {
+        "ridge, convex": RidgeProxDenoiser(in_channels),
+        "ridge, weakly convex": RidgeProxDenoiser(in_channels, weak_convexity=1.0),
         "convex potential, averaged": ConvexPotentialDenoiser(in_channels),
         "convex potential, firmly nonexpansive": ConvexPotentialDenoiser(
             in_channels, firmly_nonexpansive=True

@@ -55,6 +55,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "GD, convex ridge": lambda: descent(0.0, 0.0),
     "GD, weakly convex ridge": lambda: descent(1.0, 0.0),
     "GD, colour ridge": lambda: descent(0.0, 0.0, 3),
+    "GD, weakly convex colour ridge": lambda: descent(1.0, 0.0, 3),
     "PGD, convex ridge": lambda: proximal("PGD", RIDGE),
     "PGD, convex ridge, contraction": lambda: proximal("PGD", RIDGE, contraction=0.9),
     "PGD, weakly convex ridge": lambda: proximal("PGD", RIDGE, weak_convexity=1.0),

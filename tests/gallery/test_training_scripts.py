@@ -1,4 +1,4 @@
-"""The scripts that train ridge regularisers and deblurring models, and measure."""
+"""The scripts that train denoisers and deblurring models, and measure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from deepinv_equilibrium.models import RidgeProxDenoiser, RidgeRegulariser
+from deepinv_equilibrium.models import (
+    ConvexPotentialDenoiser,
+    RidgeProxDenoiser,
+    RidgeRegulariser,
+    SmallDRUNet,
+)
 
 TRAINING = Path(__file__).parents[2] / "gallery" / "training"
 
@@ -24,14 +29,55 @@ def run_script(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> N
     runpy.run_path(str(TRAINING / name), run_name="__main__")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "images").mkdir()
+def write_images(folder: Path, height: int, width: int) -> Path:
+    folder.mkdir()
     generator = np.random.default_rng(0)
     for i in range(2):
-        values = generator.integers(0, 255, (20, 24, 3), dtype=np.uint8)
-        Image.fromarray(values).save(tmp_path / "images" / f"{i}.png")
-    return tmp_path / "images"
+        values = generator.integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "images", 20, 24)
+
+
+def test_convex_potential_training_goes_on_as_if_it_had_not_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, weights = write_images(tmp_path / "images", 40, 44), []
+    for name, stops in (("whole", [[]]), ("resumed", [["--stop", "1"], []])):
+        output = tmp_path / f"{name}.pt"
+        for stop in stops:
+            run_script(
+                monkeypatch,
+                "convex_potential_denoiser.py",
+                *(str(folder), "--output", str(output), "--steps", "2", *stop),
+                *("--in-channels", "3", "--firmly-nonexpansive"),
+            )
+        weights.append(torch.load(output, weights_only=True))
+    assert all(torch.equal(a, weights[1][key]) for key, a in weights[0].items())
+    denoiser = ConvexPotentialDenoiser(3, True, pretrained=tmp_path / "whole.pt")
+    assert denoiser.lipschitz_bound().value == pytest.approx(1)
+
+
+def test_small_drunet_training_goes_on_from_the_checkpoint_of_each_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = write_images(tmp_path / "images", 64, 68), tmp_path / "drunet.pt"
+    settings = [str(folder), "--output", str(output), "--steps", "1"]
+    settings += ["--penalised-steps", "1"]
+    run_script(monkeypatch, "small_drunet.py", *settings)
+    first = torch.load(output, weights_only=True)
+    for part in ("", ".penalised", ".denoiser"):
+        # Without the later files, the later parts are trained again, to the same end.
+        output.with_suffix(f"{part}.checkpoint" if part else ".pt").unlink()
+        run_script(monkeypatch, "small_drunet.py", *settings)
+        again = torch.load(output, weights_only=True)
+        assert all(torch.equal(w, again[name]) for name, w in first.items())
+    assert first["m_head.weight"].dtype == torch.float16
+    SmallDRUNet(3, pretrained=output)
 
 
 @pytest.mark.parametrize("weak_convexity", ["0", "1"])

@@ -58,7 +58,7 @@ class RidgeProxDenoiser(Denoiser):
     :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
         ``state_dict``, or ``None`` for random weights.
     :param float weak_convexity: bound of :math:`\rho`, in [0, 1]. Weights are bundled
-        for 0, and for 1 with grey images.
+        for 0 and 1.
     :param float rtol: tolerance of the solve, see
         :class:`~deepinv_equilibrium.models.RidgeRegulariser`.
     :param dict kwargs: further arguments of

@@ -37,6 +37,7 @@ _BUNDLED = {
     ("convex", "grey"): 16,
     ("convex", "colour"): 16,
     ("weakly_convex", "grey"): 16,
+    ("weakly_convex", "colour"): 32,
 }
 # The responses of 64 filters to an image of 1024 x 1024 pixels take a quarter of a
 # gigabyte in float32. Without a graph, a gradient holds those to some filters only,
@@ -87,8 +88,8 @@ class RidgeRegulariser(Prior):
         (grey) and for 3 (colour).
     :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
         ``state_dict``, or ``None`` for random weights.
-    :param float weak_convexity: :math:`\rho`, in [0, 1]. Weights are bundled for 0,
-        and for 1 with grey images.
+    :param float weak_convexity: :math:`\rho`, in [0, 1]. Weights are bundled for 0
+        and 1.
     :param float rtol: tolerance on the relative residual of the solve in :meth:`prox`.
         Default: ``None``, which means ``1e-6``, and ``1e-10`` for images in float64.
         These values are near the rounding error.
@@ -153,9 +154,8 @@ class RidgeRegulariser(Prior):
         known = dim == 2 and (kind, colour_or_grey) in _BUNDLED
         if pretrained == "bundled" and in_channels in (1, 3) and not known:
             raise ValueError(
-                "weights are bundled for images with a weak_convexity of 0, and for "
-                f"grey images with 1, got in_channels={in_channels}, dim={dim}, "
-                f"weak_convexity={weak_convexity}. Use pretrained=None."
+                "weights are bundled for images with a weak_convexity of 0 or 1, got "
+                f"dim={dim} and weak_convexity={weak_convexity}. Use pretrained=None."
             )
         bundled = f"ridge_{kind}_{colour_or_grey}.pt"
         load_pretrained(self, pretrained, bundled, in_channels)

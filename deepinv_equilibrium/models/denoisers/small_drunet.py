@@ -35,17 +35,17 @@ class SmallDRUNet(DRUNet):
     an equilibrium model is tested with the map with which it was trained.
 
     The bundled weights were trained by ``python gallery/training/small_drunet.py`` on
-    the training photos of :class:`deepinv_equilibrium.datasets.Photos` only. A penalty
-    on estimates of the norm of the Jacobian makes iterations with the denoiser
-    converge; this is observed, not proved. PSNR in dB on whole photos of the test
-    split, in colour:
+    BSD400. A penalty on estimates of the norm of the Jacobian makes iterations with the
+    denoiser converge; this is observed, not proved, and costs .3 to .9 dB. PSNR in dB on
+    whole photos of the test split of :class:`deepinv_equilibrium.datasets.Photos`, in
+    colour:
 
     ============== ======= ====== ===== ===== =====
     :math:`\sigma` chelsea retina coins moon  page
     ============== ======= ====== ===== ===== =====
-    0.025          38.49   43.37  38.16 42.83 37.55
-    0.05           34.81   40.02  33.94 40.10 33.22
-    0.1            31.43   35.70  30.14 37.51 28.97
+    0.025          38.85   43.94  37.27 42.57 37.74
+    0.05           35.27   41.45  33.64 39.82 33.73
+    0.1            32.01   38.13  30.38 37.23 29.42
     ============== ======= ====== ===== ===== =====
 
     :param int in_channels: channels of the images. The bundled weights are for 3

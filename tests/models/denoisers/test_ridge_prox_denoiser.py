@@ -296,7 +296,7 @@ def test_equilibrium_model_is_certified_and_trains():
     assert denoiser.regulariser.scaling.exponents.grad.abs().max() > 0
 
 
-BUNDLED = [(1, 0.0), (3, 0.0), (1, 1.0)]
+BUNDLED = [(1, 0.0), (3, 0.0), (1, 1.0), (3, 1.0)]
 
 
 @pytest.mark.parametrize(("channels", "weak_convexity"), BUNDLED)

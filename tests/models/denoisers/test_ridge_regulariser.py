@@ -296,7 +296,6 @@ def test_weights_of_the_former_regulariser_are_refused_by_name():
         ({"in_channels": 0, "pretrained": None}, "in_channels must be an integer >= 1"),
         ({"weak_convexity": 1.5}, r"weak_convexity must be in \[0, 1\], got 1.5"),
         ({"weak_convexity": 0.5}, "weights are bundled for .* weak_convexity=0.5"),
-        ({"weak_convexity": 1.0, "in_channels": 3}, "bundled .* got in_channels=3"),
         ({"dim": 3}, "bundled .* dim=3"),
         ({"smoothness": 0.0, "pretrained": None}, r"smoothness must be in \(0, inf\)"),
     ],
