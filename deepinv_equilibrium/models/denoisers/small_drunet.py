@@ -36,9 +36,9 @@ class SmallDRUNet(DRUNet):
 
     The bundled weights were trained by ``python gallery/training/small_drunet.py`` on
     BSD400. A penalty on estimates of the norm of the Jacobian makes iterations with the
-    denoiser converge; this is observed, not proved, and costs .3 to .9 dB. PSNR in dB on
-    whole photos of the test split of :class:`deepinv_equilibrium.datasets.Photos`, in
-    colour:
+    denoiser converge; this is observed, not proved, and costs .3 to .9 dB. PSNR in dB
+    on whole photos of the test split of :class:`deepinv_equilibrium.datasets.Photos`,
+    in colour:
 
     ============== ======= ====== ===== ===== =====
     :math:`\sigma` chelsea retina coins moon  page
