@@ -203,28 +203,37 @@ figure.savefig("refuting_contraction.png", dpi=110)
 # %%
 # Denoisers with certified constants
 # ----------------------------------
-# The same search is run on the grey denoisers of this package, and the claim
-# is the certified bound. The weights of the BoundedDnCNN are random, because
-# none are bundled. The small DRUNet has no certified bound.
+# The same search is run on the denoisers of this package, and the claim is the
+# certified bound. The weights of the BoundedDnCNN are random, because none are
+# bundled. The small DRUNet has no certified bound.
 
 models = deq.models
+photos = {"grey": photo, "colour": deq.datasets.Photos("test", img_size=PIXELS)[0]["x"]}
+photos["colour"] = photos["colour"][None].to(device)
 denoisers = {
-    "convex potential": models.ConvexPotentialDenoiser(1),
-    "convex potential, 0.99": models.ConvexPotentialDenoiser(1, contraction=0.99),
-    "convex potential, firm": models.ConvexPotentialDenoiser(1, True),
     "BoundedDnCNN, random": models.BoundedDnCNN(1, depth=5, filters=12),
     "small DRUNet": models.SmallDRUNet(1),
 }
-for name, rho in RIDGE.items():
-    denoisers[name] = models.RidgeProxDenoiser(1, weak_convexity=rho)
+for colours, image in photos.items():
+    channels = image.shape[1]
+    potential = models.ConvexPotentialDenoiser(channels)
+    contracting = models.ConvexPotentialDenoiser(channels, contraction=0.99)
+    firm = models.ConvexPotentialDenoiser(channels, firmly_nonexpansive=True)
+    denoisers[f"potential, {colours}"] = potential
+    denoisers[f"potential, 0.99, {colours}"] = contracting
+    denoisers[f"potential, firm, {colours}"] = firm
+    for name, rho in RIDGE.items():
+        ridge = models.RidgeProxDenoiser(channels, weak_convexity=rho)
+        denoisers[f"{name}, {colours}"] = ridge
 table: dict[str, Stretch] = {}
 for name, denoiser in tqdm(denoisers.items(), desc="search"):
+    image = photos["colour" if name.endswith("colour") else "grey"]
     bound = None
     if name != "small DRUNet":
-        bound = deq.lipschitz(denoiser, tuple(photo.shape[1:]))
+        bound = deq.lipschitz(denoiser, tuple(image.shape[1:]))
     table[name] = stretch(
         denoiser.to(device),
-        photo,
+        image,
         NOISE_LEVEL,
         claimed=bound,
         starts=1,

@@ -323,7 +323,7 @@ def test_bundled_weights_are_small_plain_tensors(
     denoiser = ConvexPotentialDenoiser(in_channels, firmly_nonexpansive)
     assert weights.keys() == denoiser.state_dict().keys()
     assert not denoiser.training
-    assert sum(p.numel() for p in denoiser.parameters()) == 6 * (100 * in_channels + 2)
+    assert sum(p.numel() for p in denoiser.parameters()) == 8 * (100 * in_channels + 2)
 
 
 @pytest.mark.parametrize(
