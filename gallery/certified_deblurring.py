@@ -279,11 +279,11 @@ for name, values in results.items():
 # %%
 # The training gains half a decibel in the mean and loses 1.5 dB on
 # retina. Only on that photo is the certified model better than the
-# DRUNet, by 2 dB, which puts its mean .1 dB above; on the other four
-# photos the DRUNet is better, by .04 to .7 dB.
+# DRUNet, by 5 dB, which puts its mean .7 dB above; on the other four
+# photos the DRUNet is better, by .2 to .7 dB.
 #
 # The gain comes from :math:`\tau` and :math:`\sigma`. With
-# ``LR_WEIGHTS = 0``, which keeps the weights, the mean is 28.97 dB: 20
+# ``LR_WEIGHTS = 0``, which keeps the weights, the mean is 29.00 dB: 20
 # steps are too few to improve weights that were already trained to
 # denoise. The certificate holds in both cases.
 #

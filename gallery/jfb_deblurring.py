@@ -298,35 +298,34 @@ for name in ("DEQ", "JFB"):
 # .. code-block:: none
 #
 #     method          seconds a step 5x5            PSNR 5x5            SSIM 5x5
-#     DEQ                  0.829 ± 0.071        33.86 ± 0.03       0.906 ± 0.001
-#     JFB                  0.515 ± 0.028        33.86 ± 0.03       0.905 ± 0.001
-#     JFB, same time       0.547 ± 0.030        33.92 ± 0.04       0.906 ± 0.001
+#     DEQ                    1.29 ± 0.06        33.96 ± 0.04       0.908 ± 0.001
+#     JFB                  0.867 ± 0.062        33.95 ± 0.04       0.907 ± 0.001
+#     JFB, same time       0.884 ± 0.114        33.97 ± 0.05       0.907 ± 0.001
 #     blurred                                   29.78 ± 0.01       0.799 ± 0.000
 #     direct inverse                            29.15 ± 0.03       0.770 ± 0.001
 #     TV descent                                33.04 ± 0.03       0.889 ± 0.001
-#     PnP                                       33.74 ± 0.04       0.904 ± 0.001
-#     PnP, DRUNet                               32.78 ± 0.03       0.883 ± 0.001
+#     PnP                                       33.86 ± 0.04       0.907 ± 0.001
+#     PnP, DRUNet                               32.88 ± 0.02       0.887 ± 0.000
 #     method          seconds a step 9x9            PSNR 9x9            SSIM 9x9
-#     DEQ                    1.47 ± 0.08        30.40 ± 0.02       0.763 ± 0.001
-#     JFB                  0.755 ± 0.061        30.41 ± 0.02       0.763 ± 0.001
-#     JFB, same time       0.748 ± 0.067        30.43 ± 0.02       0.764 ± 0.001
+#     DEQ                    2.36 ± 0.09        30.40 ± 0.03       0.763 ± 0.001
+#     JFB                    1.37 ± 0.18        30.42 ± 0.02       0.764 ± 0.001
+#     JFB, same time         1.38 ± 0.20        30.44 ± 0.03       0.765 ± 0.001
 #     blurred                                   27.12 ± 0.01       0.657 ± 0.000
 #     direct inverse                            27.64 ± 0.02       0.687 ± 0.001
 #     TV descent                                29.99 ± 0.05       0.759 ± 0.001
-#     PnP                                       30.37 ± 0.03       0.761 ± 0.001
-#     PnP, DRUNet                               29.93 ± 0.01       0.750 ± 0.000
+#     PnP                                       30.33 ± 0.02       0.761 ± 0.001
+#     PnP, DRUNet                               30.04 ± 0.04       0.759 ± 0.001
 #
 # The following statements hold for both blurs and every seed:
 #
-# - PnP with the certified denoiser is above TV, by .7 and .4 dB. With the
-#   DRUNet, for which four settings were tried, PnP is below TV, by .3 and
-#   .05 dB.
-# - The trained models are above PnP by only .1 and .03 dB: fifteen steps
-#   on crops of nine photos change little in a denoiser that was suitable
-#   from the start.
-# - A step of JFB takes .6 and .5 times the time of a step of DEQ, and both
+# - PnP with the certified denoiser is above TV, by .8 and .3 dB. With the
+#   DRUNet, for which four settings were tried, PnP is .2 dB below TV for the
+#   smaller blur and .06 dB above it for the larger one.
+# - The trained models are above PnP by only .1 dB: fifteen steps on crops of
+#   nine photos change little in a denoiser that was suitable from the start.
+# - A step of JFB takes .7 and .6 times the time of a step of DEQ, and both
 #   models have the same quality up to .02 dB. In the seconds of DEQ, JFB
-#   gets .02 to .08 dB ahead of it.
+#   gets .01 to .05 dB ahead of it.
 # - JFB is above TV, as in the paper, but so is the network from which its
 #   training starts.
 #

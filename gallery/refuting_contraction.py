@@ -37,6 +37,7 @@ from deepinv_equilibrium.diagnostics import Stretch, stretch
 STEPS = 100  # of the optimiser
 PIXELS = 16  # side of the photo at which the search starts
 SEARCH = 5  # steps of each move of the search
+RIDGE_PIXELS = 8  # side of the photo for denoisers that iterate
 RIDGE = {"ridge prox": 0.0, "ridge prox, weakly": 1.0}  # bounds of rho
 NOISE_LEVEL = 0.1
 SEED = 0  # of weights, crops and noise
@@ -208,14 +209,11 @@ figure.savefig("refuting_contraction.png", dpi=110)
 # bundled. The small DRUNet has no certified bound.
 
 models = deq.models
-photos = {"grey": photo, "colour": deq.datasets.Photos("test", img_size=PIXELS)[0]["x"]}
-photos["colour"] = photos["colour"][None].to(device)
 denoisers = {
     "BoundedDnCNN, random": models.BoundedDnCNN(1, depth=5, filters=12),
     "small DRUNet": models.SmallDRUNet(1),
 }
-for colours, image in photos.items():
-    channels = image.shape[1]
+for colours, channels in (("grey", 1), ("colour", 3)):
     potential = models.ConvexPotentialDenoiser(channels)
     contracting = models.ConvexPotentialDenoiser(channels, contraction=0.99)
     firm = models.ConvexPotentialDenoiser(channels, firmly_nonexpansive=True)
@@ -227,13 +225,15 @@ for colours, image in photos.items():
         denoisers[f"{name}, {colours}"] = ridge
 table: dict[str, Stretch] = {}
 for name, denoiser in tqdm(denoisers.items(), desc="search"):
-    image = photos["colour" if name.endswith("colour") else "grey"]
+    side = RIDGE_PIXELS if name.startswith("ridge") else PIXELS
+    grey = not name.endswith("colour")
+    image = deq.datasets.Photos("test", grey=grey, img_size=side)[0]["x"][None]
     bound = None
     if name != "small DRUNet":
         bound = deq.lipschitz(denoiser, tuple(image.shape[1:]))
     table[name] = stretch(
         denoiser.to(device),
-        image,
+        image.to(device),
         NOISE_LEVEL,
         claimed=bound,
         starts=1,
@@ -253,6 +253,6 @@ for name, result in table.items():
 # attained up to the accuracy of the search, so that no proof can improve it.
 # The bound of the BoundedDnCNN is one plus a product of norms, which is not
 # attained. The proximal operator of a rho-weakly convex regulariser may expand
-# by 1 / (1 - rho), and rho is close to 1; the search at this photo finds about 2
-# only. For the DRUNet, the lower bound is above 1 and refutes that it is
+# by 1 / (1 - rho), and rho is close to 1; the search at this photo finds 2 at
+# most. For the DRUNet, the lower bound is above 1 and refutes that it is
 # nonexpansive; nothing else is proved about its constant.
