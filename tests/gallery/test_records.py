@@ -96,6 +96,22 @@ def test_jfb_and_deq_have_the_same_quality() -> None:
     assert min(gains(rows, "PnP, DRUNet", "TV descent", "PSNR 9x9")) > 0
 
 
+def test_unrolled_network_falls_and_equilibrium_stays_when_iterated() -> None:
+    rows = record("well_posedness")["results"]
+
+    def falls(model: str, start: str) -> list[float]:
+        pairs = zip(rows[model][start], rows[model]["PSNR last"], strict=True)
+        return [round(before - after, 1) for before, after in pairs]
+
+    assert sorted(falls("unrolled", "best")) == [0.5, 3.3, 3.8]
+    assert max(falls("equilibrium", "PSNR trained")) == 0.7
+    attacked = ("unrolled", "certified", "U-Net")
+    for better, worse in pairwise(attacked):
+        assert min(gains(rows, better, worse, "PSNR attacked")) > 0
+    stable = gains(rows, "certified", "U-Net", "gain")
+    assert [gain > 0 for gain in stable].count(True) == 2
+
+
 def test_adaptation_beats_the_naive_swap_for_two_seeds() -> None:
     rows = record("adaptation")["results"]
     adapted = gains(rows, "network, adapted", "network, naive", "PSNR")
