@@ -165,16 +165,17 @@ def test_measure_denoisers_goes_on_and_records_the_psnr_of_each_image(
     assert any(contracted in row and f"{mean:.2f}" in row for row in table)
 
 
+@pytest.mark.parametrize(("colours", "channels"), [("grey", 1), ("colour", 3)])
 def test_shown_table_of_denoisers_follows_from_the_record_of_all_images(
-    monkeypatch: pytest.MonkeyPatch,
+    colours: str, channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(TRAINING)
     script = runpy.run_path(str(TRAINING / "measure_denoisers.py"))
-    path = TRAINING / "results" / "denoisers_grey.json"
+    path = TRAINING / "results" / f"denoisers_{colours}.json"
     record = json.loads(path.read_text("utf-8"))
     assert all(len(v) == 68 for e in record.values() for v in e["psnr"].values())
     with path.with_suffix(".csv").open(encoding="utf-8") as file:
-        assert list(csv.reader(file)) == script["table"](record, 1)
+        assert list(csv.reader(file)) == script["table"](record, channels)
 
 
 def test_deblurring_trains_once_and_goes_on_with_the_next_image(
