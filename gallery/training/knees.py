@@ -1,0 +1,325 @@
+r"""Train reconstructions of knees from a few columns of their Fourier transform.
+
+The images are slices of knees as magnitudes, one for each volume; each gets a smooth
+random phase. Columns of the Fourier transform are measured, of which a fixed share is
+at the centre and the others are random, with white Gaussian noise of standard deviation
+.01 for images with a largest magnitude of 1. There are three settings: a quarter of the
+columns with one coil, an eighth with one coil, and an eighth with eight coils. One
+network of each kind is trained for all settings, with other columns, phases and noise
+in each step:
+
+- *denoiser*: a small DRUNet for white noise of standard deviations of .005 to .2, from
+  which all but the U-Net and the ridge start;
+- *PnP*: proximal gradient descent with this denoiser, whose step size and noise level
+  are learned, for each setting by ReTune;
+- *U-Net*: of deepinv, after the adjoint;
+- *DU-PROX*: eight unrolled steps of proximal gradient descent;
+- *DE-PROX*: the fixed point of these steps, with the Jacobian-free gradient;
+- *DE-GRAD*: the fixed point of gradient steps, x - tau (grad f(x) + lambda (x - D(x)));
+- *ridge*: the minimiser of f + kappa / 2 |x|^2 + lambda R with the convex
+  :class:`deepinv_equilibrium.models.RidgeRegulariser`, which is proved to be unique and
+  to be reached at a rate, with the implicit gradient. It starts from the bundled grey
+  weights, one copy for the real and one for the imaginary part.
+
+Every fifth file of the folder is for the test, and every tenth for validation. The
+training uses windows of 160 x 160 pixels, mirrored at random. A checkpoint is written
+every 50 steps, and the same command goes on from it::
+
+    python gallery/training/knees.py KNEES --weights gallery/training/weights
+
+The folder was the 75 slices of knees that the authors of the convex ridge regulariser
+took from the volumes of fastMRI, whose use is restricted to research and education.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import deepinv as dinv
+import torch
+from deepinv.physics import GaussianNoise, Physics
+from deepinv.physics.generator import RandomMaskGenerator
+from image_folder import load
+from small_drunet import expansion
+from torch import Tensor
+
+import deepinv_equilibrium as deq
+from deepinv_equilibrium.models import RidgeRegulariser, SmallDRUNet
+from deepinv_equilibrium.physics import birdcage_coil_maps
+
+NOISE_LEVEL = 0.01
+# Coils, acceleration and share of the columns that is at the centre.
+SETTINGS = {
+    "1 coil, 4x": (1, 4, 0.08),
+    "1 coil, 8x": (1, 8, 0.04),
+    "8 coils, 8x": (8, 8, 0.04),
+}
+LAYERS = 8
+KAPPA = 1e-3
+WINDOW = 160
+# Steps, batch size and learning rate of the weights.
+TRAININGS = {
+    "denoiser": (6000, 8, 1e-3),
+    "PnP": (60, 2, 0.0),
+    "U-Net": (8000, 2, 1e-3),
+    "DU-PROX": (2500, 2, 3e-4),
+    "DE-PROX": (2500, 2, 3e-4),
+    "DE-GRAD": (2500, 2, 3e-4),
+    "ridge": (600, 2, 2e-3),
+}
+RATE_PARAMETERS = 2e-2
+CHECKPOINT_EVERY = 50
+LARGEST_GRADIENT = 0.5
+
+
+def split(folder: Path) -> dict[str, list[Tensor]]:
+    """Return the magnitudes for training, validation and test, of shape (1, H, W)."""
+    parts: dict[str, list[Tensor]] = {"training": [], "validation": [], "test": []}
+    for number, file in enumerate(sorted(folder.iterdir())):
+        image = load(file, 1)
+        part = {0: "test", 5: "test", 3: "validation"}.get(number % 10, "training")
+        parts[part].append(image / image.max())
+    return parts
+
+
+def with_phase(magnitude: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the real and imaginary part of an image with a smooth random phase."""
+    height, width = magnitude.shape[-2:]
+    a, b, c, d = torch.randn(4, generator=generator).tolist()
+    row, column = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
+    phase = 3 * a + b * row + c * column + d * column**2 / 2
+    return torch.cat([magnitude * phase.cos(), magnitude * phase.sin()])
+
+
+def windows(
+    images: list[Tensor], count: int, size: int, generator: torch.Generator
+) -> Tensor:
+    """Return random windows with random phases, of shape (count, 2, size, size)."""
+    cuts = []
+    for pick in torch.randint(len(images), (count,), generator=generator).tolist():
+        image = images[pick]
+        top, left = (
+            int(torch.randint(side - size + 1, (), generator=generator))
+            for side in image.shape[-2:]
+        )
+        cut = image[:, top : top + size, left : left + size]
+        if torch.rand((), generator=generator) < 0.5:
+            cut = cut.flip(-1)
+        cuts.append(with_phase(cut, generator))
+    return torch.stack(cuts)
+
+
+def scan(setting: str, size: tuple[int, int], seed: int) -> Physics:
+    """Return the physics of a setting, whose columns and noise follow a seed."""
+    coils, acceleration, centre = SETTINGS[setting]
+    generator = torch.Generator().manual_seed(seed)
+    masks = RandomMaskGenerator(size, acceleration, centre, rng=generator)
+    mask = masks.step(1)["mask"]
+    noise = GaussianNoise(NOISE_LEVEL, rng=torch.Generator().manual_seed(seed))
+    if coils == 1:
+        return dinv.physics.MRI(mask=mask, img_size=size, noise_model=noise)
+    maps = birdcage_coil_maps(coils, size)[None]
+    return dinv.physics.MultiCoilMRI(
+        mask=mask, coil_maps=maps, img_size=size, noise_model=noise
+    )
+
+
+def in_pairs(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a regulariser of pairs that is the sum over both parts."""
+    doubled = {}
+    for name, value in weights.items():
+        if name.startswith("filters."):
+            rows, columns = value.shape[:2]
+            block = value.new_zeros(2 * rows, 2 * columns, *value.shape[2:])
+            block[:rows, :columns] = block[rows:, columns:] = value
+            doubled[name] = block
+        else:
+            doubled[name] = value.repeat(2, 1) if name.startswith("scaling.") else value
+    return doubled
+
+
+def build(kind: str, configuration: Any = None) -> Any:
+    """Return a model before its training."""
+    if kind == "denoiser":
+        return SmallDRUNet(2, pretrained=None)
+    if kind == "U-Net":
+        net = dinv.models.UNet(
+            2, 2, batch_norm=False, channels_per_scale=[16, 32, 64, 128]
+        )
+        return dinv.models.ArtifactRemoval(net, mode="adjoint")
+    if kind == "ridge":
+        bundled = RidgeRegulariser(1)
+        count = 2 * len(bundled.scaling.exponents)
+        prior = RidgeRegulariser(2, None, hidden_channels=(8, 16), generators=count)
+        prior.load_state_dict(in_pairs(bundled.state_dict()))
+        return deq.optim.GD(
+            data_fidelity=deq.optim.RidgeL2(kappa=KAPPA),
+            prior=prior,
+            stepsize="auto",
+            lambda_reg=0.25,
+            sigma_denoiser=0.02,
+            trainable_params=["lambda", "sigma_denoiser"],
+            DEQ=configuration
+            or deq.Equilibrium(
+                deq.Anderson(rtol=1e-3, max_iter=60),
+                deq.Implicit(deq.GMRES(rtol=3e-2, max_iter=30)),
+                on_failure="ignore",
+            ),
+        )
+    anderson = deq.Anderson(rtol=1e-3, max_iter=30)
+    jacobian_free = deq.Equilibrium(anderson, deq.JacobianFree(), on_failure="ignore")
+    denoiser = SmallDRUNet(2, pretrained=None)
+    if kind == "DE-GRAD":
+        return deq.optim.GD(
+            data_fidelity=dinv.optim.L2(),
+            prior=deq.optim.RED(denoiser),
+            stepsize=0.5,
+            lambda_reg=0.3,
+            sigma_denoiser=0.02,
+            trainable_params=["lambda", "sigma_denoiser"],
+            DEQ=configuration or jacobian_free,
+        )
+    layers = deq.Picard(max_iter=LAYERS, rtol=0.0)
+    trained = {
+        "PnP": deq.ReTune(5, 8),
+        "DU-PROX": deq.Equilibrium(layers, deq.Unrolled(), on_failure="ignore"),
+        "DE-PROX": jacobian_free,
+    }
+    return deq.optim.PGD(
+        data_fidelity=dinv.optim.L2(),
+        prior=dinv.optim.PnP(denoiser),
+        stepsize=1.0,
+        sigma_denoiser=0.02,
+        trainable_params=["stepsize", "sigma_denoiser"],
+        DEQ=configuration or trained[kind],
+    )
+
+
+def denoising_loss(
+    denoiser: SmallDRUNet, x: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Return the loss of a denoiser, with the penalty of ``small_drunet.py``, which
+    makes iterations converge, in every fourth step."""
+    uniform = torch.rand(len(x), generator=generator)
+    sigma = 0.005 * 40**uniform
+    y = x + sigma[:, None, None, None] * torch.randn(x.shape, generator=generator)
+    loss = (denoiser(y, sigma) - x).abs().mean()
+    if float(torch.rand((), generator=generator)) < 0.25:
+        x, y, sigma = x[:4, :, :48, :48], y[:4, :, :48, :48], sigma[:4]
+        between = x + torch.rand(4, 1, 1, 1, generator=generator) * (y - x)
+        excess = expansion(denoiser, between, sigma, generator) - 0.9
+        loss = loss + 0.5 * excess.relu().square().mean()
+    return loss
+
+
+def reconstruction_loss(model: Any, x: Tensor, setting: str, seed: int) -> Tensor:
+    """Return the mean of the root mean square errors."""
+    physics = scan(setting, (x.shape[-2], x.shape[-1]), seed)
+    error = model(physics(x), physics) - x
+    return error.square().flatten(1).mean(1).sqrt().mean()
+
+
+def train(
+    kind: str, model: Any, images: list[Tensor], settings: list[str], output: Path
+) -> None:
+    """Train a model in place, or go on from a checkpoint, and write its weights."""
+    steps, batch_size, rate = TRAININGS[kind]
+    numbers = (
+        {id(p) for p in model.params_algo.parameters()}
+        if hasattr(model, "params_algo")
+        else set()
+    )
+    weights = [p for p in model.parameters() if id(p) not in numbers]
+    groups = [{"params": weights, "lr": rate}]
+    if numbers:
+        learned = [p for p in model.parameters() if id(p) in numbers]
+        groups.append({"params": learned, "lr": RATE_PARAMETERS})
+    if not rate:
+        for weight in weights:
+            weight.requires_grad_(False)
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        [group["lr"] or 1.0 for group in groups],
+        total_steps=steps + 1,
+        pct_start=0.05,
+        cycle_momentum=False,
+    )
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    checkpoint, first, losses = output.with_suffix(".checkpoint"), 0, []
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        first = saved["step"]
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+    model.train()
+    for step in range(first, steps):
+        # Each step has its own random numbers, so that a run can go on anywhere.
+        generator = torch.Generator().manual_seed(step)
+        size = 64 if kind == "denoiser" else WINDOW
+        x = windows(images, batch_size, size, generator)
+        if kind == "denoiser":
+            loss = denoising_loss(model, x, generator)
+        else:
+            loss = reconstruction_loss(model, x, settings[step % len(settings)], step)
+        optimizer.zero_grad()
+        loss.backward()
+        # Without a limit, single steps threw the weights far off.
+        torch.nn.utils.clip_grad_norm_(weights, LARGEST_GRADIENT)
+        optimizer.step()
+        scheduler.step()
+        losses.append(float(loss.detach()))
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
+            state = {name: part.state_dict() for name, part in parts.items()}
+            torch.save(state | {"step": step + 1}, checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").rename(checkpoint)
+            text = f"{kind} {step + 1} loss {sum(losses) / len(losses):.5f}"
+            print(f"{text} seconds {time.process_time():.0f}", flush=True)
+            losses = []
+    half = {
+        k: v.half() if v.numel() > 1000 else v for k, v in model.state_dict().items()
+    }
+    torch.save(half, output)
+
+
+def main() -> None:
+    """Train the models that have no weights yet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="folder of slices")
+    parser.add_argument("--weights", type=Path, required=True, help="a folder")
+    parser.add_argument(
+        "--kinds", nargs="+", default=list(TRAININGS), choices=TRAININGS
+    )
+    args = parser.parse_args()
+
+    args.weights.mkdir(exist_ok=True)
+    images = split(args.folder)["training"]
+    for kind in args.kinds:
+        torch.manual_seed(0)
+        for setting in SETTINGS if kind == "PnP" else ["all"]:
+            name = kind if setting == "all" else f"{kind}_{setting}"
+            output = args.weights / f"knees_{name}.pt".replace(", ", "_").replace(
+                " ", "_"
+            )
+            if output.exists():
+                continue
+            model = build(kind)
+            if kind not in ("denoiser", "U-Net", "ridge"):
+                weights = torch.load(
+                    args.weights / "knees_denoiser.pt", weights_only=True
+                )
+                model.prior[0].denoiser.load_state_dict(weights)
+            train(
+                kind,
+                model,
+                images,
+                list(SETTINGS) if setting == "all" else [setting],
+                output,
+            )
+
+
+if __name__ == "__main__":
+    main()

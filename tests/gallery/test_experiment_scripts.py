@@ -1,0 +1,129 @@
+"""The scripts that train and measure the models of the long experiments."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+TRAINING = Path(__file__).parents[2] / "gallery" / "training"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    monkeypatch.syspath_prepend(TRAINING)
+    return Script(monkeypatch)
+
+
+class Script:
+    """Imports scripts and runs them with arguments."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+
+    def load(self, name: str, **constants: object) -> ModuleType:
+        module = importlib.import_module(name)
+        for constant, value in constants.items():
+            self.monkeypatch.setattr(module, constant, value)
+        return module
+
+    def run(self, module: ModuleType, *arguments: str) -> None:
+        self.monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+        module.main()
+
+
+def write_images(folder: Path, count: int, side: int) -> Path:
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(count):
+        values = generator.integers(0, 255, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"{i:02d}.png")
+    return folder
+
+
+def test_knees_are_trained_and_measured_and_go_on(
+    script: Script, tmp_path: Path
+) -> None:
+    knees = script.load("knees", WINDOW=24, CHECKPOINT_EVERY=1)
+    for setting in list(knees.SETTINGS)[:2]:
+        script.monkeypatch.delitem(knees.SETTINGS, setting)
+    one_step = {kind: (1, 1, rate) for kind, (_, _, rate) in knees.TRAININGS.items()}
+    script.monkeypatch.setattr(knees, "TRAININGS", one_step)
+    folder, weights = write_images(tmp_path / "knees", 6, 64), tmp_path / "weights"
+    trained = [str(folder), "--weights", str(weights)]
+    script.run(knees, *trained)
+    files = {path.name: path for path in weights.glob("*.pt")}
+    assert len(files) == 6 + len(knees.SETTINGS)
+    first = torch.load(files["knees_DE-PROX.pt"], weights_only=True)
+    files["knees_DE-PROX.pt"].unlink()
+    script.run(knees, *trained)  # from the checkpoint
+    again = torch.load(files["knees_DE-PROX.pt"], weights_only=True)
+    assert all(torch.equal(w, again[name]) for name, w in first.items())
+
+    measure = script.load(
+        "measure_knees",
+        KINDS=("zero-filled", "TV", "DE-PROX", "ridge"),
+        ITERATED=("DU-PROX",),
+        ATTACKED=("ridge",),
+        SEEDS=(0, 1),
+        TV_WEIGHTS=(1e-3,),
+        COUNTS=(1, 2),
+        SEARCHED=1,
+        WINDOW=24,
+    )
+    record = tmp_path / "record.json"
+    script.run(measure, *trained, "--record", str(record), "--images", "1")
+    found = json.loads(record.read_text("utf-8"))
+    for setting in knees.SETTINGS:
+        zero = found["images"][setting]["zero-filled"]
+        assert set(found["images"][setting]) == set(measure.KINDS)
+        assert zero["0"][0]["PSNR"] != zero["1"][0]["PSNR"]  # another measurement
+    assert len(record.with_suffix(".csv").read_text("utf-8").splitlines()) == 5
+
+
+def test_restart_sweep_goes_on_with_the_next_training(
+    script: Script, tmp_path: Path
+) -> None:
+    folder, record = write_images(tmp_path / "images", 2, 24), tmp_path / "record.json"
+    steps = {"(a)": 1, "(b)": 1, "control": 1, "(c)": 1}
+    sweep = script.load(
+        "restart_sweep", SIZES=((2, 2),), STEPS=steps, BATCH_SIZE=1, PATCH_SIZE=16
+    )
+    arguments = [str(folder), str(folder), "--record", str(record), "--seeds", "0"]
+    arguments += ["--images", "1", "--problems", "inpainting"]
+    script.run(sweep, *arguments)
+    first = json.loads(record.read_text("utf-8"))
+    assert set(first["0"]) == {f"inpainting, 2, 2, {m}" for m in sweep.METHODS}
+    del first["0"]["inpainting, 2, 2, (c)"]
+    record.write_text(json.dumps(first), "utf-8")
+    script.run(sweep, *arguments)
+    again = json.loads(record.read_text("utf-8"))
+    assert set(again["0"]) == {f"inpainting, 2, 2, {m}" for m in sweep.METHODS}
+    assert len(record.with_suffix(".csv").read_text("utf-8").splitlines()) == 5
+
+
+def test_comparison_counts_the_work_of_methods_that_train_the_same_model(
+    script: Script, tmp_path: Path
+) -> None:
+    folder, record = write_images(tmp_path / "images", 2, 64), tmp_path / "record.json"
+    comparison = script.load("comparison", MARKS=1, BATCH_SIZE=1)
+    arguments = [str(folder), str(folder), "--weights", str(tmp_path), "--seeds", "0"]
+    arguments += ["--record", str(record), "--problems", "deblurring"]
+    names = ["deepinv, Jacobian-free", "unrolled", "ReTune"]
+    script.run(comparison, *arguments, "--seconds", "0.01", "--methods", *names)
+    found = json.loads(record.read_text("utf-8"))["deblurring"]["0"]
+    assert list(found) == names
+    starts = [curves["PSNR"][0] for curves in found.values()]
+    assert max(starts) - min(starts) < 0.1  # the same weights
+    assert found["unrolled"]["evaluations"] == [0, 5]
+    assert found["ReTune"]["evaluations"] == [0, 40]
+    assert found["unrolled"]["products"] == found["ReTune"]["products"] == [0, 5]
+    ratio = found["ReTune"]["bytes"] / found["unrolled"]["bytes"]
+    assert ratio == pytest.approx(1, abs=0.1)
