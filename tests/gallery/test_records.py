@@ -76,13 +76,15 @@ def test_ssim_order_on_shepp_logan_has_one_exception() -> None:
     assert sorted(found) == sorted([kept, kept, swapped])
 
 
-def test_deq_md_beats_pnp_and_its_energy_but_not_tv_for_every_seed() -> None:
+def test_deq_md_beats_pnp_but_its_energy_and_tv_for_one_seed_only() -> None:
     rows = record("poisson_mirror_descent")["results"]
-    for worse, gain in (("PnP", 0.47), ("energy", 0.31)):
-        values = gains(rows, "DEQ-MD", worse, "PSNR")
-        assert min(values) > 0
-        assert round(mean(values), 2) == gain
-    assert [gain > 0 for gain in gains(rows, "DEQ-MD", "TV", "PSNR")].count(True) == 2
+    over_pnp = gains(rows, "DEQ-MD", "PnP", "PSNR")
+    assert min(over_pnp) > 0
+    assert round(mean(over_pnp), 2) == 0.36
+    for other, gain, rest in (("energy", 0.3, 0.03), ("TV", 0.4, 0.05)):
+        values = sorted(gains(rows, "DEQ-MD", other, "PSNR"), key=abs)
+        assert round(values[2], 1) == gain
+        assert max(map(abs, values[:2])) < rest + 0.005
     assert max(gains(rows, "PnP", "TV", "PSNR")) < 0
 
 
