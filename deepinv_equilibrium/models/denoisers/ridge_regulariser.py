@@ -35,7 +35,7 @@ from .noise_scaling import NoiseScaling
 # The bundled weights, and their numbers of filters up to reflection.
 _BUNDLED = {
     ("convex", "grey"): 16,
-    ("convex", "colour"): 16,
+    ("convex", "colour"): 32,
     ("weakly_convex", "grey"): 16,
     ("weakly_convex", "colour"): 32,
 }
