@@ -231,7 +231,7 @@ for name in problems:
 #
 # .. code-block:: none
 #
-#     method                 held-out        training
+#     method                     held-out        training
 #     inpainting degraded    20.08 ± 0.03    16.03 ± 0.03
 #     inpainting (a)         29.69 ± 0.16    22.80 ± 0.12
 #     inpainting (b)         30.14 ± 0.21    23.71 ± 0.23
