@@ -16,7 +16,8 @@ The budget is processor time, so that other load of the machine does not count; 
 with one thread. At ten times, evenly spaced, the model restores validation images with
 the method's own solver; this time does not count. The record has, for each problem,
 seed and method, the seconds, evaluations of D, products with its transposed Jacobian,
-PSNR, and the largest number of bytes that a graph held in a training step::
+PSNR, and the largest number of bytes that a graph held in a training step, where
+weights and tensors that are saved twice count each time::
 
     pip install torchdeq==0.1.0
     OMP_NUM_THREADS=1 python gallery/training/comparison.py BSD400 KNEES \
@@ -49,8 +50,6 @@ LAYERS, RESTARTS = 5, 8
 BATCH_SIZE = 4
 MARKS = 10
 RATE = 1e-4
-Reconstruct = Callable[[Tensor, Physics], Tensor]
-"""Restores images from a measurement and its physics."""
 
 
 class Counter:

@@ -48,14 +48,14 @@ import time
 from pathlib import Path
 
 import torch
-from image_folder import centres, patches, split
+from image_folder import patches, split
 from torch import Tensor
+from validation import validate
 
 from deepinv_equilibrium.models import ConvexPotentialDenoiser
 
 BATCH_SIZE, PATCH_SIZE = 8, 40
 SIGMA_RANGE = (2 / 255, 50 / 255)
-VALIDATION_LEVELS = (5, 15, 25, 50)
 LEARNING_RATE = 1e-2
 CHECKPOINT_EVERY, VALIDATE_EVERY = 100, 500
 
@@ -64,17 +64,6 @@ def noise_levels(count: int, generator: torch.Generator) -> Tensor:
     """Return log-uniform noise levels."""
     low, high = (math.log(sigma) for sigma in SIGMA_RANGE)
     return (low + (high - low) * torch.rand(count, generator=generator)).exp()
-
-
-@torch.no_grad()
-def validate(denoiser: ConvexPotentialDenoiser, images: list[Tensor]) -> str:
-    """Return the mean PSNR in dB on the centres of images, for each noise level."""
-    x, psnr = centres(images, 80), []
-    for level in VALIDATION_LEVELS:
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(level))
-        error = denoiser(x + level / 255 * noise, level / 255) - x
-        psnr.append(-10 * float(error.square().flatten(1).mean(1).log10().mean()))
-    return " ".join(f"{value:.3f}" for value in psnr)
 
 
 def main() -> None:
@@ -136,7 +125,7 @@ def main() -> None:
         if (step + 1) % VALIDATE_EVERY == 0 or step + 1 == last:
             text = f"step {step + 1} loss {float(loss.detach()):.3f}"
             text += f" seconds {time.process_time():.0f}"
-            print(f"{text} validation {validate(denoiser, held_out)}", flush=True)
+            print(f"{text} validation {validate(denoiser, held_out, 80)}", flush=True)
     torch.save(denoiser.state_dict(), args.output)
     print(denoiser.lipschitz_bound())
 

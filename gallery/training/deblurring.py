@@ -53,7 +53,7 @@ NOISE_LEVELS = (0.01, 0.03, 0.05)
 KAPPA = 1e-3
 BATCH_SIZE = 4
 # Learning rates of the weights and, as logarithms, of the parameters.
-RATE_WEIGHTS = {"ridge": 5e-4, "SmallDRUNet": 1e-4, "DRUNet": 0.0}
+RATE_WEIGHTS = {"ridge": 5e-4, "SmallDRUNet": 1e-4}
 RATE_PARAMETERS = 5e-2
 TRAINING_RTOL, RTOL, MAX_ITER = 1e-3, 1e-4, 300
 KINDS = (

@@ -85,11 +85,11 @@ import torch
 from image_folder import centres, patches, split
 from soap import SOAP
 from torch import Tensor
+from validation import validate
 
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.models import ConvexPotentialDenoiser, RidgeRegulariser
 
-VALIDATION_SIGMAS = (5, 15, 25, 50)
 REFERENCE_LEVELS = (2.0, 5.0, 15.0, 25.0, 50.0)  # over 255
 CHECKPOINT_EVERY, VALIDATE_EVERY = 25, 200
 WARM_UP = 30
@@ -223,19 +223,6 @@ def typical(difficulties: Tensor, sigma: Tensor) -> Tensor:
     return torch.lerp(low, high, part).exp()
 
 
-@torch.no_grad()
-def validate(regulariser: RidgeRegulariser, images: list[Tensor]) -> list[float]:
-    """Return the mean PSNR in dB on the centres of images, for each noise level."""
-    x, psnr = centres(images, 80), []
-    for level in VALIDATION_SIGMAS:
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(level))
-        sigma = torch.full((len(x),), level / 255)
-        denoised = denoise(regulariser, x + level / 255 * noise, sigma, 3e-5, 1e-2).x
-        error = (denoised - x).square().flatten(1).mean(1)
-        psnr.append(-10 * float(error.log10().mean()))
-    return psnr
-
-
 def main() -> None:
     """Train a regulariser, or go on from a checkpoint, and write its weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -327,9 +314,13 @@ def main() -> None:
             if (step + 1) % VALIDATE_EVERY == 0 or step + 1 == args.steps:
                 current = {k: v.clone() for k, v in regulariser.state_dict().items()}
                 regulariser.load_state_dict(average)
-                values = validate(regulariser, held_out)
+                found = validate(
+                    lambda y, sigma: denoise(regulariser, y, sigma, 3e-5, 1e-2).x,
+                    held_out,
+                    80,
+                )
                 regulariser.load_state_dict(current)
-                line += " validation " + " ".join(f"{value:.3f}" for value in values)
+                line += f" validation {found}"
             print(line, flush=True)
             losses = []
             state = {

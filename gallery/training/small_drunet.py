@@ -40,16 +40,16 @@ import time
 from pathlib import Path
 
 import torch
-from image_folder import centres, patches, split
+from image_folder import patches, split
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from validation import validate
 
 from deepinv_equilibrium.models import SmallDRUNet
 
 BATCH_SIZE, PATCH_SIZE = 8, 64
 SIGMA_RANGE = (0.005, 0.2)
 GREY_SHARE = 0.25
-VALIDATION_LEVELS = (5, 15, 25, 50)
 LARGEST_GRADIENT = 0.5
 CHECKPOINT_EVERY, VALIDATE_EVERY = 500, 1000
 
@@ -67,18 +67,6 @@ def noisy_batch(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, 
     x = torch.where(grey, x.mean(1, keepdim=True), x)
     noise = torch.where(grey, noise[:, :1], noise)
     return x, sigma, x + sigma[:, None, None, None] * noise
-
-
-@torch.no_grad()
-def validate(denoiser: torch.nn.Module, images: list[Tensor]) -> str:
-    """Return the mean PSNR in dB on the centres of images, for each noise level, in
-    colour."""
-    x, psnr = centres(images, 256), []
-    for level in VALIDATION_LEVELS:
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(level))
-        error = denoiser(x + level / 255 * noise, level / 255) - x
-        psnr.append(-10 * float(error.square().flatten(1).mean(1).log10().mean()))
-    return " ".join(f"{value:.3f}" for value in psnr)
 
 
 def expansion(
@@ -152,7 +140,10 @@ def train(
         if (step + 1) % VALIDATE_EVERY == 0 or step + 1 == steps:
             text = f"step {step + 1} loss {float(loss.detach()):.4f}"
             text += f" seconds {time.process_time():.0f}"
-            print(f"{text} validation {validate(average.module, held_out)}", flush=True)
+            print(
+                f"{text} validation {validate(average.module, held_out, 256)}",
+                flush=True,
+            )
     weights = average.module.state_dict()
     return {name: w.half().contiguous() for name, w in weights.items()}
 

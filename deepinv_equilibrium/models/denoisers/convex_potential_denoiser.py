@@ -49,8 +49,8 @@ class ConvexPotentialDenoiser(Denoiser):
     The bundled weights were trained by
     ``python gallery/training/convex_potential_denoiser.py`` on BSD400. The user guide
     has their PSNR beside that of other denoisers. Reflections restore less at high
-    noise: the firmly nonexpansive weights are .4, .8 and 1 dB behind the averaged ones
-    at the noise levels 5, 15 and 25 over 255, for grey images.
+    noise: the firmly nonexpansive weights are .3, .6 and .8 dB behind the averaged ones
+    on BSD68 at the noise levels 5, 15 and 25 over 255.
 
     :param int in_channels: channels of the images. The bundled weights are for 3
         (colour) and for 1 (grey).

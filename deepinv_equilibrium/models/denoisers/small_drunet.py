@@ -36,17 +36,8 @@ class SmallDRUNet(DRUNet):
 
     The bundled weights were trained by ``python gallery/training/small_drunet.py`` on
     BSD400. A penalty on estimates of the norm of the Jacobian makes iterations with the
-    denoiser converge; this is observed, not proved, and costs .3 to .9 dB. PSNR in dB
-    on whole photos of the test split of :class:`deepinv_equilibrium.datasets.Photos`,
-    in colour:
-
-    ============== ======= ====== ===== ===== =====
-    :math:`\sigma` chelsea retina coins moon  page
-    ============== ======= ====== ===== ===== =====
-    0.025          38.85   43.94  37.27 42.57 37.74
-    0.05           35.27   41.45  33.64 39.82 33.73
-    0.1            32.01   38.13  30.38 37.23 29.42
-    ============== ======= ====== ===== ===== =====
+    denoiser converge; this is observed, not proved, and costs .3 to .9 dB. The user
+    guide has its PSNR on BSD68 and CBSD68.
 
     :param int in_channels: channels of the images. The bundled weights are for 3
         (colour) and for 1 (grey). The grey weights are derived from the colour ones: a
