@@ -21,6 +21,10 @@ the implicit gradient, the others with ReTune. The step size of the ridge models
 automatic: it stays in the interval of the proof in every step of the training. The loss
 is the root mean square error.
 
+The ridge models are solved to a relative residual of 1e-4. The others do not reach it:
+after 300 steps the residual of two images was 2e-4 and 5e-4, and their PSNR .6 and .9
+dB below that after 20 steps. They are measured after the 20 steps of their training.
+
 The results for each image are written to a file after each image, and the weights
 after each training; the same command goes on from there. The means are printed, and
 written to a table::
@@ -32,6 +36,7 @@ written to a table::
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from itertools import product
@@ -56,6 +61,7 @@ BATCH_SIZE = 4
 RATE_WEIGHTS = {"ridge": 5e-4, "SmallDRUNet": 1e-4}
 RATE_PARAMETERS = 5e-2
 TRAINING_RTOL, RTOL, MAX_ITER = 1e-3, 1e-4, 300
+RETUNE = (5, 4)  # K and T of the models of which nothing is proved
 KINDS = (
     "ridge, convex",
     "ridge, weakly convex",
@@ -126,7 +132,7 @@ def train(
         solver, deq.Implicit(deq.GMRES(rtol=1e-2)), on_failure="ignore"
     )
     model = build(
-        kind, noise_level, implicit if family == "ridge" else deq.ReTune(5, 8)
+        kind, noise_level, implicit if family == "ridge" else deq.ReTune(*RETUNE)
     )
     groups = [{"params": model.params_algo.parameters(), "lr": RATE_PARAMETERS}]
     weights = list(model.prior.parameters())
@@ -226,8 +232,9 @@ def main() -> None:
         weights = args.weights / file
         if not weights.exists():
             train(kind, name, level, training, args.patch_size, args.steps, weights)
+        max_iter = MAX_ITER if kind.startswith("ridge") else math.prod(RETUNE)
         configuration = deq.Equilibrium(
-            deq.Anderson(rtol=RTOL, max_iter=MAX_ITER), on_failure="ignore"
+            deq.Anderson(rtol=RTOL, max_iter=max_iter), on_failure="ignore"
         )
         model = build(kind, level, configuration).eval()
         model.load_state_dict(torch.load(weights, weights_only=True))
