@@ -48,6 +48,7 @@ import time
 from pathlib import Path
 
 import torch
+import training_loop
 from image_folder import patches, split
 from torch import Tensor
 from validation import validate
@@ -91,13 +92,9 @@ def main() -> None:
         pct_start=0.02,
         cycle_momentum=False,
     )
-    first, checkpoint = 0, args.output.with_suffix(".checkpoint")
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        first = saved["step"]
-        denoiser.load_state_dict(saved["denoiser"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scheduler.load_state_dict(saved["scheduler"])
+    parts = {"denoiser": denoiser, "optimizer": optimizer, "scheduler": scheduler}
+    checkpoint = args.output.with_suffix(".checkpoint")
+    first = training_loop.resume(checkpoint, parts)
     last = min(args.steps, args.stop or args.steps)
     for step in range(first, last):
         # Each step has its own random numbers, so that a run can go on anywhere.
@@ -114,14 +111,7 @@ def main() -> None:
         optimizer.step()
         scheduler.step()
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == last:
-            state = {
-                "denoiser": denoiser.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
-                "step": step + 1,
-            }
-            torch.save(state, checkpoint.with_suffix(".new"))
-            checkpoint.with_suffix(".new").rename(checkpoint)
+            training_loop.save(checkpoint, parts, step + 1)
         if (step + 1) % VALIDATE_EVERY == 0 or step + 1 == last:
             text = f"step {step + 1} loss {float(loss.detach()):.3f}"
             text += f" seconds {time.process_time():.0f}"

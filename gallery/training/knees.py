@@ -34,12 +34,12 @@ took from the volumes of fastMRI, whose use is restricted to research and educat
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
 import deepinv as dinv
 import torch
+import training_loop
 from deepinv.physics import GaussianNoise, Physics
 from deepinv.physics.generator import RandomMaskGenerator
 from image_folder import load
@@ -70,9 +70,6 @@ TRAININGS = {
     "DE-GRAD": (2500, 2, 3e-4),
     "ridge": (600, 2, 2e-3),
 }
-RATE_PARAMETERS = 2e-2
-CHECKPOINT_EVERY = 50
-LARGEST_GRADIENT = 0.5
 
 
 def split(folder: Path) -> dict[str, list[Tensor]]:
@@ -227,62 +224,16 @@ def train(
 ) -> None:
     """Train a model in place, or go on from a checkpoint, and write its weights."""
     steps, batch_size, rate = TRAININGS[kind]
-    numbers = (
-        {id(p) for p in model.params_algo.parameters()}
-        if hasattr(model, "params_algo")
-        else set()
-    )
-    weights = [p for p in model.parameters() if id(p) not in numbers]
-    groups = [{"params": weights, "lr": rate}]
-    if numbers:
-        learned = [p for p in model.parameters() if id(p) in numbers]
-        groups.append({"params": learned, "lr": RATE_PARAMETERS})
-    if not rate:
-        for weight in weights:
-            weight.requires_grad_(False)
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        [group["lr"] or 1.0 for group in groups],
-        total_steps=steps + 1,
-        pct_start=0.05,
-        cycle_momentum=False,
-    )
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    checkpoint, first, losses = output.with_suffix(".checkpoint"), 0, []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        first = saved["step"]
-        for name, part in parts.items():
-            part.load_state_dict(saved[name])
-    model.train()
-    for step in range(first, steps):
-        # Each step has its own random numbers, so that a run can go on anywhere.
-        generator = torch.Generator().manual_seed(step)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
         size = 64 if kind == "denoiser" else WINDOW
         x = windows(images, batch_size, size, generator)
         if kind == "denoiser":
-            loss = denoising_loss(model, x, generator)
-        else:
-            loss = reconstruction_loss(model, x, settings[step % len(settings)], step)
-        optimizer.zero_grad()
-        loss.backward()
-        # Without a limit, single steps threw the weights far off.
-        torch.nn.utils.clip_grad_norm_(weights, LARGEST_GRADIENT)
-        optimizer.step()
-        scheduler.step()
-        losses.append(float(loss.detach()))
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
-            state = {name: part.state_dict() for name, part in parts.items()}
-            torch.save(state | {"step": step + 1}, checkpoint.with_suffix(".new"))
-            checkpoint.with_suffix(".new").rename(checkpoint)
-            text = f"{kind} {step + 1} loss {sum(losses) / len(losses):.5f}"
-            print(f"{text} seconds {time.process_time():.0f}", flush=True)
-            losses = []
-    half = {
-        k: v.half() if v.numel() > 1000 else v for k, v in model.state_dict().items()
-    }
-    torch.save(half, output)
+            return denoising_loss(model, x, generator)
+        return reconstruction_loss(model, x, settings[step % len(settings)], step)
+
+    training_loop.train(model, loss, steps, rate, output.with_suffix(".checkpoint"))
+    torch.save(training_loop.half_precision(model.state_dict()), output)
 
 
 def main() -> None:

@@ -39,6 +39,8 @@ ITERATED = ("DU-PROX", "DE-PROX", "DE-GRAD", "ridge")
 ATTACKED = ("U-Net", "DU-PROX", "DE-PROX", "DE-GRAD", "ridge")
 SEEDS = (0, 1, 2)
 TV_WEIGHTS = tuple(2e-4 * 2**i for i in range(7))
+TV_ITERATIONS = 300
+SEARCH_STEPS = 15
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 200)
 SEARCHED = 4  # images of the parts that are expensive
 WINDOW = 160  # pixels along each side, of the search for perturbations
@@ -59,7 +61,7 @@ def file_name(kind: str, setting: str) -> str:
 def total_variation(weight: float) -> Any:
     """Return the reconstruction by total variation."""
     weights = deq.models.ConstantTVMap((0, 0), weight)
-    return deq.models.TVMapReconstructor(weights, max_iter=300)
+    return deq.models.TVMapReconstructor(weights, max_iter=TV_ITERATIONS)
 
 
 def load_model(
@@ -148,7 +150,8 @@ def gains(model: Any, images: list[Tensor], setting: str) -> list[float]:
     for number in range(len(cut)):
         x, physics, y = case(cut, number, setting, 0)
         norm = 0.1 * NOISE_LEVEL * float(physics.A(x).numel() ** 0.5)
-        found.append(float(worst_case(model, y, physics, norm, steps=15).gain.max()))
+        search = worst_case(model, y, physics, norm, steps=SEARCH_STEPS)
+        found.append(float(search.gain.max()))
     return [round(value, 3) for value in found]
 
 

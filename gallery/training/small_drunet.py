@@ -40,6 +40,7 @@ import time
 from pathlib import Path
 
 import torch
+import training_loop
 from image_folder import patches, split
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -107,13 +108,7 @@ def train(
         "optimizer": optimizer,
         "scheduler": scheduler,
     }
-    first = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        first = saved["step"]
-        for name, part in parts.items():
-            part.load_state_dict(saved[name])
-    for step in range(first, steps):
+    for step in range(training_loop.resume(checkpoint, parts), steps):
         # Each step has its own random numbers, so that a run can go on anywhere.
         generator = torch.Generator().manual_seed(seed * 10**6 + step)
         batch, _ = patches(images, BATCH_SIZE, PATCH_SIZE, generator)
@@ -134,9 +129,7 @@ def train(
         scheduler.step()
         average.update_parameters(denoiser)
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
-            state = {name: part.state_dict() for name, part in parts.items()}
-            torch.save(state | {"step": step + 1}, checkpoint.with_suffix(".new"))
-            checkpoint.with_suffix(".new").rename(checkpoint)
+            training_loop.save(checkpoint, parts, step + 1)
         if (step + 1) % VALIDATE_EVERY == 0 or step + 1 == steps:
             text = f"step {step + 1} loss {float(loss.detach()):.4f}"
             text += f" seconds {time.process_time():.0f}"

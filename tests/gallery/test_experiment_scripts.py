@@ -51,7 +51,8 @@ def write_images(folder: Path, count: int, side: int) -> Path:
 def test_knees_are_trained_and_measured_and_go_on(
     script: Script, tmp_path: Path
 ) -> None:
-    knees = script.load("knees", WINDOW=24, CHECKPOINT_EVERY=1)
+    script.load("training_loop", CHECKPOINT_EVERY=1)
+    knees = script.load("knees", WINDOW=24)
     for setting in list(knees.SETTINGS)[:2]:
         script.monkeypatch.delitem(knees.SETTINGS, setting)
     one_step = {kind: (1, 1, rate) for kind, (_, _, rate) in knees.TRAININGS.items()}
@@ -74,6 +75,8 @@ def test_knees_are_trained_and_measured_and_go_on(
         ATTACKED=("ridge",),
         SEEDS=(0, 1),
         TV_WEIGHTS=(1e-3,),
+        TV_ITERATIONS=2,
+        SEARCH_STEPS=1,
         COUNTS=(1, 2),
         SEARCHED=1,
         WINDOW=24,
@@ -127,3 +130,33 @@ def test_comparison_counts_the_work_of_methods_that_train_the_same_model(
     assert found["unrolled"]["products"] == found["ReTune"]["products"] == [0, 5]
     ratio = found["ReTune"]["bytes"] / found["unrolled"]["bytes"]
     assert ratio == pytest.approx(1, abs=0.1)
+
+
+def test_torsos_are_trained_and_measured_and_go_on(
+    script: Script, tmp_path: Path
+) -> None:
+    script.load("training_loop", CHECKPOINT_EVERY=1)
+    torsos = script.load(
+        "torsos",
+        SIZE=16,
+        COUNTS={"training": 2, "validation": 1, "test": 2},
+        SETTINGS={"torsos": {"8": (8, 0.01)}, "ellipses": {"6": (6, 0.01)}},
+        TRAININGS=dict.fromkeys(("U-Net", "learned gradient", "ridge"), (1, 1e-3)),
+        KINDS=("FBP", "TV", "learned gradient", "ridge"),
+        SEEDS=(0, 1),
+        TV_WEIGHTS=(1e-3,),
+        TV_ITERATIONS=2,
+    )
+    folder, record = write_images(tmp_path / "slices", 6, 32), tmp_path / "record.json"
+    arguments = [str(folder), "--weights", str(tmp_path / "w"), "--record", str(record)]
+    script.run(torsos, *arguments)
+    first = json.loads(record.read_text("utf-8"))
+    for name, count in (("torsos, 8", 2), ("ellipses, 6", 2), ("Shepp-Logan, 6", 1)):
+        assert set(first[name]) == set(torsos.KINDS)
+        assert all(len(images) == count for images in first[name]["FBP"].values())
+    del first["torsos, 8"]["ridge"]
+    record.write_text(json.dumps(first), "utf-8")
+    script.run(torsos, *arguments)
+    again = json.loads(record.read_text("utf-8"))
+    assert set(again["torsos, 8"]) == set(torsos.KINDS)
+    assert len(record.with_suffix(".csv").read_text("utf-8").splitlines()) == 5
