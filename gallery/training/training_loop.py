@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,21 @@ CHECKPOINT_EVERY = 50
 LARGEST_GRADIENT = 0.5
 RATE_PARAMETERS = 2e-2
 """Learning rate of the logarithms of step sizes and other numbers of an optimiser."""
+
+
+class Losses:
+    """The losses of the steps that are done, as a part of a checkpoint."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the losses."""
+        return {"values": self.values}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set the losses."""
+        self.values = list(state["values"])
 
 
 def resume(checkpoint: Path, parts: Mapping[str, Any]) -> int:
@@ -40,10 +56,12 @@ def train(
     steps: int,
     rate: float,
     checkpoint: Path,
-) -> None:
-    """Train a model in place, or go on from a checkpoint. The loss receives the number
-    of the step and its random numbers. A rate of 0 keeps the weights of networks, and
-    the numbers of the optimiser are trained alone."""
+    stop: int | None = None,
+) -> list[float]:
+    """Train a model in place, or go on from a checkpoint, and return the losses of all
+    steps. The loss receives the number of the step and its random numbers. A rate of 0
+    keeps the weights of networks, and the numbers of the optimiser are trained alone. A
+    training can pause after the step ``stop``."""
     numbers = (
         list(model.params_algo.parameters()) if hasattr(model, "params_algo") else []
     )
@@ -62,10 +80,16 @@ def train(
         pct_start=0.05,
         cycle_momentum=False,
     )
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    first, losses = resume(checkpoint, parts), []
+    losses = Losses()
+    parts = {
+        "model": model,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "losses": losses,
+    }
+    last = min(steps, stop or steps)
     model.train()
-    for step in range(first, steps):
+    for step in range(resume(checkpoint, parts), last):
         # Each step has its own random numbers, so that a run can go on anywhere.
         value = loss(step, torch.Generator().manual_seed(step))
         optimizer.zero_grad()
@@ -74,12 +98,13 @@ def train(
         torch.nn.utils.clip_grad_norm_(weights, LARGEST_GRADIENT)
         optimizer.step()
         scheduler.step()
-        losses.append(float(value.detach()))
-        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
+        losses.values.append(float(value.detach()))
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == last:
             save(checkpoint, parts, step + 1)
-            text = f"{checkpoint.stem} {step + 1} loss {sum(losses) / len(losses):.5f}"
+            recent = statistics.mean(losses.values[-CHECKPOINT_EVERY:])
+            text = f"{checkpoint.stem} {step + 1} loss {recent:.5f}"
             print(f"{text} seconds {time.process_time():.0f}", flush=True)
-            losses = []
+    return losses.values
 
 
 def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

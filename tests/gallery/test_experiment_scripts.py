@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,3 +161,60 @@ def test_torsos_are_trained_and_measured_and_go_on(
     again = json.loads(record.read_text("utf-8"))
     assert set(again["torsos, 8"]) == set(torsos.KINDS)
     assert len(record.with_suffix(".csv").read_text("utf-8").splitlines()) == 5
+
+
+def test_jacobian_free_curves_go_on_as_if_they_had_not_stopped(
+    script: Script, tmp_path: Path
+) -> None:
+    folder, record = write_images(tmp_path / "images", 2, 24), tmp_path / "record.json"
+    curves = script.load(
+        "jacobian_free",
+        BLURS={"5x5": (5, 1.0)},
+        CROP=16,
+        TEST_SIZE=16,
+        EPOCHS=2,
+        EPOCH=1,
+        BATCH_SIZE=2,
+        PRETRAINING=1,
+    )
+    arguments = [str(folder), str(folder), "--weights", str(tmp_path / "w")]
+    arguments += ["--record", str(record), "--seeds", "0"]
+    script.run(curves, *arguments)
+    first = json.loads(record.read_text("utf-8"))["5x5"]["0"]
+    start = [first[adjoint]["PSNR"][0] for adjoint in curves.ADJOINTS]
+    assert start[0] == start[1]
+    assert first["implicit"]["cosine"][0] == first["Jacobian-free"]["cosine"][0]
+    assert all(len(run["loss"]) == 2 for run in first.values())
+
+    class StopError(Exception):
+        """An interruption."""
+
+    def stop(*_: object) -> None:
+        raise StopError
+
+    for checkpoint in (tmp_path / "w").glob("5x5*"):
+        checkpoint.unlink()
+    record.unlink()
+    script.monkeypatch.setattr(curves, "cosine", stop)
+    with pytest.raises(StopError):
+        script.run(curves, *arguments)
+    script.monkeypatch.setattr(curves, "cosine", lambda *_: 1.0)
+    write = curves.measurement_record.write
+
+    def write_and_stop(path: Path, found: dict[str, Any]) -> None:
+        write(path, found)
+        if len(found["5x5"]["0"]["implicit"]["PSNR"]) == 2:
+            script.monkeypatch.setattr(curves, "test_psnr", stop)
+
+    script.monkeypatch.setattr(curves.measurement_record, "write", write_and_stop)
+    psnr = curves.test_psnr
+    with pytest.raises(StopError):  # in the second epoch, after its training
+        script.run(curves, *arguments)
+    script.monkeypatch.setattr(curves.measurement_record, "write", write)
+    script.monkeypatch.setattr(curves, "test_psnr", psnr)
+    script.run(curves, *arguments)
+    again = json.loads(record.read_text("utf-8"))["5x5"]["0"]
+    for adjoint, run in first.items():
+        assert again[adjoint]["loss"] == run["loss"]
+        assert again[adjoint]["PSNR"] == run["PSNR"]
+    assert len(record.with_suffix(".csv").read_text("utf-8").splitlines()) == 3
