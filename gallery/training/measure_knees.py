@@ -38,7 +38,7 @@ KINDS = ("zero-filled", "TV", "PnP", "U-Net", "DU-PROX", "DE-PROX", "DE-GRAD", "
 ITERATED = ("DU-PROX", "DE-PROX", "DE-GRAD", "ridge")
 ATTACKED = ("U-Net", "DU-PROX", "DE-PROX", "DE-GRAD", "ridge")
 SEEDS = (0, 1, 2)
-TV_WEIGHTS = tuple(2e-4 * 2**i for i in range(7))
+TV_WEIGHTS = tuple(5e-4 * 2**i for i in range(7))
 TV_ITERATIONS = 300
 SEARCH_STEPS = 15
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 200)
@@ -71,7 +71,9 @@ def load_model(
     if kind == "zero-filled":
         return dinv.models.ArtifactRemoval(lambda x, sigma: x, mode="adjoint")
     if configuration is None and kind not in ("DU-PROX", "U-Net"):
-        anderson = deq.Anderson(rtol=1e-4, max_iter=200 if kind == "ridge" else 60)
+        anderson = deq.Anderson(rtol=1e-4, max_iter=60)
+        if kind == "ridge":
+            anderson = deq.Anderson(rtol=1e-5, max_iter=300)
         implicit = deq.Implicit(deq.GMRES(rtol=1e-2, max_iter=40))
         configuration = deq.Equilibrium(anderson, implicit, on_failure="ignore")
     model = build(kind, configuration)
