@@ -66,7 +66,7 @@ KAPPA = 1e-3
 BATCH_SIZE = 4
 # Learning rates of the weights and, as logarithms, of the parameters.
 RATE_WEIGHTS = {"ridge": 5e-4, "SmallDRUNet": 1e-4}
-RATE_PARAMETERS = 2e-2
+RATE_PARAMETERS = {"ridge": 2e-2, "SmallDRUNet": 5e-2, "DRUNet": 5e-2}
 RTOL, MAX_ITER = 1e-4, 300
 VALIDATE_EVERY = 10
 RETUNE = (5, 4)  # K and T of the models of which nothing is proved
@@ -141,7 +141,7 @@ def train(
     )
     configuration = implicit if family == "ridge" else deq.ReTune(*RETUNE)
     model = build(kind, noise_level, configuration)
-    groups = [{"params": model.params_algo.parameters(), "lr": RATE_PARAMETERS}]
+    groups = [{"params": model.params_algo.parameters(), "lr": RATE_PARAMETERS[family]}]
     weights = list(model.prior.parameters())
     if kind.endswith("plug-and-play"):
         for weight in weights:
