@@ -18,14 +18,14 @@ the 128 x 128 centres of the first photos of the test folder with the K T steps 
 training, and at the fixed point. The loss of each training step is in the record, too.
 The same command goes on after the last training that was finished::
 
-    python gallery/training/restart_sweep.py BSD400 CBSD68 \
+    python gallery/training/restart_sweep.py BSD400 CBSD68 --weights restart_sweep \
         --record gallery/training/results/restart_sweep.json
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("training_folder", type=Path, help="images to train on")
     parser.add_argument("folder", type=Path, help="images to measure on")
+    parser.add_argument("--weights", type=Path, required=True, help="a folder")
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--problems", nargs="+", default=PROBLEMS, choices=PROBLEMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -159,41 +160,39 @@ def main() -> None:
     args = parser.parse_args()
 
     images, _ = split(args.training_folder, 3)
-    files = sorted(args.folder.iterdir())[: args.images]
-    x = centres([load(file, 3) for file in files], 128)
+    photos = sorted(args.folder.iterdir())[: args.images]
+    x = centres([load(photo, 3) for photo in photos], 128)
     record = measurement_record.read(args.record)
     accurate = deq.Equilibrium(
         deq.Anderson(rtol=1e-4, max_iter=300), on_failure="ignore"
     )
-    for seed in args.seeds:
+    args.weights.mkdir(exist_ok=True)
+    for seed, problem, (layers, restarts) in product(args.seeds, args.problems, SIZES):
         runs = record.setdefault(str(seed), {})
-        for problem in args.problems:
-            for layers, restarts in SIZES:
-                configuration = deq.ReTune(layers, restarts, on_failure="ignore")
-                trained: dict[str, Any] = {}
-                for method in METHODS:
-                    key = f"{problem}, {layers}, {restarts}, {method}"
-                    needed = method == "(b)" and any(
-                        key.replace("(b)", later) not in runs
-                        for later in ("(c)", "control")
-                    )
-                    if key in runs and not needed:
-                        continue
-                    torch.manual_seed(seed)
-                    if method == "(a)":
-                        model = wavelets(configuration)
-                    elif method == "(b)":
-                        model = plug_and_play(problem, configuration)
-                    else:
-                        model = copy.deepcopy(trained["(b)"])
-                    losses = train(model, method, problem, images, seed)
-                    trained[method] = model
-                    runs[key] = {
-                        "losses": losses,
-                        "PSNR": measure(model, problem, x, configuration),
-                        "fixed point": measure(model, problem, x, accurate),
-                    }
-                    measurement_record.write(args.record, record)
+        configuration = deq.ReTune(layers, restarts, on_failure="ignore")
+        files = {
+            method: args.weights / f"{problem}_{layers}_{restarts}_{method}_{seed}.pt"
+            for method in METHODS
+        }
+        for method, file in files.items():
+            key = f"{problem}, {layers}, {restarts}, {method}"
+            if key in runs:
+                continue
+            torch.manual_seed(seed)
+            if method == "(a)":
+                model = wavelets(configuration)
+            else:
+                model = plug_and_play(problem, configuration)
+            if method in ("(c)", "control"):
+                model.load_state_dict(torch.load(files["(b)"], weights_only=True))
+            losses = train(model, method, problem, images, seed)
+            torch.save(model.state_dict(), file)
+            runs[key] = {
+                "losses": losses,
+                "PSNR": measure(model, problem, x, configuration),
+                "fixed point": measure(model, problem, x, accurate),
+            }
+            measurement_record.write(args.record, record)
     measurement_record.write_table(args.record, table(record))
 
 
