@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -13,7 +11,7 @@ from ..autocast import Autocast
 from ..processes import ALONE, Processes
 from ..solution import LowRankInverse, Report, Status
 from ..step import PackedStep
-from .sample_record import SampleRecord
+from .sample_records import Numbers, SampleRecords
 from .solver import Solver
 
 # Units of rounding of the state, or of autocast, below which a residual may be noise.
@@ -53,10 +51,9 @@ class Monitor:
         rounding, underflow = _STATE_ROUNDING * info.eps, info.tiny / info.eps
         if autocast is not None:
             rounding = max(rounding, _AUTOCAST_ROUNDING * autocast.eps)
-        self.samples = [
-            SampleRecord(solver, keep_best, rate, rounding, underflow)
-            for _ in range(len(x0))
-        ]
+        self.samples = SampleRecords(
+            solver, x0, keep_best, rate, rounding, underflow, autocast is not None
+        )
         self.processes = processes
         self.x = x0
         self.value = x0
@@ -65,7 +62,7 @@ class Monitor:
         self.running = len(x0)
         self.active = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
         self.deferred = False
-        self.unrecorded = [False] * len(x0)
+        self.unrecorded = torch.zeros_like(self.active)
 
     def compare_with_noise(self, step: PackedStep, x: Tensor, value: Tensor) -> None:
         r"""
@@ -75,12 +72,10 @@ class Monitor:
         :param torch.Tensor x: the last iterates, of shape :math:`(B, n)`.
         :param torch.Tensor value: their values, of shape :math:`(B, n)`.
         """
-        if not any(sample.may_be_noise for sample in self.samples):
+        if not self.samples.may_be_noise.any():
             return
-        levels = self.processes.agree(step.noise(x, value)).tolist()
-        for sample, level in zip(self.samples, levels, strict=True):
-            if sample.may_be_noise:
-                sample.compare_with_noise(level)
+        noise = self.processes.agree(step.noise(x, value).double())
+        self.samples.compare_with_noise(self.samples.of(noise))
         self._count_running()
 
     def observe(
@@ -104,25 +99,16 @@ class Monitor:
         :return: (torch.Tensor) which proposals are rejected, boolean of shape
             :math:`(B,)`; ``None`` if ``proposed`` is.
         """
-        before = [sample.active for sample in self.samples]
-        numbers = _numbers(self.processes, x, value, output, domain, proposed)
-        verdicts = [
-            sample.observe(*of_sample)
-            for sample, of_sample in zip(self.samples, numbers, strict=True)
-        ]
-        chosen = [choice for choice, _ in verdicts]
-        self._store(chosen, x, value, output)
+        running = self.active
+        chosen, rejected = self.samples.observe(
+            *self._numbers(x, value, output, domain, proposed)
+        )
+        self._store(self.samples.tensor(chosen), x, value, output)
         if self.deferred:
             # The recorded evaluation is not the one that the solve returns.
-            self.unrecorded = [
-                was and not choice for was, choice in zip(before, chosen, strict=True)
-            ]
+            self.unrecorded = running & ~self.samples.tensor(chosen)
         self._count_running()
-        return (
-            None
-            if proposed is None
-            else self._mask([rejected for _, rejected in verdicts])
-        )
+        return None if proposed is None else self.samples.tensor(rejected)
 
     def defer(self, x: Tensor) -> None:
         """Leave the evaluation at ``x`` to the caller, who records it."""
@@ -131,9 +117,7 @@ class Monitor:
 
     def finish(self) -> None:
         """Set the status of the samples that are still running."""
-        sizes = self.processes.agree(_norms(self.value)).tolist()
-        for sample, size in zip(self.samples, sizes, strict=True):
-            sample.finish(size)
+        self.samples.finish(self.samples.of(self.processes.agree(_norms(self.value))))
 
     def report(self, extra_evaluations: int = 0) -> Report:
         r"""
@@ -143,29 +127,22 @@ class Monitor:
             to be added to the count. Default: 0.
         :return: (Report) the report.
         """
-        iterations = torch.tensor(
-            [len(sample.history) for sample in self.samples], device=self.x.device
-        )
-        measurements = torch.tensor(
-            [sample.measurements for sample in self.samples], device=self.x.device
+        samples, tensor = self.samples, self.samples.tensor
+        iterations, measurements = (
+            tensor(samples.iterations),
+            tensor(samples.measurements),
         )
         return Report(
-            status=tuple(sample.status for sample in self.samples),
-            residual=self._column([sample.residual for sample in self.samples]),
-            absolute_residual=self._column(
-                [sample.absolute for sample in self.samples]
-            ),
+            status=tuple(Status(code) for code in samples.status.tolist()),
+            residual=tensor(samples.residual),
+            absolute_residual=tensor(samples.absolute),
             iterations=iterations,
             evaluations=iterations + extra_evaluations + measurements,
-            history=self._table([sample.history for sample in self.samples]),
-            absolute_history=self._table(
-                [sample.absolute_history for sample in self.samples]
+            history=torch.stack([tensor(row) for row in samples.history]),
+            absolute_history=torch.stack(
+                [tensor(row) for row in samples.absolute_history]
             ),
-            noise=(
-                self._column([sample.noise for sample in self.samples])
-                if bool(measurements.any())
-                else None
-            ),
+            noise=tensor(samples.noise) if samples.measurements.any() else None,
         )
 
     @property
@@ -173,49 +150,53 @@ class Monitor:
         """Samples that add nothing to gradients: non-finite, without a usable value, or
         recorded at another evaluation than the one that the solve returns. A boolean
         tensor of shape (B,)."""
-        return self._mask(
-            [
-                sample.status is Status.NONFINITE
-                or math.isinf(sample.absolute)
-                or unrecorded
-                for sample, unrecorded in zip(
-                    self.samples, self.unrecorded, strict=True
-                )
-            ]
-        )
+        return self.samples.tensor(self.samples.excluded) | self.unrecorded
 
     def _count_running(self) -> None:
-        running = [sample.active for sample in self.samples]
-        if sum(running) != self.running:  # a sample that has stopped never goes on
-            self.running = sum(running)
-            self.active = self._mask(running)
+        running = int(self.samples.active.sum())
+        if running != self.running:  # a sample that has stopped never goes on
+            self.running = running
+            self.active = self.samples.tensor(self.samples.active)
 
     def _store(
-        self, where: list[bool], x: Tensor, value: Tensor, output: Tensor | None
+        self, where: Tensor, x: Tensor, value: Tensor, output: Tensor | None
     ) -> None:
         if output is not None and self.output is None:
             self.output = torch.zeros_like(output)
-        if all(where):
-            self.x, self.value, self.output = x, value, output
-        elif any(where):
-            mask = self._mask(where)
-            self.x = choose(mask, x, self.x)
-            self.value = choose(mask, value, self.value)
-            if output is not None:
-                assert self.output is not None
-                self.output = choose(mask, output, self.output)
+        # Shortcuts for common cases; on a GPU the tests would force a synchronisation.
+        if where.device.type == "cpu":
+            if bool(where.all()):
+                self.x, self.value, self.output = x, value, output
+                return
+            if not bool(where.any()):
+                return
+        self.x = choose(where, x, self.x)
+        self.value = choose(where, value, self.value)
+        if output is not None:
+            assert self.output is not None
+            self.output = choose(where, output, self.output)
 
-    def _mask(self, where: list[bool]) -> Tensor:
-        return torch.tensor(where, device=self.x.device)
-
-    def _column(self, values: list[float] | list[list[float]]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=self.x.device)
-
-    def _table(self, columns: list[list[float]]) -> Tensor:
-        """Return a tensor of shape (iterations, B), NaN after a sample has stopped."""
-        length = max(map(len, columns))
-        padded = [column + [math.nan] * (length - len(column)) for column in columns]
-        return self._column(padded).T.contiguous()
+    def _numbers(
+        self,
+        x: Tensor,
+        value: Tensor,
+        output: Tensor | None,
+        domain: Tensor | None,
+        proposed: Tensor | None,
+    ) -> Iterator[Numbers | None]:
+        """Yield the arguments of SampleRecords.observe. Processes agree on all of them
+        in one operation."""
+        finite = None
+        if output is not None:
+            finite = torch.isfinite(output.detach()).reshape(len(output), -1).all(dim=1)
+        flags = (finite, domain, proposed)
+        rows = [_norms(value.detach() - x.detach()), _norms(value)]
+        rows += [flag.double() for flag in flags if flag is not None]
+        numbers = iter(self.samples.of(self.processes.agree(torch.stack(rows))))
+        yield next(numbers)
+        yield next(numbers)
+        for flag in flags:
+            yield None if flag is None else next(numbers) == 1
 
 
 def choose(where: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -228,28 +209,3 @@ def choose(where: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 def _norms(rows: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows.detach(), dim=1, dtype=torch.float64)
-
-
-def _numbers(
-    processes: Processes,
-    x: Tensor,
-    value: Tensor,
-    output: Tensor | None,
-    domain: Tensor | None,
-    proposed: Tensor | None,
-) -> Iterator[tuple[float, float, bool, bool, bool]]:
-    """Yield the arguments of SampleRecord.observe for each sample. All numbers come
-    from the device in one transfer."""
-    finite = None
-    if output is not None:
-        finite = torch.isfinite(output.detach()).reshape(len(output), -1).all(dim=1)
-    flags = (finite, domain, proposed)
-    rows = [_norms(value.detach() - x.detach()), _norms(value)]
-    rows += [flag.double() for flag in flags if flag is not None]
-    absolute, size, *known = processes.agree(torch.stack(rows)).tolist()
-    columns = iter(known)
-    finite_, domain_, proposed_ = (
-        repeat(default) if flag is None else map(bool, next(columns))
-        for flag, default in zip(flags, (True, True, False), strict=True)
-    )
-    return zip(absolute, size, finite_, domain_, proposed_, strict=False)
