@@ -176,7 +176,7 @@ for name, row in results.items():
 
 # %%
 # In 24 steps the models that see no ground truth gain more than 2 dB over
-# the weights from which they start, and .7 dB over the weights that were
+# the weights from which they start, and 1 dB over the weights that were
 # trained to denoise. They are as good as the supervised model. Here the
 # implicit gradient is ahead of the Jacobian-free one by .1 dB, which is no
 # proof for one seed.
