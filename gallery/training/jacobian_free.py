@@ -149,8 +149,7 @@ def table(record: dict[str, Any]) -> list[list[str]]:
         row = [blur, adjoint]
         for name, digits in (("PSNR", 2), ("loss", 6)):
             last = [run[name][-1] for run in runs]
-            spread = statistics.stdev(last) if len(last) > 1 else 0.0
-            row.append(f"{statistics.mean(last):.{digits}f} ± {spread:.{digits}f}")
+            row.append(measurement_record.mean_and_spread(last, digits))
         row.append(f"{min(min(run['cosine']) for run in runs):.3f}")
         rows.append([*row, f"{statistics.mean(sum(r['seconds']) for r in runs):.0f}"])
     return rows
@@ -168,8 +167,8 @@ def main() -> None:
 
     args.weights.mkdir(exist_ok=True)
     images, _ = split(args.folder, 3)
-    test = centres([load(file, 3) for file in sorted(args.test_folder.iterdir())], 64)
-    test = test[:, :, :TEST_SIZE, :TEST_SIZE][::4]
+    files = sorted(args.test_folder.iterdir())[::4]
+    test = centres([load(file, 3) for file in files], TEST_SIZE)
     fixed = batch_of(images, torch.Generator().manual_seed(10**6))
     record: dict[str, Any] = measurement_record.read(args.record)
     for seed, blur, adjoint in product(args.seeds, BLURS, ADJOINTS):
