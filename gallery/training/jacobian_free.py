@@ -6,9 +6,10 @@ photos are blurred as in the paper, circularly by Gaussian kernels of 5 x 5 pixe
 variance 1 or 9 x 9 pixels with variance 5, with white Gaussian noise of standard
 deviation .01. The step is x - eta (A^T (A x - y) + S(x)) with the step size eta = .9
 and S = lambda (I - D), where D is a network that contracts by .99. The step hardly
-contracts: it is only proved that it does so by 1 - .01 eta lambda. The network has five
-layers of 24 channels and was trained to denoise; its weights and lambda are learned
-with the mean squared error, as in the paper.
+contracts: the rate that is proved for all weights is 1 - .01 eta lambda = .9991, and it
+is .9933 with random weights. The network has five layers of 24 channels and was trained
+to denoise; its weights and lambda are learned with the mean squared error, as in the
+paper.
 
 Both trainings have the same start, batches, noise and optimiser. Before
 the first and after each epoch, the record has the mean PSNR of the test photos, and for
