@@ -28,8 +28,7 @@ better than the Jacobian-free one. The page compares:
 
 Nothing is downloaded. From a clone of the repository,
 ``python gallery/self_supervised_inpainting.py`` runs this page in less
-than two minutes on two cores. The last section has three seeds of a
-longer training.
+than two minutes on two cores.
 """
 
 import time
@@ -176,6 +175,12 @@ for name, row in results.items():
     print(f"{name:15s}" + "".join(f"{value:8.2f}" for value in row.values()))
 
 # %%
+# In 24 steps the models that see no ground truth gain more than 2 dB over
+# the weights from which they start, and 1 dB over the weights that were
+# trained to denoise. They are as good as the supervised model. Here the
+# implicit gradient is ahead of the Jacobian-free one by .1 dB, which is no
+# proof for one seed.
+#
 # The certificate holds before and after the training, and the report says
 # how far each image is from the fixed point.
 

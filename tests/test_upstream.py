@@ -11,6 +11,7 @@ import deepinv
 import pytest
 
 ROOT = Path(__file__).parents[1]
+REPRODUCED_WITH = "0.5.0"
 FILES = sorted((ROOT / "upstream").glob("test_*.py"))
 
 
@@ -29,7 +30,7 @@ def _tests_in(module: ModuleType) -> list[Callable[[str], None]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem[5:])
 def test_deepinv_still_has_the_defect(path: Path) -> None:
-    """A failure here is good news: our own code for it can go, or must change."""
+    """A skipped test is good news: our own code for the defect can go, or change."""
     module = load(path)
     assert (ROOT / module.OURS).exists()
     for test in _tests_in(module):
@@ -37,7 +38,9 @@ def test_deepinv_still_has_the_defect(path: Path) -> None:
             test("cpu")
         except (AssertionError, KeyError, pytest.fail.Exception):
             continue
-        pytest.fail(
+        # Users run the suite with newer versions: there it reports, and does not fail.
+        report = pytest.fail if deepinv.__version__ == REPRODUCED_WITH else pytest.skip
+        report(
             f"deepinv {deepinv.__version__} passes upstream/{path.name}: what "
             f"{module.OURS} does about it may be simplified."
         )

@@ -2,7 +2,7 @@
 
 A reproduction must fail without its patch and pass with it::
 
-    python upstream/check.py                 # all of them, about two minutes
+    python upstream/check.py                 # all of them, about five minutes
     python upstream/check.py poisson_prox
 """
 

@@ -26,6 +26,16 @@ def split(folder: Path, in_channels: int) -> tuple[list[Tensor], list[Tensor]]:
     return training, [load(file, in_channels) for file in files[::HELD_OUT]]
 
 
+def split_in_three(folder: Path, in_channels: int) -> dict[str, list[Tensor]]:
+    """Return the images for training, validation and test. In the order of the names,
+    every fifth file is for the test and every tenth for validation."""
+    parts: dict[str, list[Tensor]] = {"training": [], "validation": [], "test": []}
+    for number, file in enumerate(sorted(folder.iterdir())):
+        part = {0: "test", 5: "test", 3: "validation"}.get(number % 10, "training")
+        parts[part].append(load(file, in_channels))
+    return parts
+
+
 def patches(
     images: list[Tensor], count: int, size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ import torch
 import training_loop
 from deepinv.physics import GaussianNoise, Physics
 from deepinv.physics.generator import RandomMaskGenerator
-from image_folder import load
+from image_folder import split_in_three
 from small_drunet import expansion
 from torch import Tensor
 
@@ -74,12 +74,10 @@ TRAININGS = {
 
 def split(folder: Path) -> dict[str, list[Tensor]]:
     """Return the magnitudes for training, validation and test, of shape (1, H, W)."""
-    parts: dict[str, list[Tensor]] = {"training": [], "validation": [], "test": []}
-    for number, file in enumerate(sorted(folder.iterdir())):
-        image = load(file, 1)
-        part = {0: "test", 5: "test", 3: "validation"}.get(number % 10, "training")
-        parts[part].append(image / image.max())
-    return parts
+    return {
+        part: [image / image.max() for image in images]
+        for part, images in split_in_three(folder, 1).items()
+    }
 
 
 def with_phase(magnitude: Tensor, generator: torch.Generator) -> Tensor:

@@ -173,8 +173,7 @@ def table(record: Record) -> list[list[str]]:
                     statistics.mean(i[metric] for i in images)
                     for images in seeds.values()
                 ]
-                spread = statistics.stdev(means)
-                row.append(f"{statistics.mean(means):.{digits}f} ± {spread:.{digits}f}")
+                row.append(measurement_record.mean_and_spread(means, digits))
         gain = record["gains"].get(kind)
         row += [f"{statistics.mean(seconds):.1f}", f"{max(gain):.2f}" if gain else ""]
         rows.append(row)

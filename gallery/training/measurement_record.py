@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ def read(path: Path) -> dict[str, Any]:
 def write(path: Path, record: dict[str, Any]) -> None:
     """Write a record."""
     path.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+def mean_and_spread(values: list[float], digits: int) -> str:
+    """Return the mean and the standard deviation over seeds, for a table."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.{digits}f} ± {spread:.{digits}f}"
 
 
 def write_table(path: Path, rows: list[list[str]]) -> None:

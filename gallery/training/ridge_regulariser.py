@@ -54,7 +54,7 @@ noise levels 5, 15, 25 and 50 was 39.94 / 33.44 / 30.66 / 26.62 after 400 steps 
         --rate 0.6 --initial ridge_weakly_convex_colour.pt \
         --output ridge_convex_colour.pt
 
-of which the moving average after 275 steps is bundled: 39.20 / 32.84 / 30.05 / 26.27.
+with 39.29 / 32.87 / 30.05 / 26.27.
 
 In trials of some hundred steps, more filters, a spline for each filter, potentials of
 pairs of filters and single convolutions were not better. BSD400 was the training and

@@ -45,7 +45,7 @@ import torch
 import training_loop
 from deepinv.physics import GaussianNoise, Physics
 from deepinv.utils.phantoms import SheppLoganDataset
-from image_folder import load
+from image_folder import split_in_three
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
@@ -82,15 +82,15 @@ Record = dict[str, Any]
 
 def torsos(folder: Path) -> dict[str, list[Tensor]]:
     """Return slices for training, validation and test, of shape (1, 1, H, W)."""
-    parts: dict[str, list[Tensor]] = {part: [] for part in COUNTS}
     across = torch.linspace(-1, 1, SIZE)
     inside = (across[:, None] ** 2 + across**2 < 0.98).float()
-    for number, file in enumerate(sorted(folder.iterdir())):
-        image = load(file, 1)[None]
-        image = avg_pool2d(image, image.shape[-1] // SIZE) * inside
-        part = {0: "test", 5: "test", 3: "validation"}.get(number % 10, "training")
-        parts[part].append(image)
-    return parts
+    return {
+        part: [
+            avg_pool2d(image[None], image.shape[-1] // SIZE) * inside
+            for image in images
+        ]
+        for part, images in split_in_three(folder, 1).items()
+    }
 
 
 def ellipses() -> dict[str, list[Tensor]]:
@@ -205,8 +205,7 @@ def table(record: Record) -> list[list[str]]:
                     statistics.mean(image[metric] for image in images)
                     for images in record[setting][kind].values()
                 ]
-                spread = statistics.stdev(means)
-                row.append(f"{statistics.mean(means):.{digits}f} ± {spread:.{digits}f}")
+                row.append(measurement_record.mean_and_spread(means, digits))
         rows.append(row)
     return rows
 

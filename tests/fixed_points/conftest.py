@@ -210,7 +210,10 @@ class LiveBytes:
         for thing in gc.get_objects():
             # Compilers leave tensors of other types behind, which hold no data.
             if type(thing) in (Tensor, torch.nn.Parameter):
-                storage = thing.untyped_storage()
+                try:
+                    storage = thing.untyped_storage()
+                except NotImplementedError:
+                    continue  # a wrapper of torch.func, left behind by another test
                 storages[storage.data_ptr()] = storage.nbytes()
         return sum(storages.values())
 

@@ -178,6 +178,25 @@ def test_shown_table_of_denoisers_follows_from_the_record_of_all_images(
         assert list(csv.reader(file)) == script["table"](record, channels)
 
 
+def test_shown_table_of_deblurring_follows_from_the_record_of_all_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(TRAINING)
+    script = runpy.run_path(str(TRAINING / "deblurring.py"))
+    path = TRAINING / "results" / "deblurring.json"
+    record = json.loads(path.read_text("utf-8"))
+    assert all(len(e["images"]) == 68 for m in record.values() for e in m.values())
+    with path.with_suffix(".csv").open(encoding="utf-8") as file:
+        assert list(csv.reader(file)) == script["table"](record)
+    for models in record.values():
+        certified, reference = (
+            np.mean([image["PSNR"] for image in models[kind]["images"]])
+            for kind in ("ridge, convex", script["REFERENCE"])
+        )
+        assert models["ridge, convex"]["proved"] == "contracts"
+        assert certified > reference - 0.3
+
+
 def test_deblurring_trains_once_and_goes_on_with_the_next_image(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
