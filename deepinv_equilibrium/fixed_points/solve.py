@@ -14,7 +14,13 @@ from .adjoints.unrolled import Unrolled
 from .argument_checks import require_instance
 from .autocast import Autocast, widen, widen_layout
 from .caller_warnings import warn_caller
-from .failures import OnFailure, check_on_failure, report_failure
+from .constant_weights import constant_weights
+from .failures import (
+    OnFailure,
+    check_on_failure,
+    report_failure,
+    report_late_failures,
+)
 from .processes import ALONE, Processes
 from .solution import BackwardSlot, Solution
 from .solvers.anderson import Anderson
@@ -74,8 +80,6 @@ def fixed_point(
         ``on_failure`` is unknown, or if the adjoint cannot work with the solver.
     :raises RuntimeError: in a transform of ``torch.func`` or in forward mode, see
         :doc:`/user_guide/adjoints`.
-    :raises RuntimeError: in a transform of ``torch.func`` or in forward mode, see
-        :doc:`/user_guide/adjoints`.
     :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
 
     :Example:
@@ -93,8 +97,22 @@ def fixed_point(
     require_instance("solver", solver, FixedPointSolver)
     require_instance("adjoint", adjoint, Adjoint)
     check_on_failure(on_failure)
+    report_late_failures()
     adjoint.require(solver)
     refuse_transforms("The fixed-point solve", isinstance(adjoint, Unrolled))
+    with constant_weights():
+        return _fixed_point(step, x0, solver, adjoint, on_failure, observer, processes)
+
+
+def _fixed_point(
+    step: Step,
+    x0: State,
+    solver: FixedPointSolver,
+    adjoint: Adjoint,
+    on_failure: OnFailure,
+    observer: StateObserver | None,
+    processes: Processes,
+) -> Solution:
     layout = StateLayout.of(x0)
     start = layout.pack(x0)
     autocast = Autocast.active(start.device)

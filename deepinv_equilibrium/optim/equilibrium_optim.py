@@ -87,6 +87,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
     data_fidelity: Any
     _optimiser_signature: ClassVar[inspect.Signature] = signature_of(BaseOptim)
     _plain_max_iter: int
+    _plain_has_converged: bool
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         optimiser = next(
@@ -225,6 +226,18 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
                     )
             self.fixed_point.max_iter = iterations
         self._plain_max_iter = iterations
+
+    @property
+    def has_converged(self) -> bool:
+        """Whether all samples of the last call have met the tolerance."""
+        # Not stored after each call: the host would wait for an accelerator.
+        if self._equilibrium is None:
+            return self._plain_has_converged
+        return self.solution is not None and bool(self.solution.converged.all())
+
+    @has_converged.setter
+    def has_converged(self, value: bool) -> None:
+        self._plain_has_converged = value
 
     def update_params_fn(self, it: int) -> dict[str, Any]:
         r"""
@@ -425,6 +438,5 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
 
     def _report(self, step: Step, solution: Solution) -> None:
         super()._report(step, solution)
-        self.has_converged = bool(solution.converged.all())
         if self.verbose:
             print(self.solution)

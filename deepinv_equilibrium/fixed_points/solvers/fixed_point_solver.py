@@ -150,9 +150,7 @@ class FixedPointSolver(Solver, ABC):
             rejected = monitor.observe(x, value, output, domain, proposed)
             if observer is not None:
                 observer(x, value)
-            if step.autocast is not None:
-                monitor.compare_with_noise(step, x, value)
-            if last or not monitor.running:
+            if not monitor.look(step, x, value) or last:
                 break
             x, proposed = self._next(iteration, step, monitor, x, value, rejected)
         monitor.inverse_jacobian = iteration.inverse_jacobian()
@@ -179,6 +177,6 @@ class FixedPointSolver(Solver, ABC):
         if proposal is not plain:  # even relaxation > 1 may leave the domain
             proposed = step.inside(proposal) & active
             proposal = choose(proposed, proposal, plain)
-        if monitor.running < len(x):
+        if not monitor.samples.all_active:
             proposal = choose(monitor.active, proposal, monitor.x)
         return proposal, None if rejected is None else proposed

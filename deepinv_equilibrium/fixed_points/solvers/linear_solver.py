@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..processes import ALONE, Processes
 from ..solution import Report, Status
+from .look_schedule import LookSchedule
 from .solver import Solver
 
 _FLOOR = 4.0  # smallest relative residual that is reported, in units of rounding
@@ -83,6 +84,8 @@ class LinearMonitor:
         self.iterations = torch.zeros(batch, dtype=torch.long, device=device)
         self.evaluations = torch.zeros(batch, dtype=torch.long, device=device)
         self.history: list[Tensor] = []
+        self._seen_stopped = False
+        self._schedule = None if device.type == "cpu" else LookSchedule()
         self.stop(self.rhs_norm == 0, Status.CONVERGED)
         self.stop(~torch.isfinite(self.rhs_norm), Status.NONFINITE)
 
@@ -117,15 +120,35 @@ class LinearMonitor:
 
     def is_running(self) -> bool:
         """Return whether a sample is still active. Processes that cooperate agree on
-        the status of every sample, so that all leave their loops together."""
+        the status of every sample, so that all leave their loops together. On an
+        accelerator the host looks as :class:`LookSchedule` says, and assumes that
+        samples run meanwhile; products with their zeros change nothing."""
+        self._agree()
+        if self._schedule is None:
+            return bool(self.active.any())
+        made = len(self.history)
+        if self._seen_stopped or not self._schedule.is_due(made):
+            return not self._seen_stopped
+        rows = torch.stack([self._ratios(), self.active.double()])
+        ratios, active = rows.tolist()
+        running = [flag == 1 for flag in active]
+        self._schedule.plan(made, ratios, running)
+        self._seen_stopped = not any(running)
+        return any(running)
+
+    def _agree(self) -> None:
         if self.processes.cooperate:
             code = self.processes.agree(2 * self.status + self.active)
             self.status, self.active = code // 2, code % 2 == 1
-        return bool(self.active.any())
+
+    def _ratios(self) -> Tensor:
+        """Return the residual of each sample over the tolerance that it is to meet."""
+        tolerance = (self.solver.rtol * self.rhs_norm).clamp_min(self.solver.atol)
+        return self.absolute / tolerance
 
     def report(self) -> Report:
         """Return the report of the solve."""
-        self.is_running()  # the last iteration may have changed the status
+        self._agree()  # the last iteration may have changed the status
         if self.solver.has_fixed_budget:
             self.stop(self.active, Status.COMPLETED)
         scale = torch.where(self.rhs_norm > 0, self.rhs_norm, 1.0)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from ..autocast import Autocast
+from ..late_numbers import LateNumbers, LateStatuses
 from ..processes import ALONE, Processes
 from ..solution import LowRankInverse, Report, Status
 from ..step import PackedStep
+from .look_schedule import LookSchedule
 from .sample_records import Numbers, SampleRecords
 from .solver import Solver
 
@@ -63,20 +65,52 @@ class Monitor:
         self.active = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
         self.deferred = False
         self.unrecorded = torch.zeros_like(self.active)
+        self.late: LateNumbers | None = None
+        self._codes: list[int] = []
+        self._excludes_some = False
+        self._schedule = None if self.samples.on_host else LookSchedule()
 
-    def compare_with_noise(self, step: PackedStep, x: Tensor, value: Tensor) -> None:
+    @property
+    def reads_late(self) -> bool:
+        """Whether the host does not wait for the end of the solve: the states are on an
+        accelerator, and no tolerance could stop a sample."""
+        stops = self.samples.solver.has_tolerance or self.samples.rate is not None
+        return not (self.samples.on_host or stops)
+
+    def look(self, step: PackedStep, x: Tensor, value: Tensor) -> bool:
         r"""
-        Stop the samples whose residual has stopped falling at the noise of autocast.
+        Return whether samples are still running.
+
+        On the host this is known after each evaluation. On an accelerator the host
+        looks as :class:`LookSchedule` says, and assumes that samples run meanwhile;
+        where no tolerance was given it never looks. Under autocast a look also stops
+        the samples whose residual has stopped falling at the noise of autocast.
 
         :param PackedStep step: the step, which measures its noise.
         :param torch.Tensor x: the last iterates, of shape :math:`(B, n)`.
         :param torch.Tensor value: their values, of shape :math:`(B, n)`.
         """
-        if not self.samples.may_be_noise.any():
-            return
+        samples, made = self.samples, len(self.samples.history)
+        if self._schedule is None:
+            if samples.watches_noise and samples.may_be_noise.any():
+                self._compare_with_noise(step, x, value)
+        elif not self.reads_late and self._schedule.is_due(made):
+            rows = [samples.ratios, samples.active, samples.status, self.excluded]
+            if samples.watches_noise:
+                rows.append(samples.may_be_noise)
+            numbers = torch.stack([row.double() for row in rows]).tolist()
+            ratios, active, codes, excluded, *noisy = numbers
+            self._schedule.plan(made, ratios, [flag == 1 for flag in active])
+            self.running = int(sum(active))
+            self._codes, self._excludes_some = [int(c) for c in codes], any(excluded)
+            if noisy and any(noisy[0]):
+                self._compare_with_noise(step, x, value)
+        return self.running > 0
+
+    def _compare_with_noise(self, step: PackedStep, x: Tensor, value: Tensor) -> None:
         noise = self.processes.agree(step.noise(x, value).double())
         self.samples.compare_with_noise(self.samples.of(noise))
-        self._count_running()
+        self._update_active()
 
     def observe(
         self,
@@ -100,15 +134,19 @@ class Monitor:
             :math:`(B,)`; ``None`` if ``proposed`` is.
         """
         running = self.active
-        chosen, rejected = self.samples.observe(
-            *self._numbers(x, value, output, domain, proposed)
-        )
-        self._store(self.samples.tensor(chosen), x, value, output)
-        if self.deferred:
+        numbers = self._numbers(x, value, output, domain, proposed)
+        chosen, rejected = self.samples.observe(*numbers)
+        where = None if chosen is None else self.samples.tensor(chosen)
+        self._store(where, x, value, output)
+        if self.deferred and where is not None:
             # The recorded evaluation is not the one that the solve returns.
-            self.unrecorded = running & ~self.samples.tensor(chosen)
-        self._count_running()
-        return None if proposed is None else self.samples.tensor(rejected)
+            self.unrecorded = running & ~where
+        self._update_active()
+        if proposed is None:
+            return None
+        if rejected is None:
+            return torch.zeros_like(proposed)
+        return self.samples.tensor(rejected)
 
     def defer(self, x: Tensor) -> None:
         """Leave the evaluation at ``x`` to the caller, who records it."""
@@ -116,8 +154,29 @@ class Monitor:
         self.deferred = True
 
     def finish(self) -> None:
-        """Set the status of the samples that are still running."""
-        self.samples.finish(self.samples.of(self.processes.agree(_norms(self.value))))
+        """Set the status of the samples that are still running, and read it unless
+        :attr:`reads_late`."""
+        samples = self.samples
+        if not (samples.on_host or self.running):  # the last look has read all
+            return
+        samples.finish(samples.of(self.processes.agree(_norms(self.value))))
+        if samples.on_host:
+            self._codes = samples.status.tolist()
+            self._excludes_some = bool(self.excluded.any())
+            return
+        numbers = torch.stack([samples.status, self.excluded.long()])
+        if self.reads_late:
+            self.late = LateNumbers(numbers)
+        else:
+            self._codes, excluded = numbers.tolist()
+            self._excludes_some = any(excluded)
+
+    def excludes_some(self) -> bool:
+        """Return whether a sample adds nothing to gradients, after :meth:`finish`. The
+        host waits for the end of the solve if it must."""
+        if self.late is not None:
+            return any(self.late.read()[1])
+        return self._excludes_some
 
     def report(self, extra_evaluations: int = 0) -> Report:
         r"""
@@ -133,16 +192,18 @@ class Monitor:
             tensor(samples.measurements),
         )
         return Report(
-            status=tuple(Status(code) for code in samples.status.tolist()),
+            status=(
+                tuple(map(Status, self._codes))
+                if self.late is None
+                else LateStatuses(self.late, len(self.x))
+            ),
             residual=tensor(samples.residual),
             absolute_residual=tensor(samples.absolute),
             iterations=iterations,
             evaluations=iterations + extra_evaluations + measurements,
-            history=torch.stack([tensor(row) for row in samples.history]),
-            absolute_history=torch.stack(
-                [tensor(row) for row in samples.absolute_history]
-            ),
-            noise=tensor(samples.noise) if samples.measurements.any() else None,
+            history=samples.table(samples.history),
+            absolute_history=samples.table(samples.absolute_history),
+            noise=tensor(samples.noise) if samples.was_measured else None,
         )
 
     @property
@@ -152,24 +213,24 @@ class Monitor:
         tensor of shape (B,)."""
         return self.samples.tensor(self.samples.excluded) | self.unrecorded
 
-    def _count_running(self) -> None:
-        running = int(self.samples.active.sum())
-        if running != self.running:  # a sample that has stopped never goes on
+    def _update_active(self) -> None:
+        if self.samples.all_active:
+            return
+        if self.samples.on_host:
+            running = int(self.samples.active.sum())
+            if running == self.running:  # a sample that has stopped never goes on
+                return
             self.running = running
-            self.active = self.samples.tensor(self.samples.active)
+        self.active = self.samples.tensor(self.samples.active)
 
     def _store(
-        self, where: Tensor, x: Tensor, value: Tensor, output: Tensor | None
+        self, where: Tensor | None, x: Tensor, value: Tensor, output: Tensor | None
     ) -> None:
         if output is not None and self.output is None:
             self.output = torch.zeros_like(output)
-        # Shortcuts for common cases; on a GPU the tests would force a synchronisation.
-        if where.device.type == "cpu":
-            if bool(where.all()):
-                self.x, self.value, self.output = x, value, output
-                return
-            if not bool(where.any()):
-                return
+        if where is None:
+            self.x, self.value, self.output = x, value, output
+            return
         self.x = choose(where, x, self.x)
         self.value = choose(where, value, self.value)
         if output is not None:

@@ -23,10 +23,10 @@ _GROWTH = 10.0  # growth of the residual over the whole solve that is DIVERGED
 # A residual is the difference of two values of the step. If their errors are
 # independent, the error of the residual is sqrt(2) times as large.
 _NOISE = 1.5
-# A residual that does not fall to this fraction within as many evaluations as these may
-# have reached the noise.
+# A residual that does not fall to this fraction within so many evaluations may have
+# reached the noise. If it has not, the next comparison takes twice the patience.
 _FALL = 0.9
-_PATIENCE = (3, 6, 12, 24, 48, 96)
+_PATIENCE = 3
 
 
 class SampleRecords:
@@ -69,6 +69,8 @@ class SampleRecords:
         zeros = self.of(torch.zeros(len(x0), dtype=torch.float64, device=x0.device))
         counts = self.of(torch.zeros(len(x0), dtype=torch.long, device=x0.device))
         self.active = zeros == 0
+        # Known on the host only. It saves a dozen operations in the common case.
+        self.all_active = self.on_host
         self.status = counts + int(Status.MAX_ITER)
         self.first = zeros
         self.size = zeros
@@ -77,6 +79,7 @@ class SampleRecords:
         self.residual = self.absolute = zeros + math.inf
         self.noise = zeros + math.nan
         self.stale = self.iterations = self.measurements = counts
+        self.patience = counts + _PATIENCE
         self.history: list[Numbers] = []
         self.absolute_history: list[Numbers] = []
 
@@ -89,6 +92,10 @@ class SampleRecords:
         """Return an array as a tensor on the device of the states."""
         return torch.from_numpy(numbers) if self.on_host else numbers
 
+    def table(self, rows: list[Numbers]) -> Tensor:
+        """Return arrays as the rows of a tensor on the device of the states."""
+        return self.tensor(self.arrays.stack(rows))
+
     def observe(
         self,
         absolute: Numbers,
@@ -96,7 +103,7 @@ class SampleRecords:
         output_is_finite: Numbers | None = None,
         in_domain: Numbers | None = None,
         proposed: Numbers | None = None,
-    ) -> tuple[Numbers, Numbers]:
+    ) -> tuple[Numbers | None, Numbers | None]:
         r"""
         Record one evaluation of the step.
 
@@ -108,73 +115,66 @@ class SampleRecords:
             is everywhere.
         :param proposed: where :math:`x` was an accelerated proposal; a bad value then
             rejects the proposal and does not stop the sample. ``None`` if nowhere.
-        :return: (tuple) where this evaluation is the one to return so far, and where
-            the proposal is rejected.
+        :return: (tuple) where this evaluation is the one to return so far, ``None`` for
+            everywhere; and where the proposal is rejected, ``None`` for nowhere.
         """
-        where = self.arrays.where
         # Samples that have stopped may hold NaN, and infinite residuals divide.
         with np.errstate(all="ignore"):
-            good = self.arrays.isfinite(absolute + size)
-            outside = None if in_domain is None else good & ~in_domain & self.active
-            for flag in (output_is_finite, in_domain):
-                good = good if flag is None else good & flag
+            finite = self.arrays.isfinite(absolute + size)
+            good = _both(_both(finite, output_is_finite), in_domain)
+            outside = None if in_domain is None else finite & ~in_domain
             if not self.history:
-                self.first = where(good, absolute, self.first)
+                self.first = self._choose(good, absolute, self.first)
             scale = self.arrays.maximum(size, self.first)
-            relative = absolute / where(absolute == 0, 1.0, scale)
-            self.iterations = self.iterations + self.active
-            self.history.append(self._if_active(relative))
-            self.absolute_history.append(self._if_active(absolute))
-
-            bad = self.active & ~good
-            rejected = bad & False if proposed is None else bad & proposed
-            if self._any(bad):
-                failed = bad & ~rejected
-                if outside is not None:
-                    self._end(failed & outside, Status.DIVERGED)
-                self._end(failed, Status.NONFINITE)
-                good = good & self.active
-            elif self._any(~self.active):
-                good = good & self.active
+            nonzero = self._mask(absolute != 0)
+            relative = absolute / self._choose(nonzero, scale, 1.0)
+            self._append(relative, absolute)
+            good, rejected = self._stop_bad(good, outside, proposed)
             if self.watches_noise:
-                fell = good & (absolute < _FALL * self.smallest)
-                self.smallest = where(fell, absolute, self.smallest)
-                self.stale = where(fell, 0, self.stale + good)
+                fell = _both(good, absolute < _FALL * self.smallest)
+                self.smallest = self._choose(fell, absolute, self.smallest)
+                stale = self.stale + (1 if good is None else good)
+                self.stale = self._choose(fell, 0, stale)
+                self.patience = self._choose(fell, _PATIENCE, self.patience)
             # With more than ten times the best residual, the model behind the proposal
             # is wrong.
             most = (_GROWTH if self.rate is None else self.rate) * self.absolute
-            chosen = good & (absolute < self.absolute) if self.keep_best else good
+            chosen = good
+            if self.keep_best:
+                chosen = _both(good, absolute < self.absolute)
             met = None
             if self.solver.has_tolerance:
                 met = relative <= self.solver.rtol
                 if self.solver.atol:
                     met = met | (absolute <= self.solver.atol)
-                met = met & good
-                chosen = chosen | met
+                met = _both(good, met)
+                chosen = chosen if chosen is None else self._mask(chosen | met)
             refuted = None
             if self.rate is not None:
-                refuted = good & self._refutes_rate(absolute, size, most)
+                refuted = _both(good, self._refutes_rate(absolute, size, most))
             # A rejected proposal does not tell whether the step diverges.
             counts = good
             if proposed is not None:
-                worse = good & proposed & (absolute > most)
+                worse = proposed & (absolute > most)
+                worse = worse if good is None else worse & good
                 worse = worse if met is None else worse & ~met
-                rejected, counts = rejected | worse, good & ~worse
+                if self._any(worse):
+                    rejected = worse if rejected is None else rejected | worse
+                    counts = _both(good, ~worse)
                 refuted = None if refuted is None else refuted & ~proposed
-            self.last = where(counts, absolute, self.last)
-            self.size = where(good, size, self.size)
-            self.residual = where(chosen, relative, self.residual)
-            self.absolute = where(chosen, absolute, self.absolute)
+            self.last = self._choose(counts, absolute, self.last)
+            self.size = self._choose(good, size, self.size)
+            self.residual = self._choose(chosen, relative, self.residual)
+            self.absolute = self._choose(chosen, absolute, self.absolute)
             if self.rate is not None:
                 operands = self._size_of_operands(absolute, size)
-                self.operands = where(chosen, operands, self.operands)
+                self.operands = self._choose(chosen, operands, self.operands)
             for ended, status in (
                 (refuted, Status.REFUTED),
                 (met, Status.CONVERGED),
                 (self._runaway(absolute, good), Status.DIVERGED),
             ):
-                if ended is not None and self._any(ended):
-                    self._end(ended, status)
+                self._end(ended, status)
         return chosen, rejected
 
     def finish(self, size: Numbers) -> None:
@@ -185,10 +185,25 @@ class SampleRecords:
         """
         running = self.active
         smallest = self.arrays.maximum(_GROWTH * self.first, self.rounding * size)
-        self._end(running & (self.last > smallest), Status.DIVERGED)
+        self._end(self.last > smallest, Status.DIVERGED)
         if self.solver.has_fixed_budget:
             self._end(self.active, Status.COMPLETED)
         self.active = running
+
+    @property
+    def ratios(self) -> Numbers:
+        """The last residual of each sample over the tolerance that it is to meet."""
+        ratios = [
+            last / tolerance
+            for last, tolerance in (
+                (self.history[-1], self.solver.rtol),
+                (self.absolute_history[-1], self.solver.atol),
+            )
+            if tolerance
+        ]
+        if len(ratios) == 2:
+            return self.arrays.minimum(*ratios)
+        return ratios[0] if ratios else self.history[-1] + math.inf
 
     @property
     def excluded(self) -> Numbers:
@@ -200,10 +215,13 @@ class SampleRecords:
     def may_be_noise(self) -> Numbers:
         """Where the residual has not fallen for some evaluations, so that the noise of
         the step should be measured."""
-        stale = self.active & False
-        for patience in _PATIENCE:
-            stale = stale | (self.stale == patience)
-        return self.active & stale
+        return self.active & (self.stale >= self.patience)
+
+    @property
+    def was_measured(self) -> bool:
+        """Whether the noise of the step was measured for a sample. On an accelerator
+        the host does not look, and the answer is whether it may have been."""
+        return self.watches_noise and self._any(self.measurements > 0)
 
     def compare_with_noise(self, noise: Numbers) -> None:
         r"""
@@ -217,6 +235,7 @@ class SampleRecords:
         where = self.may_be_noise
         self.noise = self.arrays.where(where, noise, self.noise)
         self.measurements = self.measurements + where
+        self.patience = self.patience * (1 + where)
         at_noise = self.absolute <= _NOISE * noise * self.size
         self._end(where & at_noise, Status.CONVERGED)
 
@@ -239,25 +258,63 @@ class SampleRecords:
         largest = self.arrays.maximum(operands, self.operands)
         return absolute > most + self.rounding * largest + self.underflow
 
-    def _runaway(self, absolute: Numbers, good: Numbers) -> Numbers | None:
+    def _runaway(self, absolute: Numbers, good: Numbers | None) -> Numbers | None:
         """Where the residual of an iteration has grown so much that it stops."""
         if self.keep_best or self.solver.has_fixed_budget:
             return None
-        return good & (absolute > _RUNAWAY * self.first)
+        return _both(good, absolute > _RUNAWAY * self.first)
+
+    def _append(self, relative: Numbers, absolute: Numbers) -> None:
+        """Append to the histories; NaN for samples that have stopped."""
+        self.iterations = self.iterations + self.active
+        if not self.all_active:
+            relative = self.arrays.where(self.active, relative, math.nan)
+            absolute = self.arrays.where(self.active, absolute, math.nan)
+        self.history.append(relative)
+        self.absolute_history.append(absolute)
+
+    def _stop_bad(
+        self, good: Numbers, outside: Numbers | None, proposed: Numbers | None
+    ) -> tuple[Numbers | None, Numbers | None]:
+        """Stop samples whose value is bad. Return where the value of a running sample
+        is good, ``None`` for everywhere, and which proposals are bad."""
+        if self.all_active and self._mask(good) is None:
+            return None, None
+        bad = self.active & ~good
+        rejected = None if proposed is None else bad & proposed
+        failed = bad if proposed is None else bad & ~proposed
+        if outside is not None:
+            self._end(failed & outside, Status.DIVERGED)
+        self._end(failed, Status.NONFINITE)
+        return good & self.active, rejected
+
+    def _choose(self, where: Numbers | None, new: Any, old: Any) -> Numbers:
+        return new if where is None else self.arrays.where(where, new, old)
 
     def _any(self, where: Numbers) -> bool:
-        """Whether something is true somewhere. On an accelerator the host does not look
-        and goes on as if it were."""
-        return not self.on_host or bool(where.any())
+        """Whether a condition holds somewhere. For the states of an accelerator the
+        host does not look, and the answer is true."""
+        # np.any takes seven times as long.
+        return not self.on_host or bool(np.count_nonzero(where))
 
-    def _if_active(self, numbers: Numbers) -> Numbers:
-        """Return the numbers of the samples that run, and NaN for the others."""
-        if not self._any(~self.active):
-            return numbers
-        return self.arrays.where(self.active, numbers, math.nan)
+    def _mask(self, where: Numbers) -> Numbers | None:
+        """Return a condition, or ``None`` if the host sees that it holds everywhere."""
+        if self.on_host and np.count_nonzero(where) == len(where):
+            return None
+        return where
 
-    def _end(self, where: Numbers, status: Status) -> None:
+    def _end(self, where: Numbers | None, status: Status) -> None:
         """Stop samples; one that has stopped keeps its status."""
+        if where is None or not self._any(where):
+            return
         where = where & self.active
         self.status = self.arrays.where(where, int(status), self.status)
         self.active = self.active & ~where
+        self.all_active = False
+
+
+def _both(a: Numbers | None, b: Numbers | None) -> Numbers | None:
+    """Where both conditions hold; ``None`` stands for everywhere."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b
