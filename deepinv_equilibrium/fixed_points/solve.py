@@ -27,7 +27,7 @@ from .solvers.anderson import Anderson
 from .solvers.fixed_point_solver import FixedPointSolver
 from .solvers.picard import Picard
 from .state import State, StateLayout
-from .step import PackedStep, Step
+from .step import OfSamples, PackedStep, Step
 from .transforms import refuse_transforms
 
 StateObserver: TypeAlias = Callable[[State, State], None]
@@ -42,6 +42,7 @@ def fixed_point(
     on_failure: OnFailure = "warn",
     observer: StateObserver | None = None,
     processes: Processes = ALONE,
+    of_samples: OfSamples | None = None,
 ) -> Solution:
     r"""
     Find a fixed point :math:`x^* = f(x^*)` and give it a gradient.
@@ -72,6 +73,10 @@ def fixed_point(
         evaluation of the solve, for example by a progress bar. Default: ``None``.
     :param Processes processes: the processes that evaluate the step together, see
         :doc:`/user_guide/several_processes`. Default: this process alone.
+    :param Callable of_samples: takes the numbers of some samples of the batch, a tensor
+        of integers, and returns the step for them, or ``None``. The samples that have
+        stopped then leave the batch. Default: ``None``, the step is evaluated for the
+        whole batch until the last sample stops.
     :return: (Solution) the fixed point and the report of the solve, see
         :class:`Solution <deepinv_equilibrium.Solution>`.
     :raises TypeError: if ``step``, ``x0``, ``solver`` or ``adjoint`` has the wrong
@@ -101,7 +106,9 @@ def fixed_point(
     adjoint.require(solver)
     refuse_transforms("The fixed-point solve", isinstance(adjoint, Unrolled))
     with constant_weights():
-        return _fixed_point(step, x0, solver, adjoint, on_failure, observer, processes)
+        return _fixed_point(
+            step, x0, solver, adjoint, on_failure, observer, processes, of_samples
+        )
 
 
 def _fixed_point(
@@ -112,16 +119,17 @@ def _fixed_point(
     on_failure: OnFailure,
     observer: StateObserver | None,
     processes: Processes,
+    of_samples: OfSamples | None,
 ) -> Solution:
     layout = StateLayout.of(x0)
     start = layout.pack(x0)
     autocast = Autocast.active(start.device)
     if autocast is None:
-        packed = PackedStep(step, layout, processes=processes)
+        packed = PackedStep(step, layout, None, processes, of_samples)
         solution = _solve(packed, start, solver, adjoint, on_failure, observer)
     else:
         layout = widen_layout(layout)
-        packed = PackedStep(step, layout, autocast, processes)
+        packed = PackedStep(step, layout, autocast, processes, of_samples)
         with autocast.suspended():
             solution = _solve(
                 packed, widen(start), solver, adjoint, on_failure, observer

@@ -357,6 +357,12 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         step.keep_step_sizes()
         return step, self.algorithm_state.select(estimate)
 
+    def step_of_samples(
+        self, step: IterationStep, y: Any, physics: Any, rows: Tensor
+    ) -> Step | None:
+        """Return the step for some samples, with the step sizes of the batch."""
+        return step.of_samples(rows)
+
     def contraction(self, physics: Physics, img_size: Sequence[int]) -> Contraction:
         r"""
         Return the rate of the step, which :func:`deepinv_equilibrium.certify` reports.

@@ -191,6 +191,11 @@ class Adjoint(SuggestsArguments, ABC):
                 excluded,
                 processes=step.processes,
                 autocast=step.autocast,
+                step=(
+                    None
+                    if step.of_samples is None or step.processes.cooperate
+                    else step
+                ),
             )
         ]
 
@@ -210,6 +215,7 @@ class Adjoint(SuggestsArguments, ABC):
         # Unless it is read, the graph must not keep the memory of the solver alive.
         estimate = inverse if self.reads_inverse_jacobian else None
         processes, autocast = recording.processes, recording.autocast
+        step = recording.step
 
         what = f"The adjoint solve of {type(self).__name__}"
 
@@ -223,6 +229,7 @@ class Adjoint(SuggestsArguments, ABC):
                 inverse_jacobian=estimate,
                 processes=processes,
                 autocast=autocast,
+                step=step,
             )
             v, report = self.transform(recording, cotangent)
             slot.report = report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,11 +27,15 @@ class LinearOperator:
         :math:`A^\top v`.
     :param Processes processes: the processes that compute each product together. The
         products are the same in all of them. Default: this process alone.
+    :param Callable leave_out: told from time to time which samples still run. The
+        others have zeros in all further arguments of ``apply`` and ``adjoint``.
+        Default: ``None``.
     """
 
     apply: Callable[[Tensor], Tensor]
     adjoint: Callable[[Tensor], Tensor]
     processes: Processes = ALONE
+    leave_out: Callable[[Sequence[bool]], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +72,13 @@ class LinearMonitor:
 
     :param Solver solver: the solver, for its tolerances.
     :param torch.Tensor rhs: the right side :math:`b`, of shape :math:`(B, n)`.
-    :param Processes processes: the processes of the operator. Default: this process
-        alone.
+    :param LinearOperator operator: :math:`A`.
     """
 
-    def __init__(self, solver: Solver, rhs: Tensor, processes: Processes = ALONE):
+    def __init__(self, solver: Solver, rhs: Tensor, operator: LinearOperator):
         self.solver = solver
-        self.processes = processes
+        self.operator = operator
+        self.processes = operator.processes
         self.rhs_norm = torch.linalg.vector_norm(rhs, dim=1, dtype=torch.float64)
         self.absolute = self.rhs_norm
         self.floor = _FLOOR * torch.finfo(rhs.dtype).eps
@@ -125,7 +129,7 @@ class LinearMonitor:
         samples run meanwhile; products with their zeros change nothing."""
         self._agree()
         if self._schedule is None:
-            return bool(self.active.any())
+            return self._leave_out(self.active.tolist())
         made = len(self.history)
         if self._seen_stopped or not self._schedule.is_due(made):
             return not self._seen_stopped
@@ -134,6 +138,12 @@ class LinearMonitor:
         running = [flag == 1 for flag in active]
         self._schedule.plan(made, ratios, running)
         self._seen_stopped = not any(running)
+        return self._leave_out(running)
+
+    def _leave_out(self, running: list[bool]) -> bool:
+        """Tell the operator which samples still run, and return whether one does."""
+        if self.operator.leave_out is not None:
+            self.operator.leave_out(running)
         return any(running)
 
     def _agree(self) -> None:

@@ -62,6 +62,7 @@ class Monitor:
         self.output: Tensor | None = None
         self.inverse_jacobian: LowRankInverse | None = None
         self.running = len(x0)
+        self.running_samples = [True] * len(x0)
         self.active = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
         self.deferred = False
         self.unrecorded = torch.zeros_like(self.active)
@@ -100,8 +101,9 @@ class Monitor:
                 rows.append(samples.may_be_noise)
             numbers = torch.stack([row.double() for row in rows]).tolist()
             ratios, active, codes, excluded, *noisy = numbers
-            self._schedule.plan(made, ratios, [flag == 1 for flag in active])
-            self.running = int(sum(active))
+            self.running_samples = [flag == 1 for flag in active]
+            self._schedule.plan(made, ratios, self.running_samples)
+            self.running = sum(self.running_samples)
             self._codes, self._excludes_some = [int(c) for c in codes], any(excluded)
             if noisy and any(noisy[0]):
                 self._compare_with_noise(step, x, value)
@@ -217,10 +219,10 @@ class Monitor:
         if self.samples.all_active:
             return
         if self.samples.on_host:
-            running = int(self.samples.active.sum())
-            if running == self.running:  # a sample that has stopped never goes on
+            running = self.samples.active.tolist()
+            if running == self.running_samples:
                 return
-            self.running = running
+            self.running_samples, self.running = running, sum(running)
         self.active = self.samples.tensor(self.samples.active)
 
     def _store(
