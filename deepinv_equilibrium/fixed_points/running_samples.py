@@ -40,6 +40,7 @@ class RunningSamples:
         self._rows: Tensor | None = None
         self._part: PackedStep | None = None
         self._size = step.layout.batch_size  # of the last try
+        self._wasted = 0  # evaluations of stopped samples since then
 
     def evaluate(
         self, x: Tensor, last: Tensor, last_output: Tensor | None
@@ -60,27 +61,33 @@ class RunningSamples:
             output = last_output.index_copy(0, self._rows, output)
         return last.index_copy(0, self._rows, value), output
 
-    def leave_out(self, running: Sequence[bool], x: Tensor, value: Tensor) -> None:
+    def leave_out(self, running: Sequence[bool], x: Tensor, value: Tensor) -> bool:
         r"""
         Go on with the running samples, if enough have stopped.
 
         :param Sequence running: which samples are running.
         :param torch.Tensor x: the last iterates, of shape :math:`(B, n)`.
         :param torch.Tensor value: their values, of shape :math:`(B, n)`.
+        :return: (bool) whether the running samples were evaluated for the comparison.
         """
         count = sum(running)
         if not self._may_leave or not 0 < count <= _LARGEST_PART * self._size:
-            return
+            return False
+        if self._wasted < count:  # less than a comparison costs
+            self._wasted += self._size - count
+            return False
         rows = rows_of(running, x.device)
         # The next try is for fewer samples, whether this one succeeds or not.
-        self._size = count
+        self._size, self._wasted = count, 0
         part = restricted(self._step, rows)
         if part is None:
-            return
-        if self._rows is None and not agrees(part, x, value, rows):
+            return False
+        compares = self._rows is None
+        if compares and not agrees(part, x, value, rows):
             self._may_leave = False
-            return
-        self._rows, self._part = rows, part
+        else:
+            self._rows, self._part = rows, part
+        return compares
 
 
 def rows_of(running: Sequence[bool], device: torch.device) -> Tensor:

@@ -102,7 +102,7 @@ def test_gradient_and_its_report_are_those_of_the_whole_batch(adjoint: Any) -> N
     torch.testing.assert_close(found, whole, rtol=1e-8, atol=1e-12)
     if report is not None:
         assert other.status == report.status
-        assert other.evaluations.tolist() == report.evaluations.tolist()
+        assert other.iterations.tolist() == report.iterations.tolist()
 
 
 @pytest.mark.parametrize("solver", [deq.GMRES(rtol=1e-10), deq.Anderson(rtol=1e-10)])

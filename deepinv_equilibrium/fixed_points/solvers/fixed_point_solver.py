@@ -154,7 +154,8 @@ class FixedPointSolver(Solver, ABC):
                 observer(x, value)
             if not monitor.look(step, x, value) or last:
                 break
-            samples.leave_out(monitor.running_samples, x, value)
+            if samples.leave_out(monitor.running_samples, x, value):
+                monitor.count_comparison()
             x, proposed = self._next(iteration, step, monitor, x, value, rejected)
         monitor.inverse_jacobian = iteration.inverse_jacobian()
         return monitor

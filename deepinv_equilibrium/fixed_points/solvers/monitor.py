@@ -64,6 +64,7 @@ class Monitor:
         self.running = len(x0)
         self.running_samples = [True] * len(x0)
         self.active = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
+        self.comparisons = torch.zeros_like(self.active, dtype=torch.long)
         self.deferred = False
         self.unrecorded = torch.zeros_like(self.active)
         self.late: LateNumbers | None = None
@@ -150,6 +151,10 @@ class Monitor:
             return torch.zeros_like(proposed)
         return self.samples.tensor(rejected)
 
+    def count_comparison(self) -> None:
+        """Count an evaluation of the running samples that is not observed."""
+        self.comparisons = self.comparisons + self.active
+
     def defer(self, x: Tensor) -> None:
         """Leave the evaluation at ``x`` to the caller, who records it."""
         self.x = choose(self.active, x, self.x)
@@ -189,10 +194,8 @@ class Monitor:
         :return: (Report) the report.
         """
         samples, tensor = self.samples, self.samples.tensor
-        iterations, measurements = (
-            tensor(samples.iterations),
-            tensor(samples.measurements),
-        )
+        iterations = tensor(samples.iterations)
+        further = tensor(samples.measurements) + self.comparisons
         return Report(
             status=(
                 tuple(map(Status, self._codes))
@@ -202,7 +205,7 @@ class Monitor:
             residual=tensor(samples.residual),
             absolute_residual=tensor(samples.absolute),
             iterations=iterations,
-            evaluations=iterations + extra_evaluations + measurements,
+            evaluations=iterations + extra_evaluations + further,
             history=samples.table(samples.history),
             absolute_history=samples.table(samples.absolute_history),
             noise=tensor(samples.noise) if samples.was_measured else None,

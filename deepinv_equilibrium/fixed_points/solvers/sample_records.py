@@ -85,8 +85,11 @@ class SampleRecords:
 
     def of(self, tensor: Tensor) -> Numbers:
         """Return a tensor of shape (..., B) as an array of numbers."""
-        # Not tensor.numpy(): the tensors of a transform of torch.func have no memory.
-        return np.array(tensor.tolist()) if self.on_host else tensor
+        if not self.on_host:
+            return tensor
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return np.array(tensor.tolist())  # it has no memory of its own
+        return tensor.numpy()
 
     def tensor(self, numbers: Numbers) -> Tensor:
         """Return an array as a tensor on the device of the states."""

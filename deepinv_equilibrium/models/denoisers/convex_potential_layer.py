@@ -63,7 +63,7 @@ class ConvexPotentialLayer(nn.Module):
     :raises ValueError: if an argument is out of its range.
     """
 
-    run_state = frozenset(("_bound",))  # certificates do not cover it
+    run_state = frozenset(("_bound", "_filters"))  # certificates do not cover it
 
     def __init__(
         self,
@@ -83,6 +83,8 @@ class ConvexPotentialLayer(nn.Module):
         self.log_threshold = nn.Parameter(torch.tensor(start))
         self.log_exponent = nn.Parameter(torch.tensor(0.0))
         self._bound = WeightBound(_norm_bound)
+        # A bound, and the filters that were divided by it.
+        self._filters: tuple[Tensor, Tensor] | None = None
 
     @property
     def weight_copies(self) -> list[tuple[WeightCopy, nn.Parameter]]:
@@ -97,7 +99,13 @@ class ConvexPotentialLayer(nn.Module):
         :return: (:class:`torch.Tensor`) filters of shape ``(8 * generators, channels,
             kernel_size, kernel_size)``, in the dtype of the weights.
         """
-        return centred_orbit(self.generators) / self._bound(self.generators)
+        bound = self._bound(self.generators)
+        if torch.is_grad_enabled():
+            return centred_orbit(self.generators) / bound
+        # The bound is the same tensor as long as the weights have the same values.
+        if self._filters is None or self._filters[0] is not bound:
+            self._filters = bound, centred_orbit(self.generators) / bound
+        return self._filters[1]
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         r"""
