@@ -96,3 +96,11 @@ def seed() -> None:
     torch.default_generator.manual_seed(0)
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(0)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests of an accelerator take a real one."""
+    parser.addoption(
+        "--accelerator",
+        help="a device such as cuda for tests/accelerator, not a pretended one",
+    )

@@ -7,7 +7,7 @@ import torch
 
 import deepinv_equilibrium as deq
 
-from .benchmarks import backward_solves, forward_solves, memory, ours
+from .benchmarks import backward_solves, forward_solves, memory, ours, slow_sample
 from .benchmarks.problem import Problem, build
 
 
@@ -92,3 +92,11 @@ def test_an_implicit_training_step_leaves_no_tensors_behind(problem: Problem) ->
         before = memory.live_tensor_bytes()
         memory.train(problem, reconstruct, 2)
         assert memory.live_tensor_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["Picard", "Anderson"])
+def test_a_slow_sample_goes_on_alone(problem: Problem, name: str) -> None:
+    eight = slow_sample.batch_of_eight(problem)
+    method = ours.forward_methods(eight, 1e-4, 300)[name]
+    images, together = slow_sample.denoised_images(eight, method)
+    assert images <= 0.4 * together

@@ -103,10 +103,11 @@ def test_no_circle() -> None:
     graphlib.TopologicalSorter({m: inside(m) for m in FILES}).prepare()
 
 
-def test_fixed_points_know_torch_only() -> None:
+def test_fixed_points_know_torch_and_numpy_only() -> None:
+    # NumPy keeps the books of a batch on the host, several times as fast as torch.
     for module in (name for name in FILES if folder(name) == "fixed_points"):
         outside = {name.split(".")[0] for name in imports(module)} - {NAME}
-        assert outside - set(sys.stdlib_module_names) <= {"torch"}, module
+        assert outside - set(sys.stdlib_module_names) <= {"torch", "numpy"}, module
 
 
 def test_no_module_is_shadowed() -> None:

@@ -7,7 +7,7 @@ stops at a residual of 32 times the tolerance when the others are at their fixed
 import deepinv as dinv
 import torch
 
-OURS = "deepinv_equilibrium/fixed_points/solvers/sample_record.py"
+OURS = "deepinv_equilibrium/fixed_points/solvers/sample_records.py"
 
 
 def restored(batch: torch.Tensor) -> torch.Tensor:

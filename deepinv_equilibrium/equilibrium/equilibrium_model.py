@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from ..fixed_points import (
     ALONE,
     ConvergenceError,
+    OfSamples,
     Processes,
     Solution,
     State,
@@ -32,6 +33,7 @@ from ..fixed_points.argument_checks import (
 from ..fixed_points.autocast import widen
 from ..fixed_points.caller_warnings import warn_caller
 from ..fixed_points.transforms import refuse_transforms
+from .batch_parts import samples_of_measurement, samples_of_physics
 from .configuration import Equilibrium, ReTune
 from .distributed_parts import processes_of
 from .failure_explanations import explain_failure
@@ -176,6 +178,28 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
             state.
         """
 
+    def step_of_samples(
+        self, step: Any, y: Any, physics: Any, rows: Tensor
+    ) -> Step | None:
+        r"""
+        Return the step for some samples of the batch, so that the solver can go on
+        without the samples that have converged.
+
+        The default builds the problem again, for the measurements of these samples and
+        the parameters of the physics that have one value for each sample. The solver
+        compares its first value with that of ``step``, and goes on with the whole batch
+        if they differ by more than rounding, or if this method raises.
+
+        :param Callable step: the step for the batch.
+        :param torch.Tensor y: the measurement of the batch.
+        :param deepinv.physics.Physics physics: its physics.
+        :param torch.Tensor rows: the numbers of the samples, integers.
+        :return: (Callable) the step; ``None`` if it is to be evaluated for the whole
+            batch.
+        """
+        part = samples_of_physics(physics, rows, _batch_size(y))
+        return self.fixed_point_problem(samples_of_measurement(y, rows), part)[0]
+
     def image(self, step: Step, solution: Solution) -> Tensor:
         r"""
         Return the image of a solution.
@@ -289,7 +313,13 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
             step, start = self.fixed_point_problem(y, physics, **options)
             processes = self.processes(physics)
             traces = self._traces(start, processes)
-            solution = self._solve(step, start, watch(step, start), processes)
+            solution = self._solve(
+                step,
+                start,
+                watch(step, start),
+                processes,
+                lambda rows: self.step_of_samples(step, y, physics, rows),
+            )
             image = self.image(step, solution)
             if torch.is_autocast_enabled(image.device.type):
                 image = widen(image)  # a frame may map the state in half precision
@@ -325,6 +355,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         start: State,
         observer: Observer | None = None,
         processes: Processes = ALONE,
+        of_samples: OfSamples | None = None,
     ) -> Solution:
         """Solve the problem with ``DEQ``, and return the solution with gradient."""
         config = self.DEQ
@@ -344,6 +375,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
                 config.on_failure,
                 None if hidden and observer is None else observe,
                 processes,
+                of_samples,
             )
 
     def _report(self, step: Step, solution: Solution) -> None:
@@ -378,6 +410,10 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
                 "expect images in [0, 1]: divide y by 255 where images are in [0, "
                 "255]."
             )
+
+
+def _batch_size(y: Any) -> int:
+    return len(y) if isinstance(y, Tensor) else _batch_size(y[0])
 
 
 def _largest(value: Any) -> float:

@@ -69,11 +69,9 @@ class CallTraces:
         layout = StateLayout.of(solution.x)
         packed = PackedStep(step, layout)
         x = layout.pack(solution.x).detach()
-        if not bool(torch.isfinite(x).all()):
-            return
         holders = self._memories(layout.batch_size) if _has_gradient(solution) else []
         drawn = _generators(self.model, self.device) != self.generators
-        if not (holders or drawn):
+        if not (holders or drawn) or not bool(torch.isfinite(x).all()):
             return
         with _random_numbers_restored(self.model, self.device):
             if holders:

@@ -1,4 +1,5 @@
-"""Fixed points of steps, and their gradients. Imports torch only, never deepinv."""
+"""Fixed points of steps, and their gradients. Imports torch and NumPy,
+never deepinv."""
 
 from .adjoints.adjoint import Adjoint
 from .adjoints.implicit import Implicit
@@ -23,7 +24,7 @@ from .solvers.picard import Picard, Restarts
 from .solvers.safeguarded import Safeguarded
 from .solvers.solver import Solver
 from .state import State, StateLayout
-from .step import HasDomain, HasOutput, Step
+from .step import HasDomain, HasOutput, OfSamples, Step
 
 __all__ = [
     "ALONE",
@@ -48,6 +49,7 @@ __all__ = [
     "LinearSolver",
     "LowRankInverse",
     "Neumann",
+    "OfSamples",
     "OnFailure",
     "Picard",
     "Processes",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Literal, TypeAlias
 
 from .caller_warnings import warn_caller
+from .late_numbers import LateStatuses
 from .solution import Report, Status
 
 OnFailure: TypeAlias = Literal["warn", "raise", "ignore"]
@@ -37,6 +39,10 @@ class ConvergenceError(RuntimeError):
         self.solution = solution
 
 
+_LATE: deque[tuple[Report, str]] = deque(maxlen=16)
+"""Reports of solves on an accelerator whose statuses have not been read."""
+
+
 def check_on_failure(on_failure: str) -> None:
     r"""
     Raise unless ``on_failure`` is one of ``"warn"``, ``"raise"`` and ``"ignore"``.
@@ -54,7 +60,9 @@ def report_failure(report: Report, on_failure: OnFailure, what: str) -> None:
 
     The warning says how many samples failed only roughly, and rounds their residuals up
     to a power of ten. Python's default filter therefore shows it again if failures
-    become more frequent or worse, and not in every call.
+    become more frequent or worse, and not in every call. The host does not wait for a
+    solve on an accelerator that has no tolerance: its warning comes with a later solve,
+    see :func:`report_late_failures`.
 
     :param deepinv_equilibrium.Report report: the report of the solve.
     :param str on_failure: ``"warn"``, ``"raise"`` or ``"ignore"``.
@@ -63,6 +71,24 @@ def report_failure(report: Report, on_failure: OnFailure, what: str) -> None:
     """
     if on_failure == "ignore":
         return
+    if on_failure == "warn" and isinstance(report.status, LateStatuses):
+        _LATE.append((report, what))
+        return
+    _report_failure(report, on_failure, what)
+
+
+def report_late_failures() -> None:
+    """Warn of the failures of earlier solves on an accelerator that are now known."""
+    while _LATE:
+        report, what = _LATE[0]
+        assert isinstance(report.status, LateStatuses)
+        if not report.status.numbers.has_arrived:
+            return
+        _LATE.popleft()
+        _report_failure(report, "warn", what)
+
+
+def _report_failure(report: Report, on_failure: OnFailure, what: str) -> None:
     failed = [i for i, status in enumerate(report.status) if status.failed]
     if not failed:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -121,7 +122,8 @@ class Report:
     each of the :math:`B` samples.
 
     :param tuple status: the :class:`Status <deepinv_equilibrium.Status>` of each
-        sample.
+        sample. For a solve on an accelerator without a tolerance it is a sequence whose
+        first reading makes the host wait for the end of the solve.
     :param torch.Tensor residual: relative residual
         :math:`\|f(x) - x\| / \max(\|f(x)\|, \|f(x_0) - x_0\|)`, or
         :math:`\|b - A v\| / \|b\|`, of shape :math:`(B,)`.
@@ -143,7 +145,7 @@ class Report:
         measured.
     """
 
-    status: tuple[Status, ...]
+    status: Sequence[Status]
     residual: Tensor
     absolute_residual: Tensor
     iterations: Tensor

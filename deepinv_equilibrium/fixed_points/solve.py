@@ -14,14 +14,20 @@ from .adjoints.unrolled import Unrolled
 from .argument_checks import require_instance
 from .autocast import Autocast, widen, widen_layout
 from .caller_warnings import warn_caller
-from .failures import OnFailure, check_on_failure, report_failure
+from .constant_weights import constant_weights
+from .failures import (
+    OnFailure,
+    check_on_failure,
+    report_failure,
+    report_late_failures,
+)
 from .processes import ALONE, Processes
 from .solution import BackwardSlot, Solution
 from .solvers.anderson import Anderson
 from .solvers.fixed_point_solver import FixedPointSolver
 from .solvers.picard import Picard
 from .state import State, StateLayout
-from .step import PackedStep, Step
+from .step import OfSamples, PackedStep, Step
 from .transforms import refuse_transforms
 
 StateObserver: TypeAlias = Callable[[State, State], None]
@@ -36,6 +42,7 @@ def fixed_point(
     on_failure: OnFailure = "warn",
     observer: StateObserver | None = None,
     processes: Processes = ALONE,
+    of_samples: OfSamples | None = None,
 ) -> Solution:
     r"""
     Find a fixed point :math:`x^* = f(x^*)` and give it a gradient.
@@ -66,14 +73,16 @@ def fixed_point(
         evaluation of the solve, for example by a progress bar. Default: ``None``.
     :param Processes processes: the processes that evaluate the step together, see
         :doc:`/user_guide/several_processes`. Default: this process alone.
+    :param Callable of_samples: takes the numbers of some samples of the batch, a tensor
+        of integers, and returns the step for them, or ``None``. The samples that have
+        stopped then leave the batch. Default: ``None``, the step is evaluated for the
+        whole batch until the last sample stops.
     :return: (Solution) the fixed point and the report of the solve, see
         :class:`Solution <deepinv_equilibrium.Solution>`.
     :raises TypeError: if ``step``, ``x0``, ``solver`` or ``adjoint`` has the wrong
         type.
     :raises ValueError: if ``x0`` or a value of the step is not such a state, if
         ``on_failure`` is unknown, or if the adjoint cannot work with the solver.
-    :raises RuntimeError: in a transform of ``torch.func`` or in forward mode, see
-        :doc:`/user_guide/adjoints`.
     :raises RuntimeError: in a transform of ``torch.func`` or in forward mode, see
         :doc:`/user_guide/adjoints`.
     :raises ConvergenceError: if a sample fails and ``on_failure="raise"``.
@@ -93,17 +102,34 @@ def fixed_point(
     require_instance("solver", solver, FixedPointSolver)
     require_instance("adjoint", adjoint, Adjoint)
     check_on_failure(on_failure)
+    report_late_failures()
     adjoint.require(solver)
     refuse_transforms("The fixed-point solve", isinstance(adjoint, Unrolled))
+    with constant_weights():
+        return _fixed_point(
+            step, x0, solver, adjoint, on_failure, observer, processes, of_samples
+        )
+
+
+def _fixed_point(
+    step: Step,
+    x0: State,
+    solver: FixedPointSolver,
+    adjoint: Adjoint,
+    on_failure: OnFailure,
+    observer: StateObserver | None,
+    processes: Processes,
+    of_samples: OfSamples | None,
+) -> Solution:
     layout = StateLayout.of(x0)
     start = layout.pack(x0)
     autocast = Autocast.active(start.device)
     if autocast is None:
-        packed = PackedStep(step, layout, processes=processes)
+        packed = PackedStep(step, layout, None, processes, of_samples)
         solution = _solve(packed, start, solver, adjoint, on_failure, observer)
     else:
         layout = widen_layout(layout)
-        packed = PackedStep(step, layout, autocast, processes)
+        packed = PackedStep(step, layout, autocast, processes, of_samples)
         with autocast.suspended():
             solution = _solve(
                 packed, widen(start), solver, adjoint, on_failure, observer

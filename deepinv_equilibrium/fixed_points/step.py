@@ -18,6 +18,11 @@ measurement, the physics and the weights. It must be deterministic, and must not
 the samples of a batch, as BatchNorm in train mode does."""
 
 
+OfSamples: TypeAlias = Callable[[Tensor], Step | None]
+"""A function that takes the numbers of some samples of the batch, and returns the step
+for these samples; ``None`` if it has none."""
+
+
 @runtime_checkable
 class HasDomain(Protocol):
     """A step that is defined on a part of the space only, such as positive images."""
@@ -66,6 +71,8 @@ class PackedStep:
         ``None``, no autocast.
     :param Processes processes: the processes that evaluate the step together. Default:
         this process alone.
+    :param Callable of_samples: takes the numbers of some samples and returns the step
+        for them, or ``None``. Default: ``None``, the step has only the whole batch.
     """
 
     def __init__(
@@ -74,8 +81,10 @@ class PackedStep:
         layout: StateLayout,
         autocast: Autocast | None = None,
         processes: Processes = ALONE,
+        of_samples: OfSamples | None = None,
     ):
         self.step = step
+        self.of_samples = of_samples
         self.layout = layout
         self.autocast = autocast
         self.processes = processes

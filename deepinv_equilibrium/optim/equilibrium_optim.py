@@ -87,6 +87,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
     data_fidelity: Any
     _optimiser_signature: ClassVar[inspect.Signature] = signature_of(BaseOptim)
     _plain_max_iter: int
+    _plain_has_converged: bool
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         optimiser = next(
@@ -226,6 +227,18 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
             self.fixed_point.max_iter = iterations
         self._plain_max_iter = iterations
 
+    @property
+    def has_converged(self) -> bool:
+        """Whether all samples of the last call have met the tolerance."""
+        # Not stored after each call: the host would wait for an accelerator.
+        if self._equilibrium is None:
+            return self._plain_has_converged
+        return self.solution is not None and bool(self.solution.converged.all())
+
+    @has_converged.setter
+    def has_converged(self, value: bool) -> None:
+        self._plain_has_converged = value
+
     def update_params_fn(self, it: int) -> dict[str, Any]:
         r"""
         Return the parameters of an iteration.
@@ -344,6 +357,12 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         step.keep_step_sizes()
         return step, self.algorithm_state.select(estimate)
 
+    def step_of_samples(
+        self, step: IterationStep, y: Any, physics: Any, rows: Tensor
+    ) -> Step | None:
+        """Return the step for some samples, with the step sizes of the batch."""
+        return step.of_samples(rows)
+
     def contraction(self, physics: Physics, img_size: Sequence[int]) -> Contraction:
         r"""
         Return the rate of the step, which :func:`deepinv_equilibrium.certify` reports.
@@ -425,6 +444,5 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
 
     def _report(self, step: Step, solution: Solution) -> None:
         super()._report(step, solution)
-        self.has_converged = bool(solution.converged.all())
         if self.verbose:
             print(self.solution)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..certificates.declarations import computes_the_same
 from ..equilibrium import Equilibrium
+from ..equilibrium.batch_parts import samples_of_measurement, samples_of_physics
 from ..equilibrium.distributed_parts import processes_of
 from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import State
@@ -52,6 +53,7 @@ class IterationStep:
         )
         self.physics = physics if self.measured is None else self.measured.physics
         self.layers = config.layers
+        self._config = config
         self.trace: list[dict[str, Any]] | None = None
         potential = getattr(self._iterator, "bregman_potential", None)
         if isinstance(potential, BurgEntropy | NegEntropy):
@@ -105,6 +107,29 @@ class IterationStep:
         if shared:
             X = {**X, "est": self._processes.anchor(X["est"], shared)}
         return X
+
+    def of_samples(self, rows: Tensor) -> IterationStep | None:
+        r"""
+        Return the step for some samples of the batch.
+
+        :param torch.Tensor rows: the numbers of the samples, integers.
+        :return: (IterationStep) the step; ``None`` if metrics of all samples are asked
+            for in each iteration.
+        """
+        if self.trace is not None:
+            return None
+        y = samples_of_measurement(self.y, rows)
+        batch_size = len(self.y if isinstance(self.y, Tensor) else self.y[0])
+        original = self.physics if self.measured is None else self.measured.original
+        part = type(self)(
+            self.optimiser,
+            self.algorithm_state,
+            y,
+            samples_of_physics(original, rows, batch_size),
+            self._config,
+        )
+        part._curvatures = self._curvatures
+        return part
 
     def take_trace(self) -> list[dict[str, Any]]:
         """Return the iterates of the first block since the last call of this method."""

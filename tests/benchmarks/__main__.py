@@ -6,8 +6,9 @@
 Run from the root of the repository; the run takes about eight minutes. It prints the
 evaluations of the step for a relative residual of 1e-5, the vector-Jacobian products
 for a gradient error of 2e-4, the time of a training step relative to a plain loop, the
-memory over 20 training steps, the evaluations of a run without gradients, and the
-change of an easy sample by a hard one in its batch. ``--without-torchdeq`` and
+memory over 20 training steps, the evaluations of a run without gradients, the change of
+an easy sample by a hard one in its batch, the images that are denoised while one sample
+of eight converges, and the time of bookkeeping. ``--without-torchdeq`` and
 ``--without-memory`` omit parts.
 """
 
@@ -20,13 +21,17 @@ from types import ModuleType
 
 import torch
 
+import deepinv_equilibrium as deq
+
 from . import (
     backward_solves,
     batch_mates,
+    bookkeeping,
     deepinv_peer,
     forward_solves,
     memory,
     ours,
+    slow_sample,
     torchdeq_peer,
 )
 from .problem import Problem, build, for_timing
@@ -59,6 +64,8 @@ def main() -> None:
     print_backward(problem, libraries)
     print_inference(problem, libraries)
     print_batch_mates(problem, libraries)
+    print_slow_sample(problem, libraries)
+    print_bookkeeping()
     # The overhead of a library is largest relative to a small DnCNN.
     print_times(problem, "the small DnCNN of the problem", args.rounds, libraries)
     rounds = max(args.rounds // 3, 1)
@@ -122,6 +129,24 @@ def _named(module: ModuleType, name: str, problem: Problem) -> Reconstruct:
         problem, 1e-4, forward_solves.MAX_ITER
     )
     return methods[name]
+
+
+def print_slow_sample(problem: Problem, libraries: dict[str, ModuleType]) -> None:
+    heading("Denoised images for a batch of seven easy samples and a hard one, to 1e-4")
+    eight = slow_sample.batch_of_eight(problem)
+    for library, module in libraries.items():
+        for name in module.forward_methods(eight, 1e-4, forward_solves.MAX_ITER):
+            method = _named(module, name, eight)
+            images, together = slow_sample.denoised_images(eight, method)
+            row(library, name, f"{images:4d}, {images / together:.2f} of all")
+
+
+def print_bookkeeping() -> None:
+    heading("Microseconds to record an evaluation")
+    for solver in (deq.Picard(rtol=1e-9), deq.Anderson(rtol=1e-9)):
+        one, many = (bookkeeping.microseconds(size, solver) for size in (1, 256))
+        value = f"{one:.0f} (batch 1), {many:.0f} (batch 256), ratio {many / one:.1f}"
+        row("ours", type(solver).__name__, value)
 
 
 def print_times(

@@ -13,10 +13,12 @@ from torch import Tensor
 
 @dataclass
 class Count:
-    """Numbers of forward and backward passes of a batch through the denoiser."""
+    """Numbers of forward and backward passes of a batch through the denoiser, and of
+    the images in them."""
 
     evaluations: int = 0
     products: int = 0
+    images: int = 0
 
 
 class CountedDenoiser(dinv.models.Denoiser):
@@ -42,6 +44,7 @@ class CountedDenoiser(dinv.models.Denoiser):
         if count is None:
             return value
         count.evaluations += 1
+        count.images += len(x)
         if value.requires_grad:
 
             def add(grad: Tensor) -> None:

@@ -177,7 +177,8 @@ def test_retune_with_rtol_stops_each_sample_separately(
     assert model.solution.converged.tolist() == [True, True]
     few, many = model.solution.iterations.tolist()
     assert few == 1 < many < 50
-    assert problem.denoisers[0].evaluations <= 2 * (many + 1)
+    # The second sample goes on alone, after a comparison.
+    assert problem.denoisers[0].evaluations <= 2 * (many + 2)
 
 
 def test_retune_without_convergence_is_completed_without_a_warning(

@@ -108,11 +108,9 @@ class Wrong(Picard):
         if self.wrong == "returns its start":
             monitor.value = x0
         if self.wrong == "claims convergence":
-            for sample in monitor.samples:
-                sample.status = deq.Status.CONVERGED
+            monitor.samples.status[:] = int(deq.Status.CONVERGED)
         if self.wrong == "reports small residuals":
-            for sample in monitor.samples:
-                sample.absolute /= 10
+            monitor.samples.absolute = monitor.samples.absolute / 10
         return monitor
 
 

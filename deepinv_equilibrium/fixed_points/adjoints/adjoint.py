@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -19,6 +21,7 @@ from ..transforms import refuse_batched_cotangents
 from .exclusion import (
     annihilate_zero_cotangents,
     finite_saved_tensors,
+    finite_saved_tensors_if,
     leaves_behind,
 )
 from .gate import gate
@@ -123,8 +126,10 @@ class Adjoint(SuggestsArguments, ABC):
             )
         iterate = monitor.x.detach()
         before = step.evaluations
-        # A deferred evaluation may exclude further samples, see below.
-        recording = self.record(step, iterate, torch.zeros_like(monitor.active))
+        late = monitor.reads_late
+        with finite_saved_tensors_if(monitor.excludes_some) if late else nullcontext():
+            # A deferred evaluation may exclude further samples, see below.
+            recording = self.record(step, iterate, torch.zeros_like(monitor.active))
         made = step.evaluations - before
         if monitor.deferred:
             made -= 1
@@ -136,7 +141,9 @@ class Adjoint(SuggestsArguments, ABC):
             if observer is not None:
                 observer(iterate, value)
         monitor.finish()
-        if bool(monitor.excluded.any()):
+        if late:
+            recording = [replace(r, excluded=monitor.excluded) for r in recording]
+        elif monitor.excludes_some():
             before = step.evaluations
             with finite_saved_tensors():
                 recording = self.record(step, iterate, monitor.excluded)
@@ -148,7 +155,13 @@ class Adjoint(SuggestsArguments, ABC):
         reaches = _reaches_another_leaf(recording[-1], recording[0].iterate)
         if step.processes.any(reaches, iterate.device):
             x, x_output = self._attach(
-                x, x_output, recording[-1], monitor.inverse_jacobian, slot, on_failure
+                x,
+                x_output,
+                recording[-1],
+                monitor.inverse_jacobian,
+                slot,
+                on_failure,
+                monitor.excludes_some if late else None,
             )
         else:
             x = x.clone()  # the value may be a tensor that the step closes over
@@ -178,6 +191,11 @@ class Adjoint(SuggestsArguments, ABC):
                 excluded,
                 processes=step.processes,
                 autocast=step.autocast,
+                step=(
+                    None
+                    if step.of_samples is None or step.processes.cooperate
+                    else step
+                ),
             )
         ]
 
@@ -189,31 +207,39 @@ class Adjoint(SuggestsArguments, ABC):
         inverse: LowRankInverse | None,
         slot: BackwardSlot,
         on_failure: OnFailure,
+        excludes_late: Callable[[], bool] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the fixed point and its output, with their gradient."""
+        """Return the fixed point and its output, with their gradient.
+        ``excludes_late`` tells in the backward whether samples are excluded, where this
+        is not known in the forward."""
         # Unless it is read, the graph must not keep the memory of the solver alive.
         estimate = inverse if self.reads_inverse_jacobian else None
         processes, autocast = recording.processes, recording.autocast
+        step = recording.step
 
         what = f"The adjoint solve of {type(self).__name__}"
 
         def transform(recording: Recording, cotangent: Cotangent) -> Tensor:
             if self.differentiates_iterate:
                 refuse_batched_cotangents(what, cotangent.state)
+            if excludes_late is not None and excludes_late():
+                annihilate_zero_cotangents((recording.value, recording.output))
             recording = replace(
                 recording,
                 inverse_jacobian=estimate,
                 processes=processes,
                 autocast=autocast,
+                step=step,
             )
             v, report = self.transform(recording, cotangent)
             slot.report = report
             if autocast is not None and autocast.scales_losses:
+                # A GradScaler skips the update and reduces the scale of the loss only
+                # if it finds a gradient that is not finite.
                 overflow = ~torch.isfinite(cotangent.state).all(dim=1)
-                if bool(overflow.any()):
-                    # A GradScaler skips the update and reduces the scale of the loss
-                    # only if it finds a gradient that is not finite.
-                    return torch.where(overflow[:, None], torch.nan, v)
+                v = torch.where(overflow[:, None], torch.nan, v)
+                if report is not None and report.failed_count and overflow.any():
+                    return v
             if report is not None:
                 report_failure(report, on_failure, what)
             return v

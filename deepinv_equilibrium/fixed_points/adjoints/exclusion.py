@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +25,39 @@ def finite_saved_tensors() -> Iterator[None]:
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
+
+
+@contextmanager
+def finite_saved_tensors_if(excludes_some: Callable[[], bool]) -> Iterator[None]:
+    r"""
+    Record a graph whose backward reads 0 in place of every non-finite number, if
+    samples are then known to be excluded.
+
+    Unlike :func:`finite_saved_tensors` it serves where the host does not wait for the
+    forward pass of an accelerator.
+
+    :param Callable excludes_some: tells in the backward whether samples are excluded.
+    """
+
+    def pack(tensor: Tensor) -> tuple[Tensor, int]:
+        # Detached, because a tensor that is saved by its own node would never be freed.
+        return tensor.detach(), tensor._version
+
+    def unpack(saved: tuple[Tensor, int]) -> Tensor:
+        tensor, version = saved
+        if tensor._version != version:  # autograd checks it for tensors without hooks
+            raise RuntimeError(
+                "a tensor of shape "
+                f"{tuple(tensor.shape)} that the gradient of a fixed point needs was "
+                "modified by an inplace operation between the forward and the "
+                "backward pass; call backward first."
+            )
+        if excludes_some() and (tensor.is_floating_point() or tensor.is_complex()):
+            return torch.nan_to_num(tensor, 0.0, 0.0, 0.0)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,12 +12,17 @@ from torch import Tensor, nn
 from ..autocast import Autocast
 from ..processes import ALONE, Processes
 from ..recorded_jacobian import RecordedJacobian
+from ..running_samples import are_close, restricted, rows_of
 from ..solution import LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver
 from ..solvers.linear_solver import LinearOperator
 from ..state import State, StateLayout
-from ..step import PackedStep
+from ..step import PackedStep, Step
 from .exclusion import leaves_behind
+
+# A second recording for some samples is made if it needs at most this part of the
+# memory of the batch.
+_LARGEST_PART = 0.25
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Recording:
         this process alone.
     :param Autocast autocast: the setting of ``torch.autocast`` under which the value
         was computed. Default: ``None``, no autocast.
+    :param PackedStep step: the step, if it can be restricted to some samples. Default:
+        ``None``.
     """
 
     value: Tensor
@@ -61,6 +69,7 @@ class Recording:
     inverse_jacobian: LowRankInverse | None = None
     processes: Processes = ALONE
     autocast: Autocast | None = None
+    step: PackedStep | None = None
 
     def vjp(self, cotangent: Cotangent) -> Tensor:
         r"""
@@ -160,11 +169,38 @@ class Recording:
 
     def adjoint_operator(self) -> LinearOperator:
         r"""Return :math:`I - J^\top`, for a linear solver."""
+        products = RunningProducts(self)
         return LinearOperator(
-            lambda v: v - self.vjp(Cotangent(v)),
-            lambda v: v - self.jvp(v),
+            lambda v: v - products.vjp(v),
+            lambda v: v - products.jvp(v),
             self.processes,
+            products.leave_out,
         )
+
+    def of_samples(self, rows: Tensor) -> Recording | None:
+        r"""
+        Record the evaluation again, for some samples only.
+
+        :param torch.Tensor rows: the numbers of the samples.
+        :return: (Recording) the recording; ``None`` if the step cannot be restricted to
+            samples, or gives another value than it has given for the batch.
+        """
+        if self.step is None:
+            return None
+        part = restricted(self.step, rows)
+        if part is None:
+            return None
+        iterate = self.iterate.detach().index_select(0, rows).requires_grad_()
+        expected = self.value.detach().index_select(0, rows)
+        try:
+            with torch.enable_grad():
+                value, output = part(iterate)
+        except (RuntimeError, ValueError, TypeError, IndexError):  # see restricted
+            return None
+        if not are_close(part, value.detach(), expected):
+            return None
+        excluded = self.excluded.index_select(0, rows)
+        return Recording(value, output, iterate, excluded, autocast=self.autocast)
 
     def iterate_adjoint(
         self, solver: FixedPointSolver, rhs: Tensor, start: Tensor
@@ -182,7 +218,20 @@ class Recording:
             assert isinstance(v, Tensor)
             return self.vjp(Cotangent(v)) + rhs
 
-        packed = PackedStep(step, StateLayout.of(rhs), processes=self.processes)
+        def of_samples(rows: Tensor) -> Step | None:
+            if len(rows) > _LARGEST_PART * len(rhs):
+                return None
+            part, right = self.of_samples(rows), rhs.index_select(0, rows)
+            if part is None:
+                return None
+            return lambda v: part.vjp(Cotangent(_tensor(v))) + right
+
+        packed = PackedStep(
+            step,
+            StateLayout.of(rhs),
+            processes=self.processes,
+            of_samples=None if self.step is None else of_samples,
+        )
         monitor = solver.run(packed, start)
         monitor.finish()
         return monitor.value, monitor.report()
@@ -196,3 +245,53 @@ class Recording:
         """
         where = self.excluded.reshape(-1, *[1] * (rows.ndim - 1))
         return torch.where(where, 0.0, rows)
+
+
+class RunningProducts:
+    r"""
+    Products with the Jacobian of a recording, without the samples that have stopped.
+
+    :param Recording recording: the recording of the whole batch.
+    """
+
+    def __init__(self, recording: Recording):
+        self._recording = recording
+        self._rows: Tensor | None = None
+        self._part: Recording | None = None
+        self._size = len(recording.value)
+        self._may_leave = recording.step is not None
+
+    def leave_out(self, running: Sequence[bool]) -> None:
+        """Go on with the running samples, if so many have stopped that a recording of
+        the others needs little memory beside that of the batch."""
+        count, batch = sum(running), len(running)
+        # Each further recording costs an evaluation.
+        most = _LARGEST_PART * batch if self._rows is None else 0.75 * self._size
+        if not self._may_leave or not 0 < count <= most:
+            return
+        rows = rows_of(running, self._recording.value.device)
+        part = self._recording.of_samples(rows)
+        if part is None:
+            self._may_leave = False
+            return
+        self._rows, self._part, self._size = rows, part, count
+
+    def vjp(self, v: Tensor) -> Tensor:
+        """Return the vector-Jacobian product of the value, zeros for the samples that
+        have stopped."""
+        if self._part is None or self._rows is None:
+            return self._recording.vjp(Cotangent(v))
+        product = self._part.vjp(Cotangent(v.index_select(0, self._rows)))
+        return torch.zeros_like(v).index_copy(0, self._rows, product)
+
+    def jvp(self, v: Tensor) -> Tensor:
+        """Return the Jacobian-vector product of the value, likewise."""
+        if self._part is None or self._rows is None:
+            return self._recording.jvp(v)
+        product = self._part.jvp(v.index_select(0, self._rows))
+        return torch.zeros_like(v).index_copy(0, self._rows, product)
+
+
+def _tensor(state: State) -> Tensor:
+    assert isinstance(state, Tensor)
+    return state

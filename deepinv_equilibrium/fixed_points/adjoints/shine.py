@@ -60,7 +60,7 @@ class SHINE(Adjoint):
             v = torch.where(bad[:, None], rhs, v)
             residual = rhs - operator.apply(v)
         solver = GMRES(max_iter=max(self.refine, 1), rtol=0.0)
-        monitor = LinearMonitor(solver, rhs, operator.processes)
+        monitor = LinearMonitor(solver, rhs, operator)
         monitor.count(1 + bad.long())
         monitor.observe(residual.norm(dim=1).double())
         report = monitor.report()

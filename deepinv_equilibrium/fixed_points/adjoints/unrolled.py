@@ -54,7 +54,7 @@ class Unrolled(Adjoint):
         made = step.evaluations
         slot = BackwardSlot()
         x, output, excluded = monitor.value, monitor.output, monitor.excluded
-        if bool(excluded.any()):
+        if monitor.excludes_some():
             with finite_saved_tensors():
                 monitor = solver.run(step, x0)
             monitor.finish()

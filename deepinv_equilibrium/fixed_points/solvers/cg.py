@@ -34,7 +34,7 @@ class CG(LinearSolver):
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
         """Solve the systems, see :class:`LinearSolver`."""
-        monitor = LinearMonitor(self, rhs, operator.processes)
+        monitor = LinearMonitor(self, rhs, operator)
         v, r, p = torch.zeros_like(rhs), rhs, rhs
         square = dot(r, r)
         best, least = v, square

@@ -38,7 +38,7 @@ class CGNE(LinearSolver):
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
         """Solve the systems, see :class:`LinearSolver`."""
-        monitor = LinearMonitor(self, rhs, operator.processes)
+        monitor = LinearMonitor(self, rhs, operator)
         v, r, p = torch.zeros_like(rhs), rhs, torch.zeros_like(rhs)
         square = dot(r, r)
         beta = torch.zeros_like(square)

@@ -47,7 +47,7 @@ class CGNR(LinearSolver):
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
         """Solve the systems, see :class:`LinearSolver`."""
-        monitor = LinearMonitor(self, rhs, operator.processes)
+        monitor = LinearMonitor(self, rhs, operator)
         v, r, p = torch.zeros_like(rhs), rhs, torch.zeros_like(rhs)
         square = torch.zeros_like(dot(r, r))  # |A^T r|^2 of the last iteration
         largest = torch.zeros_like(square)  # largest |A p| / |p| so far

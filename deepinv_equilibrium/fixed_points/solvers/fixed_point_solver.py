@@ -10,6 +10,7 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
+from ..running_samples import RunningSamples
 from ..solution import LowRankInverse
 from ..state import StateLayout
 from ..step import PackedStep
@@ -138,6 +139,7 @@ class FixedPointSolver(Solver, ABC):
             autocast=step.autocast,
         )
         iteration = self.begin(x0, step.layout)
+        samples = RunningSamples(step)
         x = x0
         proposed = torch.zeros_like(monitor.active) if self.accelerated else None
         for index in range(self.max_iter):
@@ -145,15 +147,15 @@ class FixedPointSolver(Solver, ABC):
             if last and defer_last:
                 monitor.defer(x)
                 break
-            value, output = step(x)
+            value, output = samples.evaluate(x, monitor.value, monitor.output)
             domain = step.domain(value)
             rejected = monitor.observe(x, value, output, domain, proposed)
             if observer is not None:
                 observer(x, value)
-            if step.autocast is not None:
-                monitor.compare_with_noise(step, x, value)
-            if last or not monitor.running:
+            if not monitor.look(step, x, value) or last:
                 break
+            if samples.leave_out(monitor.running_samples, x, value):
+                monitor.count_comparison()
             x, proposed = self._next(iteration, step, monitor, x, value, rejected)
         monitor.inverse_jacobian = iteration.inverse_jacobian()
         return monitor
@@ -179,6 +181,6 @@ class FixedPointSolver(Solver, ABC):
         if proposal is not plain:  # even relaxation > 1 may leave the domain
             proposed = step.inside(proposal) & active
             proposal = choose(proposed, proposal, plain)
-        if monitor.running < len(x):
+        if not monitor.samples.all_active:
             proposal = choose(monitor.active, proposal, monitor.x)
         return proposal, None if rejected is None else proposed

@@ -40,7 +40,7 @@ class GMRES(LinearSolver):
 
     def run(self, operator: LinearOperator, rhs: Tensor) -> tuple[Tensor, Report]:
         """Solve the systems, see :class:`LinearSolver`."""
-        monitor = LinearMonitor(self, rhs, operator.processes)
+        monitor = LinearMonitor(self, rhs, operator)
         v = torch.zeros_like(rhs)
         residual, done = rhs, 0
         while done < self.max_iter and monitor.is_running():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..processes import ALONE, Processes
 from ..solution import Report, Status
+from .look_schedule import LookSchedule
 from .solver import Solver
 
 _FLOOR = 4.0  # smallest relative residual that is reported, in units of rounding
@@ -26,11 +27,15 @@ class LinearOperator:
         :math:`A^\top v`.
     :param Processes processes: the processes that compute each product together. The
         products are the same in all of them. Default: this process alone.
+    :param Callable leave_out: told from time to time which samples still run. The
+        others have zeros in all further arguments of ``apply`` and ``adjoint``.
+        Default: ``None``.
     """
 
     apply: Callable[[Tensor], Tensor]
     adjoint: Callable[[Tensor], Tensor]
     processes: Processes = ALONE
+    leave_out: Callable[[Sequence[bool]], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +72,13 @@ class LinearMonitor:
 
     :param Solver solver: the solver, for its tolerances.
     :param torch.Tensor rhs: the right side :math:`b`, of shape :math:`(B, n)`.
-    :param Processes processes: the processes of the operator. Default: this process
-        alone.
+    :param LinearOperator operator: :math:`A`.
     """
 
-    def __init__(self, solver: Solver, rhs: Tensor, processes: Processes = ALONE):
+    def __init__(self, solver: Solver, rhs: Tensor, operator: LinearOperator):
         self.solver = solver
-        self.processes = processes
+        self.operator = operator
+        self.processes = operator.processes
         self.rhs_norm = torch.linalg.vector_norm(rhs, dim=1, dtype=torch.float64)
         self.absolute = self.rhs_norm
         self.floor = _FLOOR * torch.finfo(rhs.dtype).eps
@@ -83,6 +88,8 @@ class LinearMonitor:
         self.iterations = torch.zeros(batch, dtype=torch.long, device=device)
         self.evaluations = torch.zeros(batch, dtype=torch.long, device=device)
         self.history: list[Tensor] = []
+        self._seen_stopped = False
+        self._schedule = None if device.type == "cpu" else LookSchedule()
         self.stop(self.rhs_norm == 0, Status.CONVERGED)
         self.stop(~torch.isfinite(self.rhs_norm), Status.NONFINITE)
 
@@ -117,15 +124,41 @@ class LinearMonitor:
 
     def is_running(self) -> bool:
         """Return whether a sample is still active. Processes that cooperate agree on
-        the status of every sample, so that all leave their loops together."""
+        the status of every sample, so that all leave their loops together. On an
+        accelerator the host looks as :class:`LookSchedule` says, and assumes that
+        samples run meanwhile; products with their zeros change nothing."""
+        self._agree()
+        if self._schedule is None:
+            return self._leave_out(self.active.tolist())
+        made = len(self.history)
+        if self._seen_stopped or not self._schedule.is_due(made):
+            return not self._seen_stopped
+        rows = torch.stack([self._ratios(), self.active.double()])
+        ratios, active = rows.tolist()
+        running = [flag == 1 for flag in active]
+        self._schedule.plan(made, ratios, running)
+        self._seen_stopped = not any(running)
+        return self._leave_out(running)
+
+    def _leave_out(self, running: list[bool]) -> bool:
+        """Tell the operator which samples still run, and return whether one does."""
+        if self.operator.leave_out is not None:
+            self.operator.leave_out(running)
+        return any(running)
+
+    def _agree(self) -> None:
         if self.processes.cooperate:
             code = self.processes.agree(2 * self.status + self.active)
             self.status, self.active = code // 2, code % 2 == 1
-        return bool(self.active.any())
+
+    def _ratios(self) -> Tensor:
+        """Return the residual of each sample over the tolerance that it is to meet."""
+        tolerance = (self.solver.rtol * self.rhs_norm).clamp_min(self.solver.atol)
+        return self.absolute / tolerance
 
     def report(self) -> Report:
         """Return the report of the solve."""
-        self.is_running()  # the last iteration may have changed the status
+        self._agree()  # the last iteration may have changed the status
         if self.solver.has_fixed_budget:
             self.stop(self.active, Status.COMPLETED)
         scale = torch.where(self.rhs_norm > 0, self.rhs_norm, 1.0)

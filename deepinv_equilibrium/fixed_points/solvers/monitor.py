@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from itertools import repeat
 
 import torch
 from torch import Tensor
 
 from ..autocast import Autocast
+from ..late_numbers import LateNumbers, LateStatuses
 from ..processes import ALONE, Processes
 from ..solution import LowRankInverse, Report, Status
 from ..step import PackedStep
-from .sample_record import SampleRecord
+from .look_schedule import LookSchedule
+from .sample_records import Numbers, SampleRecords
 from .solver import Solver
 
 # Units of rounding of the state, or of autocast, below which a residual may be noise.
@@ -53,35 +53,67 @@ class Monitor:
         rounding, underflow = _STATE_ROUNDING * info.eps, info.tiny / info.eps
         if autocast is not None:
             rounding = max(rounding, _AUTOCAST_ROUNDING * autocast.eps)
-        self.samples = [
-            SampleRecord(solver, keep_best, rate, rounding, underflow)
-            for _ in range(len(x0))
-        ]
+        self.samples = SampleRecords(
+            solver, x0, keep_best, rate, rounding, underflow, autocast is not None
+        )
         self.processes = processes
         self.x = x0
         self.value = x0
         self.output: Tensor | None = None
         self.inverse_jacobian: LowRankInverse | None = None
         self.running = len(x0)
+        self.running_samples = [True] * len(x0)
         self.active = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
+        self.comparisons = torch.zeros_like(self.active, dtype=torch.long)
         self.deferred = False
-        self.unrecorded = [False] * len(x0)
+        self.unrecorded = torch.zeros_like(self.active)
+        self.late: LateNumbers | None = None
+        self._codes: list[int] = []
+        self._excludes_some = False
+        self._schedule = None if self.samples.on_host else LookSchedule()
 
-    def compare_with_noise(self, step: PackedStep, x: Tensor, value: Tensor) -> None:
+    @property
+    def reads_late(self) -> bool:
+        """Whether the host does not wait for the end of the solve: the states are on an
+        accelerator, and no tolerance could stop a sample."""
+        stops = self.samples.solver.has_tolerance or self.samples.rate is not None
+        return not (self.samples.on_host or stops)
+
+    def look(self, step: PackedStep, x: Tensor, value: Tensor) -> bool:
         r"""
-        Stop the samples whose residual has stopped falling at the noise of autocast.
+        Return whether samples are still running.
+
+        On the host this is known after each evaluation. On an accelerator the host
+        looks as :class:`LookSchedule` says, and assumes that samples run meanwhile;
+        where no tolerance was given it never looks. Under autocast a look also stops
+        the samples whose residual has stopped falling at the noise of autocast.
 
         :param PackedStep step: the step, which measures its noise.
         :param torch.Tensor x: the last iterates, of shape :math:`(B, n)`.
         :param torch.Tensor value: their values, of shape :math:`(B, n)`.
         """
-        if not any(sample.may_be_noise for sample in self.samples):
-            return
-        levels = self.processes.agree(step.noise(x, value)).tolist()
-        for sample, level in zip(self.samples, levels, strict=True):
-            if sample.may_be_noise:
-                sample.compare_with_noise(level)
-        self._count_running()
+        samples, made = self.samples, len(self.samples.history)
+        if self._schedule is None:
+            if samples.watches_noise and samples.may_be_noise.any():
+                self._compare_with_noise(step, x, value)
+        elif not self.reads_late and self._schedule.is_due(made):
+            rows = [samples.ratios, samples.active, samples.status, self.excluded]
+            if samples.watches_noise:
+                rows.append(samples.may_be_noise)
+            numbers = torch.stack([row.double() for row in rows]).tolist()
+            ratios, active, codes, excluded, *noisy = numbers
+            self.running_samples = [flag == 1 for flag in active]
+            self._schedule.plan(made, ratios, self.running_samples)
+            self.running = sum(self.running_samples)
+            self._codes, self._excludes_some = [int(c) for c in codes], any(excluded)
+            if noisy and any(noisy[0]):
+                self._compare_with_noise(step, x, value)
+        return self.running > 0
+
+    def _compare_with_noise(self, step: PackedStep, x: Tensor, value: Tensor) -> None:
+        noise = self.processes.agree(step.noise(x, value).double())
+        self.samples.compare_with_noise(self.samples.of(noise))
+        self._update_active()
 
     def observe(
         self,
@@ -104,25 +136,24 @@ class Monitor:
         :return: (torch.Tensor) which proposals are rejected, boolean of shape
             :math:`(B,)`; ``None`` if ``proposed`` is.
         """
-        before = [sample.active for sample in self.samples]
-        numbers = _numbers(self.processes, x, value, output, domain, proposed)
-        verdicts = [
-            sample.observe(*of_sample)
-            for sample, of_sample in zip(self.samples, numbers, strict=True)
-        ]
-        chosen = [choice for choice, _ in verdicts]
-        self._store(chosen, x, value, output)
-        if self.deferred:
+        running = self.active
+        numbers = self._numbers(x, value, output, domain, proposed)
+        chosen, rejected = self.samples.observe(*numbers)
+        where = None if chosen is None else self.samples.tensor(chosen)
+        self._store(where, x, value, output)
+        if self.deferred and where is not None:
             # The recorded evaluation is not the one that the solve returns.
-            self.unrecorded = [
-                was and not choice for was, choice in zip(before, chosen, strict=True)
-            ]
-        self._count_running()
-        return (
-            None
-            if proposed is None
-            else self._mask([rejected for _, rejected in verdicts])
-        )
+            self.unrecorded = running & ~where
+        self._update_active()
+        if proposed is None:
+            return None
+        if rejected is None:
+            return torch.zeros_like(proposed)
+        return self.samples.tensor(rejected)
+
+    def count_comparison(self) -> None:
+        """Count an evaluation of the running samples that is not observed."""
+        self.comparisons = self.comparisons + self.active
 
     def defer(self, x: Tensor) -> None:
         """Leave the evaluation at ``x`` to the caller, who records it."""
@@ -130,10 +161,29 @@ class Monitor:
         self.deferred = True
 
     def finish(self) -> None:
-        """Set the status of the samples that are still running."""
-        sizes = self.processes.agree(_norms(self.value)).tolist()
-        for sample, size in zip(self.samples, sizes, strict=True):
-            sample.finish(size)
+        """Set the status of the samples that are still running, and read it unless
+        :attr:`reads_late`."""
+        samples = self.samples
+        if not (samples.on_host or self.running):  # the last look has read all
+            return
+        samples.finish(samples.of(self.processes.agree(_norms(self.value))))
+        if samples.on_host:
+            self._codes = samples.status.tolist()
+            self._excludes_some = bool(self.excluded.any())
+            return
+        numbers = torch.stack([samples.status, self.excluded.long()])
+        if self.reads_late:
+            self.late = LateNumbers(numbers)
+        else:
+            self._codes, excluded = numbers.tolist()
+            self._excludes_some = any(excluded)
+
+    def excludes_some(self) -> bool:
+        """Return whether a sample adds nothing to gradients, after :meth:`finish`. The
+        host waits for the end of the solve if it must."""
+        if self.late is not None:
+            return any(self.late.read()[1])
+        return self._excludes_some
 
     def report(self, extra_evaluations: int = 0) -> Report:
         r"""
@@ -143,29 +193,22 @@ class Monitor:
             to be added to the count. Default: 0.
         :return: (Report) the report.
         """
-        iterations = torch.tensor(
-            [len(sample.history) for sample in self.samples], device=self.x.device
-        )
-        measurements = torch.tensor(
-            [sample.measurements for sample in self.samples], device=self.x.device
-        )
+        samples, tensor = self.samples, self.samples.tensor
+        iterations = tensor(samples.iterations)
+        further = tensor(samples.measurements) + self.comparisons
         return Report(
-            status=tuple(sample.status for sample in self.samples),
-            residual=self._column([sample.residual for sample in self.samples]),
-            absolute_residual=self._column(
-                [sample.absolute for sample in self.samples]
+            status=(
+                tuple(map(Status, self._codes))
+                if self.late is None
+                else LateStatuses(self.late, len(self.x))
             ),
+            residual=tensor(samples.residual),
+            absolute_residual=tensor(samples.absolute),
             iterations=iterations,
-            evaluations=iterations + extra_evaluations + measurements,
-            history=self._table([sample.history for sample in self.samples]),
-            absolute_history=self._table(
-                [sample.absolute_history for sample in self.samples]
-            ),
-            noise=(
-                self._column([sample.noise for sample in self.samples])
-                if bool(measurements.any())
-                else None
-            ),
+            evaluations=iterations + extra_evaluations + further,
+            history=samples.table(samples.history),
+            absolute_history=samples.table(samples.absolute_history),
+            noise=tensor(samples.noise) if samples.was_measured else None,
         )
 
     @property
@@ -173,49 +216,53 @@ class Monitor:
         """Samples that add nothing to gradients: non-finite, without a usable value, or
         recorded at another evaluation than the one that the solve returns. A boolean
         tensor of shape (B,)."""
-        return self._mask(
-            [
-                sample.status is Status.NONFINITE
-                or math.isinf(sample.absolute)
-                or unrecorded
-                for sample, unrecorded in zip(
-                    self.samples, self.unrecorded, strict=True
-                )
-            ]
-        )
+        return self.samples.tensor(self.samples.excluded) | self.unrecorded
 
-    def _count_running(self) -> None:
-        running = [sample.active for sample in self.samples]
-        if sum(running) != self.running:  # a sample that has stopped never goes on
-            self.running = sum(running)
-            self.active = self._mask(running)
+    def _update_active(self) -> None:
+        if self.samples.all_active:
+            return
+        if self.samples.on_host:
+            running = self.samples.active.tolist()
+            if running == self.running_samples:
+                return
+            self.running_samples, self.running = running, sum(running)
+        self.active = self.samples.tensor(self.samples.active)
 
     def _store(
-        self, where: list[bool], x: Tensor, value: Tensor, output: Tensor | None
+        self, where: Tensor | None, x: Tensor, value: Tensor, output: Tensor | None
     ) -> None:
         if output is not None and self.output is None:
             self.output = torch.zeros_like(output)
-        if all(where):
+        if where is None:
             self.x, self.value, self.output = x, value, output
-        elif any(where):
-            mask = self._mask(where)
-            self.x = choose(mask, x, self.x)
-            self.value = choose(mask, value, self.value)
-            if output is not None:
-                assert self.output is not None
-                self.output = choose(mask, output, self.output)
+            return
+        self.x = choose(where, x, self.x)
+        self.value = choose(where, value, self.value)
+        if output is not None:
+            assert self.output is not None
+            self.output = choose(where, output, self.output)
 
-    def _mask(self, where: list[bool]) -> Tensor:
-        return torch.tensor(where, device=self.x.device)
-
-    def _column(self, values: list[float] | list[list[float]]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=self.x.device)
-
-    def _table(self, columns: list[list[float]]) -> Tensor:
-        """Return a tensor of shape (iterations, B), NaN after a sample has stopped."""
-        length = max(map(len, columns))
-        padded = [column + [math.nan] * (length - len(column)) for column in columns]
-        return self._column(padded).T.contiguous()
+    def _numbers(
+        self,
+        x: Tensor,
+        value: Tensor,
+        output: Tensor | None,
+        domain: Tensor | None,
+        proposed: Tensor | None,
+    ) -> Iterator[Numbers | None]:
+        """Yield the arguments of SampleRecords.observe. Processes agree on all of them
+        in one operation."""
+        finite = None
+        if output is not None:
+            finite = torch.isfinite(output.detach()).reshape(len(output), -1).all(dim=1)
+        flags = (finite, domain, proposed)
+        rows = [_norms(value.detach() - x.detach()), _norms(value)]
+        rows += [flag.double() for flag in flags if flag is not None]
+        numbers = iter(self.samples.of(self.processes.agree(torch.stack(rows))))
+        yield next(numbers)
+        yield next(numbers)
+        for flag in flags:
+            yield None if flag is None else next(numbers) == 1
 
 
 def choose(where: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -228,28 +275,3 @@ def choose(where: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 def _norms(rows: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows.detach(), dim=1, dtype=torch.float64)
-
-
-def _numbers(
-    processes: Processes,
-    x: Tensor,
-    value: Tensor,
-    output: Tensor | None,
-    domain: Tensor | None,
-    proposed: Tensor | None,
-) -> Iterator[tuple[float, float, bool, bool, bool]]:
-    """Yield the arguments of SampleRecord.observe for each sample. All numbers come
-    from the device in one transfer."""
-    finite = None
-    if output is not None:
-        finite = torch.isfinite(output.detach()).reshape(len(output), -1).all(dim=1)
-    flags = (finite, domain, proposed)
-    rows = [_norms(value.detach() - x.detach()), _norms(value)]
-    rows += [flag.double() for flag in flags if flag is not None]
-    absolute, size, *known = processes.agree(torch.stack(rows)).tolist()
-    columns = iter(known)
-    finite_, domain_, proposed_ = (
-        repeat(default) if flag is None else map(bool, next(columns))
-        for flag, default in zip(flags, (True, True, False), strict=True)
-    )
-    return zip(absolute, size, finite_, domain_, proposed_, strict=False)

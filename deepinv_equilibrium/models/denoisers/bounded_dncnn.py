@@ -16,8 +16,10 @@ from ...certificates.bounds import outward
 from ...certificates.declarations import require_type
 from ...equilibrium.input_checks import check_images
 from ...fixed_points.argument_checks import require_count, require_in_range
+from ...fixed_points.constant_weights import constant_weights
 from .bounded_convolution import BoundedConvolution
 from .bundled_weights import load_pretrained
+from .weight_copies import compare_weights
 
 
 class BoundedDnCNN(Denoiser):
@@ -125,9 +127,13 @@ class BoundedDnCNN(Denoiser):
 
     def _network(self, x: Tensor) -> Tensor:
         *hidden, last = self._convolutions
-        for layer in hidden:
-            x = relu(layer(x))
-        return cast(Tensor, last(x))
+        with constant_weights():
+            compare_weights(
+                pair for layer in self._convolutions for pair in layer.weight_copies
+            )
+            for layer in hidden:
+                x = relu(layer(x))
+            return cast(Tensor, last(x))
 
     @property
     def _convolutions(self) -> list[BoundedConvolution]:

@@ -17,8 +17,9 @@ from torch.nn.functional import (
 
 from ...certificates import convolution_norm
 from ...fixed_points.argument_checks import require_count
-from .bounded_convolution import WeightCopy, is_cacheable
+from ...fixed_points.constant_weights import constant_weights
 from .reflected_borders import extend_by_reflection, fold_by_reflection
+from .weight_copies import WeightCopy, compare_weights, is_cacheable
 
 _CONVOLUTION = {2: conv2d, 3: conv3d}
 _TRANSPOSED = {2: conv_transpose2d, 3: conv_transpose3d}
@@ -115,13 +116,19 @@ class ComposedFilters(nn.Module):
             map(is_cacheable, weights)
         ):
             return self._normalised()
-        if self._cache is None or not all(
-            copy.matches(w) for copy, w in zip(self._cache[0], weights, strict=True)
-        ):
+        if self._cache is None or not self._is_known(self._cache[0], weights):
             # The cache is used later, in other modes than that of this call.
             with torch.inference_mode(False), torch.no_grad():
                 self._cache = [WeightCopy(w) for w in weights], self._normalised()
         return self._cache[1]
+
+    @staticmethod
+    def _is_known(copies: list[WeightCopy], weights: list[nn.Parameter]) -> bool:
+        """Whether all weights have the values of their copies."""
+        with constant_weights():
+            pairs = list(zip(copies, weights, strict=True))
+            compare_weights(pairs)
+            return all(copy.matches(weight) for copy, weight in pairs)
 
     def _normalised(self) -> Tensor:
         axes = tuple(range(-self.dim, 0))

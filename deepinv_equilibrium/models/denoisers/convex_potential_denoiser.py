@@ -15,8 +15,10 @@ from ...certificates.declarations import require_type
 from ...certificates.rates import averaged_composition
 from ...equilibrium.input_checks import check_images
 from ...fixed_points.argument_checks import require_count, require_number
+from ...fixed_points.constant_weights import constant_weights
 from .bundled_weights import colours, load_pretrained, noise_levels
 from .convex_potential_layer import ConvexPotentialLayer
+from .weight_copies import compare_weights
 
 
 class ConvexPotentialDenoiser(Denoiser):
@@ -128,8 +130,12 @@ class ConvexPotentialDenoiser(Denoiser):
         check_images(x, self.in_channels)
         levels = noise_levels("sigma", sigma, x)
         denoised = x
-        for layer in self.layers:
-            denoised = layer(denoised, levels)
+        with constant_weights():
+            compare_weights(
+                pair for layer in self._layers for pair in layer.weight_copies
+            )
+            for layer in self.layers:
+                denoised = layer(denoised, levels)
         if self.firmly_nonexpansive:
             denoised = (x + denoised) / 2
         if self.contraction < 1:

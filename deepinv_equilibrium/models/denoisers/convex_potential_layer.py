@@ -10,9 +10,10 @@ from torch.nn.functional import conv2d
 
 from ...certificates import convolution_norm
 from ...fixed_points.argument_checks import require_count
-from .bounded_convolution import WeightCopy, is_cacheable
-from .oriented_filters import normalised_orbit, random_generators
+from .oriented_filters import centred_orbit, random_generators
 from .reflected_borders import extend_by_reflection, extend_levels
+from .weight_bounds import WeightBound
+from .weight_copies import WeightCopy
 
 
 class ConvexPotentialLayer(nn.Module):
@@ -62,7 +63,7 @@ class ConvexPotentialLayer(nn.Module):
     :raises ValueError: if an argument is out of its range.
     """
 
-    run_state = frozenset(("_cache",))  # certificates do not cover it
+    run_state = frozenset(("_bound", "_filters"))  # certificates do not cover it
 
     def __init__(
         self,
@@ -81,37 +82,30 @@ class ConvexPotentialLayer(nn.Module):
         start = math.log(0.25 * math.sqrt(channels))
         self.log_threshold = nn.Parameter(torch.tensor(start))
         self.log_exponent = nn.Parameter(torch.tensor(0.0))
-        # The weights, and the normalised filters for these weights.
-        self._cache: tuple[WeightCopy, Tensor] | None = None
+        self._bound = WeightBound(_norm_bound)
+        # A bound, and the filters that were divided by it.
+        self._filters: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def weight_copies(self) -> list[tuple[WeightCopy, nn.Parameter]]:
+        """The copy of the weights whose bound is known, if there is one, with the
+        weights."""
+        return self._bound.copies(self.generators)
 
     def filters(self) -> Tensor:
         r"""
         Return the normalised filters :math:`V`.
 
-        They are computed in every call if a gradient may pass through them, and
-        otherwise once for all calls with the same values of the weights.
-
         :return: (:class:`torch.Tensor`) filters of shape ``(8 * generators, channels,
             kernel_size, kernel_size)``, in the dtype of the weights.
         """
-        weight = self.generators
-        if not is_cacheable(weight) or (
-            torch.is_grad_enabled() and weight.requires_grad
-        ):
-            return self._normalised_filters()
-        if self._cache is None or not self._cache[0].matches(weight):
-            # The cache is used later, in other modes than that of this call.
-            with torch.inference_mode(False), torch.no_grad():
-                self._cache = WeightCopy(weight), self._normalised_filters()
-        return self._cache[1]
-
-    def _normalised_filters(self) -> Tensor:
-        weight = self.generators
-        # Rounding changes each entry of W / B by a relative eps at most, and the norm
-        # by at most eps times the norm of the absolute values of the filters, which is
-        # at most kernel_size * channels.
-        taps = weight.shape[-1] * weight.shape[1]
-        return normalised_orbit(weight, taps * torch.finfo(weight.dtype).eps)
+        bound = self._bound(self.generators)
+        if torch.is_grad_enabled():
+            return centred_orbit(self.generators) / bound
+        # The bound is the same tensor as long as the weights have the same values.
+        if self._filters is None or self._filters[0] is not bound:
+            self._filters = bound, centred_orbit(self.generators) / bound
+        return self._filters[1]
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         r"""
@@ -154,3 +148,13 @@ class ConvexPotentialLayer(nn.Module):
             f"channels={channels}, generators={generators}, "
             f"kernel_size={kernel_size}, relaxation={self.relaxation}"
         )
+
+
+def _norm_bound(generators: Tensor) -> Tensor:
+    # Rounding changes each entry of W / B by a relative eps at most, and the norm by at
+    # most eps times the norm of the absolute values of the filters, which is at most
+    # kernel_size * channels.
+    limits = torch.finfo(generators.dtype)
+    rounding = generators.shape[-1] * generators.shape[1] * limits.eps
+    bound = convolution_norm(centred_orbit(generators)) * (1 + 2 * rounding)
+    return bound.clamp_min(limits.tiny).to(generators.dtype)

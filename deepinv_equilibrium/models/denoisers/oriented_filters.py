@@ -1,11 +1,10 @@
-"""Learned filters in eight orientations, with mean 0 and norm at most 1."""
+"""Learned filters in eight orientations, with mean 0."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from ...certificates import convolution_norm
 from ...fixed_points.argument_checks import require_count
 
 
@@ -28,20 +27,14 @@ def random_generators(generators: int, channels: int, kernel_size: int) -> nn.Pa
     return nn.Parameter(torch.randn(generators, channels, kernel_size, kernel_size))
 
 
-def normalised_orbit(generators: Tensor, rounding: float) -> Tensor:
+def centred_orbit(generators: Tensor) -> Tensor:
     r"""
-    Return the filters :math:`V = W / B`, where :math:`W` is the orbit of the generators
-    minus their means over each channel, and :math:`B \geq \|W\|`. The result is
-    differentiable.
+    Return the orbit of filters minus their means over each channel.
 
     :param torch.Tensor generators: filters of shape :math:`(G, C, k, k)`.
-    :param float rounding: relative rounding error of the norm of the filters that are
-        applied. :math:`B` is enlarged by twice this value.
     :return: (:class:`torch.Tensor`) filters of shape :math:`(8 G, C, k, k)`.
     """
-    bank = orbit(generators - generators.mean(dim=(-2, -1), keepdim=True))
-    norm = convolution_norm(bank) * (1 + 2 * rounding)
-    return bank / norm.clamp_min(torch.finfo(generators.dtype).tiny)
+    return orbit(generators - generators.mean(dim=(-2, -1), keepdim=True))
 
 
 def orbit(filters: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...certificates.spectra.operator_norm import OperatorNorm
 from ...equilibrium import Equilibrium, UnrollableModel
 from ...equilibrium.equilibrium_model import Observer
-from ...fixed_points import ALONE, Processes, Solution, State, Step
+from ...fixed_points import ALONE, OfSamples, Processes, Solution, State, Step
 from .frames import Frame, backprojection
 from .ista_step import (
     ISTAStep,
@@ -179,6 +179,15 @@ class ISTA(UnrollableModel):
         start: State,
         observer: Observer | None = None,
         processes: Processes = ALONE,
+        of_samples: OfSamples | None = None,
     ) -> Solution:
         # Without the output of the step: one synthesis at the end is enough.
-        return super()._solve(lambda z: step(z), start, observer, processes)
+        def part(rows: Tensor) -> Step | None:
+            of_rows = None if of_samples is None else of_samples(rows)
+            return None if of_rows is None else _without_output(of_rows)
+
+        return super()._solve(_without_output(step), start, observer, processes, part)
+
+
+def _without_output(step: Step) -> Step:
+    return lambda z: step(z)

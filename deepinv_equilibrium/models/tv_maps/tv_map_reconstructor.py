@@ -15,7 +15,15 @@ from ...certificates.bounds import outward
 from ...certificates.declarations import refuse_changed
 from ...equilibrium import Equilibrium, UnrollableModel
 from ...equilibrium.equilibrium_model import Observer
-from ...fixed_points import ALONE, Implicit, Processes, Solution, State, Step
+from ...fixed_points import (
+    ALONE,
+    Implicit,
+    OfSamples,
+    Processes,
+    Solution,
+    State,
+    Step,
+)
 from ...fixed_points.argument_checks import require_count
 from ...optim.total_variation.primal_dual_step import (
     PrimalDualTVStep,
@@ -277,13 +285,14 @@ class TVMapReconstructor(UnrollableModel):
         start: State,
         observer: Observer | None = None,
         processes: Processes = ALONE,
+        of_samples: OfSamples | None = None,
     ) -> Solution:
         assert isinstance(step, PrimalDualTVStep)
         config = self.DEQ
         if not isinstance(config.adjoint, Implicit):
-            return super()._solve(step, start, observer, processes)
+            return super()._solve(step, start, observer, processes, of_samples)
         with torch.no_grad():
-            solution = super()._solve(step, start, observer, processes)
+            solution = super()._solve(step, start, observer, processes, of_samples)
         if not torch.is_grad_enabled():
             return solution
         return with_implicit_gradient(step, solution, config.adjoint, config.on_failure)

@@ -72,14 +72,17 @@ def smooth_prox(
         :math:`\gamma \rho > 1`.
     """
     curvature = gamma.detach() * smoothness
-    largest = float(curvature.max())
-    if not (float(curvature.min()) >= 0 and largest < _LARGEST_CURVATURE):
+    # One read of three numbers, because each makes the host wait for an accelerator.
+    smallest, largest, largest_gamma = torch.stack(
+        [curvature.min(), curvature.max(), gamma.detach().max()]
+    ).tolist()
+    if not (smallest >= 0 and largest < _LARGEST_CURVATURE):
         raise ValueError(
             f"gamma must be at least 0 and less than "
             f"{_LARGEST_CURVATURE / smoothness:g} for a gradient of Lipschitz constant "
             f"{smoothness:g}, got {gamma.detach()}."
         )
-    modulus = 1 - float(gamma.detach().max()) * weak_convexity
+    modulus = 1 - largest_gamma * weak_convexity
     if modulus < 0:
         raise ValueError(
             f"gamma must be at most {1 / weak_convexity:g} for a function of weak "

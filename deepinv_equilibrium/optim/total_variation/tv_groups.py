@@ -6,9 +6,15 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ...fixed_points.constant_weights import weights_scope
 
 TVNorm: TypeAlias = Literal["isotropic", "componentwise"]
 TV_NORMS: tuple[TVNorm, ...] = ("isotropic", "componentwise")
+
+_ADMITTED = WeakIdKeyDictionary()
+"""The versions of the tensors whose values were found to be weights."""
 
 
 def check_norm(norm: str) -> None:
@@ -46,11 +52,7 @@ def as_weight(weight: Tensor | float | None, x: Tensor, name: str = "weight") ->
     if given.is_complex():
         raise TypeError(f"{name} must be real, got {given.dtype}.")
     given = given.to(x.real.dtype)
-    if not bool((torch.isfinite(given) & (given >= 0)).all()):
-        raise ValueError(
-            f"{name} must be nonnegative and finite, got values from "
-            f"{given.min().item():.4g} to {given.max().item():.4g}."
-        )
+    _require_nonnegative(weight, given, name)
     if given.ndim == 0:
         return given.reshape([1] * (x.ndim + 1))
     field = (*x.shape[:2], x.ndim - 2, *x.shape[2:])
@@ -69,6 +71,26 @@ def as_weight(weight: Tensor | float | None, x: Tensor, name: str = "weight") ->
             f"many axes, got shape {tuple(given.shape)}."
         )
     return shaped
+
+
+def _require_nonnegative(weight: Tensor | float, given: Tensor, name: str) -> None:
+    """Raise unless a weight, also ``given`` as a tensor, is nonnegative and finite.
+    Each look at values makes the host wait for an accelerator: a tensor is looked at
+    once, and within a solve, where the model computes the weight, not at all there."""
+    if given.device.type != "cpu" and weights_scope() is not None:
+        return
+    version = None
+    if isinstance(weight, Tensor) and not weight.is_inference():
+        version = weight._version
+        if _ADMITTED.get(weight) == version:
+            return
+    if not bool((torch.isfinite(given) & (given >= 0)).all()):
+        raise ValueError(
+            f"{name} must be nonnegative and finite, got values from "
+            f"{given.min().item():.4g} to {given.max().item():.4g}."
+        )
+    if version is not None:
+        _ADMITTED[weight] = version
 
 
 def group_norm(field: Tensor, norm: TVNorm) -> Tensor:

@@ -52,6 +52,7 @@ def test_observe_does_not_change_a_stopped_sample() -> None:
     monitor.observe(x, torch.tensor([[1.0], [2.0]], dtype=F64))
     monitor.observe(7 * x, 9 * x)
     assert monitor.value[:, 0].tolist() == [1.0, 9.0]
+    monitor.finish()
     report = monitor.report()
     assert report.status == (Status.CONVERGED, Status.MAX_ITER)
     assert report.iterations.tolist() == [1, 2]

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from deepinv_equilibrium.certificates import convolution_norm
+from deepinv_equilibrium.models.denoisers.convex_potential_layer import (
+    ConvexPotentialLayer,
+)
 from deepinv_equilibrium.models.denoisers.oriented_filters import (
-    normalised_orbit,
     orbit,
     random_generators,
 )
@@ -31,24 +33,36 @@ def test_orbit_of_several_filters_is_sorted_by_orientation():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_normalised_orbit_has_mean_zero_and_norm_near_one(scale: float):
-    generators = scale * torch.randn(2, 3, 5, 5, **DOUBLE)
-    filters = normalised_orbit(generators, 1e-3)
+def test_filters_of_the_layer_have_mean_zero_and_norm_near_one(scale: float):
+    layer = ConvexPotentialLayer(3, generators=2).double()
+    layer.generators.data.mul_(scale)
+    filters = layer.filters()
     assert filters.shape == (16, 3, 5, 5)
     assert filters.mean(dim=(-2, -1)).abs().max() < 1e-15
-    # The margin is twice the rounding error.
-    norm = convolution_norm(filters).item()
-    assert norm == pytest.approx(1 / 1.002, rel=1e-9)
+    assert convolution_norm(filters).item() == pytest.approx(1, rel=1e-9)
 
 
-def test_normalised_orbit_of_zero_is_zero():
-    assert not normalised_orbit(torch.zeros(1, 1, 3, 3), 0.0).any()
-    assert not normalised_orbit(torch.ones(1, 1, 3, 3), 0.0).any()
+def test_filters_of_the_layer_are_zero_for_constant_generators():
+    layer = ConvexPotentialLayer(1, generators=1, kernel_size=3)
+    for value in (0.0, 1.0):
+        layer.generators.data.fill_(value)
+        assert not layer.filters().any()
 
 
-def test_normalised_orbit_is_differentiable():
-    generators = torch.randn(1, 1, 3, 3, **DOUBLE, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda w: normalised_orbit(w, 1e-3), generators)
+def test_filters_of_the_layer_are_differentiable():
+    layer = ConvexPotentialLayer(1, generators=1, kernel_size=3).double()
+    layer.forward = layer.filters
+    weight = layer.generators.detach().clone().requires_grad_()
+
+    def filters(generators: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, {"generators": generators}, ())
+
+    assert torch.autograd.gradcheck(filters, weight)
+    # The layer's own weights have a bound whose gradient is cached.
+    cotangent = torch.randn(8, 1, 3, 3, **DOUBLE)
+    (cached,) = torch.autograd.grad(layer.filters(), layer.generators, cotangent)
+    (direct,) = torch.autograd.grad(filters(weight), weight, cotangent)
+    torch.testing.assert_close(cached, direct)
 
 
 def test_random_generators_returns_parameters_of_unit_variance():

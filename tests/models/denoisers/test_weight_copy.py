@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from deepinv_equilibrium.models.denoisers.bounded_convolution import (
+from deepinv_equilibrium.models.denoisers.weight_copies import (
     WeightCopy,
     is_cacheable,
 )
