@@ -7,7 +7,14 @@ import torch
 
 import deepinv_equilibrium as deq
 
-from .benchmarks import backward_solves, forward_solves, memory, ours, slow_sample
+from .benchmarks import (
+    backward_solves,
+    forward_solves,
+    memory,
+    ours,
+    slow_sample,
+    warm_starts,
+)
 from .benchmarks.problem import Problem, build
 
 
@@ -100,3 +107,12 @@ def test_a_slow_sample_goes_on_alone(problem: Problem, name: str) -> None:
     method = ours.forward_methods(eight, 1e-4, 300)[name]
     images, together = slow_sample.denoised_images(eight, method)
     assert images <= 0.4 * together
+
+
+def test_warm_starts_save_two_fifths_from_the_second_epoch_on(
+    problem: Problem,
+) -> None:
+    cold, warm = (warm_starts.images_by_epoch(problem, w) for w in (False, True))
+    assert warm[0] == cold[0]
+    for with_cache, without in zip(warm[1:], cold[1:], strict=True):
+        assert with_cache <= 0.6 * without

@@ -2,6 +2,13 @@
 
 from .configuration import Equilibrium, ReTune
 from .equilibrium_model import EquilibriumModel
+from .fixed_point_cache import FixedPointCache
 from .unrollable_model import UnrollableModel
 
-__all__ = ["Equilibrium", "EquilibriumModel", "ReTune", "UnrollableModel"]
+__all__ = [
+    "Equilibrium",
+    "EquilibriumModel",
+    "FixedPointCache",
+    "ReTune",
+    "UnrollableModel",
+]

@@ -37,6 +37,7 @@ from .batch_parts import samples_of_measurement, samples_of_physics
 from .configuration import Equilibrium, ReTune
 from .distributed_parts import processes_of
 from .failure_explanations import explain_failure
+from .fixed_point_cache import FixedPointCache
 from .input_checks import (
     check_samples_apart,
     measured_image,
@@ -104,9 +105,14 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
     solution: Solution | None = None
     """Report and state of the last call, detached; ``None`` before the first call."""
 
+    warm_starts: FixedPointCache | None = None
+    """The fixed points of training samples, from which a solve in training mode starts;
+    ``None``, the default, for the initial state of the model."""
+
     run_state: ClassVar[frozenset[str]] = frozenset(
         (
             *("solution", "show_progress_bar", "DEQ_config", "_deepinv_options"),
+            "warm_starts",
             *("_equilibrium", "_checked", "_has_warned_of_units", "_plain_max_iter"),
             "_repeatable",
         )
@@ -311,6 +317,9 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         self.check_input(y, physics)
         try:
             step, start = self.fixed_point_problem(y, physics, **options)
+            cache = None if unrolled or not self._is_training() else self.warm_starts
+            if cache is not None:
+                start = cache.start(y, physics, start)
             processes = self.processes(physics)
             traces = self._traces(start, processes)
             solution = self._solve(
@@ -331,10 +340,15 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
                 raise
             raise found from error
         self._report(step, solution)
+        if cache is not None:
+            cache.store(y, physics, solution)
         if traces is not None:
             self._repeatable |= {mode_of(self)}
             traces.check(step, solution, self.DEQ.on_failure)
         return image
+
+    def _is_training(self) -> bool:
+        return self.training and torch.is_grad_enabled()
 
     def _traces(self, start: State, processes: Processes) -> CallTraces | None:
         """Return what tells after the first solve in a mode whether the step is random

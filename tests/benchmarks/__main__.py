@@ -8,8 +8,8 @@ evaluations of the step for a relative residual of 1e-5, the vector-Jacobian pro
 for a gradient error of 2e-4, the time of a training step relative to a plain loop, the
 memory over 20 training steps, the evaluations of a run without gradients, the change of
 an easy sample by a hard one in its batch, the images that are denoised while one sample
-of eight converges, and the time of bookkeeping. ``--without-torchdeq`` and
-``--without-memory`` omit parts.
+of eight converges, the time of bookkeeping, and the images of a training with warm
+starts. ``--without-torchdeq`` and ``--without-memory`` omit parts.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from . import (
     ours,
     slow_sample,
     torchdeq_peer,
+    warm_starts,
 )
 from .problem import Problem, build, for_timing
 from .reconstruct import Reconstruct
@@ -66,6 +67,7 @@ def main() -> None:
     print_batch_mates(problem, libraries)
     print_slow_sample(problem, libraries)
     print_bookkeeping()
+    print_warm_starts(problem)
     # The overhead of a library is largest relative to a small DnCNN.
     print_times(problem, "the small DnCNN of the problem", args.rounds, libraries)
     rounds = max(args.rounds // 3, 1)
@@ -147,6 +149,13 @@ def print_bookkeeping() -> None:
         one, many = (bookkeeping.microseconds(size, solver) for size in (1, 256))
         value = f"{one:.0f} (batch 1), {many:.0f} (batch 256), ratio {many / one:.1f}"
         row("ours", type(solver).__name__, value)
+
+
+def print_warm_starts(problem: Problem) -> None:
+    heading("Denoised images in each epoch of an implicit training")
+    for warm in (False, True):
+        name = "warm starts" if warm else "cold starts"
+        row("ours", name, warm_starts.images_by_epoch(problem, warm))
 
 
 def print_times(
