@@ -19,6 +19,7 @@ from .solvers.cgne import CGNE
 from .solvers.cgnr import CGNR
 from .solvers.fixed_point_solver import FixedPointSolver, Iteration
 from .solvers.gmres import GMRES
+from .solvers.inertial import Inertial
 from .solvers.linear_solver import LinearOperator, LinearSolver
 from .solvers.picard import Picard, Restarts
 from .solvers.safeguarded import Safeguarded
@@ -43,6 +44,7 @@ __all__ = [
     "HasDomain",
     "HasOutput",
     "Implicit",
+    "Inertial",
     "Iteration",
     "JacobianFree",
     "LinearOperator",

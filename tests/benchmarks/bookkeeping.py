@@ -23,7 +23,9 @@ def microseconds(batch_size: int, solver: deq.fixed_points.FixedPointSolver) -> 
     proposed = torch.ones(batch_size, dtype=torch.bool) if solver.accelerated else None
     times = []
     for _ in range(ROUNDS):
-        monitor = Monitor(solver, iterates[0], keep_best=solver.accelerated)
+        monitor = Monitor(
+            solver, iterates[0], keep_best=solver.accelerated, growth=10.0
+        )
         begun = time.perf_counter()
         for x, value in pairwise(iterates):
             monitor.observe(x, value, None, None, proposed)

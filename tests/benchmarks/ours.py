@@ -20,6 +20,7 @@ def forward_methods(
         deq.Picard(rtol=rtol, max_iter=max_iter),
         deq.Anderson(rtol=rtol, max_iter=max_iter),
         deq.Broyden(rtol=rtol, max_iter=max_iter),
+        deq.Inertial(rtol=rtol, max_iter=max_iter),
     )
     return {
         type(solver).__name__: equilibrium(problem, solver, deq.Implicit())

@@ -83,10 +83,15 @@ class FixedPointSolver(Solver, ABC):
     accelerated: ClassVar[bool] = True
     """Whether iterates are proposals that the step did not produce. An accelerated
     solver returns :math:`f` of its best iterate. It rejects a proposal that is not
-    finite, leaves the domain of the step or has ten times the best residual, and goes
-    on from the value at the best iterate. A solver that is not accelerated takes every
+    finite, leaves the domain of the step or has more than :attr:`largest_growth` times
+    the best residual, and goes on from the value at the best iterate. A solver that is not accelerated takes every
     proposal that is finite and in the domain, and returns :math:`f` of its last
     iterate."""
+
+    largest_growth: ClassVar[float] = 10.0
+    """Largest residual of a proposal relative to the best one, for an accelerated
+    solver without a certified rate. With ten times the best residual the model behind a
+    proposal is wrong."""
 
     @property
     def fills_inverse_jacobian(self) -> bool:
@@ -134,6 +139,7 @@ class FixedPointSolver(Solver, ABC):
             self,
             x0,
             keep_best=self.accelerated,
+            growth=self.largest_growth,
             rate=self.certified_rate,
             processes=step.processes,
             autocast=step.autocast,

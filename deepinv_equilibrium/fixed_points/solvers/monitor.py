@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -32,7 +33,10 @@ class Monitor:
     :param Solver solver: the solver, for its tolerances.
     :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`.
     :param bool keep_best: whether to return the best iterate, not the last.
-    :param float rate: certified contraction rate of the step. Default: ``None``.
+    :param float growth: largest residual of a proposal relative to the best one.
+        Default: infinite.
+    :param float rate: certified contraction rate of the step, which then replaces
+        ``growth``. Default: ``None``.
     :param Processes processes: the processes that evaluate the step together; the first
         decides for all. Default: this process alone.
     :param Autocast autocast: the setting of ``torch.autocast`` under which the step is
@@ -45,6 +49,7 @@ class Monitor:
         x0: Tensor,
         *,
         keep_best: bool,
+        growth: float = math.inf,
         rate: float | None = None,
         processes: Processes = ALONE,
         autocast: Autocast | None = None,
@@ -54,7 +59,14 @@ class Monitor:
         if autocast is not None:
             rounding = max(rounding, _AUTOCAST_ROUNDING * autocast.eps)
         self.samples = SampleRecords(
-            solver, x0, keep_best, rate, rounding, underflow, autocast is not None
+            solver,
+            x0,
+            keep_best,
+            growth,
+            rate,
+            rounding,
+            underflow,
+            autocast is not None,
         )
         self.processes = processes
         self.x = x0

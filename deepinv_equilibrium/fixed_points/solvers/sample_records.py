@@ -37,6 +37,7 @@ class SampleRecords:
     :param torch.Tensor x0: packed initial state, of shape :math:`(B, n)`, for its batch
         size and device.
     :param bool keep_best: whether the solve returns the best iterate, not the last.
+    :param float growth: largest residual of a proposal relative to the best one.
     :param float rate: certified contraction rate of the step, or ``None``. Proposals
         that contract less are rejected, and a plain step that contracts less refutes
         the rate.
@@ -52,6 +53,7 @@ class SampleRecords:
         solver: Solver,
         x0: Tensor,
         keep_best: bool,
+        growth: float,
         rate: float | None,
         rounding: float,
         underflow: float,
@@ -59,6 +61,7 @@ class SampleRecords:
     ):
         self.solver = solver
         self.keep_best = keep_best
+        self.growth = growth
         self.rate = rate
         self.rounding = rounding
         self.underflow = underflow
@@ -139,9 +142,7 @@ class SampleRecords:
                 stale = self.stale + (1 if good is None else good)
                 self.stale = self._choose(fell, 0, stale)
                 self.patience = self._choose(fell, _PATIENCE, self.patience)
-            # With more than ten times the best residual, the model behind the proposal
-            # is wrong.
-            most = (_GROWTH if self.rate is None else self.rate) * self.absolute
+            most = (self.growth if self.rate is None else self.rate) * self.absolute
             chosen = good
             if self.keep_best:
                 chosen = _both(good, absolute < self.absolute)
