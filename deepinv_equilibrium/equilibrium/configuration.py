@@ -9,14 +9,14 @@ from deepinv.optim import DEQConfig
 from ..fixed_points import (
     Adjoint,
     Anderson,
+    FailurePolicy,
     FixedPointSolver,
     Implicit,
     JacobianFree,
-    OnFailure,
     Restarts,
 )
 from ..fixed_points.argument_checks import require_count, require_instance
-from ..fixed_points.failures import check_on_failure
+from ..fixed_points.failures import check_failure_policy
 
 
 @dataclass
@@ -36,7 +36,8 @@ class Equilibrium(DEQConfig):
     :param int layers: number :math:`K` of iterations in the block, at least 1. Default:
         1.
     :param str on_failure: what happens if a sample does not converge in the forward or
-        the backward pass: ``"warn"``, ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
+        the backward pass: ``"warn"``, ``"raise"``, ``"ignore"``, or ``"skip"``: with a
+        warning, the sample adds nothing to any gradient. Default: ``"warn"``.
     :raises TypeError: if ``solver`` or ``adjoint`` is of another type.
     :raises ValueError: if ``layers`` or ``on_failure`` is out of its range, or the
         adjoint does not work with the solver.
@@ -45,7 +46,7 @@ class Equilibrium(DEQConfig):
     solver: FixedPointSolver = field(default_factory=Anderson)
     adjoint: Adjoint = field(default_factory=Implicit)
     layers: int = 1
-    on_failure: OnFailure = "warn"
+    on_failure: FailurePolicy = "warn"
     # Fields of deepinv's DEQConfig. Solver and adjoint take their place.
     jacobian_free: bool = field(init=False, repr=False, default=False)
     anderson_acceleration_backward: bool = field(init=False, repr=False, default=False)
@@ -58,7 +59,7 @@ class Equilibrium(DEQConfig):
         require_instance("solver", self.solver, FixedPointSolver)
         require_instance("adjoint", self.adjoint, Adjoint)
         require_count("layers", self.layers, 1)
-        check_on_failure(self.on_failure)
+        check_failure_policy(self.on_failure)
         self.adjoint.require(self.solver)
 
 
@@ -87,7 +88,8 @@ class ReTune(Equilibrium):
     :param float rtol: relative residual of the block at which a sample stops, in [0,
         1). Default: ``None``, every sample makes all applications.
     :param str on_failure: what happens if a sample diverges or becomes non-finite:
-        ``"warn"``, ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
+        ``"warn"``, ``"raise"``, ``"ignore"`` or ``"skip"``, as above. Default:
+        ``"warn"``.
     :raises ValueError: if an argument is out of its range.
     """
 
@@ -96,7 +98,7 @@ class ReTune(Equilibrium):
         layers: int,
         restarts: int,
         rtol: float | None = None,
-        on_failure: OnFailure = "warn",
+        on_failure: FailurePolicy = "warn",
     ):
         require_count("restarts", restarts, 1)
         super().__init__(

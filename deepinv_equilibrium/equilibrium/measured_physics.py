@@ -13,7 +13,14 @@ from torch import Tensor
 from ..certificates.spectra.closed_prox import claims_closed_prox, solves_prox
 from ..certificates.spectra.parameter_snapshot import parameter_snapshot
 from ..certificates.spectra.physics_operator import gram_asymmetry
-from ..fixed_points import CG, LinearOperator, OnFailure, Report, StateLayout, Status
+from ..fixed_points import (
+    CG,
+    FailurePolicy,
+    LinearOperator,
+    Report,
+    StateLayout,
+    Status,
+)
 from ..fixed_points.caller_warnings import warn_caller
 from ..fixed_points.failures import report_failure
 from .distributed_parts import processes_of
@@ -46,12 +53,12 @@ class MeasuredPhysics:
     :param deepinv.physics.LinearPhysics physics: the physics. It is not changed.
     :param torch.Tensor y: the measurement.
     :param str on_failure: what happens if conjugate gradients end without convergence,
-        in the forward or the backward pass: ``"warn"``, ``"raise"`` or ``"ignore"``.
-        Default: ``"warn"``.
+        in the forward or the backward pass: ``"warn"``, ``"raise"``, ``"ignore"``
+        or ``"skip"``, which warns. Default: ``"warn"``.
     """
 
     def __init__(
-        self, physics: LinearPhysics, y: Tensor, on_failure: OnFailure = "warn"
+        self, physics: LinearPhysics, y: Tensor, on_failure: FailurePolicy = "warn"
     ):
         self.original = parameter_snapshot(physics)
         self.y = y

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..fixed_points import (
     ConvergenceWarning,
-    OnFailure,
+    FailurePolicy,
     Solution,
     StateLayout,
     Step,
@@ -55,14 +55,14 @@ class CallTraces:
         generators = _generators(model, device)
         return CallTraces(model, device, generators, _tensors(model))
 
-    def check(self, step: Step, solution: Solution, on_failure: OnFailure) -> None:
+    def check(self, step: Step, solution: Solution, on_failure: FailurePolicy) -> None:
         r"""
         Check the step after a solve.
 
         :param Callable step: the step.
         :param deepinv_equilibrium.Solution solution: its solution.
         :param str on_failure: what happens if the step is random: ``"warn"``,
-            ``"raise"`` or ``"ignore"``.
+            ``"raise"``, ``"ignore"`` or ``"skip"``.
         :raises ValueError: if gradients are recorded and the step remembers earlier
             calls, or the step is random and ``on_failure="raise"``.
         """
@@ -109,7 +109,7 @@ class CallTraces:
             )
 
     def _report_chance(
-        self, step: PackedStep, x: Tensor, on_failure: OnFailure
+        self, step: PackedStep, x: Tensor, on_failure: FailurePolicy
     ) -> None:
         with torch.no_grad():
             first = step(x)[0]

@@ -8,7 +8,12 @@ from .adjoints.neumann import Neumann
 from .adjoints.recording import Cotangent, Recording
 from .adjoints.shine import SHINE
 from .adjoints.unrolled import Unrolled
-from .failures import ConvergenceError, ConvergenceWarning, OnFailure
+from .failures import (
+    ConvergenceError,
+    ConvergenceWarning,
+    FailurePolicy,
+    OnFailure,
+)
 from .processes import ALONE, Processes
 from .solution import LowRankInverse, Report, Solution, Status
 from .solve import attach_gradient, fixed_point
@@ -40,6 +45,7 @@ __all__ = [
     "ConvergenceError",
     "ConvergenceWarning",
     "Cotangent",
+    "FailurePolicy",
     "FixedPointSolver",
     "HasDomain",
     "HasOutput",

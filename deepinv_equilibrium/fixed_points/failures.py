@@ -12,6 +12,10 @@ from .solution import Report, Status
 
 OnFailure: TypeAlias = Literal["warn", "raise", "ignore"]
 ON_FAILURE: tuple[OnFailure, ...] = ("warn", "raise", "ignore")
+FailurePolicy: TypeAlias = Literal["warn", "raise", "ignore", "skip"]
+"""What to do in a training: with ``"skip"`` a sample that fails adds nothing to any
+gradient, beside the warning."""
+FAILURE_POLICIES: tuple[FailurePolicy, ...] = (*ON_FAILURE, "skip")
 
 _SHARES = (
     (1.0, "all samples"),
@@ -54,7 +58,21 @@ def check_on_failure(on_failure: str) -> None:
         raise ValueError(f"on_failure must be one of {ON_FAILURE}, got {on_failure!r}.")
 
 
-def report_failure(report: Report, on_failure: OnFailure, what: str) -> None:
+def check_failure_policy(on_failure: str) -> None:
+    r"""
+    Raise unless ``on_failure`` is one of ``"warn"``, ``"raise"``, ``"ignore"`` and
+    ``"skip"``.
+
+    :param str on_failure: the value of the argument.
+    :raises ValueError: if it is something else.
+    """
+    if on_failure not in FAILURE_POLICIES:
+        raise ValueError(
+            f"on_failure must be one of {FAILURE_POLICIES}, got {on_failure!r}."
+        )
+
+
+def report_failure(report: Report, on_failure: FailurePolicy, what: str) -> None:
     r"""
     Warn or raise if samples of a solve failed.
 
@@ -65,13 +83,14 @@ def report_failure(report: Report, on_failure: OnFailure, what: str) -> None:
     see :func:`report_late_failures`.
 
     :param deepinv_equilibrium.Report report: the report of the solve.
-    :param str on_failure: ``"warn"``, ``"raise"`` or ``"ignore"``.
+    :param str on_failure: ``"warn"``, ``"raise"``, ``"ignore"`` or ``"skip"``, which
+        warns.
     :param str what: name of the solve, with which the message starts.
     :raises ConvergenceError: if samples failed and ``on_failure="raise"``.
     """
     if on_failure == "ignore":
         return
-    if on_failure == "warn" and isinstance(report.status, LateStatuses):
+    if on_failure != "raise" and isinstance(report.status, LateStatuses):
         _LATE.append((report, what))
         return
     _report_failure(report, on_failure, what)
@@ -88,7 +107,7 @@ def report_late_failures() -> None:
         _report_failure(report, "warn", what)
 
 
-def _report_failure(report: Report, on_failure: OnFailure, what: str) -> None:
+def _report_failure(report: Report, on_failure: FailurePolicy, what: str) -> None:
     failed = [i for i, status in enumerate(report.status) if status.failed]
     if not failed:
         return

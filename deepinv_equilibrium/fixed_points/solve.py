@@ -16,8 +16,8 @@ from .autocast import Autocast, widen, widen_layout
 from .caller_warnings import warn_caller
 from .constant_weights import constant_weights
 from .failures import (
-    OnFailure,
-    check_on_failure,
+    FailurePolicy,
+    check_failure_policy,
     report_failure,
     report_late_failures,
 )
@@ -39,7 +39,7 @@ def fixed_point(
     x0: State,
     solver: FixedPointSolver = Anderson(),
     adjoint: Adjoint = Implicit(),
-    on_failure: OnFailure = "warn",
+    on_failure: FailurePolicy = "warn",
     observer: StateObserver | None = None,
     processes: Processes = ALONE,
     of_samples: OfSamples | None = None,
@@ -68,7 +68,8 @@ def fixed_point(
     :param Adjoint adjoint: gives the fixed point its gradient, see
         :doc:`/user_guide/adjoints`. Default: ``Implicit()``.
     :param str on_failure: what to do if a sample does not converge, in the forward or
-        the backward pass: ``"warn"`` (default), ``"raise"`` or ``"ignore"``.
+        the backward pass: ``"warn"`` (default), ``"raise"``, ``"ignore"``, or
+        ``"skip"``: with a warning, the sample adds nothing to any gradient.
     :param Callable observer: called with the iterate and its value after every
         evaluation of the solve, for example by a progress bar. Default: ``None``.
     :param Processes processes: the processes that evaluate the step together, see
@@ -101,7 +102,7 @@ def fixed_point(
         raise TypeError(f"step must be callable, got {type(step).__name__}.")
     require_instance("solver", solver, FixedPointSolver)
     require_instance("adjoint", adjoint, Adjoint)
-    check_on_failure(on_failure)
+    check_failure_policy(on_failure)
     report_late_failures()
     adjoint.require(solver)
     refuse_transforms("The fixed-point solve", isinstance(adjoint, Unrolled))
@@ -116,7 +117,7 @@ def _fixed_point(
     x0: State,
     solver: FixedPointSolver,
     adjoint: Adjoint,
-    on_failure: OnFailure,
+    on_failure: FailurePolicy,
     observer: StateObserver | None,
     processes: Processes,
     of_samples: OfSamples | None,
@@ -162,7 +163,7 @@ def _solve(
     start: Tensor,
     solver: FixedPointSolver,
     adjoint: Adjoint,
-    on_failure: OnFailure,
+    on_failure: FailurePolicy,
     observer: StateObserver | None,
 ) -> Solution:
     layout = packed.layout
@@ -197,7 +198,7 @@ def attach_gradient(
     step: Step,
     x: State,
     adjoint: Adjoint = Implicit(),
-    on_failure: OnFailure = "warn",
+    on_failure: FailurePolicy = "warn",
 ) -> Solution:
     r"""
     Give a fixed point that was found elsewhere its gradient.
@@ -208,7 +209,7 @@ def attach_gradient(
     :param torch.Tensor, tuple x: the fixed point, or the last iterate before it.
     :param Adjoint adjoint: gives the value its gradient. Default: ``Implicit()``.
     :param str on_failure: what to do if the backward pass fails: ``"warn"`` (default),
-        ``"raise"`` or ``"ignore"``.
+        ``"raise"``, ``"ignore"`` or ``"skip"``.
     :return: (Solution) :math:`f(x)` with its gradient, with the status ``COMPLETED``.
     """
     return fixed_point(step, x, Picard(max_iter=1, rtol=0.0), adjoint, on_failure)

@@ -8,7 +8,7 @@ from deepinv.models import Denoiser
 from deepinv.optim import PnP
 
 from ..equilibrium import Equilibrium
-from ..fixed_points import Adjoint, Anderson, FixedPointSolver, Implicit, OnFailure
+from ..fixed_points import Adjoint, Anderson, FailurePolicy, FixedPointSolver, Implicit
 from ..optim.equilibrium_optim import EquilibriumOptim
 from ..optim.optimizers import PGD
 from .named_components import contractive_denoiser
@@ -21,7 +21,7 @@ def certified_deq_pgd(
     solver: FixedPointSolver = Anderson(),
     adjoint: Adjoint = Implicit(),
     layers: int = 1,
-    on_failure: OnFailure = "warn",
+    on_failure: FailurePolicy = "warn",
     **arguments: Any,
 ) -> EquilibriumOptim:
     r"""
@@ -52,7 +52,8 @@ def certified_deq_pgd(
     :param int layers: number of iterations in the map whose fixed point is computed.
         Default: 1.
     :param str on_failure: what happens if a sample does not converge in the forward or
-        the backward pass: ``"warn"``, ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
+        the backward pass: ``"warn"``, ``"raise"``, ``"ignore"`` or ``"skip"``. Default:
+        ``"warn"``.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for
         :class:`deepinv.Trainer`.

@@ -11,7 +11,7 @@ from deepinv.models import Denoiser
 from deepinv.optim import L2, RED, PnP, Prior
 
 from ..equilibrium import Equilibrium, ReTune
-from ..fixed_points import Adjoint, Anderson, FixedPointSolver, Implicit, OnFailure
+from ..fixed_points import Adjoint, Anderson, FailurePolicy, FixedPointSolver, Implicit
 from ..fixed_points.argument_checks import refuse_unknown
 from ..optim.equilibrium_optim import EquilibriumOptim
 from ..optim.optimizers import ADMM, DRS, GD, HQS, PDCP, PGD
@@ -66,7 +66,7 @@ def retune_pgd(
     layers: int = 10,
     restarts: int = 10,
     rtol: float | None = None,
-    on_failure: OnFailure = "warn",
+    on_failure: FailurePolicy = "warn",
     **arguments: Any,
 ) -> EquilibriumOptim:
     r"""
@@ -90,7 +90,7 @@ def retune_pgd(
     :param float rtol: relative residual at which a sample stops. Default: ``None``,
         every sample makes all applications.
     :param str on_failure: what happens if a sample diverges or becomes non-finite:
-        ``"warn"``, ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
+        ``"warn"``, ``"raise"``, ``"ignore"`` or ``"skip"``. Default: ``"warn"``.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`, such as
         ``stepsize``, ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for
@@ -136,7 +136,7 @@ class EquilibriumPreset:
         solver: FixedPointSolver | None = None,
         adjoint: Adjoint | None = None,
         layers: int = 1,
-        on_failure: OnFailure = "warn",
+        on_failure: FailurePolicy = "warn",
         **arguments: Any,
     ) -> EquilibriumOptim:
         r"""
@@ -153,8 +153,8 @@ class EquilibriumPreset:
             computed. A list of parameters of this length has one value for each layer.
             Default: 1.
         :param str on_failure: what happens if a sample does not converge in the forward
-            or the backward pass: ``"warn"``, ``"raise"`` or ``"ignore"``. Default:
-            ``"warn"``.
+            or the backward pass: ``"warn"``, ``"raise"``, ``"ignore"`` or ``"skip"``.
+            Default: ``"warn"``.
         :param arguments: arguments of the optimiser, such as ``stepsize``,
             ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
         :return: (EquilibriumOptim) the model, ready for :class:`deepinv.Trainer`.

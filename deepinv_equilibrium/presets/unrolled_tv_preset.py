@@ -8,7 +8,7 @@ from typing import Any
 from deepinv.optim import L2
 
 from ..equilibrium import Equilibrium
-from ..fixed_points import OnFailure, Restarts, Unrolled
+from ..fixed_points import FailurePolicy, Restarts, Unrolled
 from ..fixed_points.argument_checks import require_count
 from ..optim.equilibrium_optim import EquilibriumOptim
 from ..optim.optimizers import PGD
@@ -23,7 +23,7 @@ def unrolled_smoothed_tv(
     tied: bool = False,
     smoothing: float = 1e-2,
     norm: TVNorm = "isotropic",
-    on_failure: OnFailure = "warn",
+    on_failure: FailurePolicy = "warn",
     **arguments: Any,
 ) -> EquilibriumOptim:
     r"""
@@ -59,7 +59,7 @@ def unrolled_smoothed_tv(
         0.01.
     :param str norm: ``"isotropic"`` or ``"componentwise"``. Default: ``"isotropic"``.
     :param str on_failure: what happens if a sample becomes non-finite: ``"warn"``,
-        ``"raise"`` or ``"ignore"``. Default: ``"warn"``.
+        ``"raise"``, ``"ignore"`` or ``"skip"``. Default: ``"warn"``.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`, such as
         ``data_fidelity``, ``custom_init`` and ``trainable_params``.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for

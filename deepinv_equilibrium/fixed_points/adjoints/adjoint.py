@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..argument_checks import SuggestsArguments
-from ..failures import OnFailure, report_failure
+from ..failures import FailurePolicy, report_failure
 from ..solution import BackwardSlot, LowRankInverse, Report
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
 from ..solvers.monitor import Monitor
@@ -104,7 +104,7 @@ class Adjoint(SuggestsArguments, ABC):
         step: PackedStep,
         x0: Tensor,
         solver: FixedPointSolver,
-        on_failure: OnFailure,
+        on_failure: FailurePolicy,
         observer: Observer | None,
     ) -> Tracked:
         r"""
@@ -124,6 +124,7 @@ class Adjoint(SuggestsArguments, ABC):
                 defer_last=not solver.accelerated,
                 observer=observer,
             )
+        monitor.excludes_failures = on_failure == "skip"
         iterate = monitor.x.detach()
         before = step.evaluations
         late = monitor.reads_late
@@ -206,7 +207,7 @@ class Adjoint(SuggestsArguments, ABC):
         recording: Recording,
         inverse: LowRankInverse | None,
         slot: BackwardSlot,
-        on_failure: OnFailure,
+        on_failure: FailurePolicy,
         excludes_late: Callable[[], bool] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the fixed point and its output, with their gradient.
@@ -242,6 +243,10 @@ class Adjoint(SuggestsArguments, ABC):
                     return v
             if report is not None:
                 report_failure(report, on_failure, what)
+                if on_failure == "skip" and report.failed_count:
+                    failed = [status.failed for status in report.status]
+                    where = torch.tensor(failed, device=v.device)
+                    v = torch.where(where[:, None], 0.0, v)
             return v
 
         return gate(transform, x, output, recording)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..failures import OnFailure
+from ..failures import FailurePolicy
 from ..solution import BackwardSlot, Report
 from ..solvers.fixed_point_solver import FixedPointSolver, Observer
 from ..step import PackedStep
@@ -45,11 +45,12 @@ class Unrolled(Adjoint):
         step: PackedStep,
         x0: Tensor,
         solver: FixedPointSolver,
-        on_failure: OnFailure,
+        on_failure: FailurePolicy,
         observer: Observer | None,
     ) -> Tracked:
         """Solve with gradients, and once more if samples must not add to them."""
         monitor = solver.run(step, x0, observer=observer)
+        monitor.excludes_failures = on_failure == "skip"
         monitor.finish()
         made = step.evaluations
         slot = BackwardSlot()

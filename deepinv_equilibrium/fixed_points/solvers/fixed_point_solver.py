@@ -84,9 +84,9 @@ class FixedPointSolver(Solver, ABC):
     """Whether iterates are proposals that the step did not produce. An accelerated
     solver returns :math:`f` of its best iterate. It rejects a proposal that is not
     finite, leaves the domain of the step or has more than :attr:`largest_growth` times
-    the best residual, and goes on from the value at the best iterate. A solver that is not accelerated takes every
-    proposal that is finite and in the domain, and returns :math:`f` of its last
-    iterate."""
+    the best residual, and goes on from the value at the best iterate. A solver that is
+    not accelerated takes every proposal that is finite and in the domain, and returns
+    :math:`f` of its last iterate."""
 
     largest_growth: ClassVar[float] = 10.0
     """Largest residual of a proposal relative to the best one, for an accelerated

@@ -79,6 +79,8 @@ class Monitor:
         self.comparisons = torch.zeros_like(self.active, dtype=torch.long)
         self.deferred = False
         self.unrecorded = torch.zeros_like(self.active)
+        self.excludes_failures = False
+        """Whether samples that have failed add nothing to gradients."""
         self.late: LateNumbers | None = None
         self._codes: list[int] = []
         self._excludes_some = False
@@ -225,10 +227,13 @@ class Monitor:
 
     @property
     def excluded(self) -> Tensor:
-        """Samples that add nothing to gradients: non-finite, without a usable value, or
-        recorded at another evaluation than the one that the solve returns. A boolean
-        tensor of shape (B,)."""
-        return self.samples.tensor(self.samples.excluded) | self.unrecorded
+        """Samples that add nothing to gradients: non-finite, without a usable value,
+        recorded at another evaluation than the one that the solve returns, or failed if
+        :attr:`excludes_failures`. A boolean tensor of shape (B,)."""
+        excluded = self.samples.excluded
+        if self.excludes_failures:
+            excluded = excluded | (self.samples.status > int(Status.COMPLETED))
+        return self.samples.tensor(excluded) | self.unrecorded
 
     def _update_active(self) -> None:
         if self.samples.all_active:

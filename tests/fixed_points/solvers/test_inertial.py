@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -30,7 +32,7 @@ def test_the_iterates_are_those_of_the_equation() -> None:
         observer=lambda x, value: seen.append((x, value)),
     )
     t, last, previous = 1.0, None, None
-    for (x, value), (found, _) in zip(seen[:-1], seen[1:], strict=True):
+    for (x, value), (found, _) in pairwise(seen):
         residual = (value - x).norm()
         assert previous is None or residual <= previous  # no restart so far
         following = (1 + (1 + 4 * t**2) ** 0.5) / 2
@@ -62,7 +64,7 @@ def test_a_sample_restarts_at_the_best_iterate_where_its_residual_grows() -> Non
         observer=lambda x, value: seen.append((x[0], value[0])),
     )
     best, restarts = seen[0], 0
-    for (x, value), (following, _) in zip(seen[1:-1], seen[2:], strict=True):
+    for (x, value), (following, _) in pairwise(seen[1:]):
         if (value - x).norm() <= (best[1] - best[0]).norm():
             best = x, value
         else:

@@ -86,7 +86,9 @@ def test_status_after_finish(values: Any, kwargs: Any, status: Status) -> None:
 def test_observe_rejects_a_proposal_of_ten_times_the_best_residual(
     value: float, rejected: bool
 ) -> None:
-    monitor = Monitor(Picard(), torch.zeros(1, 1, dtype=F64), keep_best=True, growth=10.0)
+    monitor = Monitor(
+        Picard(), torch.zeros(1, 1, dtype=F64), keep_best=True, growth=10.0
+    )
     first = torch.tensor([[1.0]], dtype=F64)
     monitor.observe(torch.zeros(1, 1, dtype=F64), first, proposed=~INSIDE)
     x, bad = (torch.tensor([[number]], dtype=F64) for number in (5.0, value))
