@@ -72,5 +72,5 @@ def test_a_sample_whose_backward_fails_adds_nothing() -> None:
 @pytest.mark.parametrize("build", [deq.Equilibrium, lambda **k: deq.ReTune(2, 3, **k)])
 def test_configurations_take_it(build: Any) -> None:
     assert build(on_failure="skip").on_failure == "skip"
-    with pytest.raises(ValueError, match="on_failure must be one of .*'skip'"):
+    with pytest.raises(ValueError, match=r"on_failure must be one of .*'skip'"):
         build(on_failure="skipp")
