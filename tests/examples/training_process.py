@@ -25,7 +25,7 @@ def example() -> Any:
 
 
 def work(rank: int, count: int, port: int, arguments: list[str], kill: int) -> None:
-    """Train as one of some processes, and die after a number of steps if it is not 0."""
+    """Train as one of some processes, and die after ``kill`` steps if it is not 0."""
     torch.set_num_threads(1)
     os.environ.update(
         RANK=str(rank),
