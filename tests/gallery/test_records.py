@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import runpy
 from itertools import pairwise
 from statistics import mean
 
-from .gallery_page import Record, record
+from .gallery_page import GALLERY, Record, record
 
 
 def gains(rows: Record, better: str, worse: str, measure: str) -> list[float]:
@@ -147,3 +149,9 @@ def test_denoiser_learned_for_restoration_gains_as_much_as_the_control() -> None
     assert ends("(c)", "control", "held-out", "inpainting") == [-1.7, -0.6]
     values = gains(rows, "deblurring (c)", "deblurring control", "held-out")
     assert [round(value, 1) for value in values] == [0.2, 0.2, -0.1]
+
+
+def test_shown_table_of_claims_follows_from_the_records() -> None:
+    claims = runpy.run_path(str(GALLERY / "experiments" / "claims.py"))
+    with claims["TABLE"].open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == claims["table"]()

@@ -43,8 +43,10 @@ class SmallDRUNet(DRUNet):
         (colour) and for 1 (grey). The grey weights are derived from the colour ones: a
         grey image is denoised as the mean over the channels of the colour image with
         three equal channels.
-    :param str, pathlib.Path, None pretrained: ``"bundled"``, a path of a
-        ``state_dict``, or ``None`` for random weights.
+    :param str, pathlib.Path, None pretrained: ``"bundled"``; ``"deblurring"``, weights
+        that were trained as a part of the deblurring model of the ReTune paper
+        :footcite:p:`davy2025restarted`, see ``gallery/training/restart_sweep.py``; a
+        path of a ``state_dict``; or ``None`` for random weights.
     :param torch.device, str device: device of the network.
     :raises ValueError: if no weights are bundled for ``in_channels``.
 
@@ -75,10 +77,13 @@ class SmallDRUNet(DRUNet):
             pretrained=None,
         )
         self.in_channels = in_channels
+        name = "small_drunet"
+        if pretrained == "deblurring":
+            name, pretrained = "small_drunet_deblurring", "bundled"
         load_pretrained(
             self,
             pretrained,
-            "small_drunet.pt",
+            f"{name}.pt",
             in_channels,
             _fold_colours if in_channels == 1 else None,
         )
