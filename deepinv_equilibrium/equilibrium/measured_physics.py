@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -107,7 +108,7 @@ class MeasuredPhysics:
         if y is not self.y or kwargs:
             return self._uncast_adjoint(y, **kwargs)
         if self._constant is None:
-            with torch.set_grad_enabled(self._records):
+            with gradients(self._records):
                 at_y = self._uncast_adjoint(y)
             self._reached = at_y.requires_grad or not self._records
             self._constant = at_y.detach()
@@ -118,17 +119,17 @@ class MeasuredPhysics:
         return self._recorded
 
     def _uncast_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
-        with torch.autocast(_first_tensor(y).device.type, enabled=False):
+        with _without_autocast(_first_tensor(y).device):
             return self.original.A_adjoint(y, **kwargs)
 
     def _uncast_operator(self, x: Tensor, **kwargs: Any) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x.device):
             return self.original.A(_as_precise_as(x, self.y), **kwargs)
 
     def _prox_l2(
         self, z: Tensor, y: Tensor, gamma: float | Tensor, **kwargs: Any
     ) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):
+        with _without_autocast(z.device):
             z = _as_precise_as(z, y)
             if isinstance(gamma, Tensor) and gamma.ndim < z.ndim:
                 gamma = gamma.reshape(-1, *[1] * (z.ndim - 1))
@@ -181,7 +182,7 @@ class MeasuredPhysics:
         before = gram.detach()
 
         def backward(rhs: Tensor) -> Tensor:
-            with torch.autocast(x.device.type, enabled=False):
+            with _without_autocast(x.device):
                 self._require_unchanged(x, before)
                 v = shifted(self._processes.average(rhs))
             self.report_unfinished()  # nothing else runs after the backward pass
@@ -237,6 +238,22 @@ class _SymmetricSolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         return None, _SymmetricSolve.apply(ctx.solve, grad)
+
+
+def gradients(enabled: bool) -> AbstractContextManager[Any]:
+    """Return a context with or without gradients, which torch.export cannot save where
+    it changes nothing."""
+    if enabled == torch.is_grad_enabled():
+        return nullcontext()
+    return torch.set_grad_enabled(enabled)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context without autocast. It costs nothing where autocast is not
+    enabled, and torch.export cannot trace the context of torch."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _as_precise_as(z: Tensor, y: Tensor | list[Tensor]) -> Tensor:

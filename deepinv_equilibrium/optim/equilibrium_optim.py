@@ -16,7 +16,7 @@ from ..certificates import Contraction
 from ..certificates.bounds import unproved
 from ..equilibrium import Equilibrium, EquilibriumModel
 from ..equilibrium.equilibrium_model import Observer
-from ..equilibrium.measured_physics import adjoint_image
+from ..equilibrium.measured_physics import adjoint_image, gradients
 from ..fixed_points import Solution, State, Step, Unrolled
 from ..fixed_points.argument_checks import SuggestsArguments, refuse_unknown
 from .algorithm_state import PRIMAL, AlgorithmState, Estimate, starting_estimate
@@ -433,7 +433,7 @@ class EquilibriumOptim(EquilibriumModel, BaseOptim):
         K: Callable[[Tensor], Tensor] = (
             self.params_algo["K"][0] if "K" in self.params_algo else (lambda x: x)
         )
-        with torch.set_grad_enabled(unrolled and torch.is_grad_enabled()):
+        with gradients(unrolled and torch.is_grad_enabled()):
             init = self.custom_init if init is None else init
             if callable(init):
                 init = init(y, physics)

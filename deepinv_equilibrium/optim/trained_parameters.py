@@ -133,7 +133,9 @@ class TrainedParameters(nn.Module):
         return value.clamp_min(inside)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.value(index).as_subclass(TrainedValue)
+        value = self.value(index)
+        # A tensor has one subclass: that of a trace, as in torch.export, stays.
+        return value.as_subclass(TrainedValue) if type(value) is Tensor else value
 
     def __setitem__(self, index: int, value: float | Tensor) -> None:
         index = self._position(index)
