@@ -17,9 +17,9 @@ class FixedIterations(nn.Module):
     A frozen copy of an equilibrium model that applies its step :math:`T` times,
     :math:`x_T = f^T(x_0)`, for one physics, without a solver, checks and reports.
 
-    ``torch.export`` can trace it without gradients, and the exported program needs neither this package
-    nor deepinv. The weights and the parameters of the physics are constants of the
-    program. It has the size and the batch size of the example, unless dynamic
+    ``torch.export`` can trace it without gradients, and the exported program needs
+    neither this package nor deepinv. The weights and the parameters of the physics are
+    constants of the program. It has the size and the batch size of the example, unless dynamic
     dimensions are named. Gradient descent, proximal gradient descent and FISTA can be
     exported; a proximal operator of the data fidelity is compared with its definition
     at the first iteration, which cannot be traced.
