@@ -19,10 +19,10 @@ class FixedIterations(nn.Module):
 
     ``torch.export`` can trace it without gradients, and the exported program needs
     neither this package nor deepinv. The weights and the parameters of the physics are
-    constants of the program. It has the size and the batch size of the example, unless dynamic
-    dimensions are named. Gradient descent, proximal gradient descent and FISTA can be
-    exported; a proximal operator of the data fidelity is compared with its definition
-    at the first iteration, which cannot be traced.
+    constants of the program. It has the size and the batch size of the example, unless
+    dynamic dimensions are named. Gradient descent, proximal gradient descent and FISTA
+    can be exported. A proximal operator of the data fidelity, which is compared with
+    its definition, and networks that compute the norms of their layers cannot.
 
     :param EquilibriumModel model: the model; unchanged.
     :param deepinv.physics.Physics physics: its physics; unchanged.
