@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 import socket
 import sys
@@ -13,27 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from ..forked import exit_codes
 from .training_process import example, work
 
 
 def run(count: int, checkpoint: Path, kill: int = 0) -> dict[str, Any] | None:
     """Train with some processes, and return what the checkpoint holds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "deepinv_equilibrium"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = ["--checkpoint", str(checkpoint)]
-    processes = [
-        context.Process(target=work, args=(rank, count, port, arguments, kill))
-        for rank in range(count)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-        process.kill()
-    assert [process.exitcode for process in processes] == [3 if kill else 0] * count
+    every = [(rank, count, port, arguments, kill) for rank in range(count)]
+    assert exit_codes(work, every) == [3 if kill else 0] * count
     return torch.load(checkpoint, weights_only=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from pathlib import Path
 
@@ -14,26 +13,14 @@ from torch import Tensor
 import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import UncertifiablePhysicsError
 
+from ..forked import exit_codes
 from .distributed_cases import CASES, blurs, work
 
 
 def run_processes(count: int, folder: Path) -> list[dict[str, dict[str, Tensor]]]:
     """Return what each of some processes finds, by case and name of a tensor."""
-    # The server imports them once for all processes.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["pytest", "deepinv_equilibrium", "deepinv.distributed"]
-    )
-    processes = [
-        context.Process(target=work, args=(rank, count, folder))
-        for rank in range(count)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-        process.kill()
-    assert [process.exitcode for process in processes] == [0] * count
+    every = [(rank, count, folder) for rank in range(count)]
+    assert exit_codes(work, every) == [0] * count
     return [torch.load(folder / f"{rank}.pt") for rank in range(count)]
 
 
