@@ -258,6 +258,27 @@ def test_a_bad_sample_adds_nothing_to_the_gradients_of_retune(
         close(other, here)
 
 
+@pytest.mark.filterwarnings("ignore::deepinv_equilibrium.ConvergenceWarning")
+@pytest.mark.parametrize("solver", [deq.Anderson(max_iter=4), deq.Picard(max_iter=60)])
+def test_a_sample_that_fails_is_skipped(solver: Any, accelerator: Accelerator) -> None:
+    torch.manual_seed(0)
+    matrix = torch.linalg.qr(torch.randn(6, 6))[0]
+    gradients_of = []
+    for samples, device in (([0], "cpu"), ([0, 1, 2], accelerator.device)):
+        there = matrix.to(device).requires_grad_()
+        rates = torch.tensor([[0.01], [0.999], [9.0]])[samples].to(device)
+
+        def step(x: Tensor, there: Tensor = there, rates: Tensor = rates) -> Tensor:
+            return rates * x @ there + 1
+
+        x0 = torch.zeros(len(samples), 6).to(device)
+        solution = deq.fixed_point(step, x0, solver, on_failure="skip")
+        assert solution.converged.tolist() == [sample == 0 for sample in samples]
+        solution.x.square().sum().backward()
+        gradients_of.append(there.grad)
+    close(gradients_of[1], gradients_of[0])
+
+
 @pytest.mark.parametrize(
     "solver",
     [deq.Anderson(), deq.Picard(), deq.Broyden()],

@@ -197,7 +197,9 @@ class Monitor:
         host waits for the end of the solve if it must."""
         if self.late is not None:
             return any(self.late.read()[1])
-        return self._excludes_some
+        # The last look may have come before it was known that failures are excluded.
+        fails = self.excludes_failures and max(self._codes) > Status.COMPLETED
+        return self._excludes_some or fails
 
     def report(self, extra_evaluations: int = 0) -> Report:
         r"""
