@@ -93,6 +93,17 @@ CLAIMS = (
         for problem in ("inpainting", "deblurring")
     ),
     *(restoration(size, "(c)", "control") for size in ("1, 1", "1, 10", "10, 1")),
+    *(
+        Claim(
+            f"deblurring with (c): (10, 10) > ({size})",
+            "Davy et al. 2025, Figure 3",
+            SWEEP,
+            "deblurring, 10, 10, (c)",
+            f"deblurring, {size}, (c)",
+            "PSNR",
+        )
+        for size in ("1, 1", "1, 10", "10, 1")
+    ),
     Claim(
         "an unrolled network loses when it is iterated, an equilibrium does not",
         "Gilton et al. 2021",
