@@ -37,7 +37,7 @@ from .batch_parts import samples_of_measurement, samples_of_physics
 from .configuration import Equilibrium, ReTune
 from .distributed_parts import processes_of
 from .failure_explanations import explain_failure
-from .fixed_point_cache import FixedPointCache
+from .fixed_point_cache import FixedPointCache, cache_in_use
 from .input_checks import (
     check_samples_apart,
     measured_image,
@@ -317,7 +317,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         self.check_input(y, physics)
         try:
             step, start = self.fixed_point_problem(y, physics, **options)
-            cache = None if unrolled or not self._is_training() else self.warm_starts
+            cache = None if unrolled else cache_in_use(self, self.warm_starts)
             if cache is not None:
                 start = cache.start(y, physics, start)
             processes = self.processes(physics)
@@ -346,9 +346,6 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
             self._repeatable |= {mode_of(self)}
             traces.check(step, solution, self.DEQ.on_failure)
         return image
-
-    def _is_training(self) -> bool:
-        return self.training and torch.is_grad_enabled()
 
     def _traces(self, start: State, processes: Processes) -> CallTraces | None:
         """Return what tells after the first solve in a mode whether the step is random

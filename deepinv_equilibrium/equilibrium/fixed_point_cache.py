@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from deepinv.physics import Physics
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..fixed_points import Solution, State, StateLayout, Status
 from ..fixed_points.argument_checks import require_count, require_number
@@ -195,6 +195,14 @@ class FixedPointCache:
         self._entries = OrderedDict(
             (number, _Entry(*parts)) for number, parts in state["entries"].items()
         )
+
+
+def cache_in_use(
+    model: nn.Module, cache: FixedPointCache | None
+) -> FixedPointCache | None:
+    """Return the cache of a model if a call belongs to a training, else ``None``."""
+    # Not in the model: a certificate would depend on the mode that its code reads.
+    return cache if model.training and torch.is_grad_enabled() else None
 
 
 def _numbers(physics: Any, batch_size: int) -> list[int]:
