@@ -61,5 +61,11 @@ class CGNE(LinearSolver):
             r = torch.where(where, r - length * product, r)
             previous, square = square, dot(r, r)
             beta = torch.where(where, square / previous, 0.0)
-            monitor.observe(square.sqrt()[:, 0])
+            residual = square.sqrt()[:, 0]
+            monitor.observe(residual)
+            if self.has_tolerance:
+                # It is below rounding: further iterations would run away from the
+                # solution while the recursive residual still falls.
+                rounding = monitor.floor * monitor.rhs_norm
+                monitor.stop(residual <= rounding, Status.MAX_ITER)
         return v, monitor.report()

@@ -36,3 +36,15 @@ def test_cgne_uses_the_given_adjoint() -> None:
     wrong = LinearOperator(lambda v: v @ matrix.mT, lambda v: v @ matrix.mT)
     assert CGNE(rtol=1e-10).run(right, rhs)[1].converged.all()
     assert not CGNE(rtol=1e-10, max_iter=2).run(wrong, rhs)[1].converged.any()
+
+
+def test_a_tolerance_below_rounding_ends_at_rounding() -> None:
+    torch.manual_seed(0)
+    matrix = torch.eye(20) + 0.2 * torch.randn(20, 20)
+    b = torch.randn(1, 20)
+    operator = LinearOperator(lambda v: v @ matrix.T, lambda v: v @ matrix)
+    v, report = CGNE(rtol=1e-12, max_iter=2000).run(operator, b)
+    assert report.status[0].failed
+    assert torch.isfinite(v).all()
+    expected = torch.linalg.solve(matrix.double(), b[0].double())
+    torch.testing.assert_close(v[0].double(), expected, rtol=1e-2, atol=1e-3)
