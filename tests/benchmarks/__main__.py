@@ -153,9 +153,10 @@ def print_bookkeeping() -> None:
 
 def print_warm_starts(problem: Problem) -> None:
     heading("Denoised images in each epoch of an implicit training")
-    for warm in (False, True):
-        name = "warm starts" if warm else "cold starts"
-        row("ours", name, warm_starts.images_by_epoch(problem, warm))
+    for rate in warm_starts.RATES:
+        for warm in (False, True):
+            name = f"{'warm' if warm else 'cold'} starts, rate {rate:g}"
+            row("ours", name, warm_starts.images_by_epoch(problem, warm, rate))
 
 
 def print_times(

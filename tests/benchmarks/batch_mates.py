@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -37,8 +37,8 @@ def compare(problem: Problem, method: Callable[[Problem], Reconstruct]) -> Batch
     easy = problem.solution[:1] + 1e-4
     init = torch.cat([easy, torch.zeros_like(easy)])
     together, count = _run(problem, method, init)
-    first, alone_easy = _run(_only(problem, 0), method, init[:1])
-    second, alone_hard = _run(_only(problem, 1), method, init[1:])
+    first, alone_easy = _run(problem.of([0]), method, init[:1])
+    second, alone_hard = _run(problem.of([1]), method, init[1:])
     return BatchMates(
         alone_easy,
         alone_hard,
@@ -54,14 +54,3 @@ def _run(
     with torch.no_grad(), problem.denoiser.counting() as count:
         x = method(problem)(problem.y, init)
     return x, count.evaluations
-
-
-def _only(problem: Problem, sample: int) -> Problem:
-    one = slice(sample, sample + 1)
-    return replace(
-        problem,
-        truth=problem.truth[one],
-        y=problem.y[one],
-        solution=problem.solution[one],
-        spectral_radius=problem.spectral_radius[one],
-    )

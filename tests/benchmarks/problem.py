@@ -9,7 +9,7 @@ file is written by::
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import deepinv as dinv
@@ -66,6 +66,16 @@ class Problem:
     def weights(self) -> list[Tensor]:
         """Return the trained weights of the denoiser."""
         return list(self.denoiser.parameters())
+
+    def of(self, samples: list[int]) -> Problem:
+        """Return the problem of some samples, which may recur."""
+        return replace(
+            self,
+            truth=self.truth[samples],
+            y=self.y[samples],
+            solution=self.solution[samples],
+            spectral_radius=self.spectral_radius[samples],
+        )
 
     def step(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return one iteration, computed without any library."""

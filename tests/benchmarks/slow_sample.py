@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from .problem import Problem
@@ -14,14 +12,7 @@ BATCH = 8
 
 def batch_of_eight(problem: Problem) -> Problem:
     """Return a problem of seven easy samples and the hard one."""
-    order = [0] * (BATCH - 1) + [1]
-    return replace(
-        problem,
-        truth=problem.truth[order],
-        y=problem.y[order],
-        solution=problem.solution[order],
-        spectral_radius=problem.spectral_radius[order],
-    )
+    return problem.of([0] * (BATCH - 1) + [1])
 
 
 def start(problem: Problem) -> torch.Tensor:

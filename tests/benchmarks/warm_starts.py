@@ -15,10 +15,10 @@ from deepinv_equilibrium.equilibrium import FixedPointCache
 from .problem import NOISE, STEPSIZE, Problem
 
 CROPS, SIZE, BATCH, EPOCHS = 8, 32, 4, 3
-RATE = 2e-5  # of a denoiser that is fine-tuned, as in the quickstart
+RATES = (2e-5, 5e-5, 1e-4)  # of a denoiser that is fine-tuned
 
 
-def images_by_epoch(problem: Problem, warm: bool) -> list[int]:
+def images_by_epoch(problem: Problem, warm: bool, rate: float = RATES[0]) -> list[int]:
     """Return the images that are denoised in each epoch of an implicit training."""
     generator = torch.Generator().manual_seed(0)
     crops = Photos("train", img_size=SIZE, crops=CROPS, seed=0)
@@ -37,7 +37,7 @@ def images_by_epoch(problem: Problem, warm: bool) -> list[int]:
     if warm:
         model.warm_starts = FixedPointCache()
         FixedPointCache.follow(physics)
-    optimizer = torch.optim.Adam(model.parameters(), RATE)
+    optimizer = torch.optim.Adam(model.parameters(), rate)
     loader = DataLoader(IndexedDataset(TensorDataset(truth, y)), batch_size=BATCH)
     images = []
     for _ in range(EPOCHS):
