@@ -97,8 +97,9 @@ print(models["(c)"].solution)
 # %%
 # The two learned numbers gain 1.1 dB over the defaults, and the learned
 # denoiser .6 dB more. Its restorations are also nearly fixed points: it was
-# trained to restore by its 100 iterations. :doc:`/experiments` compares it with
-# a control that learns the two numbers for as long.
+# trained to restore by its 100 iterations. :doc:`/experiments` compares such
+# denoisers, for fewer iterations, with controls that learn the two numbers for as
+# long.
 #
 # Training
 # --------

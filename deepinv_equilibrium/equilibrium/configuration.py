@@ -16,7 +16,7 @@ from ..fixed_points import (
     Restarts,
 )
 from ..fixed_points.argument_checks import require_count, require_instance
-from ..fixed_points.failures import check_failure_policy
+from ..fixed_points.failures import FAILURE_POLICIES, check_on_failure
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Equilibrium(DEQConfig):
         require_instance("solver", self.solver, FixedPointSolver)
         require_instance("adjoint", self.adjoint, Adjoint)
         require_count("layers", self.layers, 1)
-        check_failure_policy(self.on_failure)
+        check_on_failure(self.on_failure, FAILURE_POLICIES)
         self.adjoint.require(self.solver)
 
 

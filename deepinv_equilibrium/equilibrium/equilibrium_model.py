@@ -14,6 +14,7 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..certificates.spectra.physics_operator import batch_size
 from ..fixed_points import (
     ALONE,
     ConvergenceError,
@@ -33,7 +34,7 @@ from ..fixed_points.argument_checks import (
 from ..fixed_points.autocast import widen
 from ..fixed_points.caller_warnings import warn_caller
 from ..fixed_points.transforms import refuse_transforms
-from .batch_parts import samples_of_measurement, samples_of_physics
+from .batch_parts import of_samples
 from .configuration import Equilibrium, ReTune
 from .distributed_parts import processes_of
 from .failure_explanations import explain_failure
@@ -104,6 +105,10 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
 
     solution: Solution | None = None
     """Report and state of the last call, detached; ``None`` before the first call."""
+
+    has_common_step_size: ClassVar[bool] = False
+    """Whether the step size belongs to the operators of all samples. If the samples
+    have operators of their own, a step for some of them would then be another one."""
 
     warm_starts: FixedPointCache | None = None
     """The fixed points of training samples, from which a solve in training mode starts;
@@ -203,8 +208,9 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
         :return: (Callable) the step; ``None`` if it is to be evaluated for the whole
             batch.
         """
-        part = samples_of_physics(physics, rows, _batch_size(y))
-        return self.fixed_point_problem(samples_of_measurement(y, rows), part)[0]
+        if self.has_common_step_size and batch_size(physics) > 1:
+            return None
+        return self.fixed_point_problem(*of_samples(y, physics, rows))[0]
 
     def image(self, step: Step, solution: Solution) -> Tensor:
         r"""
@@ -421,10 +427,6 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
                 "expect images in [0, 1]: divide y by 255 where images are in [0, "
                 "255]."
             )
-
-
-def _batch_size(y: Any) -> int:
-    return len(y) if isinstance(y, Tensor) else _batch_size(y[0])
 
 
 def _largest(value: Any) -> float:

@@ -34,8 +34,8 @@ class FixedPointCache:
     The fixed points of training samples, from which the next epoch starts.
 
     Between two epochs the weights change little, and so does a fixed point: to start
-    there saves evaluations, and changes the result by no more than the tolerance. The
-    samples are told apart by their number, which :class:`IndexedDataset
+    there saves evaluations, and the result meets the same tolerance. The samples are
+    told apart by their number, which :class:`IndexedDataset
     <deepinv_equilibrium.datasets.IndexedDataset>` adds to a dataset, and which
     ``physics.update`` or deepinv's ``Trainer`` writes into the buffer ``sample_index``
     of a physics that :meth:`follow` has prepared. A model uses the cache that is its

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from .caller_warnings import warn_caller
 from .late_numbers import LateStatuses
-from .solution import Report, Status
+from .solution import Report, Solution, Status
 
 OnFailure: TypeAlias = Literal["warn", "raise", "ignore"]
 ON_FAILURE: tuple[OnFailure, ...] = ("warn", "raise", "ignore")
@@ -47,29 +48,18 @@ _LATE: deque[tuple[Report, str]] = deque(maxlen=16)
 """Reports of solves on an accelerator whose statuses have not been read."""
 
 
-def check_on_failure(on_failure: str) -> None:
+def check_on_failure(
+    on_failure: str, allowed: Sequence[FailurePolicy] = ON_FAILURE
+) -> None:
     r"""
-    Raise unless ``on_failure`` is one of ``"warn"``, ``"raise"`` and ``"ignore"``.
+    Raise unless ``on_failure`` is an allowed value.
 
     :param str on_failure: the value of the argument.
+    :param Sequence allowed: the values. Default: all but ``"skip"``.
     :raises ValueError: if it is something else.
     """
-    if on_failure not in ON_FAILURE:
-        raise ValueError(f"on_failure must be one of {ON_FAILURE}, got {on_failure!r}.")
-
-
-def check_failure_policy(on_failure: str) -> None:
-    r"""
-    Raise unless ``on_failure`` is one of ``"warn"``, ``"raise"``, ``"ignore"`` and
-    ``"skip"``.
-
-    :param str on_failure: the value of the argument.
-    :raises ValueError: if it is something else.
-    """
-    if on_failure not in FAILURE_POLICIES:
-        raise ValueError(
-            f"on_failure must be one of {FAILURE_POLICIES}, got {on_failure!r}."
-        )
+    if on_failure not in allowed:
+        raise ValueError(f"on_failure must be one of {allowed}, got {on_failure!r}.")
 
 
 def report_failure(report: Report, on_failure: FailurePolicy, what: str) -> None:
@@ -91,7 +81,9 @@ def report_failure(report: Report, on_failure: FailurePolicy, what: str) -> None
     if on_failure == "ignore":
         return
     if on_failure != "raise" and isinstance(report.status, LateStatuses):
-        _LATE.append((report, what))
+        # Detached: what waits here must not keep the graph of the solve alive.
+        kept = report.detach() if isinstance(report, Solution) else report
+        _LATE.append((kept, what))
         return
     _report_failure(report, on_failure, what)
 

@@ -16,8 +16,9 @@ from .autocast import Autocast, widen, widen_layout
 from .caller_warnings import warn_caller
 from .constant_weights import constant_weights
 from .failures import (
+    FAILURE_POLICIES,
     FailurePolicy,
-    check_failure_policy,
+    check_on_failure,
     report_failure,
     report_late_failures,
 )
@@ -102,7 +103,7 @@ def fixed_point(
         raise TypeError(f"step must be callable, got {type(step).__name__}.")
     require_instance("solver", solver, FixedPointSolver)
     require_instance("adjoint", adjoint, Adjoint)
-    check_failure_policy(on_failure)
+    check_on_failure(on_failure, FAILURE_POLICIES)
     report_late_failures()
     adjoint.require(solver)
     refuse_transforms("The fixed-point solve", isinstance(adjoint, Unrolled))

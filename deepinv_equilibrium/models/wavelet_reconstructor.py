@@ -94,6 +94,8 @@ class WaveletReconstructor(EquilibriumModel):
     torch.Size([2, 3, 32, 33])
     """
 
+    has_common_step_size = True
+
     def __init__(
         self,
         prior: WeightedWaveletPrior,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..certificates.declarations import computes_the_same
 from ..equilibrium import Equilibrium
-from ..equilibrium.batch_parts import samples_of_measurement, samples_of_physics
+from ..equilibrium.batch_parts import of_samples
 from ..equilibrium.distributed_parts import processes_of
 from ..equilibrium.measured_physics import MeasuredPhysics
 from ..fixed_points import State
@@ -118,14 +118,11 @@ class IterationStep:
         """
         if self.trace is not None:
             return None
-        y = samples_of_measurement(self.y, rows)
-        batch_size = len(self.y if isinstance(self.y, Tensor) else self.y[0])
         original = self.physics if self.measured is None else self.measured.original
         part = type(self)(
             self.optimiser,
             self.algorithm_state,
-            y,
-            samples_of_physics(original, rows, batch_size),
+            *of_samples(self.y, original, rows),
             self._config,
         )
         part._curvatures = self._curvatures

@@ -158,3 +158,15 @@ def test_a_physics_that_is_updated_before_the_backward_changes_nothing() -> None
             physics.update(mask=masks(BATCH).flip(0))
         gradients.append(torch.autograd.grad(x.square().sum(), denoiser.a)[0])
     torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize("batch", [1, BATCH])
+def test_a_common_step_size_keeps_samples_with_operators_of_their_own(
+    batch: int,
+) -> None:
+    model = deq.models.WaveletReconstructor(deq.optim.WeightedWaveletPrior(channels=2))
+    physics = dinv.physics.BlurFFT((2, 16, 16), filter=filters(batch))
+    y = physics.A(torch.rand(BATCH, 2, 16, 16))
+    step, _ = model.fixed_point_problem(y, physics)
+    part = model.step_of_samples(step, y, physics, torch.tensor([1, 2]))
+    assert (part is None) == (batch > 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,29 @@ def test_the_exported_program_computes_the_same(kind: str, tmp_path: Path) -> No
     loaded = torch.export.load(tmp_path / "model.pt2").module()
     for other in (y, torch.rand_like(y)):
         torch.testing.assert_close(loaded(other), frozen(other))
+
+
+def test_the_exported_program_needs_torch_only(tmp_path: Path) -> None:
+    model, (physics, y) = build(layers=1), problem()
+    frozen = FixedIterations(model, physics, 2)
+    with torch.no_grad():
+        torch.export.save(torch.export.export(frozen, (y,)), tmp_path / "model.pt2")
+    torch.save(y, tmp_path / "y.pt")
+    program = (
+        "import sys, torch\n"
+        "module = torch.export.load('model.pt2').module()\n"
+        "torch.save(module(torch.load('y.pt')), 'x.pt')\n"
+        "print('deepinv' in sys.modules)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == "False\n"
+    torch.testing.assert_close(torch.load(tmp_path / "x.pt"), frozen(y))
 
 
 def test_later_changes_of_the_model_change_nothing() -> None:

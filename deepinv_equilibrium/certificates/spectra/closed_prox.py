@@ -15,7 +15,7 @@ from deepinv.physics import (
 from torch import Tensor
 
 from .parameter_snapshot import parameter_snapshot
-from .physics_operator import batch_size, device_of, randn_like
+from .physics_operator import batch_size, device_of, norm_on_device, randn_like
 
 # Right closed forms of deepinv differ from the exact solution by a few units of
 # rounding; wrong ones differ by a large part of it.
@@ -92,26 +92,24 @@ def solves_prox(physics: LinearPhysics, z: Tensor, y: Tensor) -> bool:
     precisions = (z.dtype, _precision(physics) or z.dtype)
     eps = max(torch.finfo(dtype).eps for dtype in precisions)
     try:
-        image = _norm(physics.A(z))
-        gamma = torch.where(image > 0, (_norm(z) / image) ** 2, 1.0)
+        image = norm_on_device(physics.A(z))
+        gamma = torch.where(image > 0, (norm_on_device(z) / image) ** 2, 1.0)
         gamma = gamma.to(z.dtype.to_real()).reshape([1] * z.ndim)
         x = physics.prox_l2(z, y, gamma)
         pull, push = gamma * physics.A_adjoint_A(x), gamma * physics.A_adjoint(y)
         if x.shape != z.shape:
             return False
-        residual = _norm(x + pull - z - push)
-        scale = _norm(x) + _norm(pull) + _norm(z) + _norm(push)
+        residual = norm_on_device(x + pull - z - push)
+        scale = (
+            norm_on_device(x)
+            + norm_on_device(pull)
+            + norm_on_device(z)
+            + norm_on_device(push)
+        )
         # One number, because each makes the host wait for an accelerator.
         return bool(residual <= min(_UNITS * eps, _LARGEST_TOLERANCE) * scale)
     except Exception:  # noqa: BLE001, a user's method may raise anything
         return False
-
-
-def _norm(x: Tensor | list[Tensor]) -> Tensor:
-    """Return the 2-norm of a tensor or of a list of tensors, on their device."""
-    parts = [x] if isinstance(x, Tensor) else x
-    squares = [part.abs().double().square().sum() for part in parts]
-    return torch.stack(squares).sum().sqrt()
 
 
 def _precision(physics: LinearPhysics) -> torch.dtype | None:

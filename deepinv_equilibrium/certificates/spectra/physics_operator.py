@@ -244,6 +244,13 @@ def _inner(x: Tensor, y: Tensor) -> float:
     )
 
 
+def norm_on_device(x: Tensor) -> Tensor:
+    """Return the 2-norm of a tensor or of a list of tensors as a tensor, for which the
+    host does not wait."""
+    squares = [part.abs().double().square().sum() for part in _parts(x)]
+    return torch.stack(squares).sum().sqrt()
+
+
 def norm(x: Tensor) -> float:
     """Return the 2-norm of a tensor or of a list of tensors."""
-    return math.sqrt(max(_inner(x, x), 0.0))
+    return float(norm_on_device(x))

@@ -266,7 +266,7 @@ class RunningProducts:
         the others needs little memory beside that of the batch."""
         count, batch = sum(running), len(running)
         # Each further recording costs an evaluation.
-        most = _LARGEST_PART * batch if self._rows is None else 0.75 * self._size
+        most = _LARGEST_PART * batch if self._rows is None else self._size / 2
         if not self._may_leave or not 0 < count <= most:
             return
         rows = rows_of(running, self._recording.value.device)

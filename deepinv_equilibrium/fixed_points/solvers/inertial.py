@@ -29,14 +29,12 @@ class Inertial(FixedPointSolver):
     the last iterate. Deep equilibrium models with inertia and restarts were proposed in
     arXiv:2605.19705.
 
-    A plain step at the best iterate follows each proposal that fails. If the step is a
-    :math:`\rho`-contraction, two evaluations thus reduce the smallest residual by
-    :math:`\rho` at least; :class:`Safeguarded <deepinv_equilibrium.Safeguarded>`
-    certifies this. For a gradient step on a convex quadratic function the number of
-    iterations grows with the square root of the condition number, and for Picard with
-    the number itself. The memory is three states, where :class:`Anderson
-    <deepinv_equilibrium.Anderson>` needs ``2 * history_size``. The solution is
-    :math:`f` of the best iterate.
+    The smallest residual never grows. That it falls at a certified rate takes
+    :class:`Safeguarded <deepinv_equilibrium.Safeguarded>`. For a gradient step on a
+    convex quadratic function the number of iterations grows with the square root of the
+    condition number, and for Picard with the number itself. The memory is three states,
+    where :class:`Anderson <deepinv_equilibrium.Anderson>` needs ``2 * history_size``.
+    The solution is :math:`f` of the best iterate.
 
     :param int max_iter: largest number of evaluations of the step. Default: 100.
     :param float rtol: tolerance on the relative residual. Default: ``1e-4``.

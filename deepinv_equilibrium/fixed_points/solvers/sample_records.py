@@ -66,7 +66,6 @@ class SampleRecords:
         self.rounding = rounding
         self.underflow = underflow
         self.watches_noise = watches_noise and solver.has_tolerance
-        self.device = x0.device
         self.on_host = x0.device.type == "cpu"
         self.arrays: Any = np if self.on_host else torch
         zeros = self.of(torch.zeros(len(x0), dtype=torch.float64, device=x0.device))

@@ -96,6 +96,8 @@ class ISTA(UnrollableModel):
     # Frames also synthesise vectors and signals.
     spatial_axes: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
 
+    has_common_step_size = True
+
     def __init__(
         self,
         frame: Frame,

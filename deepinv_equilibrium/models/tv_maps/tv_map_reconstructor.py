@@ -122,6 +122,8 @@ class TVMapReconstructor(UnrollableModel):
     torch.Size([2, 1, 32, 32]) torch.Size([2, 1, 2, 32, 32])
     """
 
+    has_common_step_size = True
+
     def __init__(
         self,
         tv_map: TVMap,
