@@ -31,7 +31,7 @@ extensions = [
     "public_names",
     "subclasses",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "how_to"]  # sources of sphinx-gallery
 templates_path = ["_templates"]
 default_role = "code"
 # deepinv's docstrings use |sep| for a horizontal line, and so do ours.
@@ -85,8 +85,8 @@ bibtex_foot_reference_style = "foot"
 copybutton_exclude = ".linenos, .gp, .go"
 
 sphinx_gallery_conf = {
-    "examples_dirs": "../gallery",
-    "gallery_dirs": "auto_gallery",
+    "examples_dirs": ["../gallery", "how_to"],
+    "gallery_dirs": ["auto_gallery", "auto_how_to"],
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"/(training|experiments)/",
     "reference_url": {"deepinv_equilibrium": None},
@@ -116,7 +116,7 @@ def add_references(
 
 def finish_gallery_page(app: object, docname: str, source: list[str]) -> None:
     """Show progress bars as a terminal leaves them, and end with the references."""
-    if not docname.startswith("auto_gallery/"):
+    if not docname.startswith(("auto_gallery/", "auto_how_to/")):
         return
     bar = r" *[^|\n]*\d+%\|.*\n"
     source[0] = re.sub(rf"(?m)^(?:{bar})+(?={bar})", "", source[0])
