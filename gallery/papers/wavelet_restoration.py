@@ -20,7 +20,7 @@ and a **control**, which starts from (b) and learns :math:`\sigma` and
 iterations, of which ReTune records only the last block.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/wavelet_restoration.py`` runs this page in less than two
+``python gallery/papers/wavelet_restoration.py`` runs this page in less than two
 minutes on two cores.
 """
 
