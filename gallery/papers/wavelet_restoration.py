@@ -130,7 +130,7 @@ def plug_and_play(problem: str) -> deq.optim.PGD:
 # %%
 # Training
 # --------
-# As in the :doc:`quickstart <quickstart>`, the loss is the negative
+# As in the :doc:`quickstart </auto_gallery/quickstart>`, the loss is the negative
 # signal-to-noise ratio, and :math:`\tau` is projected below
 # :math:`1.8 / \|A\|^2` after each step, because the gradient step on the data
 # is expansive for larger values. The learning rates are those of the paper.
