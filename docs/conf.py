@@ -18,8 +18,8 @@ project = "deepinv_equilibrium"
 author = "The deepinv_equilibrium developers"
 copyright = "2026, the deepinv_equilibrium developers"
 release = metadata.version("deepinv_equilibrium")
-# Address of the public repository, https://github.com/OWNER/NAME. Empty: the site has no
-# links to it and to Colab, and notebooks do not install the package.
+# Address of the public repository, https://github.com/OWNER/NAME. Empty: the site has
+# no links to it and to Colab, and notebooks do not install the package.
 repository = ""
 
 extensions = [

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
 import sys
 import tempfile
@@ -45,7 +46,8 @@ def notebook(page: Path) -> nbformat.NotebookNode:
     """Convert a page, without the cell that installs the package."""
     _, blocks = split_code_and_text_blocks(str(page))
     settings = copy.deepcopy(DEFAULT_GALLERY_CONF)
-    return nbformat.from_dict(jupyter_notebook(blocks, settings, page.parent))
+    content = json.dumps(jupyter_notebook(blocks, settings, page.parent))
+    return nbformat.reads(content, as_version=4)
 
 
 def run(page: Path) -> None:
@@ -58,6 +60,7 @@ def run(page: Path) -> None:
             notebook(page),
             timeout=None,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": folder}},
         ).execute()
 

@@ -7,34 +7,30 @@ also sees raw HTML, the theme, and the pages that are generated.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from sphinx.application import Sphinx
-from sphinx.util import logging
-
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:  # the tests of this module run without Sphinx
+    from sphinx.application import Sphinx
 
 GENERATED = ("genindex.html", "py-modindex.html", "search.html", "_modules/**/*.html")
 NEEDED = {"script": "src", "link": "href"}
 """Tags whose files a page needs to be shown, and the attribute with the address."""
 
 
-@dataclass
 class Page(HTMLParser):
     """The identifiers and addresses of a page."""
 
-    text: str
-    identifiers: set[str] = field(default_factory=set)
-    links: list[str] = field(default_factory=list)
-    remote: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Read the text."""
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.feed(self.text)
+        self.identifiers: set[str] = set()
+        self.links: list[str] = []
+        self.remote: list[str] = []
+        """Addresses of scripts and styles outside the site."""
+        self.feed(text)
 
     def handle_starttag(
         self, tag: str, attributes: list[tuple[str, str | None]]
@@ -46,10 +42,6 @@ class Page(HTMLParser):
         address = values.get(NEEDED.get(tag, ""), "")
         if is_remote(address) and values.get("rel") != "canonical":
             self.remote.append(address)
-
-    def __hash__(self) -> int:
-        """Pages are compared by identity."""
-        return id(self)
 
 
 def is_remote(address: str) -> bool:
@@ -65,34 +57,32 @@ def faults(root: Path, files: list[Path]) -> list[tuple[Path, str]]:
     :param list files: its pages.
     :return: page and message of each fault.
     """
-    pages: dict[Path, Page] = {}
 
+    @cache
     def read(path: Path) -> Page:
-        if path not in pages:
-            pages[path] = Page(path.read_text("utf-8"))
-        return pages[path]
+        return Page(path.read_text("utf-8"))
+
+    def fault(file: Path, link: str) -> str | None:
+        parts = urlsplit(link)
+        path, identifier = unquote(parts.path), unquote(parts.fragment)
+        target = Path(os.path.normpath(file.parent / path)) if path else file
+        if target.is_dir():
+            target /= "index.html"
+        if not target.is_relative_to(root):
+            return f"link that leaves the site: {link}"
+        if not target.exists():
+            return f"link to a file that does not exist: {link}"
+        declared = read(target).identifiers if target.suffix == ".html" else ()
+        if identifier and identifier not in declared:
+            return f"link to an id that does not exist: {link}"
+        return None
 
     found = []
     for file in files:
         page = read(file)
-        for address in dict.fromkeys(page.remote):
-            found.append((file, f"needs a remote file: {address}"))
-        for link in dict.fromkeys(page.links):
-            if is_remote(link):
-                continue
-            parts = urlsplit(link)
-            path = unquote(parts.path)
-            if path.startswith("/"):
-                found.append((file, f"link that leaves the site: {link}"))
-                continue
-            target = Path(os.path.normpath(file.parent / path)) if path else file
-            if target.is_dir():
-                target /= "index.html"
-            if not target.is_relative_to(root) or not target.exists():
-                found.append((file, f"link to a file that does not exist: {link}"))
-            elif parts.fragment and target.suffix == ".html":
-                if unquote(parts.fragment) not in read(target).identifiers:
-                    found.append((file, f"link to an id that does not exist: {link}"))
+        messages = [f"needs a remote file: {address}" for address in page.remote]
+        messages += [fault(file, link) for link in page.links if not is_remote(link)]
+        found += [(file, message) for message in dict.fromkeys(messages) if message]
     return found
 
 
@@ -100,6 +90,9 @@ def check(app: Sphinx, exception: Exception | None) -> None:
     """Warn of the faults of a build that has succeeded."""
     if exception is not None or app.builder.format != "html":
         return
+    from sphinx.util import logging
+
+    logger = logging.getLogger(__name__)
     root = Path(app.outdir)
     names = [app.builder.get_outfilename(name) for name in app.env.found_docs]
     files = [Path(name) for name in names]
