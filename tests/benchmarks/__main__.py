@@ -29,6 +29,7 @@ from . import (
     bookkeeping,
     deepinv_peer,
     forward_solves,
+    import_time,
     memory,
     ours,
     slow_sample,
@@ -74,6 +75,8 @@ def main() -> None:
     print_times(for_timing(), "the papers' DnCNN of 17 x 64", rounds, libraries)
     if not args.without_memory:
         print_memory(libraries)
+    heading("Seconds that the import adds to that of deepinv")
+    print(f"{import_time.added_seconds():.3f}")
 
 
 def heading(text: str) -> None:
