@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from ..fixed_points import Solution, State
 from .bounds import Bound, Kind
+from .certificate_export import contraction_data, latex_table
 from .certificate_plot import plot_envelope
 from .certificate_report import rate_text, report
+from .certified_distance import certified_distance
 from .contraction_bounds import Contraction, Term, steps_to
 from .convergence import Convergence, Energy
 from .fingerprints import changed_names, problem_fingerprint
@@ -121,6 +123,36 @@ class Certificate:
             )
         return steps_to(self.rate.value, factor)
 
+    def distance(
+        self, model: Any, y: Any, physics: Physics, x: Tensor
+    ) -> tuple[Bound, ...]:
+        r"""
+        Bound the distance of images from the fixed points :math:`x^\star` of the model:
+        :math:`\|x - x^\star\| \le \|T(x) - x\| / (1 - \rho)`. The images can come from
+        any method, such as a solver that stopped early or a rounded file.
+
+        The step :math:`T` is evaluated once, in float64.
+
+        :param torch.nn.Module model: the model.
+        :param torch.Tensor y: the measurement.
+        :param deepinv.physics.Physics physics: its physics.
+        :param torch.Tensor x: the images, of shape :math:`(B, C, H, W)`.
+        :return: (tuple) one :class:`Bound <deepinv_equilibrium.certificates.Bound>` of
+            the :math:`\ell_2` distance for each image, of the kind :attr:`kind`.
+        :raises TypeError: if ``physics`` is not a deepinv Physics or ``x`` is not a
+            tensor.
+        :raises ValueError: if the rate is not below 1, the certificate does not hold
+            for the model or the size of the image, its norm is not the norm of the
+            solver's state, that state is not the image, or ``x`` has another shape or
+            is not finite.
+        """
+        if not self.rate.value < 1:
+            raise ValueError(
+                f"no distance: the rate is not below 1 ({rate_text(self.rate)})."
+            )
+        self._require_problem(model, y, physics)
+        return certified_distance(self.rate, model, y, physics, x)
+
     def check(self, model: nn.Module, physics: Physics) -> None:
         r"""
         Raise if the certificate does not hold for a model and a physics.
@@ -198,6 +230,34 @@ class Certificate:
         self._require_problem(model, y, physics)
         return plan(self, model, y, physics, loss, tol, **options)
 
+    def to_dict(self) -> dict[str, Any]:
+        r"""
+        Return the certificate as plain data, for ``json.dump``: what is certified, what
+        is proved, and each bound with its value, relation, kind and source. A bound
+        that is not finite has the value ``None``.
+
+        :return: (dict) strings, numbers, lists and dictionaries.
+        """
+        return {
+            "model": self.model,
+            "physics": self.physics,
+            "img_size": list(self.img_size),
+            "version": self.version,
+            **contraction_data(self.contraction),
+            "fingerprint": dict(self.fingerprint),
+        }
+
+    def to_latex(self) -> str:
+        r"""
+        Return the terms, the rate and the stability as a table for a paper. Values are
+        rounded to the safe side. The preamble needs ``\usepackage{booktabs}`` and, for
+        values that are not certified, ``\usepackage{amssymb}``.
+
+        :return: (str) the source of a ``table`` environment.
+        """
+        caption = f"{self.model} with {self.physics}"
+        return latex_table(self.contraction, caption, self.img_size, self.version)
+
     def plot(self, solution: Solution) -> Figure:
         r"""
         Plot the absolute residuals of a solve and the certified envelope
@@ -233,15 +293,14 @@ class Certificate:
     def _require_problem(self, model: Any, y: Any, physics: Physics) -> None:
         if not isinstance(physics, Physics):
             raise TypeError(
-                "the arguments are (model, y, physics, loss): physics must be a "
+                "the arguments begin with (model, y, physics): physics must be a "
                 f"deepinv Physics, got {type(physics).__name__}."
             )
         self.check(model, physics)
         if not self.contraction.in_state:
             raise ValueError(
-                f"the rate holds in the {self.norm}, but errors of gradients are "
-                "bounded in the norm of the solver's state; use PGD, whose rate holds "
-                "in that norm."
+                f"the rate holds in the {self.norm}, but this bound needs a rate in "
+                "the norm of the solver's state; use PGD, whose rate holds there."
             )
         with torch.no_grad():
             _, start = image_problem(model, y, physics)

@@ -263,7 +263,7 @@ def test_methods_raise_for_arguments_in_wrong_order() -> None:
     model, physics = pgd(), dinv.physics.Denoising()
     certificate = certify(model, physics, IMAGE)
     y = torch.rand(2, *IMAGE)
-    with pytest.raises(TypeError, match=r"\(model, y, physics, loss\).*got Tensor"):
+    with pytest.raises(TypeError, match=r"\(model, y, physics\).*got Tensor"):
         certificate.gradient_error(model, physics, y, torch.sum)
     with pytest.raises(TypeError, match="must be a Solution"):
         certificate.plot(y)

@@ -178,8 +178,8 @@ def image_problem(
     else:
         return step, x0
     raise ValueError(
-        "gradient errors are bounded for models whose state is the real image, such "
-        f"as PGD, GD and HQS. This {type(model).__name__} is not such a model: "
+        "this bound is for models whose state is the real image, such as PGD, GD and "
+        f"HQS. This {type(model).__name__} is not such a model: "
         f"{reason}."
     )
 
