@@ -39,6 +39,7 @@ from .fixed_points import (
     fixed_point,
 )
 from .models import adapt
+from .presets import load, save
 
 __all__ = [
     "CG",
@@ -73,11 +74,13 @@ __all__ = [
     "fixed_point",
     "fixed_points",
     "lipschitz",
+    "load",
     "loss",
     "models",
     "optim",
     "physics",
     "plugins",
     "presets",
+    "save",
     "spectrum",
 ]

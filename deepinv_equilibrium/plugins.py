@@ -22,7 +22,9 @@ import inspect
 import os
 import re
 import sys
+import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -53,6 +55,26 @@ _registered: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KI
 
 class PluginError(RuntimeError):
     """A plugin cannot be imported, or its component is not of its kind."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    r"""
+    How a component was made.
+
+    :param str kind: one of :data:`KINDS`.
+    :param str name: its name.
+    :param dict arguments: the keyword arguments of :func:`create`.
+    """
+
+    kind: str
+    name: str
+    arguments: dict[str, Any]
+
+
+# By the identifier of the component, which need not be hashable; an entry goes with its
+# component.
+_origins: dict[int, tuple[weakref.ref[Any], Origin]] = {}
 
 
 def names(kind: str) -> list[str]:
@@ -153,7 +175,61 @@ def create(kind: str, name: str, **kwargs: Any) -> Any:
             f"The plugin {name!r} ({kind}) must create an instance of "
             f"{base.__module__}.{base.__name__}, got {type(component).__name__}."
         )
+    _remember(component, Origin(kind, name, _copied(kwargs)))
     return component
+
+
+def describe(kind: str) -> dict[str, str]:
+    r"""
+    Describe the components of a kind in a line each, by the first sentence of their
+    documentation. All components of the kind are imported for it.
+
+    :param str kind: one of :data:`KINDS`.
+    :return: (dict) the descriptions by the names that :func:`names` lists. A component
+        that cannot be imported is described by its error.
+    :raises ValueError: if the kind is unknown.
+
+    :Example:
+
+    >>> import deepinv_equilibrium as deq
+    >>> print(deq.plugins.describe("linear_solvers")["cg"])
+    Conjugate gradients.
+
+    """
+    return {name: _description(kind, name) for name in names(kind)}
+
+
+def origin(component: Any) -> Origin | None:
+    r"""
+    Return how :func:`create` made a component.
+
+    :param component: a component.
+    :return: (Origin) kind, name and arguments; ``None`` if :func:`create` did not make
+        this object.
+    """
+    reference, found = _origins.get(id(component), (None, None))
+    return found if reference is not None and reference() is component else None
+
+
+def name_of(kind: str, factory: Callable[..., Any]) -> str | None:
+    r"""
+    Return the name of a class or a function.
+
+    :param str kind: one of :data:`KINDS`.
+    :param Callable factory: the class or the function.
+    :return: (str) the name by which :func:`load` returns it; ``None`` if it has none.
+    :raises ValueError: if the kind is unknown.
+    """
+    for name in names(kind):
+        if name in _registered[kind]:
+            if _registered[kind][name] is factory:
+                return name
+        # Only entry points that name this class are imported.
+        elif _find(kind, name).attr == factory.__qualname__ and (
+            load(kind, name) is factory
+        ):
+            return name
+    return None
 
 
 def register(
@@ -193,6 +269,43 @@ def register(
             "another name, or pass override=True to use this factory in its place."
         )
     _registered[kind][name] = factory
+
+
+def _remember(component: Any, how: Origin) -> None:
+    key = id(component)
+
+    def forget(reference: weakref.ref[Any]) -> None:
+        if _origins.get(key, (None,))[0] is reference:
+            del _origins[key]
+
+    _origins[key] = weakref.ref(component, forget), how
+
+
+def _copied(value: Any) -> Any:
+    """Return an argument whose lists and dictionaries the caller can go on to edit."""
+    if type(value) in (list, tuple):
+        return type(value)(_copied(item) for item in value)
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    return value
+
+
+def _description(kind: str, name: str) -> str:
+    """Return the first sentence of a component's documentation as plain text."""
+    try:
+        documentation = inspect.getdoc(load(kind, name)) or "No description."
+    except PluginError as error:
+        return str(error)
+    paragraph = " ".join(documentation.split("\n\n")[0].split())
+    paragraph = re.sub(
+        r"[\s,]*(equations? \S+( to \S+)? )?(of )?:footcite:\w+:`[^`]*`", "", paragraph
+    )
+    paragraph = re.sub(r":math:`([^`]*)`", r"\1", paragraph)
+    paragraph = re.sub(
+        r":[\w:]+:`~?(?:[\w.]+\.)?([^`<]+?)(?: <[^`]*>)?`", r"\1", paragraph
+    )
+    sentence = re.split(r"(?<=\.) ", paragraph.replace("`", ""))[0]
+    return sentence.rstrip(" .,:") + "."
 
 
 def _installed(kind: str) -> dict[str, dict[str, metadata.EntryPoint]]:

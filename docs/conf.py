@@ -10,12 +10,17 @@ from pathlib import Path
 here = Path(__file__).parent
 sys.path.insert(0, str(here / "_ext"))
 
+from colab import install_cell, notebook_folder
 from deepinv_inventory import write_inventory
+from sphinx_gallery.sorting import ExplicitOrder
 
 project = "deepinv_equilibrium"
 author = "The deepinv_equilibrium developers"
 copyright = "2026, the deepinv_equilibrium developers"
 release = metadata.version("deepinv_equilibrium")
+# Address of the public repository, https://github.com/OWNER/NAME. Empty: the site has
+# no links to it and to Colab, and notebooks do not install the package.
+repository = ""
 
 extensions = [
     "sphinx.ext.autodoc",
@@ -25,10 +30,14 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "sphinx-mathjax-offline",
     "sphinxcontrib.bibtex",
     "architecture",
+    "internal_links",
     "plain_summaries",
     "public_names",
+    "requirements_table",
+    "source_backlinks",
     "subclasses",
 ]
 exclude_patterns = ["_build", "how_to"]  # sources of sphinx-gallery
@@ -84,13 +93,55 @@ bibtex_foot_reference_style = "foot"
 
 copybutton_exclude = ".linenos, .gp, .go"
 
+# The order of the pages within their sections.
+PAGES = [
+    # deblurring
+    "certified_deblurring",
+    "poisson_mirror_descent",
+    "tv_map_denoising",
+    # mri
+    "mri_comparison",
+    "tv_map_dynamic_mri",
+    # tomography
+    "ct_comparison",
+    "tv_map_ct",
+    # ideas
+    "fixed_points",
+    "what_adjoints_leave_out",
+    "gradient_accuracy",
+    "certified_estimated_observed",
+    "well_posedness",
+    "refuting_contraction",
+    "errors_in_papers",
+    "equilibrium_regularisation",
+    "adaptation",
+    "self_supervised_inpainting",
+    # papers
+    "wavelet_denoising",
+    "wavelet_restoration",
+    "jfb_deblurring",
+    "projected_gradient",
+    "unrolled_super_resolution",
+    "lista",
+]
+
 sphinx_gallery_conf = {
     "examples_dirs": ["../gallery", "how_to"],
     "gallery_dirs": ["auto_gallery", "auto_how_to"],
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"/(training|experiments)/",
+    "subsection_order": ExplicitOrder(
+        [
+            f"../gallery/{section}"
+            for section in ("deblurring", "mri", "tomography", "ideas", "papers")
+        ]
+    ),
+    # Pages that are not listed follow in no fixed order.
+    "within_subsection_order": ExplicitOrder([f"{page}.py" for page in PAGES] + ["*"]),
+    "first_notebook_cell": install_cell(repository),
     "reference_url": {"deepinv_equilibrium": None},
     "show_signature": False,
+    "write_computation_times": False,  # these pages load scripts from the network
 }
 
 html_theme = "pydata_sphinx_theme"
@@ -102,8 +153,12 @@ html_sidebars = {"index": []}
 html_theme_options = {
     "navbar_align": "left",
     "show_prev_next": False,
-    "secondary_sidebar_items": ["page-toc", "sg_download_links"],
+    "secondary_sidebar_items": ["page-toc", "sg_download_links", "open_in_colab"],
+    "icon_links": [
+        {"name": "Repository", "url": repository, "icon": "fa-brands fa-github"}
+    ][: bool(repository)],
 }
+html_context = {"colab_folder": notebook_folder(repository)}
 
 
 def add_references(

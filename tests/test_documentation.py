@@ -33,16 +33,17 @@ def test_readme_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # Trainer writes its checkpoints here
-    example, certified = re.findall(
+    example, training, certified = re.findall(
         r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
     )
     for long, short in (
-        ("crops=64", "crops=4"),
         ("layers=10, restarts=10", "layers=2, restarts=4"),
         ("img_size=128", "img_size=64"),
     ):
         assert long in example
         example = example.replace(long, short)
+    assert "crops=64" in training
+    training = training.replace("crops=64", "crops=4")
     names: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), names)
 
@@ -58,7 +59,12 @@ def test_readme_example(
     assert "COMPLETED" in printed
     assert "a SmallDRUNet cannot be certified" in " ".join(printed.split())
 
-    # It goes on with the physics of the first.
+    # The others go on with the model and the physics of the first.
+    before = [p.clone() for p in model.params_algo.parameters()]
+    exec(compile(training, "README.md", "exec"), names)
+    after = model.params_algo.parameters()
+    assert not any(map(torch.equal, before, after))
+    capsys.readouterr()
     exec(compile(certified, "README.md", "exec"), names)
     certificate = names["certificate"]
     assert isinstance(certificate, deq.certificates.Certificate)

@@ -124,6 +124,36 @@ def test_component_of_the_package_is_the_object_of_its_entry_point(
     assert name in plugins.names(kind)
 
 
+@in_one_test("kind", plugins.KINDS)
+def test_every_name_has_a_description_of_its_own_in_a_sentence(kind: str) -> None:
+    described = plugins.describe(kind)
+    assert list(described) == plugins.names(kind)
+    for name, text in described.items():
+        assert re.fullmatch(r"[A-Z][^`\n]*\.", text), f"{name}: {text}"
+        assert ":" not in re.sub(r": \w", "", text), f"{name}: {text}"
+        assert text.count("(") == text.count(")"), f"{name}: {text}"
+    different = set(described.values())
+    # deq-pgd and de-prox, deq-gd and de-grad, deq-admm and de-admm differ in settings.
+    assert len(described) - len(different) == (3 if kind == "reconstructors" else 0)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_component_that_cannot_be_imported_is_described_by_its_error() -> None:
+    described = plugins.describe("denoisers")
+    assert described["wiener"] == (
+        r"The posterior mean of x \sim \mathcal{N}(0, s^2 I) in white noise."
+    )
+    broken = plugins.describe("physics")["broken"]
+    assert "Repair, upgrade or uninstall" in broken
+
+
+def test_name_of_finds_registered_and_installed_names() -> None:
+    assert plugins.name_of("solvers", deq.Anderson) == "anderson"
+    assert plugins.name_of("solvers", deq.GMRES) is None
+    plugins.register("solvers", "own", deq.GMRES)
+    assert plugins.name_of("solvers", deq.GMRES) == "own"
+
+
 @in_one_test("kind", ["losses", "solvers", "linear_solvers", "adjoints"])
 def test_create_returns_solvers_adjoints_and_losses(kind: str) -> None:
     required = {"safeguarded": {"proposal": deq.Anderson(), "rate": 0.9}}

@@ -42,7 +42,7 @@ def test_row(row: list[str]) -> None:
         component = operator.attrgetter(example[1])(deepinv_equilibrium)
         assert ":Example:" in component.__doc__
         return
-    script = re.fullmatch(r":doc:`/auto_gallery/(\w+)`", page)
+    script = re.fullmatch(r":doc:`/auto_gallery/([\w/]+)`", page)
     assert script is not None
     assert (ROOT / "gallery" / f"{script[1]}.py").exists()
 

@@ -83,6 +83,11 @@ def certify(model: Any, physics: Physics, img_size: Sequence[int]) -> Certificat
             "Contraction."
         )
     contraction = model.contraction(physics, size)
+    if getattr(physics, "stands_for_any_mask", False) and getattr(
+        model, "has_common_step_size", False
+    ):
+        reason = f"the step size of {type(model).__name__} follows the operator"
+        contraction = Contraction(unproved(reason), "none")
     if not isinstance(contraction, Contraction):
         raise TypeError(
             f"{type(model).__name__}.contraction must return a Contraction, got "

@@ -85,6 +85,11 @@ class AutomaticStepSizes(TrainedParameters):
         :return: (tuple) the curvatures, which are also stored.
         :raises NoStepSizeError: if no interval is proved.
         """
+        if getattr(physics, "stands_for_any_mask", False):
+            raise NoStepSizeError(
+                "a step size of 'auto' follows the mask of each measurement: build the "
+                "model with a number to certify it for any mask."
+            )
         self._weights = (weights,)  # in a tuple, which registers no module
         operator, size = _digests(physics), tuple(img_size)
         known: list[Curvatures] = []

@@ -1,5 +1,6 @@
 """Operators and noise models that deepinv does not have."""
 
+from .any_mask import any_mask
 from .blur_kernels import directional_kernels
 from .channelwise_blur import ChannelwiseBlur
 from .channelwise_gaussian_noise import ChannelwiseGaussianNoise
@@ -11,6 +12,7 @@ __all__ = [
     "ChannelwiseBlur",
     "ChannelwiseGaussianNoise",
     "DynamicMultiCoilMRI",
+    "any_mask",
     "birdcage_coil_maps",
     "directional_kernels",
     "dynamic_mri",

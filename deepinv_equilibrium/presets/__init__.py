@@ -20,12 +20,14 @@ from .plug_and_play import (
     retune_pgd,
 )
 from .projected_gradient_preset import projected_gradient
+from .saved_models import SavedModelError, load, save
 from .tv_map_preset import tv_map
 from .unrolled_tv_preset import unrolled_smoothed_tv
 from .wavelet_preset import wavelet
 
 __all__ = [
     "EquilibriumPreset",
+    "SavedModelError",
     "certified_deq_pgd",
     "de_admm",
     "de_grad",
@@ -39,10 +41,12 @@ __all__ = [
     "deq_pgd",
     "equilibrium_regularisation",
     "gradient_step_pgd",
+    "load",
     "network_residual",
     "projected_gradient",
     "red",
     "retune_pgd",
+    "save",
     "tv_map",
     "unrolled_smoothed_tv",
     "wavelet",

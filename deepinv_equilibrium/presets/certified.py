@@ -22,6 +22,7 @@ def certified_deq_pgd(
     adjoint: Adjoint = Implicit(),
     layers: int = 1,
     on_failure: FailurePolicy = "warn",
+    in_channels: int | None = None,
     **arguments: Any,
 ) -> EquilibriumOptim:
     r"""
@@ -54,15 +55,18 @@ def certified_deq_pgd(
     :param str on_failure: what happens if a sample does not converge in the forward or
         the backward pass: ``"warn"``, ``"raise"``, ``"ignore"`` or ``"skip"``. Default:
         ``"warn"``.
+    :param int in_channels: number of channels of a denoiser that is given by its name.
+        Default: ``None``, its own default.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for
         :class:`deepinv.Trainer`.
     :raises TypeError: if ``denoiser`` is neither a denoiser nor a string, or an
         argument is unknown.
     :raises ValueError: if the denoiser is not proved to be strictly contractive, no
-        denoiser has the name, or an argument is out of its range.
+        denoiser has the name, an argument is out of its range, or ``in_channels`` is
+        given with a module.
     """
-    denoiser = contractive_denoiser(denoiser, contraction)
+    denoiser = contractive_denoiser(denoiser, contraction, in_channels)
     configuration = Equilibrium(solver, adjoint, layers=layers, on_failure=on_failure)
     arguments = {"trainable_params": ["g_param"], **arguments}
     return plug_and_play(

@@ -22,7 +22,7 @@ def plug_and_play(
     preset: Callable[..., EquilibriumOptim],
     optimizer: type[EquilibriumOptim],
     prior: type[Prior],
-    denoiser: Denoiser | str,
+    denoiser: Denoiser,
     configuration: Equilibrium | ReTune,
     arguments: Mapping[str, Any],
 ) -> EquilibriumOptim:
@@ -33,12 +33,11 @@ def plug_and_play(
         unknown argument lists its arguments.
     :param type optimizer: optimiser of :mod:`deepinv_equilibrium.optim`.
     :param type prior: prior that takes a denoiser.
-    :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name.
+    :param deepinv.models.Denoiser denoiser: the denoiser.
     :param Equilibrium, ReTune configuration: the argument ``DEQ`` of the optimiser.
     :param dict arguments: arguments of the user for the optimiser.
     :return: (EquilibriumOptim) the model.
-    :raises TypeError: if ``denoiser`` is neither a denoiser nor a string, or an
-        argument is unknown.
+    :raises TypeError: if an argument is unknown.
     """
     own = [
         name
@@ -55,7 +54,7 @@ def plug_and_play(
         "trainable_params": ["stepsize", "g_param"],
     }
     return optimizer(
-        prior=prior(named_denoiser(denoiser)),
+        prior=prior(denoiser),
         DEQ=configuration,
         **{**defaults, **arguments},
     )
@@ -67,6 +66,7 @@ def retune_pgd(
     restarts: int = 10,
     rtol: float | None = None,
     on_failure: FailurePolicy = "warn",
+    in_channels: int | None = None,
     **arguments: Any,
 ) -> EquilibriumOptim:
     r"""
@@ -91,6 +91,8 @@ def retune_pgd(
         every sample makes all applications.
     :param str on_failure: what happens if a sample diverges or becomes non-finite:
         ``"warn"``, ``"raise"``, ``"ignore"`` or ``"skip"``. Default: ``"warn"``.
+    :param int in_channels: number of channels of a denoiser that is given by its name.
+        Default: ``None``, its own default.
     :param arguments: arguments of :class:`deepinv_equilibrium.optim.PGD`, such as
         ``stepsize``, ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
     :return: (deepinv_equilibrium.optim.PGD) the model, ready for
@@ -100,6 +102,7 @@ def retune_pgd(
     :raises ValueError: if no denoiser has the name, or an argument is out of its range.
     """
     configuration = ReTune(layers, restarts, rtol, on_failure)
+    denoiser = named_denoiser(denoiser, in_channels)
     return plug_and_play(retune_pgd, PGD, PnP, denoiser, configuration, arguments)
 
 
@@ -130,6 +133,13 @@ class EquilibriumPreset:
     adjoint: Adjoint = Implicit()
     trainable_params: Sequence[str] = ("stepsize", "g_param")
 
+    def __post_init__(self) -> None:
+        # The description that the registry gives of the preset.
+        splits = issubclass(self.prior, PnP)
+        role = "in place of a proximal operator" if splits else "in its gradient"
+        text = f"{self.optimizer.__name__} at equilibrium with a denoiser {role}."
+        object.__setattr__(self, "__doc__", text)
+
     def __call__(
         self,
         denoiser: Denoiser | str,
@@ -137,6 +147,7 @@ class EquilibriumPreset:
         adjoint: Adjoint | None = None,
         layers: int = 1,
         on_failure: FailurePolicy = "warn",
+        in_channels: int | None = None,
         **arguments: Any,
     ) -> EquilibriumOptim:
         r"""
@@ -155,6 +166,8 @@ class EquilibriumPreset:
         :param str on_failure: what happens if a sample does not converge in the forward
             or the backward pass: ``"warn"``, ``"raise"``, ``"ignore"`` or ``"skip"``.
             Default: ``"warn"``.
+        :param int in_channels: number of channels of a denoiser that is given by its
+            name. Default: ``None``, its own default.
         :param arguments: arguments of the optimiser, such as ``stepsize``,
             ``sigma_denoiser``, ``data_fidelity`` and ``trainable_params``.
         :return: (EquilibriumOptim) the model, ready for :class:`deepinv.Trainer`.
@@ -174,7 +187,7 @@ class EquilibriumPreset:
             self,
             self.optimizer,
             self.prior,
-            denoiser,
+            named_denoiser(denoiser, in_channels),
             configuration,
             {**defaults, **arguments},
         )

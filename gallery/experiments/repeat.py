@@ -58,12 +58,24 @@ def with_settings(source: str, settings: dict[str, str]) -> str:
     return source
 
 
+def find_page(page: str) -> Path:
+    """Return the script of a page: of that name in the gallery, or at that path.
+
+    :raises ValueError: if the gallery has no such page.
+    """
+    scripts = [GALLERY / f"{page}.py", *GALLERY.glob(f"*/{Path(page).name}.py")]
+    for script in scripts:
+        if script.exists() and script.parent.name not in ("training", "experiments"):
+            return script
+    raise ValueError(f"the gallery has no page {page!r}.")
+
+
 def run_page(page: str, settings: dict[str, str]) -> dict[str, Any]:
     """Run a page with other constants; return the names that it defines.
 
     The page writes its figures to the working directory.
     """
-    path = GALLERY / f"{page}.py"
+    path = find_page(page)
     source = with_settings(path.read_text("utf-8"), settings)
     names: dict[str, Any] = {"__name__": "__main__"}
     try:

@@ -49,6 +49,12 @@ def test_main_runs_the_page_for_each_seed_and_writes_every_number(
     assert "ours      37.00 ± 7.07" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["pages", "repeat", "training/soap"])
+def test_find_page_raises_for_what_is_no_page(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        REPEAT["find_page"](name)
+
+
 def test_with_settings_replaces_a_constant_and_keeps_its_comment() -> None:
     source = REPEAT["with_settings"](PAGE, {"SEED": "7", "STEPS": "[1, 2]"})
     assert "\nSEED = 7  # of everything\n" in source
@@ -80,7 +86,7 @@ def test_page_shows_its_record(path: Path) -> None:
     assert len(content["seeds"]) >= 3
     for measures in content["results"].values():
         assert all(len(v) == len(content["seeds"]) for v in measures.values())
-    page = (GALLERY / f"{path.stem}.py").read_text("utf-8")
+    page = REPEAT["find_page"](path.stem).read_text("utf-8")
     table = "\n".join(f"#     {line}" for line in REPEAT["table"](content["results"]))
     assert f"\n{table}\n" in page
     prose = page.replace("\n# ", " ")

@@ -20,7 +20,7 @@ and a **control**, which starts from (b) and learns :math:`\sigma` and
 iterations, of which ReTune records only the last block.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/wavelet_restoration.py`` runs this page in less than two
+``python gallery/papers/wavelet_restoration.py`` runs this page in less than two
 minutes on two cores.
 """
 
@@ -130,7 +130,7 @@ def plug_and_play(problem: str) -> deq.optim.PGD:
 # %%
 # Training
 # --------
-# As in the :doc:`quickstart <quickstart>`, the loss is the negative
+# As in the :doc:`quickstart </auto_gallery/quickstart>`, the loss is the negative
 # signal-to-noise ratio, and :math:`\tau` is projected below
 # :math:`1.8 / \|A\|^2` after each step, because the gradient step on the data
 # is expansive for larger values. The learning rates are those of the paper.

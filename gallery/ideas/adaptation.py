@@ -23,7 +23,7 @@ level is known, the adaptation stops earlier, by the discrepancy principle.
 This page also shows what happens without it.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/adaptation.py`` runs this page in less than two minutes on
+``python gallery/ideas/adaptation.py`` runs this page in less than two minutes on
 two cores.
 """
 

@@ -24,7 +24,7 @@ PSNR and SSIM of 26.70 and .90 for TV, 29.77 and .88 for PnP, 32.43 and
 with the implicit gradient is far ahead.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/jfb_deblurring.py`` runs this page in less than two
+``python gallery/papers/jfb_deblurring.py`` runs this page in less than two
 minutes on two cores. Conclusions are drawn from a longer run at the end.
 """
 

@@ -23,7 +23,7 @@ papers the learned primal-dual is best, followed by the learned gradient,
 then U-Net and TV, then FBP.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/ct_comparison.py`` runs this page in less than two
+``python gallery/tomography/ct_comparison.py`` runs this page in less than two
 minutes on two cores. The last section has the results of a longer
 training for three seeds.
 """

@@ -24,7 +24,7 @@ with
   which is not available in practice.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/tv_map_denoising.py`` runs this page in less than two
+``python gallery/deblurring/tv_map_denoising.py`` runs this page in less than two
 minutes on two cores.
 """
 

@@ -30,7 +30,7 @@ this page compares
   steps.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/poisson_mirror_descent.py`` runs this page in less than
+``python gallery/deblurring/poisson_mirror_descent.py`` runs this page in less than
 two minutes on two cores.
 """
 

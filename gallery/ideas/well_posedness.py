@@ -20,7 +20,7 @@ The answers to the first two questions are observations for these photos.
 Only the last question has an answer that is proved.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/well_posedness.py`` runs this page in less than two minutes
+``python gallery/ideas/well_posedness.py`` runs this page in less than two minutes
 on two cores.
 """
 

@@ -28,7 +28,7 @@ than :math:`K` iterations of ISTA. All layers share their parameters
   convolutional dictionary.
 
 Each network starts exactly as ISTA. Nothing is downloaded. From a clone of
-the repository, ``python gallery/lista.py`` runs this page in less than two
+the repository, ``python gallery/papers/lista.py`` runs this page in less than two
 minutes on two cores.
 """
 

@@ -27,7 +27,7 @@ better than the Jacobian-free one. The page compares:
 - **supervised**: trained as long with the ground truth.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/self_supervised_inpainting.py`` runs this page in less
+``python gallery/ideas/self_supervised_inpainting.py`` runs this page in less
 than two minutes on two cores.
 """
 

@@ -26,7 +26,7 @@ them: a thin bright skull around faint organs. The map is compared with
   which is not available in practice.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/tv_map_ct.py`` runs this page in less than two minutes on
+``python gallery/tomography/tv_map_ct.py`` runs this page in less than two minutes on
 two cores.
 """
 

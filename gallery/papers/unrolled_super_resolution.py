@@ -25,7 +25,7 @@ stopped early. If each layer has its own parameters, there is no function
 that the layers minimise :footcite:p:`monga2021algorithm`: more is learned,
 and less is known about the model. Photos are blurred, halved in size and
 noisy. Nothing is downloaded. From a clone of the repository,
-``python gallery/unrolled_super_resolution.py`` runs this page in less than
+``python gallery/papers/unrolled_super_resolution.py`` runs this page in less than
 two minutes on two cores.
 """
 

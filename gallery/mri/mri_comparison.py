@@ -23,7 +23,7 @@ steps. Published results on knees are 24.5 dB for zero-filled, 29.2 for
 PnP, 31.0 for DU-PROX and 32.1 for DE-PROX.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/mri_comparison.py`` runs this page in less than two
+``python gallery/mri/mri_comparison.py`` runs this page in less than two
 minutes on two cores. Networks and trainings are far smaller than the
 published ones. The end of the page has the results of a longer run with
 three seeds, and says what they confirm and what they do not.

@@ -24,7 +24,7 @@ change the image directly: for all its weights the problem above is convex,
 and the map can be inspected.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/tv_map_dynamic_mri.py`` runs this page in less than two
+``python gallery/mri/tv_map_dynamic_mri.py`` runs this page in less than two
 minutes on two cores.
 """
 

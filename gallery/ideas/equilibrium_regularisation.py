@@ -30,7 +30,7 @@ certified here, and so are the bounds. This page measures the distances
 and errors that they bound.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/equilibrium_regularisation.py`` runs this page in less
+``python gallery/ideas/equilibrium_regularisation.py`` runs this page in less
 than two minutes on two cores.
 """
 

@@ -26,7 +26,7 @@ This page uses the iteration in three ways on a scan from few angles:
   of the implicit function theorem.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/projected_gradient.py`` runs this page in half a minute on
+``python gallery/papers/projected_gradient.py`` runs this page in half a minute on
 two cores.
 """
 

@@ -27,7 +27,7 @@ page has three step sizes:
   does not define; this is one interpretation of it.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/wavelet_denoising.py`` runs this page in less than two
+``python gallery/papers/wavelet_denoising.py`` runs this page in less than two
 minutes on two cores.
 """
 

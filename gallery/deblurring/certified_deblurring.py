@@ -21,7 +21,7 @@ whose denoiser is a DRUNet, for which only estimates exist, and shows
 what the proof costs in image quality.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/certified_deblurring.py`` runs this page in less than
+``python gallery/deblurring/certified_deblurring.py`` runs this page in less than
 two minutes on two cores.
 """
 

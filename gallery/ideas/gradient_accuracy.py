@@ -14,7 +14,7 @@ bounds: a priori bounds, such as Theorem 2 of the ReTune paper
 posteriori bound from the residuals of the fixed point and of the adjoint
 system.
 
-From a clone of the repository, ``python gallery/gradient_accuracy.py``
+From a clone of the repository, ``python gallery/ideas/gradient_accuracy.py``
 runs this page in less than two minutes on two cores.
 """
 

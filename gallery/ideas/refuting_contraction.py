@@ -17,7 +17,7 @@ search, and the quotients that it finds show how tight their certified
 bounds are.
 
 Nothing is downloaded. From a clone of the repository,
-``python gallery/refuting_contraction.py`` runs this page in less than a
+``python gallery/ideas/refuting_contraction.py`` runs this page in less than a
 minute on one core.
 """
 
