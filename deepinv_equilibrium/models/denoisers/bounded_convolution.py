@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from ...certificates import convolution_norm
+from ...certificates import Bound, convolution_norm
 from ...fixed_points.argument_checks import require_count
 from .weight_bounds import WeightBound
 from .weight_copies import WeightCopy
@@ -93,6 +93,16 @@ class BoundedConvolution(nn.Module):
         """
         with torch.no_grad():
             return float(convolution_norm(self.normalised_weight().double()))
+
+    def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
+        r"""
+        Return the Lipschitz constant of the layer in the :math:`\ell_2` norm, for
+        :func:`deepinv_equilibrium.lipschitz`.
+
+        :param tuple img_size: size of the input; the bound holds for every size.
+        :return: (Bound) :meth:`norm`.
+        """
+        return Bound(self.norm(), source="norm of the filters that are applied")
 
     def extra_repr(self) -> str:
         """Return the numbers of channels and the size of the filters."""

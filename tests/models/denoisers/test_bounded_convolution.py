@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import deepinv_equilibrium as deq
 from deepinv_equilibrium.certificates import convolution_norm
 from deepinv_equilibrium.models import BoundedConvolution
 from deepinv_equilibrium.models.denoisers import bounded_convolution as module
@@ -254,3 +255,14 @@ def test_forward_raises_for_weights_that_are_not_finite():
 
 def test_repr_shows_the_sizes():
     assert repr(make_layer()) == "BoundedConvolution(2, 3, kernel_size=3)"
+
+
+def test_network_of_the_layer_has_a_certified_bound() -> None:
+    """The bound is not below the norm of the matrix of the network."""
+    first, last = make_layer(1, 1, 3), make_layer(2, 3, 1)
+    network = torch.nn.Sequential(first, torch.nn.ReLU(), last)
+    bound = deq.lipschitz(network)
+    assert bound.is_certified
+    assert bound.value == pytest.approx(first.norm() * last.norm())
+    linear = dense(last, 6, 6).T @ dense(first, 6, 6).T
+    assert float(torch.linalg.matrix_norm(linear, 2)) <= bound.value <= 1
