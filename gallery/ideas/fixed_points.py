@@ -266,7 +266,7 @@ shown = {
     r"$\tau=3$, Anderson": images[3.0, "Anderson"],
 }
 for axes, (title, image) in zip(bottom.subplots(1, 4), shown.items(), strict=True):
-    axes.imshow(image[0, 0], cmap="gray", vmin=0, vmax=1)
+    axes.imshow(image[0, 0].numpy(), cmap="gray", vmin=0, vmax=1)
     axes.set_title(title, fontsize=10)
     axes.set_axis_off()
 figure.savefig("fixed_points_deblurring.png", dpi=110)

@@ -14,7 +14,7 @@ from .gallery_page import run_page
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page with a small photo."""
     folder = tmp_path_factory.mktemp("fixed_points")
-    return run_page("ideas/fixed_points", folder, SIZE=24, STARTS=4)
+    return run_page("ideas/fixed_points", folder, SIZE=24)
 
 
 @pytest.mark.parametrize("solver", ["Picard", "relaxed"])
