@@ -63,11 +63,11 @@ WINDOW = 160
 # Steps, batch size and learning rate of the weights.
 TRAININGS = {
     "denoiser": (6000, 8, 1e-3),
-    "PnP": (60, 2, 0.0),
+    "PnP": (30, 2, 0.0),
     "U-Net": (8000, 2, 1e-3),
-    "DU-PROX": (2500, 2, 3e-4),
-    "DE-PROX": (2500, 2, 3e-4),
-    "DE-GRAD": (2500, 2, 3e-4),
+    "DU-PROX": (1000, 2, 3e-4),
+    "DE-PROX": (1000, 2, 3e-4),
+    "DE-GRAD": (1000, 2, 3e-4),
     "ridge": (120, 2, 1e-3),
 }
 

@@ -161,7 +161,8 @@ def table(record: Record) -> list[list[str]]:
     """Return the rows of the table."""
     rows = [["model", *(f"{s}: {m}" for s in SETTINGS for m in ("PSNR", "SSIM"))]]
     rows[0] += ["seconds", "gain"]
-    for kind in KINDS:
+    measured = next(iter(record["images"].values()))
+    for kind in (kind for kind in KINDS if kind in measured):
         row, seconds = [kind], []
         for setting in SETTINGS:
             seeds = record["images"][setting][kind]
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of slices")
     parser.add_argument("--weights", type=Path, required=True, help="a folder")
     parser.add_argument("--record", type=Path, required=True)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--images", type=int, help="the first ones; default: all")
     args = parser.parse_args()
 
@@ -195,11 +197,11 @@ def main() -> None:
     for name in ("images", "TV", "iterations", "gains"):
         record.setdefault(name, {})
     for setting in SETTINGS:
-        if setting not in record["TV"]:
+        if "TV" in args.kinds and setting not in record["TV"]:
             record["TV"][setting] = chosen_weight(
                 parts["validation"][:SEARCHED], setting
             )
-        for kind in KINDS:
+        for kind in args.kinds:
             model = (
                 total_variation(record["TV"][setting])
                 if kind == "TV"
@@ -213,13 +215,13 @@ def main() -> None:
                     measurement_record.write(args.record, record)
     setting = next(iter(SETTINGS))
     for kind in ITERATED:
-        if kind not in record["iterations"]:
+        if kind in args.kinds and kind not in record["iterations"]:
             record["iterations"][kind] = over_iterations(
                 kind, test[:SEARCHED], setting, args.weights
             )
             measurement_record.write(args.record, record)
     for kind in ATTACKED:
-        if kind not in record["gains"]:
+        if kind in args.kinds and kind not in record["gains"]:
             model = load_model(kind, setting, args.weights)
             record["gains"][kind] = gains(model, test[:SEARCHED], setting)
             measurement_record.write(args.record, record)
