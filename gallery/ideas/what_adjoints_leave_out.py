@@ -53,7 +53,8 @@ generator = torch.Generator().manual_seed(0)
 # smooth absolute value. The parameters :math:`\theta` are a weight for each
 # pixel. The loss is :math:`\tfrac12 \|x^\star - \bar x\|^2`.
 
-truth = deq.datasets.Photos("test", grey=True, img_size=SIZE)[4]["x"][None].double()
+photos = deq.datasets.Photos("test", grey=True, img_size=SIZE)
+truth = photos[4]["x"][None].double()
 mask = (torch.rand(truth.shape, generator=generator, **double) < 0.3).double()
 noise = torch.randn(truth.shape, generator=generator, **double)
 measured = mask * (truth + 0.1 * noise)
@@ -94,8 +95,8 @@ class Descent:
 
 
 # %%
-# The exact :math:`v`
-# -------------------
+# What the exact adjoint looks like
+# ---------------------------------
 # Let the loss be the value of a single missing pixel. Then :math:`v` tells
 # how much a small force at any other pixel moves this one. Since the pixel
 # hears of the measurement only through its neighbours, :math:`v` is spread
@@ -141,9 +142,8 @@ pictures["exact"] = exact_v
 scale = LogNorm(1e-3 * float(exact_v.max()), float(exact_v.max()))
 observed = mask[0, 0].nonzero().flip(1).T.numpy()
 for axes, (name, value) in zip(panels, pictures.items(), strict=True):
-    shown = axes.imshow(
-        value.reshape(SIZE, SIZE).clamp(min=1e-12).numpy(), cmap="Blues", norm=scale
-    )
+    picture = value.reshape(SIZE, SIZE).clamp(min=1e-12).numpy()
+    shown = axes.imshow(picture, cmap="Blues", norm=scale)
     axes.plot(*observed, ".", color="#D55E00", markersize=2)
     axes.set(title=name, xticks=[], yticks=[])
 figure.colorbar(shown, ax=panels, label="$v$", aspect=12)
@@ -226,7 +226,8 @@ def angle(gradient: Tensor, reference: Tensor) -> float:
 print(f"norm of J = {rates[-1]:.3f}")
 print("adjoint          error  angle  products  recorded steps")
 for name, values in gradients.items():
-    error, degrees = relative_error(values[-1], exact[-1]), angle(values[-1], exact[-1])
+    error = relative_error(values[-1], exact[-1])
+    degrees = angle(values[-1], exact[-1])
     print(
         f"{name:16s} {error:5.3f}  {degrees:4.1f}°  {products[name]:<8d}  "
         f"{adjoints[name][2]}"
