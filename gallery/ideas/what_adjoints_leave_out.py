@@ -274,14 +274,15 @@ figure.savefig("adjoints_errors.png", dpi=110)
 #   iterations of refinement help much.
 # - ``Unrolled()`` is exact for its 50 steps, which do not end at the fixed point
 #   if the contraction is slow.
-# - ReTune is ``JacobianFree(steps=10)`` at a point that is nearly fixed.
+# - ReTune is ``JacobianFree(steps=10)`` after 100 steps, here close to the fixed
+#   point.
 #
 # One parameter
 # -------------
 # If only one number is learned, the angle is 0° or 180°. Let all weights be one
 # common number. Its gradient is the sum of the gradients above.
 
-print("norm of J  exact    JacobianFree()    JacobianFree(5)")
+print("norm of J  exact    JacobianFree()      JacobianFree(5)")
 signs = {}
 for k, rate in enumerate(rates):
     scalars = [
@@ -289,9 +290,11 @@ for k, rate in enumerate(rates):
         for values in (exact, gradients["JacobianFree()"], gradients["JacobianFree(5)"])
     ]
     signs[rate] = scalars
-    wrong = ["wrong sign" if s * scalars[0] < 0 else "" for s in scalars]
-    cells = f"{scalars[0]:+.3f}   {scalars[1]:+.3f} {wrong[1]:10s}"
-    print(f"{rate:.3f}      {cells} {scalars[2]:+.3f} {wrong[2]}".rstrip())
+    cells = "".join(
+        f"   {value:+.3f} {'wrong sign' if value * scalars[0] < 0 else '':10s}"
+        for value in scalars[1:]
+    )
+    print(f"{rate:.3f}      {scalars[0]:+.3f}{cells}".rstrip())
 
 # %%
 # The approximate gradients have the wrong sign for some of the ridges, although
