@@ -38,7 +38,8 @@ SIGMA = 0.05  # noise level of the denoisers
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
 
 torch.manual_seed(0)
-photo = deq.datasets.Photos("test", grey=True, img_size=SIZE)[2]["x"][None].double()
+photos = deq.datasets.Photos("test", grey=True, img_size=SIZE)
+photo = photos[2]["x"][None].double()
 img_size = tuple(photo.shape[1:])
 noise = dinv.physics.GaussianNoise(0.05, rng=torch.Generator().manual_seed(0))
 box = torch.ones(1, 1, 3, 3).double() / 9  # removes a third of the frequencies
@@ -62,38 +63,37 @@ measured = physics(photo)
 # layers are bounded, with random weights, and a DRUNet without any constraint.
 
 denoisers = {
-    "ConvexPotentialDenoiser": deq.models.ConvexPotentialDenoiser(1, contraction=0.99),
-    "BoundedDnCNN": deq.models.BoundedDnCNN(1, depth=5, filters=12),
-    "SmallDRUNet": deq.models.SmallDRUNet(1),
+    "convex potential": deq.models.ConvexPotentialDenoiser(1, contraction=0.99),
+    "bounded DnCNN": deq.models.BoundedDnCNN(1, depth=5, filters=12),
+    "small DRUNet": deq.models.SmallDRUNet(1),
 }
+
+
+def gram(denoiser: torch.nn.Module, v: Tensor) -> Tensor:
+    """Multiply by the Jacobian at the photo and by its transpose."""
+
+    def denoised(x: Tensor) -> Tensor:
+        return denoiser(x, SIGMA)
+
+    image = torch.autograd.functional.jvp(denoised, photo, v)[1]
+    return torch.autograd.functional.vjp(denoised, photo, image)[1]
 
 
 def lanczos_estimate(denoiser: torch.nn.Module) -> float:
     """Return a probable upper bound of the Jacobian's norm at the photo."""
-
-    def gram(v: Tensor) -> Tensor:
-        """Multiply by the Jacobian and its transpose."""
-        image = torch.autograd.functional.jvp(
-            lambda x: denoiser(x, SIGMA), photo, v.reshape(photo.shape)
-        )[1]
-        return torch.autograd.functional.vjp(
-            lambda x: denoiser(x, SIGMA), photo, image
-        )[1]
-
     generator = torch.Generator().manual_seed(0)
-    shape = tuple(photo.shape)
-    return math.sqrt(largest_eigenvalue(gram, shape, generator=generator).value)
+    square = largest_eigenvalue(
+        lambda v: gram(denoiser, v), photo.shape, generator=generator
+    )
+    return math.sqrt(square.value)
 
 
 def power_iteration(denoiser: torch.nn.Module, steps: int = 10) -> float:
     """Return an estimate of the Jacobian's norm at the photo."""
-    v = torch.randn(
-        photo.shape, generator=torch.Generator().manual_seed(0), dtype=photo.dtype
-    )
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(photo.shape, generator=generator, dtype=photo.dtype)
     for _ in range(steps):
-        v = v / v.norm()
-        image = torch.autograd.functional.jvp(lambda x: denoiser(x, SIGMA), photo, v)[1]
-        v = torch.autograd.functional.vjp(lambda x: denoiser(x, SIGMA), photo, image)[1]
+        v = gram(denoiser, v / v.norm())
     return math.sqrt(float(v.norm()))
 
 
@@ -126,10 +126,10 @@ for name, denoiser in tqdm(denoisers.items(), desc="denoisers"):
         "observed": observed_quotient(denoiser),
         "certified lower bound": lower.value,
     }
-print(f"{'':26s}" + "".join(f"{name:>25s}" for name in numbers))
+print(f"{'':25s}" + "".join(f"{name:>17s}" for name in numbers))
 for row in next(iter(numbers.values())):
-    cells = "".join(f"{values[row]:25.4f}" for values in numbers.values())
-    print(f"{row:26s}{cells}")
+    cells = "".join(f"{values[row]:17.4f}" for values in numbers.values())
+    print(f"{row:25s}{cells}")
 
 # %%
 # The true constant lies between the two certified bounds, in the grey bar.
@@ -194,7 +194,7 @@ figure.savefig("certified_constant.png", dpi=110)
 # bound, because of its margin. The DRUNet shows why an estimate is no proof. The
 # power iteration at the photo and the quotients of a run are below 1, and suggest
 # a contraction, while :math:`L` is certainly above 1.4.
-# :doc:`/auto_gallery/refuting_contraction` refutes claims of contraction by this
+# :doc:`/auto_gallery/ideas/refuting_contraction` refutes claims of contraction by this
 # search.
 #
 # Contracts, converges, decreases

@@ -13,6 +13,7 @@ computed when the page is built. Nothing is downloaded, and the page runs in a
 few seconds.
 """
 
+import math
 from dataclasses import dataclass
 
 import deepinv as dinv
@@ -131,7 +132,7 @@ def wavelet_iterates(lipschitz: float, weight: float = 0.1) -> list[float]:
     u, distances = 0.0, []
     for _ in range(STEPS):
         v = u - tau * (u / weight - data) / weight
-        u = (abs(v) - tau) * (v > 0) - (abs(v) - tau) * (v < 0) if abs(v) > tau else 0.0
+        u = math.copysign(max(abs(v) - tau, 0.0), v)
         distances.append(abs(u - solution))
     return distances
 
@@ -262,7 +263,7 @@ findings["reshaped kernel"] = Finding(
 # %%
 # *In the package.* :class:`BoundedDnCNN <deepinv_equilibrium.models.BoundedDnCNN>` with
 # ``residual=False`` bounds :math:`I - S` by the norms of convolutions.
-# :doc:`/auto_gallery/refuting_contraction` refutes two such constructions in trained
+# :doc:`/auto_gallery/ideas/refuting_contraction` refutes two such constructions in trained
 # networks.
 #
 # Gradient descent with a network

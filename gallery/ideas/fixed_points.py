@@ -102,7 +102,7 @@ for k, name in enumerate(steps):
 #   brings the rotation and the overshoot into the unit disc. It cannot help
 #   against a real :math:`\mu > 1`: then :math:`1 - \omega + \omega \mu > 1`
 #   for every :math:`\omega > 0`.
-# - Anderson needs only that 1 is no eigenvalue. For a linear step in two
+# - For a linear step, Anderson needs only that 1 is no eigenvalue. In two
 #   dimensions it finds the fixed point in four iterations, also the one that
 #   repels the plain iteration.
 

@@ -53,7 +53,8 @@ generator = torch.Generator().manual_seed(0)
 # smooth absolute value. The parameters :math:`\theta` are a weight for each
 # pixel. The loss is :math:`\tfrac12 \|x^\star - \bar x\|^2`.
 
-truth = deq.datasets.Photos("test", grey=True, img_size=SIZE)[4]["x"][None].double()
+photos = deq.datasets.Photos("test", grey=True, img_size=SIZE)
+truth = photos[4]["x"][None].double()
 mask = (torch.rand(truth.shape, generator=generator, **double) < 0.3).double()
 noise = torch.randn(truth.shape, generator=generator, **double)
 measured = mask * (truth + 0.1 * noise)
@@ -94,8 +95,8 @@ class Descent:
 
 
 # %%
-# The exact :math:`v`
-# -------------------
+# What the exact adjoint looks like
+# ---------------------------------
 # Let the loss be the value of a single missing pixel. Then :math:`v` tells
 # how much a small force at any other pixel moves this one. Since the pixel
 # hears of the measurement only through its neighbours, :math:`v` is spread
@@ -141,9 +142,8 @@ pictures["exact"] = exact_v
 scale = LogNorm(1e-3 * float(exact_v.max()), float(exact_v.max()))
 observed = mask[0, 0].nonzero().flip(1).T.numpy()
 for axes, (name, value) in zip(panels, pictures.items(), strict=True):
-    shown = axes.imshow(
-        value.reshape(SIZE, SIZE).clamp(min=1e-12).numpy(), cmap="Blues", norm=scale
-    )
+    picture = value.reshape(SIZE, SIZE).clamp(min=1e-12).numpy()
+    shown = axes.imshow(picture, cmap="Blues", norm=scale)
     axes.plot(*observed, ".", color="#D55E00", markersize=2)
     axes.set(title=name, xticks=[], yticks=[])
 figure.colorbar(shown, ax=panels, label="$v$", aspect=12)
@@ -226,7 +226,8 @@ def angle(gradient: Tensor, reference: Tensor) -> float:
 print(f"norm of J = {rates[-1]:.3f}")
 print("adjoint          error  angle  products  recorded steps")
 for name, values in gradients.items():
-    error, degrees = relative_error(values[-1], exact[-1]), angle(values[-1], exact[-1])
+    error = relative_error(values[-1], exact[-1])
+    degrees = angle(values[-1], exact[-1])
     print(
         f"{name:16s} {error:5.3f}  {degrees:4.1f}°  {products[name]:<8d}  "
         f"{adjoints[name][2]}"
@@ -273,14 +274,15 @@ figure.savefig("adjoints_errors.png", dpi=110)
 #   iterations of refinement help much.
 # - ``Unrolled()`` is exact for its 50 steps, which do not end at the fixed point
 #   if the contraction is slow.
-# - ReTune is ``JacobianFree(steps=10)`` at a point that is nearly fixed.
+# - ReTune is ``JacobianFree(steps=10)`` after 100 steps, here close to the fixed
+#   point.
 #
 # One parameter
 # -------------
 # If only one number is learned, the angle is 0° or 180°. Let all weights be one
 # common number. Its gradient is the sum of the gradients above.
 
-print("norm of J  exact    JacobianFree()    JacobianFree(5)")
+print("norm of J  exact    JacobianFree()      JacobianFree(5)")
 signs = {}
 for k, rate in enumerate(rates):
     scalars = [
@@ -288,9 +290,11 @@ for k, rate in enumerate(rates):
         for values in (exact, gradients["JacobianFree()"], gradients["JacobianFree(5)"])
     ]
     signs[rate] = scalars
-    wrong = ["wrong sign" if s * scalars[0] < 0 else "" for s in scalars]
-    cells = f"{scalars[0]:+.3f}   {scalars[1]:+.3f} {wrong[1]:10s}"
-    print(f"{rate:.3f}      {cells} {scalars[2]:+.3f} {wrong[2]}".rstrip())
+    cells = "".join(
+        f"   {value:+.3f} {'wrong sign' if value * scalars[0] < 0 else '':10s}"
+        for value in scalars[1:]
+    )
+    print(f"{rate:.3f}      {scalars[0]:+.3f}{cells}".rstrip())
 
 # %%
 # The approximate gradients have the wrong sign for some of the ridges, although

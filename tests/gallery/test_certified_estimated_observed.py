@@ -27,7 +27,7 @@ def test_constant_is_between_the_certified_bounds(page: dict[str, Any]) -> None:
 
 
 def test_estimates_of_the_drunet_hide_that_it_expands(page: dict[str, Any]) -> None:
-    row = page["numbers"]["SmallDRUNet"]
+    row = page["numbers"]["small DRUNet"]
     assert row["certified upper bound"] == math.inf
     assert row["observed"] < 1 < row["certified lower bound"]
     assert row["estimate, Lanczos"] < row["certified lower bound"]
