@@ -12,6 +12,7 @@ import copy
 import json
 import math
 from pathlib import Path
+from textwrap import fill
 
 import deepinv as dinv
 import torch
@@ -56,13 +57,13 @@ print(certificate.to_latex())
 
 assert certificate.rate.is_certified
 sentence = (
-    f"The step is proved to be a contraction in the {certificate.norm} with rate "
-    f"{certificate.rate.rounded(3)}. Hence every measurement has exactly one "
+    f"The step is proved to be a contraction in the {certificate.norm} with a "
+    f"rate of at most {certificate.rate.rounded(3)}. Hence every measurement has exactly one "
     f"reconstruction, {certificate.steps_to(1e-3)} steps from any start reduce its "
     "error to 1e-3 of what it was, and a change of the measurement by e changes the "
     f"reconstruction by at most {certificate.stability.rounded(3)} |e|."
 )
-print(sentence)
+print(fill(sentence, 72))
 
 # %%
 # The distance of a given image
@@ -106,7 +107,7 @@ for name, image in images.items():
 (FOLDER / "certificate.json").write_text(json.dumps(certificate.to_dict(), indent=1))
 published = json.loads((FOLDER / "certificate.json").read_text())
 print({name: published[name] for name in ("model", "img_size", "version", "proved")})
-print(published["rate"])
+print(published["rate"]["relation"], published["rate"]["value"])
 again = deq.certify(model, physics, img_size=(1, SIZE, SIZE)).to_dict()
 print("the same model and operator:", again["fingerprint"] == published["fingerprint"])
 

@@ -9,6 +9,8 @@ contracts with all weights, and trains it. Replace ``MaxMin`` and
 ``network`` by yours.
 """
 
+from textwrap import fill
+
 import deepinv as dinv
 import torch
 from torch import Tensor, nn
@@ -57,7 +59,7 @@ plain = network(nn.Conv2d, padding=1)
 try:
     deq.lipschitz(plain)
 except deq.certificates.UncertifiableModuleError as error:
-    print(error)
+    print(fill(str(error), 72))
 
 # %%
 # A rule for a layer
@@ -176,7 +178,7 @@ report("after ")
 try:
     before.check(model, physics)
 except ValueError as error:
-    print(str(error)[:100], "...")
+    print(fill(f"{str(error)[:130]} ...", 72))
 
 # %%
 # The observed residuals stay below the certified envelope:

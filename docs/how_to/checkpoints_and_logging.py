@@ -65,9 +65,9 @@ def build() -> deq.optim.PGD:
 # subclass can write them anywhere. This one appends lines to a CSV file, and
 # writes a log for TensorBoard if the package ``tensorboard`` is installed.
 #
-# The other method is for a training that is resumed. deepinv compares the
-# number of the epoch with a history of evaluations that starts anew, and would
-# stop a resumed training at its first evaluation.
+# The other method is for early stopping in a training that is resumed. deepinv
+# compares the number of the epoch with a history of evaluations that starts anew,
+# and would stop at the first evaluation after a long training.
 
 FOLDER.mkdir(exist_ok=True)
 try:

@@ -3,13 +3,14 @@ GPU, mixed precision and compile
 ================================
 
 The page moves a model to a GPU, shows which tolerance each precision can
-reach, restores and trains in half precision, and compiles the denoiser. It
-runs on a CPU as well. Replace ``build`` by your model, and ``physics`` and
+reach, restores in half precision, and compiles the denoiser. It runs on a CPU
+as well. Replace ``build`` by your model, and ``physics`` and
 ``y`` by your data.
 """
 
 import time
 import warnings
+from textwrap import fill
 
 import deepinv as dinv
 import matplotlib.pyplot as plt
@@ -127,7 +128,7 @@ print(half.dtype, report.status[0].name)
 print(f"residual {report.residual.item():.1e}, noise {report.noise.item():.1e}")
 print(f"difference from float32 {(half - x).norm() / x.norm():.1e}")
 for warning in caught:
-    print(warning.message)
+    print(fill(str(warning.message), 72))
 
 # %%
 # A training needs one argument, ``dinv.Trainer(..., mixed_precision=
@@ -140,10 +141,12 @@ for warning in caught:
 #
 # Compile the denoiser
 # --------------------
-# The denoiser takes nearly all of the time. ``torch.compile`` makes it faster
-# on a GPU; the solver and the physics stay as they are. ``compile`` of the
-# module changes neither the names of its weights nor its certificate. The
-# first call takes long. A new size of the images compiles again.
+# The denoiser takes nearly all of the time, and is what ``torch.compile`` can
+# make faster; the solver and the physics stay as they are. ``compile`` of the module
+# changes neither the names of its weights nor its certificate. The first call
+# takes long, and a new size of the images compiles again. With the backend
+# ``"eager"``, which this page uses without a GPU, only the result can be
+# compared.
 
 drunet = deq.optim.PGD(
     data_fidelity=dinv.optim.L2(),

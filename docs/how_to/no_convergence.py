@@ -4,13 +4,15 @@ What to do when a model does not converge
 
 The report of a solve says which samples have not converged, and how the solve
 ended; :doc:`/user_guide/report` lists the statuses. This page has three models
-that fail for different reasons, and tries the remedies in the order in which
-they are cheap: step size, number of iterations and solver, then the questions
+that fail for different reasons, and tries the remedies in the order of their
+costs: step size, number of iterations and solver, then the questions
 whether there is a fixed point at all, and then other models. Replace
 ``physics``, ``y`` and the denoiser by yours.
 """
 
 import warnings
+from collections import Counter
+from textwrap import fill
 
 import deepinv as dinv
 import matplotlib.pyplot as plt
@@ -57,16 +59,16 @@ histories = {}
 
 
 def show(name: str, model: deq.optim.PGD) -> None:
-    """Restore the photos, and print how each solve ended."""
+    """Restore the photos, and print how the solves ended."""
     with torch.no_grad():
         restored = model(y, physics)
     report = model.solution
     histories[name] = report.history[:, 0].cpu()
-    ends = " ".join(f"{status.name:9s}" for status in report.status)
+    counts = Counter(status.name for status in report.status)
+    ends = ", ".join(f"{count} {status}" for status, count in counts.items())
     print(
-        f"{name:27s} {ends} residual {report.residual.max():.0e}, "
-        f"{report.iterations.max():3d} iterations, "
-        f"{psnr(restored, truth).mean():6.2f} dB"
+        f"{name:25s} {ends:23s} {report.residual.max():.0e} "
+        f"{report.iterations.max():5d} {psnr(restored, truth).mean():7.2f}"
     )
 
 
@@ -83,7 +85,7 @@ model = build(drunet, deq.Picard(), stepsize=2.5, on_failure="warn")
 with warnings.catch_warnings(record=True) as caught, torch.no_grad():
     warnings.simplefilter("always")
     model(y, physics)
-print(caught[0].message)
+print(fill(str(caught[0].message), 72))
 print(model.solution)
 
 # %%
@@ -97,7 +99,8 @@ print(model.solution)
 # proved small; a smaller step size may need fewer iterations.
 
 L = deq.spectrum(physics, img_size=(1, SIZE, SIZE)).upper
-print(f"L {L}, so the step size must be below {2 / L.value:.2f}")
+print(f"L {L}\n")
+print("model                     samples              residual steps PSNR / dB")
 show("step size 2.5", build(drunet, deq.Picard(), stepsize=2.5))
 show("step size 1", build(drunet, deq.Picard(), stepsize=1.0))
 show("step size auto", build(drunet, deq.Picard(), stepsize="auto"))
@@ -126,8 +129,8 @@ dncnn = dinv.models.DnCNN(1, 1, depth=5, nf=16, bias=False, pretrained=None)
 for stepsize in (1.0, 0.1):
     for solver in (deq.Picard(), deq.Picard(relaxation=0.5), deq.Anderson()):
         relaxed = ", relaxed" if getattr(solver, "relaxation", 1.0) < 1 else ""
-        name = f"{type(solver).__name__}{relaxed}, {stepsize:g}"
-        show(f"random {name}", build(dncnn, solver, stepsize))
+        name = f"{type(solver).__name__}{relaxed}"
+        show(f"{name}, step {stepsize:g}", build(dncnn, solver, stepsize))
 
 # %%
 # :func:`check_well_posed <deepinv_equilibrium.check_well_posed>` iterates from
@@ -140,8 +143,8 @@ for name, denoiser in (("SmallDRUNet", drunet), ("random DnCNN", dncnn)):
     asked = build(denoiser, deq.Picard())
     verdicts = deq.check_well_posed(asked, y, physics, starts=2).verdict
     rate = deq.estimate_rate(asked, y[:1], physics, steps=20)
-    print(f"{name:12s} rate {rate.value:.2f} ({rate.kind}),", end=" ")
-    print("verdicts", *(verdict.name for verdict in verdicts))
+    names = {verdict.name for verdict in verdicts}
+    print(f"{name:12s} rate {rate.value:.2f} ({rate.kind}),", *names)
 
 # %%
 # The residuals of the first photo:
@@ -151,10 +154,11 @@ for name in (
     "step size 2.5",
     "Picard, 100 iterations",
     "Anderson, 10 iterations",
-    "random Picard, 1",
-    "random Anderson, 1",
+    "Picard, step 1",
+    "Anderson, step 1",
 ):
-    axis.semilogy(histories[name][:40], label=name)
+    network = ", random network" if ", step 1" in name else ""
+    axis.semilogy(histories[name][:40], label=name + network)
 axis.set(xlabel="iteration", ylabel="relative residual")
 axis.legend(fontsize=8)
 figure.savefig("no_convergence.png", dpi=110)

@@ -12,6 +12,7 @@ deepinv is installed. Replace the name and the arguments of the model by yours.
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import fill
 
 import deepinv as dinv
 import torch
@@ -60,7 +61,7 @@ with torch.no_grad():
     image = model.eval()(y, physics)
     same = torch.equal(again.eval()(y, physics), image)
 print("the same image:", same)
-print(again.DEQ)
+print(again.DEQ.solver, again.DEQ.adjoint, sep="\n")
 
 # %%
 # The file has no pickled code and is read with ``weights_only=True``. A
@@ -92,7 +93,7 @@ def own_model(channels: int = 1, stepsize: float = 1.0) -> deq.optim.PGD:
 try:
     deq.save(own_model(), FOLDER / "own.pt")
 except ValueError as error:
-    print(error)
+    print(fill(str(error), 72))
 deq.plugins.register("reconstructors", "own-model", own_model, override=True)
 own = deq.plugins.create("reconstructors", "own-model", stepsize=0.9)
 deq.save(own, FOLDER / "own.pt")
@@ -107,7 +108,7 @@ print(deq.load(FOLDER / "own.pt").params_algo["stepsize"][0].item())
 # without pickled code. The number of iterations comes from the report: the plain
 # iteration is what is exported, so ask how many of them are needed.
 
-model.DEQ = deq.Equilibrium(deq.Picard(rtol=1e-4))
+model.DEQ = deq.Equilibrium(deq.Picard(rtol=1e-3))
 with torch.no_grad():
     image = model(y, physics)
 iterations = int(model.solution.iterations.max())
