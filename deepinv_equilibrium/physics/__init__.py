@@ -1,12 +1,12 @@
 """Operators and noise models that deepinv does not have."""
 
-from .any_mask import any_mask
 from .blur_kernels import directional_kernels
 from .channelwise_blur import ChannelwiseBlur
 from .channelwise_gaussian_noise import ChannelwiseGaussianNoise
 from .cine_mri import dynamic_mri
 from .coil_maps import birdcage_coil_maps
 from .dynamic_multi_coil_mri import DynamicMultiCoilMRI
+from .mask_families import any_mask
 
 __all__ = [
     "ChannelwiseBlur",
