@@ -46,9 +46,7 @@ physics = dinv.physics.BlurFFT(
 solver = deq.Anderson(rtol=3e-4, max_iter=200)
 configurations = {
     "Jacobian-free": deq.Equilibrium(solver, deq.JacobianFree()),
-    "implicit": deq.Equilibrium(
-        solver, deq.Implicit(deq.CG(rtol=1e-2, max_iter=200))
-    ),
+    "implicit": deq.Equilibrium(solver, deq.Implicit(deq.CG(rtol=1e-2, max_iter=200))),
 }
 model = deq.optim.GD(
     data_fidelity=deq.optim.RidgeL2(kappa=1e-3),

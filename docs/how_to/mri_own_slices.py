@@ -177,10 +177,13 @@ for coils, scan in {"one coil": physics, f"{COILS} coils": several_coils}.items(
             shown[f"{coils}, {name}"] = magnitude(model(y, scan))
         print(f"{coils}, {name}: {model.solution.status[0].name}")
 titles = {
-    name: f"{name}\n{psnr(x, shown['truth']).item():.2f} dB" for name, x in shown.items()
+    name: f"{name}\n{psnr(x, shown['truth']).item():.2f} dB"
+    for name, x in shown.items()
 }
 print(*list(titles.values())[1:], sep="\n")
-pictures = [name for name in shown if name.endswith(("truth", "filled", "certified-deq-pgd"))]
+pictures = [
+    name for name in shown if name.endswith(("truth", "filled", "certified-deq-pgd"))
+]
 figure, panels = plt.subplots(1, 5, figsize=(12, 2.9), layout="constrained")
 for axes, name in zip(panels, pictures, strict=True):
     axes.imshow(shown[name][0, 0].cpu().numpy(), cmap="gray", vmin=0, vmax=1)

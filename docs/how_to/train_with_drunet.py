@@ -79,8 +79,10 @@ def saved_mebibytes(model: deq.optim.PGD, y: Tensor) -> tuple[Tensor, float]:
 
 drunet = dinv.models.DRUNet(pretrained=None)
 count = sum(weight.numel() for weight in drunet.parameters())
-print(f"{count / 1e6:.1f} million weights; with gradients and two moments of Adam "
-      f"{16 * count / 2**20:.0f} MiB")
+print(
+    f"{count / 1e6:.1f} million weights; with gradients and two moments of Adam "
+    f"{16 * count / 2**20:.0f} MiB"
+)
 y = physics(torch.rand(1, 3, SIZE, SIZE, device=device))
 for name, configuration in configurations.items():
     model = build(drunet, configuration)
@@ -137,9 +139,10 @@ trainer = dinv.Trainer(
     non_blocking_transfers=False,
 )
 trainer.train()
-print("step size, noise level:", *(
-    f"{model.params_algo[name][0].item():.4f}" for name in ("stepsize", "g_param")
-))
+print(
+    "step size, noise level:",
+    *(f"{model.params_algo[name][0].item():.4f}" for name in ("stepsize", "g_param")),
+)
 
 # %%
 # What to watch
