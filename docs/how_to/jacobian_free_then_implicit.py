@@ -61,10 +61,10 @@ model = deq.optim.GD(
 # %%
 # The error of a gradient
 # -----------------------
-# The reference is the implicit gradient with smaller tolerances. An error of 100 % or
-# more can still be a direction of descent; the cosine of the angle between both
-# gradients says whether it is. ``evaluations`` is the number of steps of the solver, and
-# ``products`` the number of products with the Jacobian in the backward pass.
+# The reference is the implicit gradient with smaller tolerances. A gradient with an
+# error of 100 % can still be a direction of descent: the cosine of the angle between
+# both gradients is then positive. ``evaluations`` is the number of steps of the solver,
+# and ``products`` that of products with the Jacobian in the backward pass.
 
 crops = {"grey": True, "img_size": SIZE}
 validation = deq.datasets.Photos("validation", crops=2, **crops)
@@ -146,6 +146,6 @@ report_errors()
 
 # %%
 # This training is too short to tell the gradients apart by the PSNR.
-# :doc:`/auto_gallery/gradient_accuracy` compares gradients at length. For your model,
-# call a function such as ``report_errors`` after an epoch: it is time for the second
-# phase when the loss stalls, or when the cosine falls towards 0.
+# :doc:`/auto_gallery/ideas/gradient_accuracy` compares gradients at length. For your
+# model, call a function such as ``report_errors`` after an epoch: it is time for the
+# second phase when the loss stalls, or when the cosine falls towards 0.

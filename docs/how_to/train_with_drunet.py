@@ -44,9 +44,9 @@ def build(denoiser: dinv.models.Denoiser, configuration: object) -> deq.optim.PG
 # %%
 # What a training step costs
 # --------------------------
-# Three configurations, each with ``LAYERS * RESTARTS`` evaluations of the network in the
-# forward pass, and the implicit gradient with three products with the Jacobian. The
-# memory is that of the tensors that autograd saves for the backward pass, without the
+# Each configuration makes ``LAYERS * RESTARTS`` evaluations of the network in the
+# forward pass. The implicit gradient makes three products with the Jacobian. The memory
+# is that of the tensors that autograd saves for the backward pass, without the
 # weights. On a GPU, ``torch.cuda.max_memory_allocated()`` is the whole.
 
 evaluations = LAYERS * RESTARTS
