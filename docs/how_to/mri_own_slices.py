@@ -95,7 +95,8 @@ physics = dinv.physics.MRI(
 # ``deq-pgd`` is proximal gradient descent at equilibrium with a network in place of
 # the proximal operator. Nothing is known of its convergence before it runs.
 # ``certified-deq-pgd`` has a network that contracts for all weights, and so the model
-# contracts for all weights, too. Both networks start from random weights.
+# contracts for all weights, too. Both networks start from random weights, because
+# the shipped ones are for one and three channels.
 
 network = deq.models.BoundedDnCNN(in_channels=2, epsilon=1.0, depth=3, filters=24)
 contracting = deq.models.ConvexPotentialDenoiser(
@@ -151,8 +152,8 @@ for (name, model), lr in zip(models.items(), (3e-3, 3e-2), strict=True):
 # The maps here are those of :func:`~deepinv_equilibrium.physics.birdcage_coil_maps`.
 # Maps of your own are complex, of shape ``(N, H, W)`` or, for a batch,
 # ``(B, N, H, W)``. If the sum of their squared magnitudes is 1 at each pixel, then
-# :math:`\|A\| \leq 1` and the step size 1 fits. For other maps divide by the square root
-# of this sum, or build the model with ``stepsize="auto"``.
+# :math:`\|A\| \leq 1` and the step size 1 fits. For other maps divide by the square
+# root of this sum, or build the model with ``stepsize="auto"``.
 
 coil_maps = deq.physics.birdcage_coil_maps(COILS, (SIZE, SIZE), device=device)
 mask = masks.step(batch_size=1, seed=5)["mask"]
@@ -177,10 +178,13 @@ for coils, scan in {"one coil": physics, f"{COILS} coils": several_coils}.items(
             shown[f"{coils}, {name}"] = magnitude(model(y, scan))
         print(f"{coils}, {name}: {model.solution.status[0].name}")
 titles = {
-    name: f"{name}\n{psnr(x, shown['truth']).item():.2f} dB" for name, x in shown.items()
+    name: f"{name}\n{psnr(x, shown['truth']).item():.2f} dB"
+    for name, x in shown.items()
 }
 print(*list(titles.values())[1:], sep="\n")
-pictures = [name for name in shown if name.endswith(("truth", "filled", "certified-deq-pgd"))]
+pictures = [
+    name for name in shown if name.endswith(("truth", "filled", "certified-deq-pgd"))
+]
 figure, panels = plt.subplots(1, 5, figsize=(12, 2.9), layout="constrained")
 for axes, name in zip(panels, pictures, strict=True):
     axes.imshow(shown[name][0, 0].cpu().numpy(), cmap="gray", vmin=0, vmax=1)
@@ -213,18 +217,18 @@ certificate = deq.certify(contracts, physics, img_size=(2, SIZE, SIZE))
 print(certificate)
 
 # %%
-# The proof uses of the mask only that its entries are 0 or 1, which makes
-# :math:`0 \preceq A^\top A \preceq I`. So the rate is the same for every other mask,
-# and for several coils with maps that are normalised as above.
+# :func:`~deepinv_equilibrium.physics.any_mask` stands for every mask with the entries
+# 0 and 1, so the rate holds for all masks that were drawn above, and all others. It
+# holds for several coils, too.
 
-# TODO after the merge: one line with deq.certificates.any_mask(physics).
-certificate = deq.certify(contracts, several_coils, img_size=(2, SIZE, SIZE))
-print(certificate.rate)
+for scan in (physics, several_coils):
+    every_mask = deq.physics.any_mask(scan)
+    certificate = deq.certify(contracts, every_mask, img_size=(2, SIZE, SIZE))
+    print(certificate.convergence, certificate.rate)
 
 # %%
-# For the other model the certificate says that the rate is not below 1. Its
-# iteration may converge, as the statuses above say for this slice, or not: see
-# :doc:`/user_guide/asking`.
+# For the other model no rate below 1 is proved. Its iteration may converge or not, for
+# each slice; the statuses above say so, and :doc:`/user_guide/asking` tells more.
 
 certificate = deq.certify(models["deq-pgd"], physics, img_size=(2, SIZE, SIZE))
 print(certificate.convergence, certificate.rate)

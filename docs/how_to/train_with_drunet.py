@@ -44,9 +44,9 @@ def build(denoiser: dinv.models.Denoiser, configuration: object) -> deq.optim.PG
 # %%
 # What a training step costs
 # --------------------------
-# Three configurations, each with ``LAYERS * RESTARTS`` evaluations of the network in the
-# forward pass, and the implicit gradient with three products with the Jacobian. The
-# memory is that of the tensors that autograd saves for the backward pass, without the
+# Each configuration makes ``LAYERS * RESTARTS`` evaluations of the network in the
+# forward pass. The implicit gradient makes three products with the Jacobian. The memory
+# is that of the tensors that autograd saves for the backward pass, without the
 # weights. On a GPU, ``torch.cuda.max_memory_allocated()`` is the whole.
 
 evaluations = LAYERS * RESTARTS
@@ -79,8 +79,10 @@ def saved_mebibytes(model: deq.optim.PGD, y: Tensor) -> tuple[Tensor, float]:
 
 drunet = dinv.models.DRUNet(pretrained=None)
 count = sum(weight.numel() for weight in drunet.parameters())
-print(f"{count / 1e6:.1f} million weights; with gradients and two moments of Adam "
-      f"{16 * count / 2**20:.0f} MiB")
+print(
+    f"{count / 1e6:.1f} million weights; with gradients and two moments of Adam "
+    f"{16 * count / 2**20:.0f} MiB"
+)
 y = physics(torch.rand(1, 3, SIZE, SIZE, device=device))
 for name, configuration in configurations.items():
     model = build(drunet, configuration)
@@ -137,9 +139,10 @@ trainer = dinv.Trainer(
     non_blocking_transfers=False,
 )
 trainer.train()
-print("step size, noise level:", *(
-    f"{model.params_algo[name][0].item():.4f}" for name in ("stepsize", "g_param")
-))
+print(
+    "step size, noise level:",
+    *(f"{model.params_algo[name][0].item():.4f}" for name in ("stepsize", "g_param")),
+)
 
 # %%
 # What to watch
