@@ -167,7 +167,18 @@ html_static_path = ["_static"]
 html_css_files = ["systems.css"]
 html_title = project
 html_show_sourcelink = False
-html_sidebars = {"index": []}
+html_sidebars = {  # pages without a section to navigate
+    page: []
+    for page in (
+        "index",
+        "architecture",
+        "benchmarks",
+        "changelog",
+        "compatibility",
+        "contributing",
+        "experiments",
+    )
+}
 html_theme_options = {
     "navbar_align": "left",
     "show_prev_next": False,
