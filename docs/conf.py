@@ -37,6 +37,7 @@ extensions = [
     "plain_summaries",
     "public_names",
     "requirements_table",
+    "search_words",
     "source_backlinks",
     "subclasses",
 ]
@@ -95,6 +96,22 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 # The order of the pages within their sections.
 PAGES = [
+    # how to
+    "own_images",
+    "mri_own_slices",
+    "own_point_spread_function",
+    "poisson_gaussian_noise",
+    "train_with_drunet",
+    "jacobian_free_then_implicit",
+    "from_deepinv_deq",
+    "checkpoints_and_logging",
+    "gpu_and_mixed_precision",
+    "volumes_and_large_images",
+    "no_convergence",
+    "certify_own_network",
+    "certificate_in_a_paper",
+    "save_load_export",
+    "write_a_plugin",
     # deblurring
     "certified_deblurring",
     "poisson_mirror_descent",
@@ -141,6 +158,7 @@ sphinx_gallery_conf = {
     "first_notebook_cell": install_cell(repository),
     "reference_url": {"deepinv_equilibrium": None},
     "show_signature": False,
+    "download_all_examples": False,
     "write_computation_times": False,  # these pages load scripts from the network
 }
 
@@ -149,16 +167,29 @@ html_static_path = ["_static"]
 html_css_files = ["systems.css"]
 html_title = project
 html_show_sourcelink = False
-html_sidebars = {"index": []}
+html_sidebars = {  # pages without a section to navigate
+    page: []
+    for page in (
+        "index",
+        "architecture",
+        "benchmarks",
+        "changelog",
+        "compatibility",
+        "contributing",
+        "experiments",
+    )
+}
 html_theme_options = {
     "navbar_align": "left",
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc", "sg_download_links", "open_in_colab"],
+    "footer_start": ["site_links"],
+    "footer_end": ["copyright"],
     "icon_links": [
         {"name": "Repository", "url": repository, "icon": "fa-brands fa-github"}
     ][: bool(repository)],
 }
-html_context = {"colab_folder": notebook_folder(repository)}
+html_context = {"repository": repository, "colab_folder": notebook_folder(repository)}
 
 
 def add_references(
