@@ -180,7 +180,8 @@ print(models["mirror descent"].solution)
 # continuous near 0. What holds is checked in each step: the energy decreases.
 # Here the energy is convex. Mirror descent needs many steps; a smaller ``rtol`` brings
 # the image closer to the minimiser.
-# :doc:`/auto_gallery/deblurring/poisson_mirror_descent` trains networks as the regulariser.
+# :doc:`/auto_gallery/deblurring/poisson_mirror_descent` trains networks as the
+# regulariser.
 #
 # Results
 # -------

@@ -263,8 +263,8 @@ findings["reshaped kernel"] = Finding(
 # %%
 # *In the package.* :class:`BoundedDnCNN <deepinv_equilibrium.models.BoundedDnCNN>` with
 # ``residual=False`` bounds :math:`I - S` by the norms of convolutions.
-# :doc:`/auto_gallery/ideas/refuting_contraction` refutes two such constructions in trained
-# networks.
+# :doc:`/auto_gallery/ideas/refuting_contraction` refutes two such constructions in
+# trained networks.
 #
 # Gradient descent with a network
 # -------------------------------
