@@ -137,7 +137,7 @@ for name in ("DEQ=True", "Equilibrium"):
 # :doc:`/user_guide/training`.
 
 photos = deq.datasets.Photos("train", img_size=SIZE, crops=4)
-dinv.Trainer(
+chosen = dinv.Trainer(
     chosen,
     physics,
     torch.optim.Adam(chosen.parameters(), lr=1e-4),

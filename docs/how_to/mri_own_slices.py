@@ -5,7 +5,7 @@ MRI with your own slices, masks that vary and several coils
 This page trains two models on complex slices, with a new mask for every slice of
 every batch, and reconstructs with one coil and with several. One of the models is
 known to converge, for every mask. For your own slices, replace the function
-``example_slices`` and the slice of the last cells.
+``example_slices`` and the slice ``head``.
 """
 
 import deepinv as dinv
@@ -177,11 +177,11 @@ for coils, scan in {"one coil": physics, f"{COILS} coils": several_coils}.items(
         with torch.no_grad():
             shown[f"{coils}, {name}"] = magnitude(model(y, scan))
         print(f"{coils}, {name}: {model.solution.status[0].name}")
-titles = {
-    name: f"{name}\n{psnr(x, shown['truth']).item():.2f} dB"
-    for name, x in shown.items()
-}
-print(*list(titles.values())[1:], sep="\n")
+titles = {"truth": "truth"}
+for name, x in list(shown.items())[1:]:
+    value = psnr(x, shown["truth"]).item()
+    print(f"{name:26s}{value:.2f} dB")
+    titles[name] = f"{name}\n{value:.2f} dB"
 pictures = [
     name for name in shown if name.endswith(("truth", "filled", "certified-deq-pgd"))
 ]

@@ -168,7 +168,7 @@ trainer = dinv.Trainer(
     show_progress_bar=False,
     non_blocking_transfers=False,
 )
-trainer.train()
+model = trainer.train()
 
 # %%
 # A whole image

@@ -133,16 +133,16 @@ for name, model in models.items():
     with torch.no_grad():
         restored = model.to(device)(y, physics)
     shown[name] = restored[..., 4:-4, 4:-4]
-    report = model.solution
-    print(f"{name}: {report.status[0].name}, {report.evaluations[0]} evaluations")
-print(*(f"{name} {psnr(x, inner).item():.2f} dB" for name, x in shown.items()))
+    print(f"{name}: {model.solution.status[0].name}")
 
 figure, panels = plt.subplots(1, 5, figsize=(12, 2.4), layout="constrained")
 for axes, (name, image) in zip(panels, shown.items(), strict=True):
     axes.imshow(image[0, 0].cpu().numpy(), cmap="gray", vmin=0, vmax=1)
-    value = "" if name == "truth" else f", {psnr(image, inner).item():.2f} dB"
-    axes.set_title(name + value)
     axes.axis("off")
+    if name != "truth":
+        name = f"{name}, {psnr(image, inner).item():.2f} dB"
+        print(name)
+    axes.set_title(name)
 figure.savefig("own_point_spread_function.png", dpi=110)
 
 # %%
@@ -161,13 +161,13 @@ for name, certificate in certificates.items():
 # - *contracts*: there is one restored image, and the iteration converges to it from
 #   every start at the rate.
 # - *converges*: the blur loses frequencies, so the curvature of the data fidelity is 0
-#   at worst, and the convex regulariser is flat for them. There is no rate.
+#   at worst, and that of the convex regulariser may be 0, too. There is no rate.
 #   The energy is convex, and the iteration converges to a minimiser.
 # - *unproved*: for the DRUNet no theorem applies. The line says which term is missing.
 #
-# A weakly convex regulariser often gives better images. Then each step decreases the
-# energy, but its limit may be a critical point that is no minimiser. The other way
-# leads to a rate: a small ridge in the data fidelity, which moves the image a little
+# A weakly convex regulariser denoises better, see :doc:`/user_guide/denoisers`. Each
+# step decreases its energy, but the limit may be a critical point that is no minimiser.
+# A rate needs a small ridge in the data fidelity, which moves the image a little
 # towards zero. :doc:`/user_guide/certificates` explains these properties.
 
 

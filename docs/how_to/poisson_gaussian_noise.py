@@ -37,7 +37,7 @@ READ_OUT = 0.02  # standard deviation of the read-out noise, in units of the ima
 device = "cuda" if torch.cuda.is_available() else "cpu"
 psnr = dinv.metric.PSNR()
 camera = deq.datasets.Photos("train", grey=True)[5]["x"]
-truth = camera[None, :, 80:136, 206:262].to(device)
+truth = camera[None, :, 92:156, 228:292].to(device)
 noise = dinv.physics.PoissonGaussianNoise(
     GAIN, READ_OUT, rng=torch.Generator(device).manual_seed(0)
 )

@@ -152,8 +152,9 @@ print(
 #   learns a good image after ``RESTARTS`` blocks, and not a fixed point.
 # - Now and then, :func:`~deepinv_equilibrium.check_well_posed`: whether the iterates
 #   converge, and to the same image from several starts.
-# - :func:`~deepinv_equilibrium.estimate_rate`: the local rate of a block. It is an
-#   estimate. Above 1, the fixed point is unstable.
+# - :func:`~deepinv_equilibrium.estimate_rate`: the norm of the Jacobian of a block at
+#   the solution, an estimate. Below 1 the block contracts near the solution. Above 1,
+#   as may happen when the network learns, it need not.
 
 x = held_out[0]["x"][None].to(device)
 y = physics(x)
