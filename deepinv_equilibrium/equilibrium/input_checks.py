@@ -160,8 +160,8 @@ def measured_image(
         raise
     except _FAILURES as error:
         raise ValueError(
-            f"{refusal}, or its A_adjoint fails: {error} Give y the shape that "
-            "physics.A(x) returns."
+            f"{refusal}, or its A_adjoint fails: {str(error).rstrip('.')}. "
+            f"{_remedy(y, physics)}"
         ) from error
     if _shapes(expected) != _shapes(y):
         raise ValueError(
@@ -169,6 +169,25 @@ def measured_image(
             f"{_shapes(expected)}. Give the physics of this measurement."
         )
     return image
+
+
+def _remedy(y: Any, physics: LinearPhysics) -> str:
+    """Return what to do about a measurement that the adjoint of its physics refuses."""
+    if isinstance(y, Tensor):
+        kept = {
+            b.dtype
+            for b in physics.buffers()
+            if b.is_floating_point() or b.is_complex()
+        }
+        if kept and y.real.dtype not in {dtype.to_real() for dtype in kept}:
+            dtype = next(iter(kept)).to_real()
+            return f"Convert y, which is {y.dtype}, with y.to({dtype})."
+        if y.ndim < 4:
+            return (
+                "Give y the axes that physics.A(x) returns for images x of shape "
+                "(B, C, H, W), e.g. with y[None] for one image without a batch axis."
+            )
+    return "Give y the shape that physics.A(x) returns."
 
 
 def require_image_axes(image: Tensor, axes: tuple[int, ...] = (2, 3)) -> None:

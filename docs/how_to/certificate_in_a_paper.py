@@ -60,8 +60,8 @@ sentence = (
     f"The step is proved to be a contraction in the {certificate.norm} with a "
     f"rate of at most {certificate.rate.rounded(3)}. Hence every measurement has "
     f"exactly one reconstruction, {certificate.steps_to(1e-3)} steps from any start "
-    "reduce its error to 1e-3 of what it was, and a change of the measurement by e changes the "
-    f"reconstruction by at most {certificate.stability.rounded(3)} |e|."
+    "reduce its error to 1e-3 of what it was, and a change of the measurement by e "
+    f"changes the reconstruction by at most {certificate.stability.rounded(3)} |e|."
 )
 print(fill(sentence, 72))
 

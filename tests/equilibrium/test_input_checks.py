@@ -317,3 +317,20 @@ def test_adapt_to_nonlinear_physics_raises_for_measurement_of_other_shape() -> N
     y = torch.rand(1, 3, 4, 4, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"\(1, 3, 4, 4\) is not a .*\(1, 1, 4, 4\)"):
         deq.adapt(Gain(0.5), y, mean, weight=0.1, max_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("y", "remedy"),
+    [
+        (torch.rand(1, 1, 8, 8).double(), r"which is torch\.float64, with y\.to"),
+        (torch.rand(1, 8, 8), r"with y\[None\] for one image"),
+        (torch.rand(8, 8), r"with y\[None\] for one image"),
+    ],
+    ids=["float64", "no batch axis", "no channel axis"],
+)
+def test_an_operator_that_fails_is_met_with_the_remedy_of_the_cause(
+    y: torch.Tensor, remedy: str
+) -> None:
+    physics = dinv.physics.Blur(torch.ones(1, 1, 3, 3) / 9, padding="circular")
+    with pytest.raises(ValueError, match=rf"A_adjoint fails: .*[^.]\. .*{remedy}"):
+        measured_image(y, physics)

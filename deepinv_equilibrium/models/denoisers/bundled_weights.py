@@ -48,7 +48,8 @@ def load_pretrained(
         if in_channels not in (1, 3):
             raise ValueError(
                 "in_channels must be 1 (grey) or 3 (colour) for the bundled weights, "
-                f"got {in_channels}. With pretrained=None it can be any number."
+                f"got {in_channels}. Build the denoiser with pretrained=None for any "
+                "other number, and train it."
             )
         folder = resources.files(__package__) / "weights"
         with resources.as_file(folder / bundled) as path:
