@@ -18,6 +18,7 @@ from .certificate_report import rate_text, report
 from .certified_distance import certified_distance
 from .contraction_bounds import Contraction, Term, steps_to
 from .convergence import Convergence, Energy
+from .families import FAMILIES
 from .fingerprints import changed_names, problem_fingerprint
 from .gradients.gradient_errors import GradientError, gradient_error
 from .gradients.planning import Plan, plan
@@ -280,7 +281,12 @@ class Certificate:
         return plot_envelope(title, self.contraction, solution.absolute_history)
 
     def _changed(self, model: nn.Module, physics: Physics) -> list[str]:
-        return changed_names(self.fingerprint, problem_fingerprint(model, physics))
+        changed = changed_names(self.fingerprint, problem_fingerprint(model, physics))
+        family = FAMILIES.get(type(physics), lambda physics: None)(physics)
+        if changed and family is not None and type(family).__name__ == self.physics:
+            digests = problem_fingerprint(model, family)
+            return changed_names(self.fingerprint, digests)
+        return changed
 
     def _require_size(self, state: State) -> None:
         image = state if isinstance(state, Tensor) else state[0]

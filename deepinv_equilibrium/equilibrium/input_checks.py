@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from deepinv.models import Denoiser
 from deepinv.physics import LinearPhysics, Physics
+from deepinv.physics.mri import MRIMixin
 from deepinv.utils import TensorList
 from torch import Tensor, nn
 
@@ -174,6 +175,11 @@ def measured_image(
 def _remedy(y: Any, physics: LinearPhysics) -> str:
     """Return what to do about a measurement that the adjoint of its physics refuses."""
     if isinstance(y, Tensor):
+        if y.is_complex() and isinstance(physics, MRIMixin):
+            return (
+                "Give real and imaginary parts as two channels: "
+                "MRI.from_torch_complex(y)."
+            )
         kept = {
             b.dtype
             for b in physics.buffers()

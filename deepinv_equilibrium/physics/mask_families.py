@@ -14,6 +14,7 @@ from deepinv.physics import (
 )
 
 from ..certificates import Bound, Interval, spectrum
+from ..certificates.families import FAMILIES
 from .dynamic_multi_coil_mri import DynamicMultiCoilMRI
 
 P = TypeVar("P", bound=LinearPhysics)
@@ -37,9 +38,10 @@ def any_mask(physics: P) -> P:
     so that the spectra of all masks lie between 0 and the largest eigenvalue for the
     mask of ones, which the stand-in has. A bound that
     :func:`~deepinv_equilibrium.certify` derives from this interval holds for every
-    mask, one for each sample and a new one in each batch included. Stand-ins of
-    physics that differ in their masks only are equal for
-    :meth:`Certificate.check <deepinv_equilibrium.certificates.Certificate.check>`.
+    mask, one for each sample and a new one in each batch included.
+    :meth:`Certificate.check <deepinv_equilibrium.certificates.Certificate.check>`
+    accepts each physics that differs from the certified one in its mask only, as long
+    as no entry exceeds 1 in magnitude.
 
     Nothing is proved of a model whose step size follows the operator, and so the mask:
     an optimiser with ``stepsize="auto"``, and reconstructors such as
@@ -56,8 +58,8 @@ def any_mask(physics: P) -> P:
     >>> certificate = deq.certify(model, scans, (1, 8, 8))
     >>> certificate.contracts
     True
-    >>> others = dinv.physics.Inpainting((1, 8, 8), mask=0.1)
-    >>> certificate.holds_for(model, deq.physics.any_mask(others))
+    >>> other = dinv.physics.Inpainting((1, 8, 8), mask=0.1)
+    >>> certificate.holds_for(model, other)
     True
 
     :param deepinv.physics.LinearPhysics physics: an
@@ -85,6 +87,14 @@ def any_mask(physics: P) -> P:
     return stand_in
 
 
+def _family(physics: LinearPhysics) -> LinearPhysics | None:
+    """Return the stand-in for a physics whose mask is in the family."""
+    mask = physics.mask
+    if mask is None or mask.is_complex() or float(mask.abs().max()) > 1:
+        return None
+    return any_mask(physics)
+
+
 def _spectrum(self: LinearPhysics, img_size: tuple[int, ...]) -> Interval:
     full = self.clone()
     full.__class__ = type(self).__base__
@@ -108,3 +118,4 @@ _STAND_INS: dict[type, type] = {
     )
     for base in _MASKED
 }
+FAMILIES.update(dict.fromkeys(_MASKED, _family))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import plugins
+from ..certificates import Bound
 from ..certificates.fingerprints import changed_names, fingerprint
 from ..equilibrium import Equilibrium, ReTune
 from ..fixed_points import Adjoint, FixedPointSolver, LinearSolver, Restarts
@@ -25,7 +26,7 @@ _SETTINGS = {
 }
 _PLAIN = (bool, int, float, str, Tensor, type(None))
 # Each dictionary that stands for an object has exactly one of these keys.
-_TAGS = frozenset({"component", "configuration", "tuple", "dictionary"})
+_TAGS = frozenset({"component", "configuration", "tuple", "dictionary", "bound"})
 
 
 class SavedModelError(RuntimeError):
@@ -55,8 +56,8 @@ def save(model: nn.Module, path: str | Path) -> None:
 
     :param torch.nn.Module model: a model that ``plugins.create`` made, such as a
         reconstructor or a denoiser. Its arguments are numbers, strings, tensors,
-        solvers, adjoints, lists and dictionaries of these, and components that
-        ``plugins.create`` made.
+        bounds, solvers, adjoints, lists and dictionaries of these, and components
+        that ``plugins.create`` made.
     :param str, pathlib.Path path: the file.
     :raises TypeError: if ``model`` is not a module, or one of its arguments cannot be
         written.
@@ -174,9 +175,8 @@ class _Writer:
         if origin is None:
             raise ValueError(
                 f"{argument} is a {type(component).__name__} that plugins.create did "
-                "not make, so its arguments are not known. Create it by its name; for "
-                "a model of your own, register a function that builds it: "
-                "plugins.register('reconstructors', 'my-model', build)."
+                f"not make, so its arguments are not known. {_remedy(component)} "
+                "Weights that are trained already move by load_state_dict."
             )
         arguments = {
             name: self.value(f"{argument}.{name}", value)
@@ -199,6 +199,9 @@ class _Writer:
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
             items = {k: self.value(f"{argument}[{k!r}]", v) for k, v in value.items()}
             return {"dictionary": items}
+        if isinstance(value, Bound):
+            # The rate of Safeguarded, with what is known of it.
+            return {"bound": dataclasses.asdict(value) | {"kind": str(value.kind)}}
         if isinstance(value, ReTune):
             names: tuple[str, ...] = ("layers", "restarts", "rtol", "on_failure")
             return self._configuration(argument, value, names)
@@ -238,6 +241,18 @@ class _Writer:
         return {"component": [kind, name], "arguments": arguments}
 
 
+def _remedy(component: Any) -> str:
+    """Return how to make a component whose arguments are known."""
+    for kind in plugins.KINDS:
+        name = plugins.name_of(kind, type(component))
+        if name is not None:
+            return f"Create it by plugins.create({kind!r}, {name!r}, ...)."
+    return (
+        "Create it by its name; for a component of your own, register a function that "
+        "builds it: plugins.register(KIND, NAME, build)."
+    )
+
+
 def _read(value: Any) -> Any:
     """Return what plain data stand for."""
     if isinstance(value, list):
@@ -247,6 +262,8 @@ def _read(value: Any) -> Any:
     (tag,) = _TAGS & value.keys()
     if tag == "tuple":
         return tuple(_read(item) for item in value["tuple"])
+    if tag == "bound":
+        return Bound(**value["bound"])
     if tag == "dictionary":
         return {key: _read(item) for key, item in value["dictionary"].items()}
     arguments = {key: _read(item) for key, item in value["arguments"].items()}

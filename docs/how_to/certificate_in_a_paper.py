@@ -31,7 +31,9 @@ physics = dinv.physics.BlurFFT(
 )
 truth = deq.datasets.Photos("test", grey=True, img_size=SIZE)[0]["x"][None].to(device)
 y = physics(truth)
-denoiser = deq.models.ConvexPotentialDenoiser(1, contraction=0.9)
+denoiser = deq.plugins.create(
+    "denoisers", "convex-potential", in_channels=1, contraction=0.9
+)
 model = deq.plugins.create(
     "reconstructors", "certified-deq-pgd", denoiser=denoiser, sigma_denoiser=0.05
 ).to(device)

@@ -51,7 +51,9 @@ eval_loader = DataLoader(samples("test", 4), batch_size=4)
 
 def build() -> deq.optim.PGD:
     """Return a model whose step contracts, with a denoiser that is learned."""
-    denoiser = deq.models.ConvexPotentialDenoiser(1, contraction=0.9)
+    denoiser = deq.plugins.create(
+        "denoisers", "convex-potential", in_channels=1, contraction=0.9
+    )
     return deq.plugins.create(
         "reconstructors", "certified-deq-pgd", denoiser=denoiser
     ).to(device)

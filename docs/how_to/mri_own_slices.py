@@ -38,6 +38,9 @@ def as_channels(slices: np.ndarray) -> Tensor:
     return dinv.physics.MRI.from_torch_complex(torch.from_numpy(slices)).float()
 
 
+# Slices of your own: ``as_channels(np.stack([np.load(file) for file in files]))``.
+
+
 def phase(rng: np.random.Generator) -> np.ndarray:
     """Return a smooth random phase, as coils and motion cause it."""
     a, b, c = rng.normal(size=3)
@@ -77,7 +80,9 @@ class Slices(torch.utils.data.Dataset[dict[str, Tensor]]):
 # --------------------------
 # A generator of deepinv draws the masks, here columns at random with the central ones
 # always measured. With ``online_measurements=True`` the Trainer gives each batch new
-# masks, one for each slice, and computes :math:`y` from the slices.
+# masks, one for each slice, and computes :math:`y` from the slices. A mask of your own
+# scanner has the shape ``(H, W)``, or ``(B, 1, H, W)`` for a batch, and is given to the
+# physics as ``mask=torch.from_numpy(mask).float()``.
 
 rng = torch.Generator(device).manual_seed(0)
 masks = dinv.physics.generator.GaussianMaskGenerator(
@@ -98,16 +103,21 @@ physics = dinv.physics.MRI(
 # contracts for all weights, too. Both networks start from random weights, because
 # the shipped ones are for one and three channels.
 
-network = deq.models.BoundedDnCNN(in_channels=2, epsilon=1.0, depth=3, filters=24)
-contracting = deq.models.ConvexPotentialDenoiser(
-    in_channels=2, contraction=0.99, pretrained=None, layers=2
+create = deq.plugins.create  # what it makes can be saved, see "Save, load and export"
+network = create("denoisers", "bounded-dncnn", in_channels=2, depth=3, filters=24)
+contracting = create(
+    "denoisers",
+    "convex-potential",
+    in_channels=2,
+    contraction=0.99,
+    pretrained=None,
+    layers=2,
 )
 solvers = {
     "solver": deq.Anderson(history_size=5, max_iter=20, rtol=1e-3),
     "adjoint": deq.Implicit(deq.GMRES(max_iter=10, rtol=1e-1)),
     "on_failure": "ignore",  # the metric Converged counts the failures instead
 }
-create = deq.plugins.create
 models = {
     "deq-pgd": create("reconstructors", "deq-pgd", denoiser=network, **solvers),
     "certified-deq-pgd": create(
@@ -221,10 +231,30 @@ print(certificate)
 # 0 and 1, so the rate holds for all masks that were drawn above, and all others. It
 # holds for several coils, too.
 
-for scan in (physics, several_coils):
+for scan in (several_coils, physics):
     every_mask = deq.physics.any_mask(scan)
     certificate = deq.certify(contracts, every_mask, img_size=(2, SIZE, SIZE))
     print(certificate.convergence, certificate.rate)
+
+# %%
+# The proof is about plain steps, of which a rate near 1 may need many.
+# :class:`Safeguarded <deepinv_equilibrium.Safeguarded>` keeps the proved rate and lets
+# Anderson propose: it cannot fail, and mostly needs few evaluations. The rate of this
+# network is the same for all weights, so it can also be set before the training.
+
+safeguarded = deq.Safeguarded(deq.Anderson(), certificate.rate, max_iter=2000)
+contracts.DEQ = deq.Equilibrium(safeguarded)
+with torch.no_grad():
+    x = contracts(y, physics)
+print(contracts.solution.status[0].name, contracts.solution.evaluations[0].item())
+deq.save(contracts, "mri_own_slices.pt")
+
+# %%
+# The certificate holds for each scan with another mask, so that it also bounds the
+# distance of an image from the exact reconstruction of this scan.
+
+(distance,) = certificate.distance(contracts, y, physics, x)
+print(f"distance {distance}, norm of the image {x.norm().item():.1f}")
 
 # %%
 # For the other model no rate below 1 is proved. Its iteration may converge or not, for

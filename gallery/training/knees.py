@@ -15,6 +15,9 @@ in each step:
 - *U-Net*: of deepinv, after the adjoint;
 - *DU-PROX*: eight unrolled steps of proximal gradient descent;
 - *DE-PROX*: the fixed point of these steps, with the Jacobian-free gradient;
+- *DE-PROX, restarted*: these steps, restarted 4 to 12 times after each pair, with the
+  gradient of the last pair (ReTune), from the weights of DU-PROX. The number changes
+  from step to step, so that the quality does not depend on it;
 - *DE-GRAD*: the fixed point of gradient steps, x - tau (grad f(x) + lambda (x - D(x)));
 - *ridge*: the minimiser of f + kappa / 2 |x|^2 + lambda R with the convex
   :class:`deepinv_equilibrium.models.RidgeRegulariser`, which is proved to be unique and
@@ -67,6 +70,7 @@ TRAININGS = {
     "U-Net": (8000, 2, 1e-3),
     "DU-PROX": (1000, 2, 3e-4),
     "DE-PROX": (1000, 2, 3e-4),
+    "DE-PROX, restarted": (500, 2, 2e-4),
     "DE-GRAD": (1000, 2, 3e-4),
     "ridge": (120, 2, 1e-3),
 }
@@ -184,6 +188,7 @@ def build(kind: str, configuration: Any = None) -> Any:
         "PnP": deq.ReTune(5, 8),
         "DU-PROX": deq.Equilibrium(layers, deq.Unrolled(), on_failure="ignore"),
         "DE-PROX": jacobian_free,
+        "DE-PROX, restarted": deq.ReTune(2, 12),
     }
     return deq.optim.PGD(
         data_fidelity=dinv.optim.L2(),
@@ -228,6 +233,9 @@ def train(
     def loss(step: int, generator: torch.Generator) -> Tensor:
         size = 64 if kind == "denoiser" else WINDOW
         x = windows(images, batch_size, size, generator)
+        if kind == "DE-PROX, restarted":
+            restarts = int(torch.randint(4, 13, (), generator=generator))
+            model.DEQ = deq.ReTune(2, restarts, on_failure="ignore")
         if kind == "denoiser":
             return denoising_loss(model, x, generator)
         return reconstruction_loss(model, x, settings[step % len(settings)], step)
@@ -258,7 +266,12 @@ def main() -> None:
             if output.exists():
                 continue
             model = build(kind)
-            if kind not in ("denoiser", "U-Net", "ridge"):
+            if kind == "DE-PROX, restarted":
+                unrolled = torch.load(
+                    args.weights / "knees_DU-PROX.pt", weights_only=True
+                )
+                model.load_state_dict(unrolled)
+            elif kind not in ("denoiser", "U-Net", "ridge"):
                 weights = torch.load(
                     args.weights / "knees_denoiser.pt", weights_only=True
                 )

@@ -334,3 +334,10 @@ def test_an_operator_that_fails_is_met_with_the_remedy_of_the_cause(
     physics = dinv.physics.Blur(torch.ones(1, 1, 3, 3) / 9, padding="circular")
     with pytest.raises(ValueError, match=rf"A_adjoint fails: .*[^.]\. .*{remedy}"):
         measured_image(y, physics)
+
+
+def test_complex_measurements_of_a_scan_are_two_channels() -> None:
+    mask = torch.ones(1, 1, 8, 8)
+    physics = dinv.physics.MRI(mask=mask, img_size=(8, 8))
+    with pytest.raises(ValueError, match=r"two channels: MRI\.from_torch_complex\(y\)"):
+        measured_image(torch.rand(1, 8, 8, dtype=torch.complex64), physics)

@@ -85,7 +85,13 @@ def test_stand_ins_of_other_masks_are_equal_and_the_physics_is_unchanged(kind: s
     if not kind.startswith("Dynamic"):  # the network is for images
         assert certificate.contracts
     assert certificate.holds_for(model, any_mask(scan(kind, 1, 0.2)))
+    # It holds for the physics themselves, as long as the mask is one.
+    assert certificate.holds_for(model, physics)
+    assert certificate.holds_for(model, scan(kind, 2, 0.1))
+    physics.mask = 1.1 * physics.mask
     assert not certificate.holds_for(model, physics)
+    assert not certificate.holds_for(model, dinv.physics.Denoising())
+    physics.mask = before
     assert torch.equal(physics.mask, before)
     assert type(physics).__name__ == kind
 
@@ -126,6 +132,24 @@ def test_no_mask_contradicts_rate_and_stability(seed: int, share: float):
     assert bool((moved <= allowed * (1 + 1e-5)).all())
     allowed = certificate.stability.value * (y - z).flatten(1).norm(dim=1)
     assert bool((gap <= allowed + 1e-4).all())
+
+
+def test_distance_to_the_fixed_point_of_a_scan():
+    size = (1, 8, 8)
+    model, certificate = certified(size)
+    mask = torch.zeros(2, *size)
+    mask[0, :, ::2] = 1
+    physics = Inpainting(size, mask=mask)
+    y = mask * torch.rand(2, *size, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        truth = model(y, physics)
+    x = truth + 0.01 * torch.randn(2, *size, generator=torch.Generator().manual_seed(4))
+    bounds = certificate.distance(model, y, physics, x)
+    for bound, distance in zip(
+        bounds, (x - truth).flatten(1).norm(dim=1).tolist(), strict=True
+    ):
+        assert bound.is_certified
+        assert distance <= bound.value * (1 + 1e-4) <= 12 * distance
 
 
 def test_step_sizes_that_follow_the_mask_are_not_certified():

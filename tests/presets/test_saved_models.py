@@ -47,7 +47,10 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "certified": lambda: create("certified-deq-pgd", contraction=0.9, in_channels=1),
     "safeguarded": lambda: create(
-        "certified-deq-pgd", solver=deq.Safeguarded(deq.Anderson(history_size=3), 0.99)
+        "certified-deq-pgd",
+        solver=deq.Safeguarded(
+            deq.Anderson(history_size=3), deq.certificates.Bound(0.99, source="proved")
+        ),
     ),
     "TV map": lambda: create("tv-map", directions=(0, 1), DEQ=deq.ReTune(2, 3)),
     "tensor": lambda: create("wavelet", channels=1, levels=2),
@@ -181,6 +184,12 @@ def test_what_cannot_be_written_is_refused_by_name(tmp_path: Path):
     for model in (pgd, copy.deepcopy(create("certified-deq-pgd"))):
         with pytest.raises(ValueError, match=r"plugins\.create did not make"):
             deq.save(model, path)
+    known = create("deq-pgd", denoiser=deq.models.SmallDRUNet())
+    remedy = r"plugins\.create\('denoisers', 'small-drunet', \.\.\.\).*load_state_dict"
+    with pytest.raises(
+        ValueError, match=rf"model\.denoiser is a SmallDRUNet.*{remedy}"
+    ):
+        deq.save(known, path)
     foreign = create("deq-pgd", denoiser=dinv.models.DRUNet(pretrained=None))
     with pytest.raises(ValueError, match=r"model\.denoiser is a DRUNet that plugins"):
         deq.save(foreign, path)

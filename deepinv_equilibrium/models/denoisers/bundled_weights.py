@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ def load_pretrained(
     bundled: str | None,
     in_channels: int,
     adapt_bundled: Callable[[StateDict], StateDict] | None = None,
+    channels: Mapping[int, str] = MappingProxyType({1: "grey", 3: "colour"}),
 ) -> None:
     r"""
     Load the weights of a model and put it in eval mode.
@@ -30,9 +32,11 @@ def load_pretrained(
         ``state_dict``, or ``None``, which changes nothing.
     :param str, None bundled: name of the file that comes with the package, e.g.
         ``"ridge_grey.pt"``, or ``None`` if there is no such file.
-    :param int in_channels: channels of the images. The bundled weights are for 1 or 3.
+    :param int in_channels: channels of the images.
     :param Callable adapt_bundled: applied to the bundled ``state_dict``. Default:
         ``None``.
+    :param dict channels: the numbers of channels of the bundled weights, in words.
+        Default: 1 (grey) and 3 (colour).
     :raises ValueError: if no weights are bundled for the model or ``in_channels``.
     """
     if pretrained is None:
@@ -45,10 +49,11 @@ def load_pretrained(
             f"for {type(model).__name__}."
         )
     else:
-        if in_channels not in (1, 3):
+        if in_channels not in channels:
+            known = " or ".join(f"{n} ({word})" for n, word in channels.items())
             raise ValueError(
-                "in_channels must be 1 (grey) or 3 (colour) for the bundled weights, "
-                f"got {in_channels}. Build the denoiser with pretrained=None for any "
+                f"in_channels must be {known} for the bundled weights, got "
+                f"{in_channels}. Build the denoiser with pretrained=None for any "
                 "other number, and train it."
             )
         folder = resources.files(__package__) / "weights"

@@ -40,13 +40,16 @@ class SmallDRUNet(DRUNet):
     guide has its PSNR on BSD68 and CBSD68.
 
     :param int in_channels: channels of the images. The bundled weights are for 3
-        (colour) and for 1 (grey). The grey weights are derived from the colour ones: a
-        grey image is denoised as the mean over the channels of the colour image with
-        three equal channels.
+        (colour) and for 1 (grey), those of ``"knees"`` for 2. The grey weights are
+        derived from the colour ones: a grey image is denoised as the mean over the
+        channels of the colour image with three equal channels.
     :param str, pathlib.Path, None pretrained: ``"bundled"``; ``"deblurring"``, weights
         that were trained as a part of the deblurring model of the ReTune paper
-        :footcite:p:`davy2025restarted`, see ``gallery/training/restart_sweep.py``; a
-        path of a ``state_dict``; or ``None`` for random weights.
+        :footcite:p:`davy2025restarted`, see ``gallery/training/restart_sweep.py``;
+        ``"knees"``, weights for complex images as two channels that were trained as a
+        part of DE-PROX :footcite:p:`gilton2021deep` for MRI of knees, see
+        ``gallery/training/knees.py``; a path of a ``state_dict``; or ``None`` for
+        random weights.
     :param torch.device, str device: device of the network.
     :raises ValueError: if no weights are bundled for ``in_channels``.
 
@@ -77,15 +80,18 @@ class SmallDRUNet(DRUNet):
             pretrained=None,
         )
         self.in_channels = in_channels
-        name = "small_drunet"
-        if pretrained == "deblurring":
-            name, pretrained = "small_drunet_deblurring", "bundled"
+        name, channels = "small_drunet", {1: "grey", 3: "colour"}
+        if pretrained in ("deblurring", "knees"):
+            name, pretrained = f"small_drunet_{pretrained}", "bundled"
+        if name == "small_drunet_knees":
+            channels = {2: "real and imaginary part"}
         load_pretrained(
             self,
             pretrained,
             f"{name}.pt",
             in_channels,
             _fold_colours if in_channels == 1 else None,
+            channels,
         )
         self.to(device)
 
