@@ -125,34 +125,47 @@ class Certificate:
         return steps_to(self.rate.value, factor)
 
     def distance(
-        self, model: Any, y: Any, physics: Physics, x: Tensor
+        self,
+        model: Any,
+        y: Any,
+        physics: Physics,
+        x: Tensor,
+        near: Tensor | None = None,
     ) -> tuple[Bound, ...]:
         r"""
         Bound the distance of images from the fixed points :math:`x^\star` of the model:
         :math:`\|x - x^\star\| \le \|T(x) - x\| / (1 - \rho)`. The images can come from
         any method, such as a solver that stopped early or a rounded file.
 
-        The step :math:`T` is evaluated once, in float64.
+        A residual that is not small, as that of a rounded image, makes this bound
+        large for a rate near 1. With an image :math:`z` near the fixed point, such as
+        the image before its rounding, the bound is :math:`\|x - z\| + \|T(z) - z\| /
+        (1 - \rho)`.
+
+        The step :math:`T` is evaluated once, in float64, in which convolutions on a
+        CPU need several times the memory and the time of float32.
 
         :param torch.nn.Module model: the model.
         :param torch.Tensor y: the measurement.
         :param deepinv.physics.Physics physics: its physics.
         :param torch.Tensor x: the images, of shape :math:`(B, C, H, W)`.
+        :param torch.Tensor near: :math:`z`, of the same shape. Default: ``None``,
+            ``x``.
         :return: (tuple) one :class:`Bound <deepinv_equilibrium.certificates.Bound>` of
             the :math:`\ell_2` distance for each image, of the kind :attr:`kind`.
-        :raises TypeError: if ``physics`` is not a deepinv Physics or ``x`` is not a
-            tensor.
+        :raises TypeError: if ``physics`` is not a deepinv Physics or ``x`` or ``near``
+            is not a tensor.
         :raises ValueError: if the rate is not below 1, the certificate does not hold
             for the model or the size of the image, its norm is not the norm of the
-            solver's state, that state is not the image, or ``x`` has another shape or
-            is not finite.
+            solver's state, that state is not the image, or ``x`` or ``near`` has
+            another shape or is not finite.
         """
         if not self.rate.value < 1:
             raise ValueError(
                 f"no distance: the rate is not below 1 ({rate_text(self.rate)})."
             )
         self._require_problem(model, y, physics)
-        return certified_distance(self.rate, model, y, physics, x)
+        return certified_distance(self.rate, model, y, physics, x, near)
 
     def check(self, model: nn.Module, physics: Physics) -> None:
         r"""

@@ -144,11 +144,11 @@ def _basis(bound: Bound) -> str:
 
 
 def _value(bound: Bound) -> str:
-    """Return a bound in four digits; empty if it is infinite."""
+    """Return a bound in six digits; empty if it is infinite."""
     if not math.isfinite(bound.value):
         return ""
     relation = {">=": r"\ge", "<=": r"\le", ">~": r"\gtrsim", "<~": r"\lesssim"}
-    return f"{relation[bound.relation]} {_number(bound.rounded(4))}"
+    return f"{relation[bound.relation]} {_number(bound.rounded(6))}"
 
 
 def _number(text: str) -> str:

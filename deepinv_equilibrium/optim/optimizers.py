@@ -172,8 +172,12 @@ class GD(EquilibriumOptim, deepinv.optim.GD):
     State: :math:`x`. With :math:`\mu I \preceq \nabla^2 f \preceq L I` and an
     :math:`\epsilon`-Lipschitz :math:`\lambda \nabla g` the iteration contracts if
     :math:`\max(|1 - \gamma \mu|, |1 - \gamma L|) + \gamma \epsilon < 1`, which requires
-    :math:`\epsilon < \mu`. The prior must have a gradient. A denoiser enters through
-    :class:`deepinv.optim.RED`, not through ``PnP``.
+    :math:`\epsilon < \mu`. If the curvature of :math:`\lambda g` is known to be in
+    :math:`[m, M]`, as that of
+    :class:`~deepinv_equilibrium.models.RidgeRegulariser`, the rate is
+    :math:`\max(|1 - \gamma (\mu + m)|, |1 - \gamma (L + M)|)`, which is below 1 for
+    a convex :math:`g` and :math:`\mu > 0`. The prior must have a gradient. A denoiser
+    enters through :class:`deepinv.optim.RED`, not through ``PnP``.
 
     The arguments are those of :class:`PGD`, without ``g_first``.
 

@@ -243,7 +243,7 @@ def check_denoiser(
 
     :param deepinv.models.Denoiser denoiser: the denoiser; copies of it are run.
     :param Sequence img_size: size of an image without the batch, :math:`(C, H, W)`. The
-        Jacobians are dense up to 32 entries.
+        Jacobians are dense up to 64 entries.
     :param float sigma: a typical noise level, in the units of the images.
     :param float bound: Lipschitz constant of the denoiser. Default: ``None``, the bound
         of :func:`deepinv_equilibrium.lipschitz`, if the denoiser can be certified.

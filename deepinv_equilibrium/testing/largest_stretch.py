@@ -13,7 +13,7 @@ from torch import Tensor
 from .contracts import require
 from .random_problems import normal
 
-DENSE = 32  # entries of an image up to which Jacobians are dense
+DENSE = 64  # entries of an image up to which Jacobians are dense
 POWER_STEPS = 6
 DISTANCES = (1e-3, 0.1, 1.0)  # of two images, relative to the norm of one
 

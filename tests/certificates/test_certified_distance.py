@@ -54,6 +54,13 @@ def test_distance_is_never_below_the_truth(
     for bound, distance in zip(bounds, norms(x - truth).tolist(), strict=True):
         assert distance <= bound.value
     assert bounds[1].value < 1e-9  # the fixed point itself, in float64
+    nearer = certificate.distance(model, y, physics, x, near=truth)
+    for bound, distance in zip(nearer, norms(x - truth).tolist(), strict=True):
+        assert distance <= bound.value <= distance * (1 + 1e-9) + 1e-9
+    near = truth + 0.1 * scale * torch.rand(3, *SIZE, generator=generator)
+    nearer = certificate.distance(model, y, physics, x, near)
+    for bound, distance in zip(nearer, norms(x - truth).tolist(), strict=True):
+        assert distance <= bound.value
 
 
 @pytest.mark.parametrize("rtol", [1e-1, 1e-3])
@@ -102,6 +109,8 @@ def test_bad_input_is_refused():
             certificate.distance(model, y, physics, x)
     with pytest.raises(TypeError, match="x must be a tensor of images, got list"):
         certificate.distance(model, y, physics, y.tolist())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"near must have the shape"):
+        certificate.distance(model, y, physics, y, near=y[:1])
     with pytest.raises(ValueError, match=r"of size \(1, 8, 8\)"):
         certificate.distance(model, y[..., :6], physics, y[..., :6])
     with pytest.raises(ValueError, match="does not hold any more"):

@@ -206,3 +206,35 @@ def test_solvers_of_the_other_kind_are_refused_with_the_right_check() -> None:
         testing.check_linear_solver(deq.Anderson())
     with pytest.raises(ValueError, match=r"rate must be in \(0, 1\), got 1.0"):
         testing.check_solver(deq.Anderson(), rate=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeavyBall(FixedPointSolver):
+    """Picard iteration with momentum, which may go wrong."""
+
+    wrong: str = ""
+
+    def begin(self, x0: Tensor, layout: StateLayout) -> Iteration:
+        return Momentum(x0, self.wrong)
+
+
+class Momentum(Iteration):
+    def __init__(self, x0: Tensor, wrong: str) -> None:
+        self.last, self.wrong = x0, wrong
+
+    def propose(self, x: Tensor, value: Tensor, active: Tensor) -> Tensor:
+        if self.wrong == "proposes NaN":
+            return value * torch.nan
+        change = value - self.last
+        learned = active | torch.tensor(self.wrong == "ignores active")
+        self.last = torch.where(learned[:, None], value, self.last)
+        return value + 0.3 * change
+
+
+def test_a_solver_that_learns_from_rejected_samples_is_found() -> None:
+    contract = testing.solver_contracts()["learns_nothing_from_rejected_samples"]
+    assert contract(HeavyBall()) == "holds"
+    with pytest.raises(testing.ContractError, match="for which active is false"):
+        contract(HeavyBall(wrong="ignores active"))
+    with pytest.raises(testing.ContractError, match="are NaN or infinite"):
+        contract(HeavyBall(wrong="proposes NaN"))

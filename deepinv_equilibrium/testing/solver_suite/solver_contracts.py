@@ -15,6 +15,7 @@ from .solver_results import (
 )
 from .solver_stopping import (
     keeps_samples_apart,
+    learns_nothing_from_rejected_samples,
     names_failures,
     respects_max_iter,
     respects_the_domain,
@@ -30,6 +31,7 @@ _SUITE = Suite(
     respects_max_iter,
     reports_true_residuals,
     names_failures,
+    learns_nothing_from_rejected_samples,
     respects_the_domain,
     scales_with_the_problem,
     changes_no_input,

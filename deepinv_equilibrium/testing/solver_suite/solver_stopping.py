@@ -186,3 +186,45 @@ def respects_the_domain(case: SolverCase) -> None:
     )
     x = as_tensor(solution.x)
     require((x > 0).all(), "x is outside the domain of the step")
+
+
+def learns_nothing_from_rejected_samples(case: SolverCase) -> None:
+    """What the rows of a rejected sample hold changes no later proposal, and proposals
+    for contractions are finite."""
+    spoilt, other = (_proposals(case, content) for content in (math.nan, 7.0))
+    require(
+        bool(torch.stack(other).isfinite().any()),
+        "all proposals for affine contractions are NaN or infinite",
+    )
+    for round_, (a, b) in enumerate(zip(spoilt, other, strict=True)):
+        require(
+            torch.equal(a, b),
+            f"the proposals {round_ + 1} rounds after a rejection depend on the rows x "
+            "and value of the rejected sample, for which active is false",
+        )
+
+
+def _proposals(case: SolverCase, content: float) -> list[Tensor]:
+    """Return the proposals after a round in which the first sample is rejected and its
+    rows hold a number."""
+    steps = RandomSteps.draw(case.rates)
+    x = torch.zeros_like(steps.offsets)
+    iteration = case.solver().begin(x, steps.layout)
+    first = torch.tensor([True, False, False])
+    proposals = []
+    for index in range(9):
+        value = as_tensor(steps(x))
+        rejected = first & (index == 3)
+        if case.component.accelerated:
+            iteration.forget(rejected)
+        hidden = rejected[:, None]
+        proposal = iteration.propose(
+            torch.where(hidden, content, x),
+            torch.where(hidden, content, value),
+            ~rejected,
+        )
+        # As in a solve, a rejected sample goes on at its last value.
+        x = torch.where(hidden, value, proposal)
+        if index > 3:
+            proposals.append(proposal)
+    return proposals
