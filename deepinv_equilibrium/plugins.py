@@ -193,7 +193,7 @@ def describe(kind: str) -> dict[str, str]:
 
     >>> import deepinv_equilibrium as deq
     >>> print(deq.plugins.describe("linear_solvers")["cg"])
-    Conjugate gradients.
+    Conjugate gradients for symmetric positive definite A.
 
     """
     return {name: _description(kind, name) for name in names(kind)}

@@ -83,6 +83,8 @@ def any_mask(physics: P) -> P:
     stand_in = physics.clone()
     # One mask for all samples: the number of samples is no part of what is certified.
     stand_in.mask = torch.ones_like(mask[:1])
+    if hasattr(stand_in, "gen"):  # of Inpainting: it drew the mask
+        del stand_in.gen
     stand_in.__class__ = _STAND_INS[type(physics)]
     return stand_in
 
