@@ -117,6 +117,7 @@ PAGES = [
     "poisson_mirror_descent",
     "tv_map_denoising",
     # mri
+    "mri_knees",
     "mri_comparison",
     "tv_map_dynamic_mri",
     # tomography

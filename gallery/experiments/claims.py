@@ -20,11 +20,15 @@ from typing import Any
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER.parent / "training" / "results"
 TABLE = FOLDER / "claims.csv"
-SWEEP = "restart_sweep"
+SWEEP, KNEES = "restart_sweep", "knees"
 COMMANDS = {
     SWEEP: (
         "python gallery/training/restart_sweep.py BSD400 CBSD68 --weights WEIGHTS "
         "--record gallery/training/results/restart_sweep.json"
+    ),
+    KNEES: (
+        "python gallery/training/measure_knees.py KNEES --weights WEIGHTS --images 5 "
+        "--record gallery/training/results/knees.json"
     ),
 }
 
@@ -51,6 +55,18 @@ def restoration(size: str, better: str, worse: str) -> Claim:
         SWEEP,
         f"deblurring, {size}, {better}",
         f"deblurring, {size}, {worse}",
+        "PSNR",
+    )
+
+
+def reconstruction(setting: str, better: str, worse: str) -> Claim:
+    """Return a claim about knees."""
+    return Claim(
+        f"MRI of knees, {setting}: {better} > {worse}",
+        "Gilton et al. 2021",
+        KNEES,
+        f"{setting}, {better}",
+        f"{setting}, {worse}",
         "PSNR",
     )
 
@@ -111,6 +127,18 @@ CLAIMS = (
         "equilibrium",
         "unrolled",
         "PSNR, 16 times the steps",
+    ),
+    *(
+        reconstruction(setting, better, worse)
+        for setting in ("1 coil, 4x", "1 coil, 8x", "8 coils, 8x")
+        for better, worse in (
+            ("TV", "zero-filled"),
+            ("PnP", "TV"),
+            ("DU-PROX", "TV"),
+            ("DU-PROX", "PnP"),
+            ("DE-PROX", "DU-PROX"),
+            ("DE-PROX, restarted", "DU-PROX"),
+        )
     ),
     Claim(
         "MRI of phantoms: DE-PROX > DU-PROX",
@@ -249,13 +277,21 @@ CLAIMS = (
 def read(name: str) -> tuple[str, dict[str, dict[str, list[float]]]]:
     """Return the command of a record, and for each method and measure the numbers of
     all seeds."""
-    if name != SWEEP:
+    if name not in COMMANDS:
         content: dict[str, Any] = json.loads(
             (FOLDER / f"{name}.json").read_text("utf-8")
         )
         return content["command"], content["results"]
-    seeds = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    seeds: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
     rows: dict[str, dict[str, list[float]]] = {}
+    if name == KNEES:
+        for setting, models in seeds["images"].items():
+            for model, measured in models.items():
+                means = [
+                    statistics.mean(i["PSNR"] for i in m) for m in measured.values()
+                ]
+                rows[f"{setting}, {model}"] = {"PSNR": means}
+        return COMMANDS[name], rows
     for runs in seeds.values():
         for method, entry in runs.items():
             measures = rows.setdefault(method, {"PSNR": [], "fixed point": []})

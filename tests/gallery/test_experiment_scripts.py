@@ -62,7 +62,7 @@ def test_knees_are_trained_and_measured_and_go_on(
     trained = [str(folder), "--weights", str(weights)]
     script.run(knees, *trained)
     files = {path.name: path for path in weights.glob("*.pt")}
-    assert len(files) == 6 + len(knees.SETTINGS)
+    assert len(files) == 7 + len(knees.SETTINGS)
     first = torch.load(files["knees_DE-PROX.pt"], weights_only=True)
     files["knees_DE-PROX.pt"].unlink()
     script.run(knees, *trained)  # from the checkpoint
