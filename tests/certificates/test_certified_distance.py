@@ -30,7 +30,7 @@ def norms(x: Tensor) -> Tensor:
     return x.detach().double().flatten(1).norm(dim=1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     stepsize=st.floats(0.05, 1.2),
     weight=st.floats(0.05, 5),

@@ -52,7 +52,7 @@ def spectrum_of_any_mask(kind: str) -> Interval:
     return deq.spectrum(any_mask(scan(kind, 0)), image_size(kind))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 1000), share=st.floats(0, 1), kind=st.sampled_from(KINDS))
 def test_interval_contains_the_spectrum_of_every_mask(
     seed: int, share: float, kind: str
@@ -66,7 +66,7 @@ def test_interval_contains_the_spectrum_of_every_mask(
     assert largest <= interval.upper.value
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["Inpainting", "MultiCoilMRI", "DynamicMultiCoilMRI"])
 def test_stand_ins_of_other_masks_are_equal_and_the_physics_is_unchanged(kind: str):
     size = image_size(kind)
     network = deq.models.ConvexPotentialDenoiser(
@@ -114,7 +114,7 @@ def certified(size: tuple[int, ...]) -> tuple[Any, Certificate]:
 
 
 @given(seed=st.integers(0, 100), share=st.floats(0, 1))
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=8)
 def test_no_mask_contradicts_rate_and_stability(seed: int, share: float):
     size = (1, 8, 8)
     model, certificate = certified(size)

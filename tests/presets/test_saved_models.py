@@ -80,8 +80,9 @@ def test_loaded_model_reconstructs_the_same(name: str, tmp_path: Path):
         assert torch.equal(model(y, physics), loaded(y, physics))
     # A loaded model can be saved again, and a certificate holds for both.
     deq.save(loaded, tmp_path / "again.pt")
-    certificate = deq.certify(model, physics, (channels, 16, 16))
-    assert certificate.holds_for(loaded, physics)
+    if name == "certified":
+        certificate = deq.certify(model, physics, (channels, 16, 16))
+        assert certificate.holds_for(loaded, physics)
 
 
 IMAGE = (1, 16, 16)

@@ -24,7 +24,7 @@ def test_load_pretrained_raises_for_channels_without_bundled_weights(
 ) -> None:
     torch.save(line().state_dict(), tmp_path / "weights.pt")
     with pytest.raises(
-        ValueError, match=rf"in_channels must be 1 .* got {in_channels}\. With pre"
+        ValueError, match=rf"in_channels must be 1 .* got {in_channels}\. Build the"
     ):
         load_pretrained(line(), "bundled", "ridge_convex_grey.pt", in_channels)
     load_pretrained(line(), None, "ridge_convex_grey.pt", in_channels)
