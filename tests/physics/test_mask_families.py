@@ -88,8 +88,9 @@ def test_stand_ins_of_other_masks_are_equal_and_the_physics_is_unchanged(kind: s
     # It holds for the physics themselves, as long as the mask is one.
     assert certificate.holds_for(model, physics)
     assert certificate.holds_for(model, scan(kind, 2, 0.1))
-    physics.mask = 1.1 * physics.mask
-    assert not certificate.holds_for(model, physics)
+    for factor in (1.1, 0.5, -1.0, float("nan")):
+        physics.mask = factor * before
+        assert not certificate.holds_for(model, physics)
     assert not certificate.holds_for(model, dinv.physics.Denoising())
     physics.mask = before
     assert torch.equal(physics.mask, before)
