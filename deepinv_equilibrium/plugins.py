@@ -232,6 +232,25 @@ def name_of(kind: str, factory: Callable[..., Any]) -> str | None:
     return None
 
 
+def distribution_of(kind: str, name: str) -> str | None:
+    r"""
+    Return the distribution that offers a component, without importing it.
+
+    :param str kind: one of :data:`KINDS`.
+    :param str name: name of the component, see :func:`load`.
+    :return: (str) the name of the distribution; ``None`` if :func:`register` has added
+        the component.
+    :raises ValueError: if the kind or the name is unknown, or if several distributions
+        offer the name.
+    """
+    _check_kind(kind)
+    if name in _registered[kind]:
+        return None
+    distribution = _find(kind, name).dist
+    assert distribution is not None  # see _installed
+    return distribution.name
+
+
 def register(
     kind: str, name: str, factory: Callable[..., Any], *, override: bool = False
 ) -> None:

@@ -89,6 +89,31 @@ def test_plugin_of_another_distribution_is_found_and_used() -> None:
     assert "deq_plugin_broken" not in sys.modules, "loading one plugin imported another"
 
 
+@pytest.mark.usefixtures("installed")
+def test_presets_take_solvers_and_saved_models_name_their_plugins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("deq-pgd", "certified-deq-pgd"):
+        model = plugins.create(
+            "reconstructors",
+            name,
+            denoiser="convex-potential",
+            solver="barzilai-borwein",
+            adjoint="jacobian-free",
+        )
+        assert type(model.DEQ.solver).__name__ == "BarzilaiBorwein"
+        assert model.DEQ.adjoint == deq.JacobianFree()
+    assert plugins.distribution_of("solvers", "barzilai-borwein") == (
+        "deq-plugin-example"
+    )
+    deq.save(model, tmp_path / "model.pt")
+    assert deq.load(tmp_path / "model.pt").DEQ == model.DEQ
+    monkeypatch.setattr(sys, "path", sys.path[1:])
+    message = "Unknown name 'barzilai-borwein'.*Install deq-plugin-example"
+    with pytest.raises(deq.presets.SavedModelError, match=message):
+        deq.load(tmp_path / "model.pt")
+
+
 def test_package_offers_components_of_every_kind() -> None:
     assert {kind for kind, _, _ in OWN} == set(plugins.KINDS)
 

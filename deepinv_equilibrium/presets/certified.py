@@ -7,19 +7,18 @@ from typing import Any
 from deepinv.models import Denoiser
 from deepinv.optim import PnP
 
-from ..equilibrium import Equilibrium
 from ..fixed_points import Adjoint, Anderson, FailurePolicy, FixedPointSolver, Implicit
 from ..optim.equilibrium_optim import EquilibriumOptim
 from ..optim.optimizers import PGD
-from .named_components import contractive_denoiser
+from .named_components import contractive_denoiser, named_configuration
 from .plug_and_play import plug_and_play
 
 
 def certified_deq_pgd(
     denoiser: Denoiser | str = "convex-potential",
     contraction: float = 0.99,
-    solver: FixedPointSolver = Anderson(),
-    adjoint: Adjoint = Implicit(),
+    solver: FixedPointSolver | str = Anderson(),
+    adjoint: Adjoint | str = Implicit(),
     layers: int = 1,
     on_failure: FailurePolicy = "warn",
     in_channels: int | None = None,
@@ -48,8 +47,10 @@ def certified_deq_pgd(
         Its weights are trained with the model unless they are frozen.
     :param float contraction: :math:`L_D`, in (0, 1), of a denoiser that is given by its
         name. Ignored for a module. Default: 0.99.
-    :param FixedPointSolver solver: finds the fixed point. Default: ``Anderson()``.
-    :param Adjoint adjoint: differentiates the fixed point. Default: ``Implicit()``.
+    :param FixedPointSolver, str solver: finds the fixed point; a name is of one that
+        needs no argument. Default: ``Anderson()``.
+    :param Adjoint, str adjoint: differentiates the fixed point; a name is of one that
+        needs no argument. Default: ``Implicit()``.
     :param int layers: number of iterations in the map whose fixed point is computed.
         Default: 1.
     :param str on_failure: what happens if a sample does not converge in the forward or
@@ -67,7 +68,9 @@ def certified_deq_pgd(
         given with a module.
     """
     denoiser = contractive_denoiser(denoiser, contraction, in_channels)
-    configuration = Equilibrium(solver, adjoint, layers=layers, on_failure=on_failure)
+    configuration = named_configuration(
+        solver, adjoint, layers=layers, on_failure=on_failure
+    )
     arguments = {"trainable_params": ["g_param"], **arguments}
     return plug_and_play(
         certified_deq_pgd, PGD, PnP, denoiser, configuration, arguments

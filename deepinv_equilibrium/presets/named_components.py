@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 from deepinv.models import Denoiser
 
 from .. import plugins
+from ..equilibrium import Equilibrium
 from ..equilibrium.input_checks import require_contractive
+from ..fixed_points import Adjoint, FixedPointSolver
 from ..fixed_points.argument_checks import require_number
 from ..models import EquilibriumRegularisation
 from ..optim import RED, GradientStepPGD, NetworkResidualPrior, PoissonMirrorDescent
@@ -45,6 +47,30 @@ def named_denoiser(
             f"names {known}, got {denoiser!r}."
         )
     return denoiser
+
+
+def named_configuration(
+    solver: FixedPointSolver | str, adjoint: Adjoint | str, **options: Any
+) -> Equilibrium:
+    r"""
+    Return the configuration with a solver and an adjoint, or with those that have a
+    name and take no argument.
+
+    :param FixedPointSolver, str solver: the solver, or its name in
+        :mod:`deepinv_equilibrium.plugins`.
+    :param Adjoint, str adjoint: the adjoint, or its name.
+    :param options: further arguments of
+        :class:`~deepinv_equilibrium.equilibrium.Equilibrium`.
+    :return: (Equilibrium) the configuration.
+    :raises TypeError: if ``solver`` or ``adjoint`` is of another type, or requires an
+        argument.
+    :raises ValueError: if a name is unknown, or an option is out of its range.
+    """
+    if isinstance(solver, str):
+        solver = plugins.create("solvers", solver)
+    if isinstance(adjoint, str):
+        adjoint = plugins.create("adjoints", adjoint)
+    return Equilibrium(solver, adjoint, **options)
 
 
 def created(kind: str, name: str, in_channels: int | None, **options: Any) -> Any:

@@ -15,7 +15,7 @@ from ..fixed_points import Adjoint, Anderson, FailurePolicy, FixedPointSolver, I
 from ..fixed_points.argument_checks import refuse_unknown
 from ..optim.equilibrium_optim import EquilibriumOptim
 from ..optim.optimizers import ADMM, DRS, GD, HQS, PDCP, PGD
-from .named_components import named_denoiser
+from .named_components import named_configuration, named_denoiser
 
 
 def plug_and_play(
@@ -143,8 +143,8 @@ class EquilibriumPreset:
     def __call__(
         self,
         denoiser: Denoiser | str,
-        solver: FixedPointSolver | None = None,
-        adjoint: Adjoint | None = None,
+        solver: FixedPointSolver | str | None = None,
+        adjoint: Adjoint | str | None = None,
         layers: int = 1,
         on_failure: FailurePolicy = "warn",
         in_channels: int | None = None,
@@ -156,10 +156,10 @@ class EquilibriumPreset:
         :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name in
             :mod:`deepinv_equilibrium.plugins`. Its weights are trained with the model
             unless they are frozen.
-        :param FixedPointSolver solver: finds the fixed point. Default: ``None``, the
-            solver of the preset.
-        :param Adjoint adjoint: differentiates the fixed point. Default: ``None``, the
-            adjoint of the preset.
+        :param FixedPointSolver, str solver: finds the fixed point; a name is of one
+            that needs no argument. Default: ``None``, the solver of the preset.
+        :param Adjoint, str adjoint: differentiates the fixed point; a name is of one
+            that needs no argument. Default: ``None``, the adjoint of the preset.
         :param int layers: number of iterations in the map whose fixed point is
             computed. A list of parameters of this length has one value for each layer.
             Default: 1.
@@ -176,7 +176,7 @@ class EquilibriumPreset:
         :raises ValueError: if no denoiser has the name, or an argument is out of its
             range.
         """
-        configuration = Equilibrium(
+        configuration = named_configuration(
             self.solver if solver is None else solver,
             self.adjoint if adjoint is None else adjoint,
             layers=layers,

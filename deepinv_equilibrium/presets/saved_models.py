@@ -66,7 +66,8 @@ def save(model: nn.Module, path: str | Path) -> None:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch module, got {type(model).__name__}.")
-    recipe = _Writer().component("model", model)
+    writer = _Writer()
+    recipe = writer.component("model", model)
     weights = {
         name: value.detach().cpu() if isinstance(value, Tensor) else value
         for name, value in model.state_dict().items()
@@ -74,7 +75,7 @@ def save(model: nn.Module, path: str | Path) -> None:
     content = {
         "format": FORMAT,
         "recipe": recipe,
-        "DEQ": _Writer().value("model.DEQ", getattr(model, "DEQ", None)),
+        "DEQ": writer.value("model.DEQ", getattr(model, "DEQ", None)),
         "in_training": [name for name, m in model.named_modules() if m.training],
         "weights": weights,
         # Step sizes are trained as logarithms and written as natural values, from which
@@ -86,7 +87,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         },
         "versions": {
             name: metadata.version(name)
-            for name in ("deepinv_equilibrium", "deepinv", "torch")
+            for name in ("deepinv_equilibrium", "deepinv", "torch", *writer.plugins)
         },
     }
     changed = changed_names(fingerprint(model), fingerprint(_made(content)))
@@ -112,16 +113,16 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Any:
 
     The file is read with ``weights_only=True``: it cannot run code of its own. The
     component is looked up by its name, so a plugin that offers it must be installed, or
-    its function registered by :func:`deepinv_equilibrium.plugins.register`.
+    its function registered by :func:`deepinv_equilibrium.plugins.register`. The file
+    has the names and versions of the plugins that it was written with.
 
     :param str, pathlib.Path path: the file.
     :param torch.device, str device: where the model is put. Default: ``"cpu"``.
     :return: (torch.nn.Module) the model, each module in the mode (train or eval) in
         which it was saved.
     :raises FileNotFoundError: if there is no such file.
-    :raises SavedModelError: if the file is damaged or is not a saved model, or if the
-        installed versions make another model from it.
-    :raises ValueError: if no component has the name.
+    :raises SavedModelError: if the file is damaged or is not a saved model, no
+        component has the name, or the installed versions make another model from it.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -139,11 +140,23 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Any:
         )
     try:
         return _made(content).to(device)
-    except (RuntimeError, TypeError, KeyError) as error:
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        versions = content.get("versions", {})
+        written = ", ".join(f"{name} {version}" for name, version in versions.items())
+        missing = [name for name in versions if not _is_installed(name)]
+        remedy = f" Install {', '.join(missing)}." if missing else ""
         raise SavedModelError(
             f"the model in {path} cannot be made: {error} It was written with "
-            f"{content.get('versions')}."
+            f"{written}.{remedy}"
         ) from error
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _made(content: Mapping[str, Any]) -> Any:
@@ -169,6 +182,10 @@ def _made(content: Mapping[str, Any]) -> Any:
 class _Writer:
     """Turns arguments into numbers, strings, tensors, lists and dictionaries."""
 
+    def __init__(self) -> None:
+        #: The distributions that offer the components.
+        self.plugins: set[str] = set()
+
     def component(self, argument: str, component: Any) -> dict[str, Any]:
         """Return the recipe of a component."""
         origin = plugins.origin(component)
@@ -184,7 +201,13 @@ class _Writer:
         }
         if arguments.get("pretrained") == "download":
             arguments["pretrained"] = None  # the file has the weights
-        return {"component": [origin.kind, origin.name], "arguments": arguments}
+        return self._named(origin.kind, origin.name, arguments)
+
+    def _named(self, kind: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        distribution = plugins.distribution_of(kind, name)
+        if distribution is not None:
+            self.plugins.add(distribution)
+        return {"component": [kind, name], "arguments": arguments}
 
     def value(self, argument: str, value: Any) -> Any:
         """Return an argument as plain data."""
@@ -221,11 +244,9 @@ class _Writer:
 
     def _setting(self, argument: str, kind: str, value: Any) -> dict[str, Any]:
         """Return the name and the fields of a solver or an adjoint."""
-        if type(value) is Restarts:  # the solver of ReTune, which the registry lacks
-            kind, name = "restarts", "restarts"
-        else:
-            name = plugins.name_of(kind, type(value)) or ""
-        if not name or not dataclasses.is_dataclass(value):
+        restarts = type(value) is Restarts  # of ReTune, which the registry lacks
+        name = "" if restarts else plugins.name_of(kind, type(value)) or ""
+        if not (name or restarts) or not dataclasses.is_dataclass(value):
             raise TypeError(
                 f"{argument} is a {type(value).__name__}, which has no name among the "
                 f"{kind}: register it by plugins.register({kind!r}, NAME, "
@@ -238,7 +259,9 @@ class _Writer:
             for field in dataclasses.fields(value)
             if field.init
         }
-        return {"component": [kind, name], "arguments": arguments}
+        if restarts:
+            return {"component": ["restarts", "restarts"], "arguments": arguments}
+        return self._named(kind, name, arguments)
 
 
 def _remedy(component: Any) -> str:

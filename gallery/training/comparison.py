@@ -13,15 +13,14 @@ many steps they make, and in how they differentiate:
 - *ReTune*, *Jacobian-free* and *implicit* of this package.
 
 The budget is processor time, so that other load of the machine does not count; run it
-with one thread. At ten times, evenly spaced, the model restores validation images with
-the method's own solver; this time does not count. The record has, for each problem,
-seed and method, the seconds, evaluations of D, products with its transposed Jacobian,
-PSNR, and the largest number of bytes that a graph held in a training step, where
-weights and tensors that are saved twice count each time::
+with one thread. At eight times, evenly spaced, the model restores validation images
+with the method's own solver; this time does not count. The record has, for each
+problem, seed and method, the seconds, evaluations of D, products with its transposed
+Jacobian, PSNR, and the largest number of bytes that a graph held in a training step,
+where weights and tensors that are saved twice count each time::
 
     pip install torchdeq==0.1.0
     OMP_NUM_THREADS=1 python gallery/training/comparison.py BSD400 KNEES \
-        --weights gallery/training/weights \
         --record gallery/training/results/comparison.json
 """
 
@@ -48,7 +47,7 @@ from deepinv_equilibrium.models import SmallDRUNet
 
 LAYERS, RESTARTS = 5, 8
 BATCH_SIZE = 4
-MARKS = 10
+MARKS = 8
 RATE = 1e-4
 
 
@@ -106,7 +105,7 @@ class DeblurringProblem:
 
     def __init__(self, folder: Path) -> None:
         self.images, held_out = split(folder, 1)
-        self.validation = centres(held_out, 128)
+        self.validation = centres(held_out, 96)
 
     def denoiser(self) -> SmallDRUNet:
         return SmallDRUNet(1)
@@ -130,15 +129,15 @@ class KneeProblem:
     noise_level = 0.02
     size = 96
 
-    def __init__(self, folder: Path, weights: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         parts = knees.split(folder)
-        self.images, self.weights = parts["training"], weights
+        self.images = parts["training"]
         generator = torch.Generator().manual_seed(0)
-        cut = [image[:, 80:240, 80:240] for image in parts["validation"]]
-        self.validation = knees.windows(cut, 8, 160, generator)
+        cut = [image[:, 96:224, 96:224] for image in parts["validation"]]
+        self.validation = knees.windows(cut, 6, 128, generator)
 
     def denoiser(self) -> SmallDRUNet:
-        return SmallDRUNet(2, pretrained=self.weights / "knees_denoiser.pt")
+        return SmallDRUNet(2, pretrained="knees")
 
     def batch(self, generator: torch.Generator) -> Tensor:
         return knees.windows(self.images, BATCH_SIZE, self.size, generator)
@@ -301,21 +300,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path, help="folder of photos")
     parser.add_argument("knees", type=Path, help="folder of slices")
-    parser.add_argument("--weights", type=Path, required=True, help="of the knees")
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--problems", nargs="+", default=["deblurring", "MRI"])
     parser.add_argument("--methods", nargs="+", help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--seconds", type=float, default=180.0)
     args = parser.parse_args()
 
     record = measurement_record.read(args.record)
     for name in args.problems:
         deblurring = name == "deblurring"
         problem: Problem = (
-            DeblurringProblem(args.photos)
-            if deblurring
-            else KneeProblem(args.knees, args.weights)
+            DeblurringProblem(args.photos) if deblurring else KneeProblem(args.knees)
         )
         for seed in args.seeds:
             entry = record.setdefault(name, {}).setdefault(str(seed), {})

@@ -146,7 +146,7 @@ def test_a_model_of_ones_own_is_saved_by_the_function_that_builds_it(
     deq.save(model, tmp_path / "mine.pt")
     assert torch.equal(deq.load(tmp_path / "mine.pt").mask, model.mask)
     deq.plugins._registered["reconstructors"].pop("mine")
-    with pytest.raises(ValueError, match="Unknown name 'mine'"):
+    with pytest.raises(SavedModelError, match="Unknown name 'mine'"):
         deq.load(tmp_path / "mine.pt")
 
 

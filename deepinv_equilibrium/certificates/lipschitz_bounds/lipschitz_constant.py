@@ -88,12 +88,24 @@ def lipschitz_rule_of(module: nn.Module) -> LipschitzRule:
             return _RULES[base]
         if overrides(base):
             break
-    raise UncertifiableModuleError(
-        module,
-        "no rule is known for it, and none is inherited by a class that overrides a "
-        "method. Declare one with register_lipschitz_rule, or define its method "
-        "lipschitz_bound(img_size).",
+    name = module_type.__name__
+    remedy = (
+        f"Define the method lipschitz_bound(img_size) in {name}, or declare a rule for "
+        f"{name} with register_lipschitz_rule."
     )
+    if declared in vars(module):
+        reason = f"its {declared} was replaced on the instance."
+    elif hasattr(module_type, declared):
+        reason = (
+            f"{name} inherits {declared} and overrides a method of the class that "
+            "defines it, so it may compute something else."
+        )
+    else:
+        reason = (
+            "no rule is known for it, and a class that overrides a method inherits "
+            "none."
+        )
+    raise UncertifiableModuleError(module, f"{reason} {remedy}")
 
 
 def effective_weight(module: nn.Module, name: str = "weight") -> Tensor:

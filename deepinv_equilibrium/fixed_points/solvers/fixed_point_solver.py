@@ -72,7 +72,9 @@ class FixedPointSolver(Solver, ABC):
     A subclass implements :meth:`begin`, whose :class:`Iteration
     <deepinv_equilibrium.fixed_points.Iteration>` proposes the next iterate. This class
     implements the rest: stopping, reports, the domain of the step, and samples that
-    turn non-finite. See :doc:`/user_guide/solvers` for an example.
+    turn non-finite. A subclass that checks fields of its own in ``__post_init__`` calls
+    ``super().__post_init__()``, which checks the arguments below. See
+    :doc:`/user_guide/solvers` for an example.
 
     :param int max_iter: largest number of evaluations of the step. Default: 100.
     :param float rtol: tolerance on the relative residual. Default: ``1e-4``.

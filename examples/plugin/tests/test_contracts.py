@@ -18,6 +18,15 @@ def test_denoiser_keeps_to_its_declarations(contract, denoiser) -> None:
     contract(denoiser, img_size=(1, 5, 6), sigma=0.5)
 
 
+@pytest.mark.parametrize("denoiser", DENOISERS, ids=["firm", "contraction"])
+def test_declarations_are_found(denoiser) -> None:
+    # A contract for a declaration that is not found, because of a misspelt name, say,
+    # does not apply, and does not fail.
+    held = testing.check_denoiser(denoiser, img_size=(1, 5, 6), sigma=0.5).held
+    assert "respects_its_lipschitz_bound" in held
+    assert "is_firmly_nonexpansive_as_declared" in held
+
+
 @pytest.mark.parametrize("contract", testing.solver_contracts().values())
 def test_solver(contract) -> None:
     contract(BarzilaiBorwein())
@@ -33,7 +42,7 @@ def test_names_make_a_model_that_is_proved_to_contract() -> None:
         "certified-deq-pgd",
         denoiser="wiener",
         contraction=0.9,
-        solver=deq.plugins.create("solvers", "barzilai-borwein"),
+        solver="barzilai-borwein",
         adjoint=deq.plugins.create("adjoints", "rate-corrected", rate=0.5),
     )
     physics = dinv.physics.Denoising()

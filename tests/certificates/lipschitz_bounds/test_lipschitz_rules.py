@@ -95,6 +95,12 @@ def test_subclass_that_overrides_a_method_is_refused(module: nn.Module) -> None:
     assert "register_lipschitz_rule" in str(caught.value)
 
 
+def test_message_names_the_class_that_has_to_declare_its_bound() -> None:
+    message = "DeclaredAbove inherits lipschitz_bound.*Define .* in DeclaredAbove"
+    with pytest.raises(UncertifiableModuleError, match=message):
+        deq.lipschitz(DeclaredAbove())
+
+
 @pytest.mark.parametrize("module", [Declared(), DeclaredAndKept()])
 def test_module_can_declare_its_bound(module: nn.Module) -> None:
     assert deq.lipschitz(module, (1, 4, 4)) == Bound(
