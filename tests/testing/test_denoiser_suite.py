@@ -146,7 +146,7 @@ def test_wrong_denoiser_breaks_its_contract(
 def test_false_declaration_of_firm_nonexpansiveness_is_found() -> None:
     # Averaged with a rotation, which is nonexpansive.
     denoiser = Stretch("declares to be firm", scale=-0.9)
-    with pytest.raises(testing.ContractError, match=r"2 D - I at sigma = 0\.05 moves"):
+    with pytest.raises(testing.ContractError, match=r"2 D - I at sigma = 0\.005 moves"):
         testing.check_denoiser(denoiser, (1, 4, 4))
 
 
