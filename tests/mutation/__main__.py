@@ -3,7 +3,7 @@ Small changes of the core against its tests: ``python -m tests.mutation``.
 
 An operator, a sign or a constant of a module is changed, in a process of its own, and
 the tests of its folder run until one fails. The mutants are drawn at random, as many
-from each folder. A mutant that no test notices is listed in ``survivors.toml`` with the
+from each folder. A mutant that no test notices is listed in ``survivors.json`` with the
 reason why its result is as right as the one of the original; the command fails if there
 is another one. ``--only TEXT`` chooses mutants by their words.
 """
@@ -87,12 +87,14 @@ def tests_of(mutant: Mutant) -> list[str]:
     return [str(path) for path in (*nearest, *others) if path.exists()]
 
 
-def result(mutant: Mutant) -> str:
-    """Return "noticed", "timed out" or "survived"."""
+def result(mutant: Mutant | None, paths: Sequence[str]) -> str:
+    """Return "noticed", "timed out" or "survived", of a mutant or of the package as it
+    is."""
     child = os.fork()
     if child == 0:
         os.setsid()
-        sys.meta_path.insert(0, _Finder(mutant))
+        if mutant is not None:
+            sys.meta_path.insert(0, _Finder(mutant))
         with (
             open(os.devnull, "w") as nothing,
             contextlib.redirect_stdout(nothing),
@@ -101,7 +103,7 @@ def result(mutant: Mutant) -> str:
             options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
             status = 1
             with contextlib.suppress(BaseException):
-                status = pytest.main([*options, *tests_of(mutant)])
+                status = pytest.main([*options, *paths])
         os._exit(int(status))
     start = time.monotonic()
     while time.monotonic() - start < SECONDS:
@@ -122,13 +124,16 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT")
     args = parser.parse_args()
 
-    file = Path(__file__).with_name("survivors.toml")
-    explained = tomllib.loads(file.read_text("utf-8"))["survivors"]
+    survivors = Path(__file__).with_name("survivors.json")
+    explained = json.loads(survivors.read_text("utf-8"))
+    for folder, names in TESTS.items():
+        if result(None, [str(ROOT / "tests" / name) for name in names]) != "survived":
+            print(f"tests of {folder} fail without a change")
+            return 1
     results: Counter[str] = Counter()
-    for mutant in tqdm(
-        [m for m in drawn(args.count, args.seed) if args.only in str(m)]
-    ):
-        found = result(mutant)
+    chosen = [m for m in drawn(args.count, args.seed) if args.only in str(m)]
+    for mutant in tqdm(chosen):
+        found = result(mutant, tests_of(mutant))
         if found == "survived" and str(mutant) in explained:
             found = "explained"
         results[found] += 1
