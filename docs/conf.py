@@ -100,6 +100,7 @@ PAGES = [
     "own_images",
     "mri_own_slices",
     "own_point_spread_function",
+    "choose_the_ridge",
     "poisson_gaussian_noise",
     "train_with_drunet",
     "jacobian_free_then_implicit",

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import importlib.machinery
 import importlib.util
+import json
 import os
 import random
 import signal
