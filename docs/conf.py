@@ -34,6 +34,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "architecture",
     "internal_links",
+    "notebook_text",
     "plain_summaries",
     "public_names",
     "requirements_table",

@@ -4,11 +4,12 @@ Choose the ridge of a certified restoration
 
 A blur loses frequencies, or nearly loses them, so least squares are flat in some
 directions, and a convex regulariser may be flat there, too: gradient descent converges,
-at a rate that is 1 or so near to 1 that it says nothing. A ridge :math:`\tfrac{\kappa}{2}\|x\|^2` makes the energy strongly convex. Then the
-model contracts, the restored image depends on the measurement with a known constant,
-and the distance of any image to the exact solution can be computed. In return the
-image moves towards zero. This page shows the price for several :math:`\kappa`, and how
-to choose one for your images.
+at a rate that is 1 or so near to 1 that it says nothing. A ridge
+:math:`\tfrac{\kappa}{2}\|x\|^2` makes the energy strongly convex. Then the model
+contracts, the restored image depends on the measurement with a known constant, and the
+distance of any image to the exact solution can be computed. In return the image moves
+towards zero. This page shows the price for several :math:`\kappa`, and how to choose
+one for your images.
 """
 
 import deepinv as dinv
