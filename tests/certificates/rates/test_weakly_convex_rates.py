@@ -119,6 +119,17 @@ def test_decrease_is_attained_by_gradient_descent(
     assert delta * residual == pytest.approx(L / 2 * (1 - (1 - tau * L) ** 2), abs=1e-9)
 
 
+@given(L=st.floats(1e-3, 1e3), part=st.floats(0.01, 1.99), m=st.floats(-1e-3, 1e2))
+def test_decrease_is_rounded_downwards(L: float, part: float, m: float) -> None:
+    tau = part / max(L - m, 1e-3)
+    found = rates.decrease(L, tau, m)
+    exact = 1 / Fraction(tau) - (Fraction(L) - Fraction(m)) / 2
+    assert found <= max(exact, 0)
+    if exact > 0 and tau * m > -0.999:
+        allowed = 2.0**-48 * (1 / tau + L + abs(m))
+        assert found >= exact - Fraction(allowed)
+
+
 def test_value_bounds_hold_for_random_convex_energies() -> None:
     mu, L, tau, m = random_energies()
     convex = (mu + m > 1e-3) & (mu + m.clamp(max=0) >= 0)

@@ -9,6 +9,7 @@ from deepinv_equilibrium.certificates import (
 from deepinv_equilibrium.certificates.spectra.physics_operator import (
     PhysicsOperator,
     batch_size,
+    gram_asymmetry,
 )
 
 from ...one_test import in_one_test
@@ -88,3 +89,21 @@ def test_batch_size_asks_a_physics_for_the_names_of_its_parameters():
             self.gain = gain
 
     assert batch_size(Gain(torch.rand(5, 1, 1, 1))) == 5
+
+
+@in_one_test("scale", [1e-6, 1.0, 1e6])
+def test_asymmetry_of_a_gram_operator_is_relative(scale):
+    # For a skew S, u^T S v = -v^T S u, and the bound of the two products is reached if
+    # S u is a multiple of v, so on two pixels the asymmetry is |sin| of their angle.
+    def skew(x):
+        return scale * torch.stack([-x[..., 1], x[..., 0]], -1)
+
+    z = torch.zeros(1, 1, 1, 2, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    u, v = (torch.randn(z.shape, generator=generator, dtype=z.dtype) for _ in range(2))
+    (a, b), (c, d) = u.flatten().tolist(), v.flatten().tolist()
+    sine = abs(a * d - b * c) / float(u.norm() * v.norm())
+    found = gram_asymmetry(physics(skew, lambda y: y), z)
+    assert found == pytest.approx(sine, rel=1e-12)
+    symmetric = physics(lambda x: scale * x.flip(-1), lambda y: y)
+    assert gram_asymmetry(symmetric, z) < 1e-15
