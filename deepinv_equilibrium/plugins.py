@@ -368,9 +368,11 @@ def _find(kind: str, name: str) -> metadata.EntryPoint:
         known = candidates = names(kind)
         if distribution:
             candidates = [q for n, p in installed.items() for q in _qualified(n, p)]
+        others = [other for other in KINDS if other != kind and name in names(other)]
+        elsewhere = f" It is one of the {' and the '.join(others)}." if others else ""
         raise ValueError(
-            f"Unknown name {name!r} among the {kind}.{_hint(name, candidates)} "
-            f"{_known(known)}"
+            f"Unknown name {name!r} among the {kind}."
+            f"{elsewhere or _hint(name, candidates)} {_known(known)}"
         )
     if len(providers) > 1:
         owners = " and ".join(_describe(entry) for entry in providers.values())

@@ -18,7 +18,7 @@ from .certificate_report import rate_text, report
 from .certified_distance import certified_distance
 from .contraction_bounds import Contraction, Term, steps_to
 from .convergence import Convergence, Energy
-from .families import FAMILIES
+from .families import ANY_MASK, FAMILIES
 from .fingerprints import changed_names, problem_fingerprint
 from .gradients.gradient_errors import GradientError, gradient_error
 from .gradients.planning import Plan, plan
@@ -328,7 +328,10 @@ class Certificate:
     def __str__(self) -> str:
         size = " x ".join(map(str, self.img_size))
         title = f"Contraction of {self.model} with {self.physics}, images {size}"
-        return report(title, self.contraction, self.version)
+        operator = "operator"
+        if self.physics.startswith(ANY_MASK):
+            operator = "operator with every mask of 0 and 1"
+        return report(title, self.contraction, operator, self.version)
 
     def __repr__(self) -> str:
         return f"<Certificate of {self.model}: {rate_text(self.rate)}>"

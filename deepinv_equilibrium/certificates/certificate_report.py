@@ -13,7 +13,7 @@ WIDTH = 80
 FACTOR = 1e-6
 
 
-def report(title: str, contraction: Contraction, version: str) -> str:
+def report(title: str, contraction: Contraction, operator: str, version: str) -> str:
     r"""
     Return the report of a contraction: the terms with their kinds and sources, what is
     proved, the rate and its norm, the consequences and the assumptions. The report
@@ -21,6 +21,7 @@ def report(title: str, contraction: Contraction, version: str) -> str:
 
     :param str title: the first line.
     :param Contraction contraction: the contraction.
+    :param str operator: the operator for which it holds.
     :param str version: version of the package, printed in the last line.
     :return: lines of at most 80 characters.
     """
@@ -39,7 +40,7 @@ def report(title: str, contraction: Contraction, version: str) -> str:
     for note in contraction.notes:
         lines += _wrapped("note", note)
     lines += _wrapped(
-        "holds for", "these weights, step sizes and operator, and this image size only"
+        "holds for", f"these weights, step sizes and {operator}, this image size only"
     )
     lines.append(f"deepinv_equilibrium {version}")
     return "\n".join(lines)

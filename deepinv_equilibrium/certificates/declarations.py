@@ -78,6 +78,26 @@ def declares(part: object, name: str, *computed_by: str) -> bool:
     return False
 
 
+def undeclared(part: object, name: str) -> str:
+    r"""
+    Say why an object has no valid declaration of a constant.
+
+    :param object part: a denoiser or a prior for which :func:`declares` is false.
+    :param str name: the attribute or method that declares the constant.
+    :return: the reason, and the remedy if a class above declares the constant.
+    """
+    part_type = type(part)
+    if isinstance(part, nn.Module):
+        part_type = type_before_parametrizations(part)
+    if not hasattr(part_type, name):
+        return "not declared"
+    below = part_type.__name__
+    return (
+        f"{below} inherits {name} and overrides a method of the class that defines it, "
+        f"so it may compute something else: define {name} in {below}, too"
+    )
+
+
 def overrides(
     lower: type, base: type | None = None, *, harmless: Collection[str] = ()
 ) -> bool:

@@ -167,9 +167,36 @@ def measured_image(
     if _shapes(expected) != _shapes(y):
         raise ValueError(
             f"{refusal}: for images of shape {tuple(image.shape)} physics.A returns "
-            f"{_shapes(expected)}. Give the physics of this measurement."
+            f"{_shapes(expected)}. {_other_shape(y, expected, physics)}"
         )
     return image
+
+
+def _other_shape(y: Any, expected: Any, physics: LinearPhysics) -> str:
+    """Return what to do about a measurement of another shape than the physics
+    returns."""
+    if isinstance(y, Tensor) and isinstance(expected, Tensor):
+        if y.ndim == expected.ndim - 1:
+            return "Give y the batch axis, which comes first: y[None]."
+        channels = y.shape[1:2] != expected.shape[1:2]
+        if isinstance(physics, MRIMixin) and channels:
+            return (
+                "Give the real and the imaginary part as two channels, see "
+                "MRI.from_torch_complex."
+            )
+    return "Give the physics of this measurement."
+
+
+def _other_mask(y: Tensor, physics: LinearPhysics) -> str:
+    """Return a sentence about a mask that does not fit a measurement; empty if it
+    does."""
+    mask = getattr(physics, "mask", None)
+    if not isinstance(mask, Tensor) or mask.ndim < 2 or mask.shape[-2:] == y.shape[-2:]:
+        return ""
+    return (
+        f"The mask of the physics has the shape {tuple(mask.shape)}: give the mask of "
+        "this measurement, of its height and width."
+    )
 
 
 def _remedy(y: Any, physics: LinearPhysics) -> str:
@@ -188,6 +215,8 @@ def _remedy(y: Any, physics: LinearPhysics) -> str:
         if kept and y.real.dtype not in {dtype.to_real() for dtype in kept}:
             dtype = next(iter(kept)).to_real()
             return f"Convert y, which is {y.dtype}, with y.to({dtype})."
+        if (other_mask := _other_mask(y, physics)) and y.ndim >= 4:
+            return other_mask
         if y.ndim < 4:
             return (
                 "Give y the axes that physics.A(x) returns for images x of shape "

@@ -14,7 +14,7 @@ from deepinv.physics import (
 )
 
 from ..certificates import Bound, Interval, spectrum
-from ..certificates.families import FAMILIES
+from ..certificates.families import ANY_MASK, FAMILIES
 from .dynamic_multi_coil_mri import DynamicMultiCoilMRI
 
 P = TypeVar("P", bound=LinearPhysics)
@@ -110,7 +110,7 @@ def _spectrum(self: LinearPhysics, img_size: tuple[int, ...]) -> Interval:
 
 _STAND_INS: dict[type, type] = {
     base: type(
-        f"AnyMask{base.__name__}",
+        f"{ANY_MASK}{base.__name__}",
         (base,),
         {
             "spectrum": _spectrum,

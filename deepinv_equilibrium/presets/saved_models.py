@@ -143,20 +143,26 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Any:
     except (RuntimeError, TypeError, KeyError, ValueError) as error:
         versions = content.get("versions", {})
         written = ", ".join(f"{name} {version}" for name, version in versions.items())
-        missing = [name for name in versions if not _is_installed(name)]
-        remedy = f" Install {', '.join(missing)}." if missing else ""
         raise SavedModelError(
             f"the model in {path} cannot be made: {error} It was written with "
-            f"{written}.{remedy}"
+            f"{written}.{_to_install(versions)} If a script gave the component its "
+            "name by plugins.register, import that script first."
         ) from error
 
 
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+def _to_install(versions: Mapping[str, str]) -> str:
+    """Name what is missing or has another version than a file was written with."""
+    missing, others = [], []
+    for name, version in versions.items():
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+        else:
+            if installed != version:
+                others.append(f"{name} {installed}")
+    text = f" Install {', '.join(missing)}." if missing else ""
+    return text + (f" Installed are {', '.join(others)}." if others else "")
 
 
 def _made(content: Mapping[str, Any]) -> Any:

@@ -8,6 +8,8 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from torch import Tensor
 
+from ..certificates.declarations import declares, undeclared
+
 P = ParamSpec("P")
 HOLDS = "holds"
 
@@ -30,6 +32,19 @@ class ContractError(AssertionError):
 
 class NotApplicableError(Exception):
     """A contract does not apply to a component; the message says why."""
+
+
+def require_declared(part: object, name: str, *computed_by: str) -> None:
+    r"""
+    Leave a contract out if a component has no valid declaration of a constant.
+
+    :param object part: the component.
+    :param str name: the attribute or method that declares the constant.
+    :param str computed_by: the methods that the constant describes.
+    :raises NotApplicableError: if it has none, with the reason.
+    """
+    if not declares(part, name, *computed_by):
+        raise NotApplicableError(undeclared(part, name))
 
 
 class Case(Protocol):

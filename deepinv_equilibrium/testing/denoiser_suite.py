@@ -13,7 +13,6 @@ from deepinv.models import Denoiser
 from torch import Tensor
 
 from ..certificates import Bound, UncertifiableModuleError, lipschitz
-from ..certificates.declarations import declares
 from ..certificates.image_size import require_image_size
 from .contracts import (
     Contract,
@@ -22,6 +21,7 @@ from .contracts import (
     Suite,
     require,
     require_close,
+    require_declared,
 )
 from .largest_stretch import StretchSearch
 from .random_images import device_of, random_images
@@ -112,7 +112,8 @@ def is_firmly_nonexpansive_as_declared(case: DenoiserCase) -> None:
     """Where ``is_firmly_nonexpansive`` is true, 2 D - I moves no two images apart."""
     name = "is_firmly_nonexpansive"
     denoiser = case.component
-    if not (declares(denoiser, name, "forward") and getattr(denoiser, name) is True):
+    require_declared(denoiser, name, "forward")
+    if getattr(denoiser, name) is not True:
         raise NotApplicableError("not declared")
     source = "the denoiser declares to be firmly nonexpansive"
     for where, search in case.searches.items():
@@ -122,8 +123,7 @@ def is_firmly_nonexpansive_as_declared(case: DenoiserCase) -> None:
 
 def respects_its_residual_bound(case: DenoiserCase) -> None:
     """Where ``residual_bound`` is declared, D - I moves no two images further apart."""
-    if not declares(case.component, "residual_bound", "forward"):
-        raise NotApplicableError("not declared")
+    require_declared(case.component, "residual_bound", "forward")
     bound = case.component.residual_bound(tuple(case.img_size))
     for where, search in case.searches.items():
         what = f"D - I at {where}"
@@ -134,8 +134,7 @@ def is_a_proximal_operator_as_declared(case: DenoiserCase) -> None:
     r"""Where ``convexity_bound`` is declared, the Jacobian :math:`J` of :math:`D` is
     symmetric and :math:`2 (1 + m) D - I` is nonexpansive, so that :math:`J` is between
     0 and :math:`I / (1 + m)`."""
-    if not declares(case.component, "convexity_bound", "forward"):
-        raise NotApplicableError("not declared")
+    require_declared(case.component, "convexity_bound", "forward")
     bound = case.component.convexity_bound(tuple(case.img_size))
     for where, search in case.searches.items():
         what = f"2 (1 + m) D - I at {where}"

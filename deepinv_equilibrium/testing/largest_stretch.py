@@ -71,8 +71,32 @@ class StretchSearch:
             require(
                 factors[i] <= bound * (1 + 1e-9) + 1e-12,
                 f"{what} moves two images at the distance {float(apart[i]):.3g} apart "
-                f"by the factor {float(factors[i]):.8g}, more than {bound:.8g} "
-                f"({source})",
+                f"by the factor {float(factors[i]):.8g}, more than {bound:.8g}"
+                + (f" ({source})" if source else ""),
+            )
+
+    def require_strong_monotonicity(
+        self, what: str, modulus: float, source: str
+    ) -> None:
+        r"""
+        Raise an error if a random pair of images refutes
+        :math:`\langle F(u) - F(v), u - v \rangle \geq m \|u - v\|^2`.
+
+        :param str what: the map, for the message.
+        :param float modulus: :math:`m`.
+        :param str source: where it comes from, for the message.
+        :raises AssertionError: if a pair refutes it.
+        """
+        for images, values, error in self._random_pairs:
+            apart = _norms(images)
+            products = (images * values).flatten(1).sum(1)
+            moduli = (products + error * apart) / apart**2
+            i = int(moduli.argmin())
+            require(
+                moduli[i] >= modulus - 1e-9 * abs(modulus) - 1e-12,
+                f"{what} brings two images at the distance {float(apart[i]):.3g} "
+                f"together: the modulus of monotonicity is {float(moduli[i]):.8g}, "
+                f"less than {modulus:.8g}" + (f" ({source})" if source else ""),
             )
 
     # All maps a F + b I need the same values of F.

@@ -14,12 +14,12 @@ many steps they make, and in how they differentiate:
 
 The budget is processor time, so that other load of the machine does not count; run it
 with one thread. At six times, evenly spaced, validation images are restored; this time
-does not count. All weights that were trained at equilibrium restore them at the fixed
+does not count. Weights that were trained at equilibrium restore them at the fixed
 point, by the same accurate solve, so that no method is judged by where its solver
-stops; the unrolled network makes its own steps. The record has, for each problem, seed
-and method, the seconds, evaluations of D, products with its transposed Jacobian, PSNR,
-and the largest number of bytes that a graph held in a training step, where weights and
-tensors that are saved twice count each time::
+stops; ReTune and the unrolled network make their own steps. The record has, for each
+problem, seed and method, the seconds, evaluations of D, products with its transposed
+Jacobian, PSNR, and the largest number of bytes that a graph held in a training step,
+where weights and tensors that are saved twice count each time::
 
     pip install torchdeq==0.1.0
     OMP_NUM_THREADS=1 python gallery/training/comparison.py BSD400 KNEES \
@@ -236,7 +236,7 @@ def train(problem: Problem, method: str, seed: int, budget: float) -> dict[str, 
     model = methods(problem)[method](denoiser)
     accurate = deq.Anderson(rtol=1e-4, max_iter=300)
     measured = model
-    if method != "unrolled":
+    if method not in ("unrolled", "ReTune"):
         exact = deq.Equilibrium(accurate, on_failure="ignore")
         measured = optimiser(deq, problem, denoiser, DEQ=exact)
     counter, recorded = Counter(denoiser), Recorded()

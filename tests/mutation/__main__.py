@@ -36,9 +36,9 @@ PACKAGE = "deepinv_equilibrium"
 # The folders of the core, and those whose tests run them. The tests of a module itself
 # come first.
 TESTS = {
-    "fixed_points": ("fixed_points", "testing", "equilibrium"),
-    "certificates": ("certificates", "attack", "optim"),
-    "equilibrium": ("equilibrium", "presets", "models"),
+    "fixed_points": ("fixed_points", "accelerator", "equilibrium"),
+    "certificates": ("certificates", "attack"),
+    "equilibrium": ("equilibrium", "presets"),
 }
 SECONDS = 600.0
 

@@ -13,7 +13,13 @@ from torch._dynamo import OptimizedModule
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from ..bounds import Bound
-from ..declarations import UncertifiableModuleError, declares, overrides, refuse_changed
+from ..declarations import (
+    UncertifiableModuleError,
+    declares,
+    overrides,
+    refuse_changed,
+    undeclared,
+)
 from ..image_size import require_image_size
 from ..trial_calls import try_out
 from .module_state import refuse_state
@@ -96,10 +102,8 @@ def lipschitz_rule_of(module: nn.Module) -> LipschitzRule:
     if declared in vars(module):
         reason = f"its {declared} was replaced on the instance."
     elif hasattr(module_type, declared):
-        reason = (
-            f"{name} inherits {declared} and overrides a method of the class that "
-            "defines it, so it may compute something else."
-        )
+        reason = undeclared(module, declared) + "."
+        remedy = f"Or declare a rule for {name} with register_lipschitz_rule."
     else:
         reason = (
             "no rule is known for it, and a class that overrides a method inherits "

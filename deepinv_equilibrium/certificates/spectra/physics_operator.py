@@ -136,7 +136,7 @@ class PhysicsOperator:
                 raise UncertifiablePhysicsError(
                     self.physics,
                     f"A_adjoint returns {tuple(getattr(back, 'shape', ()))} for an "
-                    f"image of shape {self.shape}. Check img_size.",
+                    f"image of shape {self.shape}. Check img_size, (C, H, W).",
                 )
             if back.is_complex():
                 raise UncertifiablePhysicsError(

@@ -215,7 +215,8 @@ def _checked_operator(
     raise UncertifiablePhysicsError(
         physics,
         f"A or A_adjoint fails on an image of shape {operator.shape}, {failures[0]!r}. "
-        "Check img_size, and that the parameters of the physics are set.",
+        "Check img_size, (C, H, W), with C = 2 for MRI, and that the parameters of the "
+        "physics are set.",
     ) from failures[0]
 
 

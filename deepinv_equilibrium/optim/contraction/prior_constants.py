@@ -20,7 +20,7 @@ from ...certificates import (
     lipschitz,
 )
 from ...certificates.bounds import derived, outward, unproved
-from ...certificates.declarations import declares
+from ...certificates.declarations import declares, undeclared
 from ...certificates.lipschitz_bounds.lipschitz_constant import refuse_by_trial
 from ...certificates.lipschitz_bounds.module_state import refuse_state
 from ...certificates.lipschitz_bounds.wrapper_rules import wrapped_denoiser
@@ -37,7 +37,7 @@ _KNOWN = (
     "NonNegativeTikhonov, RidgeRegulariser, SmoothedTVPrior and PnP with a denoiser "
     "that lipschitz certifies (ConvexPotentialDenoiser, RidgeProxDenoiser), and in GD "
     "the gradients of Tikhonov, ZeroPrior, RidgeRegulariser, SmoothedTVPrior and RED "
-    "with such a denoiser"
+    "with such a denoiser; a prior of your own declares gradient_bounds(img_size)"
 )
 _NOT_DECLARED = unproved("not declared")
 
@@ -117,7 +117,7 @@ class ProxConstants:
             shrunk = Bound(outward(1 / (1 + weight)), source=source)
             convexity = _convexity(weight, "a strongly convex function")
             return ProxConstants(shrunk, one, one, convexity=convexity)
-        why = "nothing is known"
+        why = _unknown(prior)
         if type(prior).prox in (TVPrior.prox, WeightedTVPrior.prox):
             why = "an iteration stopped early, which is not proved nonexpansive"
         reason = f"proximal operator of {name}: {why}; {_KNOWN}"
@@ -246,6 +246,12 @@ def declares_exact_prox(prior: Any) -> bool:
     return has_prox and declares(prior, "gradient_bounds", "grad", "fn", "prox")
 
 
+def _unknown(prior: Prior) -> str:
+    """Say why nothing is known of a prior."""
+    why = undeclared(prior, "gradient_bounds")
+    return "nothing is known" if why == "not declared" else why
+
+
 def _convexity(value: float, source: str) -> Bound:
     return Bound(outward(value, is_lower=True), source=source, is_lower=True)
 
@@ -291,8 +297,8 @@ class GradientConstants:
                 value, source=source
             )
             return GradientConstants(curvature=Interval(*ends))
-        reason = f"gradient of {name}: nothing is known; {_KNOWN}"
-        return GradientConstants(unknown=reason)
+        why = _unknown(prior)
+        return GradientConstants(unknown=f"gradient of {name}: {why}; {_KNOWN}")
 
     @property
     def terms(self) -> tuple[Term, ...]:

@@ -8,8 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...certificates.declarations import declares
-from ..contracts import NotApplicableError, require, require_close
+from ..contracts import (
+    NotApplicableError,
+    require,
+    require_close,
+    require_declared,
+)
 from ..largest_stretch import StretchSearch
 from ..random_problems import normal
 from .prior_case import GAMMAS, PriorCase
@@ -106,13 +110,20 @@ def is_convex_as_declared(case: PriorCase) -> None:
 
 
 def respects_its_gradient_bounds(case: PriorCase) -> None:
-    """The gradient moves no two images further apart than the upper end of
-    ``gradient_bounds``, where it is declared."""
-    if not declares(case.component, "gradient_bounds", "grad", "fn"):
-        raise NotApplicableError("not declared")
-    upper = case.component.gradient_bounds(tuple(case.img_size)).upper
+    r"""The gradient :math:`G` has the curvatures :math:`[m, L]` of ``gradient_bounds``,
+    where they are declared: :math:`G - \tfrac{m + L}{2} I` moves no two images further
+    apart than by :math:`\tfrac{L - m}{2}`, or, for :math:`L = \infty`, :math:`G - m I`
+    is monotone."""
+    require_declared(case.component, "gradient_bounds", "grad", "fn")
+    ends = case.component.gradient_bounds(tuple(case.img_size))
+    m, L = ends.lower.value, ends.upper.value
     search = StretchSearch(case.gradient, case.images)
-    search.require_lipschitz("the gradient", upper.value, upper.source)
+    search.require_strong_monotonicity("the gradient", m, ends.lower.source)
+    if math.isfinite(L):
+        search.require_lipschitz("the gradient", L, ends.upper.source)
+        source = f"curvatures between {m:.8g} and {L:.8g} are declared"
+        what = "the gradient minus (m + L) / 2 times the image"
+        search.require_lipschitz(what, (L - m) / 2, source, 1.0, -(m + L) / 2)
 
 
 def _largest(values: Tensor) -> float:

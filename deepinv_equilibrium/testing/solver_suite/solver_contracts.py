@@ -17,8 +17,10 @@ from .solver_stopping import (
     keeps_samples_apart,
     learns_nothing_from_rejected_samples,
     names_failures,
+    refuses_wrong_arguments,
     respects_max_iter,
     respects_the_domain,
+    stops_at_the_absolute_tolerance,
     stops_each_sample,
 )
 
@@ -27,7 +29,9 @@ _SUITE = Suite(
     is_a_frozen_value,
     finds_fixed_points,
     keeps_samples_apart,
+    refuses_wrong_arguments,
     stops_each_sample,
+    stops_at_the_absolute_tolerance,
     respects_max_iter,
     reports_true_residuals,
     names_failures,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from ...fixed_points import Solution, State, Status
 from ..contracts import require, require_close
 from ..random_problems import F64, RandomSteps, as_tensor, normal
-from .solver_case import SolverCase, solve, status_names
+from .solver_case import SolverCase, shown, solve, status_names
 
 
 def keeps_samples_apart(case: SolverCase) -> None:
@@ -59,6 +60,41 @@ def stops_each_sample(case: SolverCase) -> None:
     )
     after = solution.history[easy:, 0]
     require(after.isnan().all(), "the history of a sample goes on after it has stopped")
+
+
+def stops_at_the_absolute_tolerance(case: SolverCase) -> None:
+    """With ``rtol=0`` each sample stops when its absolute residual is at most
+    ``atol``."""
+    steps = RandomSteps.draw(case.rates)
+    atol = 1e-6
+    solver = replace(case.solver(0.0), atol=atol)
+    solution = solve(steps, steps.start, solver)
+    require(
+        solution.converged.all(),
+        f"with rtol=0 and atol={atol:g} contractions end as {status_names(solution)}, "
+        "not CONVERGED",
+    )
+    require(
+        (solution.absolute_residual <= atol).all(),
+        f"the absolute residuals {shown(solution.absolute_residual)} exceed "
+        f"atol = {atol:g}",
+    )
+
+
+def refuses_wrong_arguments(case: SolverCase) -> None:
+    """A budget below 1 and tolerances out of their range raise a ValueError; see
+    ``super().__post_init__()`` for a solver that checks fields of its own."""
+    wrong: list[dict[str, Any]] = [{"max_iter": 0}, {"rtol": -0.1}, {"rtol": 1.0}]
+    for arguments in (*wrong, {"atol": -1.0}):
+        try:
+            replace(case.component, **arguments)
+        except ValueError:
+            continue
+        require(
+            False,
+            f"{arguments} is accepted: call super().__post_init__() in the "
+            "__post_init__ of the solver",
+        )
 
 
 def respects_max_iter(case: SolverCase) -> None:

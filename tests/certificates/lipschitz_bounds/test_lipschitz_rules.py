@@ -96,7 +96,7 @@ def test_subclass_that_overrides_a_method_is_refused(module: nn.Module) -> None:
 
 
 def test_message_names_the_class_that_has_to_declare_its_bound() -> None:
-    message = "DeclaredAbove inherits lipschitz_bound.*Define .* in DeclaredAbove"
+    message = "DeclaredAbove inherits lipschitz_bound.*define .* in DeclaredAbove"
     with pytest.raises(UncertifiableModuleError, match=message):
         deq.lipschitz(DeclaredAbove())
 
