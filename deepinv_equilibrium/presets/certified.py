@@ -47,10 +47,10 @@ def certified_deq_pgd(
         Its weights are trained with the model unless they are frozen.
     :param float contraction: :math:`L_D`, in (0, 1), of a denoiser that is given by its
         name. Ignored for a module. Default: 0.99.
-    :param FixedPointSolver, str solver: finds the fixed point; a name is of one that
-        needs no argument. Default: ``Anderson()``.
-    :param Adjoint, str adjoint: differentiates the fixed point; a name is of one that
-        needs no argument. Default: ``Implicit()``.
+    :param FixedPointSolver, str solver: finds the fixed point; a name stands for one
+        with its default arguments. Default: ``Anderson()``.
+    :param Adjoint, str adjoint: differentiates the fixed point; a name stands for one
+        with its default arguments. Default: ``Implicit()``.
     :param int layers: number of iterations in the map whose fixed point is computed.
         Default: 1.
     :param str on_failure: what happens if a sample does not converge in the forward or

@@ -156,10 +156,11 @@ class EquilibriumPreset:
         :param deepinv.models.Denoiser, str denoiser: the denoiser, or its name in
             :mod:`deepinv_equilibrium.plugins`. Its weights are trained with the model
             unless they are frozen.
-        :param FixedPointSolver, str solver: finds the fixed point; a name is of one
-            that needs no argument. Default: ``None``, the solver of the preset.
-        :param Adjoint, str adjoint: differentiates the fixed point; a name is of one
-            that needs no argument. Default: ``None``, the adjoint of the preset.
+        :param FixedPointSolver, str solver: finds the fixed point; a name stands for
+            one with its default arguments. Default: ``None``, the solver of the preset.
+        :param Adjoint, str adjoint: differentiates the fixed point; a name stands for
+            one with its default arguments. Default: ``None``, the adjoint of the
+            preset.
         :param int layers: number of iterations in the map whose fixed point is
             computed. A list of parameters of this length has one value for each layer.
             Default: 1.

@@ -102,6 +102,7 @@ class Contract(Generic[P, C]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Check a component, see :meth:`check`."""
+        __tracebackhide__ = True
         return self.check(self._case(*args, **kwargs))
 
     def check(self, case: C) -> str:
@@ -112,15 +113,17 @@ class Contract(Generic[P, C]):
         :return: (str) ``"holds"``, or the reason why the contract does not apply.
         :raises ContractError: if the component breaks the contract.
         """
+        __tracebackhide__ = True  # pytest shows the call of the contract
         try:
             self._holds(case)
         except NotApplicableError as error:
             return f"does not apply: {error}"
-        except Exception as error:
-            reason = str(error)
-            if not isinstance(error, AssertionError):
-                reason = f"it raised {type(error).__name__}: {reason}"
+        except AssertionError as error:
             component = type(case.component).__name__
+            raise ContractError(self.__name__, component, str(error)) from None
+        except Exception as error:
+            component = type(case.component).__name__
+            reason = f"it raised {type(error).__name__}: {error}"
             raise ContractError(self.__name__, component, reason) from error
         return HOLDS
 

@@ -70,11 +70,14 @@ class DenoiserCase:
 
     @cached_property
     def searches(self) -> dict[str, StretchSearch]:
-        """Searches for pairs of images, at three noise levels."""
-        return {
+        """Searches for pairs of images, at three noise levels, and of images that are
+        far outside the usual range."""
+        near = {
             f"sigma = {sigma:g}": StretchSearch(self._at(sigma), self.images, self.rtol)
             for sigma in (0.05 * self.sigma, 0.5 * self.sigma, 2 * self.sigma)
         }
+        far = StretchSearch(self._at(self.sigma), 30 * self.images, self.rtol)
+        return near | {f"30 times brighter images, sigma = {self.sigma:g}": far}
 
     def _at(self, sigma: float) -> Callable[[Tensor], Tensor]:
         """The denoiser at one noise level."""
@@ -238,9 +241,10 @@ def check_denoiser(
 
     The check searches for pairs of images that refute a declared Lipschitz constant: at
     random, and along the direction that the Jacobian stretches most, in float64 and at
-    three noise levels, .05, .5 and 2 times ``sigma``. A bound that is declared for all
-    noise levels is not refuted by what happens at others: call the check once for each
-    range of levels. :func:`denoiser_contracts` returns the contracts.
+    three noise levels, .05, .5 and 2 times ``sigma``, and for images that are 30 times
+    brighter. A bound that is declared for all noise levels is not refuted by what
+    happens at others: call the check once for each range of levels.
+    :func:`denoiser_contracts` returns the contracts.
 
     :param deepinv.models.Denoiser denoiser: the denoiser; copies of it are run.
     :param Sequence img_size: size of an image without the batch, :math:`(C, H, W)`. The

@@ -100,9 +100,10 @@ physics = dinv.physics.MRI(
 # ``deq-pgd`` is proximal gradient descent at equilibrium with a network in place of
 # the proximal operator. Nothing is known of its convergence before it runs.
 # ``certified-deq-pgd`` has a network that contracts for all weights, and so the model
-# contracts for all weights, too. Both networks start from random weights. Of the shipped
-# weights those of ``SmallDRUNet(2, pretrained="knees")`` have two channels; nothing is
-# proved of them. Gradient descent with a convex
+# contracts for all weights, too. Both networks start from random weights.
+#
+# Of the shipped weights those of ``SmallDRUNet(2, pretrained="knees")`` have two
+# channels; nothing is proved of them. Gradient descent with a convex
 # :class:`~deepinv_equilibrium.models.RidgeRegulariser` for two channels, trained as
 # here, restored better in our trials: it converges for every mask, without a rate, see
 # :doc:`choose_the_ridge`.
@@ -170,9 +171,9 @@ for (name, model), lr in zip(models.items(), (3e-3, 3e-2), strict=True):
 # root of this sum, or build the model with ``stepsize="auto"``.
 
 coil_maps = deq.physics.birdcage_coil_maps(COILS, (SIZE, SIZE), device=device)
-# A measurement needs the mask with which it was made: keep both in one file. The Trainer
-# has left the masks of the last batch in the physics, and a new ``MRI(img_size=...)`` has
-# a mask of ones, which takes all columns that were not measured for zeros, without an
+# A measurement needs the mask with which it was made: keep both in one file. The
+# Trainer has left the masks of the last batch in the physics. A new physics without a
+# mask measures everything: it takes columns that are missing for zeros, without an
 # error.
 mask = masks.step(batch_size=1, seed=5)["mask"]
 physics.update(mask=mask)

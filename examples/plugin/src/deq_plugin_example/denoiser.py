@@ -33,9 +33,6 @@ class WienerDenoiser(Denoiser):
     :param float contraction: :math:`c` in (0, 1].
     """
 
-    # c g is in [0, 1]: the filter is symmetric with eigenvalues between 0 and 1.
-    is_firmly_nonexpansive = True
-
     def __init__(
         self,
         signal_std: float = 1.0,
@@ -72,6 +69,12 @@ class WienerDenoiser(Denoiser):
         power = self.signal_std**2 / (1 + self.correlation**2 * laplacian)
         gain = self.contraction * power / (power + level.reshape(-1, 1, 1, 1) ** 2)
         return self.mean + torch.fft.ifft2(gain * torch.fft.fft2(x - self.mean)).real
+
+    @property
+    def is_firmly_nonexpansive(self) -> bool:
+        """Whether c g is in [0, 1]: a symmetric filter with eigenvalues between 0 and 1
+        is firmly nonexpansive."""
+        return 0 <= self.contraction <= 1
 
     def lipschitz_bound(self, img_size: tuple[int, ...] | None = None) -> Bound:
         """Return the Lipschitz constant, for every noise level and image size."""
