@@ -50,7 +50,7 @@ def test_row(row: list[str]) -> None:
 @pytest.mark.parametrize("kind", ["reconstructors", "priors", "data_fidelities"])
 def test_every_component_of_the_package_has_a_row_or_is_a_part(kind: str) -> None:
     # Not systems of the papers: GSPnP of deepinv with an energy, and parts of others.
-    parts = {"gradient-step-pgd", "ridge-regulariser", "ridge-l2"}
+    parts = {"gradient-step-pgd", "ridge-regulariser", "ridge-l2", "channelwise"}
     listed = set(re.findall(r"``([\w-]+)``", TEXT))
     own = plugins.names(kind)
     assert set(own) - parts <= listed

@@ -9,6 +9,7 @@ from .descent.gradient_step_pgd import GradientStepPGD
 from .descent.poisson_mirror_descent import PoissonMirrorDescent
 from .equilibrium_optim import EquilibriumOptim
 from .optimizers import ADMM, DRS, FISTA, GD, HQS, MD, PDCP, PGD, PMD
+from .priors.channelwise import ChannelwisePrior
 from .priors.network_prior import NetworkResidualPrior, ScalarNetworkPrior
 from .priors.nonnegativity import NonNegativeTikhonov, NonNegativity
 from .priors.red import RED, GradientConditions
@@ -29,6 +30,7 @@ __all__ = [
     "PMD",
     "RED",
     "AlgorithmState",
+    "ChannelwisePrior",
     "CondatVu",
     "Equilibrium",
     "EquilibriumOptim",

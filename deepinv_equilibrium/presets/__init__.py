@@ -1,8 +1,10 @@
 """Models that the registry creates by name. No other package looks up names."""
 
 from .certified import certified_deq_pgd
+from .certified_ridge import certified_ridge_gd
 from .de_presets import de_admm, de_grad, de_prox
 from .named_components import (
+    channelwise,
     deq_md,
     equilibrium_regularisation,
     gradient_step_pgd,
@@ -29,6 +31,8 @@ __all__ = [
     "EquilibriumPreset",
     "SavedModelError",
     "certified_deq_pgd",
+    "certified_ridge_gd",
+    "channelwise",
     "de_admm",
     "de_grad",
     "de_prox",

@@ -15,7 +15,13 @@ from ..equilibrium.input_checks import require_contractive
 from ..fixed_points import Adjoint, FixedPointSolver
 from ..fixed_points.argument_checks import require_number
 from ..models import EquilibriumRegularisation
-from ..optim import RED, GradientStepPGD, NetworkResidualPrior, PoissonMirrorDescent
+from ..optim import (
+    RED,
+    ChannelwisePrior,
+    GradientStepPGD,
+    NetworkResidualPrior,
+    PoissonMirrorDescent,
+)
 
 T = TypeVar("T")
 
@@ -162,6 +168,9 @@ red = with_named_parts(RED, denoiser="denoisers")
 
 #: :class:`deepinv_equilibrium.optim.NetworkResidualPrior`; ``denoiser`` may be a name.
 network_residual = with_named_parts(NetworkResidualPrior, denoiser="denoisers")
+
+#: :class:`deepinv_equilibrium.optim.ChannelwisePrior`; ``prior`` may be a name.
+channelwise = with_named_parts(ChannelwisePrior, prior="priors")
 
 #: :class:`deepinv_equilibrium.optim.GradientStepPGD`; ``denoiser`` may be a name.
 gradient_step_pgd = with_named_parts(GradientStepPGD, denoiser="denoisers")

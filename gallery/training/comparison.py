@@ -50,7 +50,7 @@ from deepinv_equilibrium.models import SmallDRUNet
 LAYERS, RESTARTS = 5, 8
 BATCH_SIZE = 4
 MARKS = 6
-RATE = 1e-4
+RATE = 3e-5
 
 
 class Counter:
@@ -220,11 +220,11 @@ def methods(problem: Problem) -> dict[str, Callable[[SmallDRUNet], torch.nn.Modu
         "unrolled": theirs(unfold=True, max_iter=LAYERS),
         "ReTune": ours(deq.ReTune(LAYERS, RESTARTS)),
         "Jacobian-free": ours(
-            deq.Equilibrium(anderson, deq.JacobianFree(), on_failure="ignore")
+            deq.Equilibrium(anderson, deq.JacobianFree(), on_failure="skip")
         ),
         "implicit": ours(
             deq.Equilibrium(
-                anderson, deq.Implicit(deq.GMRES(rtol=1e-2)), on_failure="ignore"
+                anderson, deq.Implicit(deq.GMRES(rtol=1e-2)), on_failure="skip"
             )
         ),
     }
@@ -311,7 +311,7 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", default=["deblurring", "MRI"])
     parser.add_argument("--methods", nargs="+", help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--seconds", type=float, default=90.0)
     args = parser.parse_args()
 
     record = measurement_record.read(args.record)

@@ -50,6 +50,10 @@ PLUG_AND_PLAY = (
 )
 ARGUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     **dict.fromkeys(PLUG_AND_PLAY, lambda: {"denoiser": Shrinkage()}),
+    "certified-ridge-gd": lambda: {
+        "prior": deq.optim.SmoothedTVPrior(smoothing=0.5),
+        "noise_level": 0.1,
+    },
     "tv-map": lambda: {"constant": True},
     "wavelet": lambda: {"levels": 1, "wavelet": "haar"},
     "ista": lambda: {

@@ -99,6 +99,7 @@ def model_arguments(img_size: tuple[int, ...]) -> dict[str, dict[str, Any]]:
     return {
         **dict.fromkeys(presets.split(), denoising),
         "certified-deq-pgd": denoising,
+        "certified-ridge-gd": {"prior": deq.optim.SmoothedTVPrior(smoothing=0.5)},
         "equilibrium-regularisation": denoising,
         "retune-pgd": {**denoising, "layers": 2, "restarts": 3},
         "deq-md": {

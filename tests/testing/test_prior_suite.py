@@ -23,17 +23,22 @@ def arguments(channels: int) -> dict[str, dict[str, Any]]:
     torch.manual_seed(0)
     # Fixed weights, whose filters are normalised once.
     denoiser = small_denoiser(channels).requires_grad_(False)
+    small_ridge: dict[str, Any] = {
+        "pretrained": None,
+        "smoothness": 2.0,
+        "hidden_channels": (),
+        "generators": 2,
+        "kernel_size": 3,
+    }
     return {
+        "channelwise": {
+            "prior": create(
+                "priors", "ridge-regulariser", {"ridge-regulariser": small_ridge}
+            )
+        },
         "network-residual": {"denoiser": denoiser},
         "red": {"denoiser": denoiser},
-        "ridge-regulariser": {
-            "in_channels": channels,
-            "pretrained": None,
-            "smoothness": 2.0,
-            "hidden_channels": (),
-            "generators": 2,
-            "kernel_size": 3,
-        },
+        "ridge-regulariser": {"in_channels": channels, **small_ridge},
         "scalar-network": {"network": softplus_network(channels)},
         "smoothed-tv": {"smoothing": 0.1},
         "weighted-tv": {"tol": 1e-7},
@@ -48,6 +53,7 @@ def arguments(channels: int) -> dict[str, dict[str, Any]]:
 # What is said of each: what its methods take, convexity, accuracy of prox.
 NOISE_LEVEL = {"parameters": (0.1,)}
 DECLARED: dict[str, dict[str, Any]] = {
+    "channelwise": {**NOISE_LEVEL, "convex": True, "rtol": 1e-8},
     "network-residual": NOISE_LEVEL,
     "nonnegative-tikhonov": {"convex": True},
     "nonnegativity": {"convex": True},

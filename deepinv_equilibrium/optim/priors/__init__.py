@@ -1,5 +1,6 @@
 """Priors that deepinv lacks."""
 
+from .channelwise import ChannelwisePrior
 from .network_prior import NetworkResidualPrior, ScalarNetworkPrior
 from .nonnegativity import NonNegativeTikhonov, NonNegativity
 from .red import RED, GradientConditions
@@ -7,6 +8,7 @@ from .smooth_proximal import smooth_prox, smooth_prox_error
 
 __all__ = [
     "RED",
+    "ChannelwisePrior",
     "GradientConditions",
     "NetworkResidualPrior",
     "NonNegativeTikhonov",
