@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from deepinv.physics import Physics
 from torch import Tensor, nn
 
 from ..fixed_points import Solution, State
-from .bounds import Bound, Kind
+from .bounds import Bound, Kind, outward
 from .certificate_export import contraction_data, latex_table
 from .certificate_plot import plot_envelope
 from .certificate_report import rate_text, report
@@ -123,6 +124,37 @@ class Certificate:
                 f"no number of steps: the rate is not below 1 ({rate_text(self.rate)})."
             )
         return steps_to(self.rate.value, factor)
+
+    def tolerance(self, distance: float) -> float:
+        r"""
+        Return the tolerance of a solver at which the distance to the fixed point, in
+        :attr:`norm`, is at most a given one: the absolute residual
+        :math:`(1 - \rho)\, d`. A solver takes it as ``atol``, with ``rtol=0``.
+
+        :param float distance: :math:`d > 0`, for a whole image; the root mean square of
+            :math:`n` pixels is :math:`d / \sqrt n`.
+        :return: the tolerance, rounded downwards.
+        :raises ValueError: if the distance is not positive and finite, or the rate is
+            not below 1.
+
+        :Example:
+
+        >>> import deepinv as dinv, deepinv_equilibrium as deq
+        >>> physics = dinv.physics.Denoising()
+        >>> model = deq.presets.certified_deq_pgd(contraction=0.9)
+        >>> atol = deq.certify(model, physics, (3, 32, 32)).tolerance(0.5)
+        >>> print(f"{atol:.4f}")
+        0.0500
+        >>> model.DEQ = deq.Equilibrium(deq.Anderson(rtol=0.0, atol=atol))
+
+        """
+        if not 0 < distance < math.inf:
+            raise ValueError(f"distance must be positive and finite, got {distance!r}.")
+        if not self.rate.value < 1:
+            raise ValueError(
+                f"no tolerance: the rate is not below 1 ({rate_text(self.rate)})."
+            )
+        return outward((1 - self.rate.value) * distance, is_lower=True)
 
     def distance(
         self,

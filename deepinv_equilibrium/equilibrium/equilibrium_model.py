@@ -407,7 +407,8 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
     def _warn_of_units(self, image: Tensor, physics: LinearPhysics) -> None:
         """Warn once if images or noise levels are not in units of images in [0, 1]."""
         if self._has_warned_of_units or not any(
-            isinstance(module, Denoiser) for module in self.modules()
+            isinstance(module, Denoiser) or getattr(module, "expects_unit_range", False)
+            for module in self.modules()
         ):
             return
         levels = [_largest(v) for v in self.noise_levels() if v is not None]
@@ -425,7 +426,7 @@ class EquilibriumModel(SuggestsArguments, Reconstructor, ABC):
             warn_caller(
                 f"the images of y have values up to about {size:.3g}, and denoisers "
                 "expect images in [0, 1]: divide y by 255 where images are in [0, "
-                "255]."
+                "255], by 65535 for 16 bits."
             )
 
 

@@ -125,7 +125,7 @@ def require_measurement(y: Any) -> None:
         if not (part.is_floating_point() or part.is_complex()):
             raise TypeError(
                 f"y must have a floating-point dtype, got {part.dtype}; convert it: "
-                "y.float() / 255 for images between 0 and 255."
+                "y.float() / 255 for images of 8 bits, / 65535 for 16."
             )
 
 

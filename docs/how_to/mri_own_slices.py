@@ -137,6 +137,7 @@ ridge = create(
     "reconstructors",
     "certified-ridge-gd",
     noise_level=NOISE_LEVEL,
+    lambda_reg=0.03,  # for blurs a smaller one is the default
     in_channels=2,
     stepsize=1.0,
 ).to(device)

@@ -199,5 +199,10 @@ print("with a ridge: ", proved(deq.optim.RidgeL2(kappa=1e-3), weak_convexity=0.0
 print(certificates["contracting"])
 
 # %%
-# Images with millions of pixels are the subject of
+# An evaluation of the ridge model takes about a third of a second for 270 x 270 pixels
+# on one core, and the time grows with the pixels. A solve here makes some 30
+# evaluations, one to a small certified distance about 100.
+# ``show_progress_bar=True``, an argument of every model, shows how far a solve is, and
+# ``model(y, physics, init=restored)`` goes on from a result. Images with millions of
+# pixels are the subject of
 # :doc:`Volumes and large images </auto_how_to/volumes_and_large_images>`.

@@ -88,6 +88,30 @@ def test_distance_of_a_trained_denoiser(rtol: float):
         assert distance <= bound.value <= 10 * distance
 
 
+@pytest.mark.parametrize("distance", [1e-1, 1e-4])
+def test_a_solve_to_the_tolerance_is_as_near_as_asked(distance: float):
+    model, physics = ridge(0.3, 0.5).double(), dinv.physics.Denoising()
+    certificate = deq.certify(model, physics, SIZE)
+    atol = certificate.tolerance(distance)
+    assert atol <= (1 - certificate.rate.value) * distance
+    y = torch.rand(3, *SIZE, dtype=torch.float64)
+    model.DEQ = deq.Equilibrium(deq.Picard(max_iter=2000, rtol=0.0, atol=atol))
+    x = model(y, physics)
+    for bound in certificate.distance(model, y, physics, x):
+        assert bound.value <= distance
+
+
+def test_tolerance_needs_a_rate_and_a_distance():
+    physics = dinv.physics.Denoising()
+    certificate = deq.certify(ridge(1.0, 1.0), physics, SIZE)
+    with pytest.raises(ValueError, match="distance must be positive and finite, got 0"):
+        certificate.tolerance(0)
+    denoiser = dinv.models.MedianFilter()
+    unknown = deq.presets.deq_pgd(denoiser)
+    with pytest.raises(ValueError, match="no tolerance: the rate is not below 1"):
+        deq.certify(unknown, physics, SIZE).tolerance(1.0)
+
+
 def test_a_rounded_file_is_an_image_like_another():
     model, physics = ridge(1.0, 1.0), dinv.physics.Denoising()
     y = torch.rand(1, *SIZE)

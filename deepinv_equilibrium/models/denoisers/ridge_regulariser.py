@@ -117,6 +117,9 @@ class RidgeRegulariser(Prior):
     0.0
     """
 
+    expects_unit_range = True
+    """The noise levels are in units of images in [0, 1]."""
+
     def __init__(
         self,
         in_channels: int = 1,
