@@ -19,7 +19,8 @@ point, by the same accurate solve, so that no method is judged by where its solv
 stops; ReTune and the unrolled network make their own steps. The record has, for each
 problem, seed and method, the seconds, evaluations of D, products with its transposed
 Jacobian, PSNR, and the largest number of bytes that a graph held in a training step,
-where weights and tensors that are saved twice count each time::
+where weights and tensors that are saved twice count each time. A table and a figure
+are written beside it::
 
     pip install torchdeq==0.1.0
     OMP_NUM_THREADS=1 python gallery/training/comparison.py BSD400 KNEES \
@@ -29,13 +30,16 @@ where weights and tensors that are saved twice count each time::
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import deepinv as dinv
 import knees
+import matplotlib.pyplot as plt
 import measurement_record
 import torch
 from deepinv.optim import DEQConfig
@@ -284,22 +288,69 @@ def train(problem: Problem, method: str, seed: int, budget: float) -> dict[str, 
     return curves | {"bytes": recorded.peak}
 
 
+def seconds_to(curves: dict[str, Any], level: float) -> float:
+    """Return when a curve reaches a PSNR, between two marks by interpolation, or
+    infinity."""
+    points = list(zip(curves["seconds"], curves["PSNR"], strict=True))
+    if points[0][1] >= level:
+        return 0.0
+    for (t0, p0), (t1, p1) in pairwise(points):
+        if p1 >= level:
+            return float(t0 + (t1 - t0) * (level - p0) / (p1 - p0))
+    return math.inf
+
+
 def table(record: dict[str, Any]) -> list[list[str]]:
-    """Return the rows of the table."""
-    rows = [["problem", "method", "PSNR", "steps", "evaluations a step", "MiB"]]
+    """Return the rows of the table: means, and ranges over the seeds."""
+    header = ["problem", "method", "PSNR at the start", "at the end"]
+    header += ["seconds to the end of deepinv, DEQ", "steps", "evaluations a step"]
+    rows = [[*header, "products a step", "MiB"]]
     for problem, seeds in record.items():
         for method in next(iter(seeds.values())):
-            found = [curves[method] for curves in seeds.values() if method in curves]
+            runs = [run for run in seeds.values() if method in run]
+            found = [run[method] for run in runs]
             last = [curves["PSNR"][-1] for curves in found]
             steps = sum(curves["steps"][-1] for curves in found)
-            work = sum(
-                curves["evaluations"][-1] + curves["products"][-1] for curves in found
-            )
+            times = [
+                seconds_to(run[method], run["deepinv, DEQ"]["PSNR"][-1]) for run in runs
+            ]
             mean = sum(last) / len(last)
-            row = [problem, method, f"{mean:.2f} ({min(last):.2f} to {max(last):.2f})"]
-            row += [f"{steps / len(found):.0f}", f"{work / steps:.0f}"]
+            start = sum(curves["PSNR"][0] for curves in found) / len(found)
+            row = [problem, method, f"{start:.2f}"]
+            row.append(f"{mean:.2f} ({min(last):.2f} to {max(last):.2f})")
+            slowest = max(times)
+            row.append("not reached" if slowest == math.inf else f"{slowest:.0f}")
+            row.append(f"{steps / len(found):.0f}")
+            for name in ("evaluations", "products"):
+                row.append(f"{sum(c[name][-1] for c in found) / steps:.0f}")
             rows.append([*row, f"{found[0]['bytes'] / 2**20:.0f}"])
     return rows
+
+
+def draw(record: dict[str, Any], file: Path) -> None:
+    """Draw the PSNR of validation images over the seconds, means over the seeds."""
+    figure, panels = plt.subplots(
+        1,
+        len(record),
+        figsize=(5 * len(record), 4),
+        layout="constrained",
+        squeeze=False,
+    )
+    for axes, (problem, seeds) in zip(panels[0], record.items(), strict=True):
+        for number, method in enumerate(next(iter(seeds.values()))):
+            curves = [run[method] for run in seeds.values() if method in run]
+            psnr = torch.tensor([c["PSNR"] for c in curves]).mean(0)
+            seconds = torch.tensor([c["seconds"] for c in curves]).mean(0)
+            own = method in ("ReTune", "Jacobian-free", "implicit")
+            axes.plot(
+                seconds, psnr, "-" if own else "--", color=f"C{number}", label=method
+            )
+        axes.set_title(problem)
+        axes.set_xlabel("seconds of training")
+        axes.set_ylabel("PSNR of validation images (dB)")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right")
+    figure.savefig(file)
+    plt.close(figure)
 
 
 def main() -> None:
@@ -328,6 +379,7 @@ def main() -> None:
                     print(name, seed, method, entry[method]["PSNR"], flush=True)
                     measurement_record.write(args.record, record)
     measurement_record.write_table(args.record, table(record))
+    draw(record, args.record.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -120,17 +120,20 @@ def test_comparison_counts_the_work_of_methods_that_train_the_same_model(
 ) -> None:
     folder, record = write_images(tmp_path / "images", 2, 64), tmp_path / "record.json"
     comparison = script.load("comparison", MARKS=1, BATCH_SIZE=1)
-    arguments = [str(folder), str(folder), "--weights", str(tmp_path), "--seeds", "0"]
+    arguments = [str(folder), str(folder), "--seeds", "0"]
     arguments += ["--record", str(record), "--problems", "deblurring"]
-    names = ["deepinv, Jacobian-free", "unrolled", "ReTune"]
+    names = ["deepinv, DEQ", "unrolled", "ReTune"]
     script.run(comparison, *arguments, "--seconds", "0.01", "--methods", *names)
     found = json.loads(record.read_text("utf-8"))["deblurring"]["0"]
     assert list(found) == names
     starts = [curves["PSNR"][0] for curves in found.values()]
-    assert max(starts) - min(starts) < 0.1  # the same weights
+    assert max(starts) - min(starts) < 0.5  # the same weights, other iterations
     assert found["unrolled"]["evaluations"] == [0, 5]
     assert found["ReTune"]["evaluations"] == [0, 40]
     assert found["unrolled"]["products"] == found["ReTune"]["products"] == [0, 5]
+    table = record.with_suffix(".csv").read_text("utf-8").splitlines()
+    assert len(table) == 4
+    assert record.with_suffix(".svg").stat().st_size > 1000
     ratio = found["ReTune"]["bytes"] / found["unrolled"]["bytes"]
     assert ratio == pytest.approx(1, abs=0.1)
 
