@@ -214,7 +214,11 @@ def methods(problem: Problem) -> dict[str, Callable[[SmallDRUNet], torch.nn.Modu
     def torchdeq(**options: Any) -> Callable[[SmallDRUNet], Any]:
         return lambda denoiser: TorchDEQ(problem, denoiser, **BROYDEN, **options)
 
-    anderson = deq.Anderson(rtol=1e-3, max_iter=100)
+    # At 1e-3 a solve ends .2 dB from the fixed point, and the training follows. A more
+    # accurate gradient is no better: steps that hardly contract dominate it, and with a
+    # backward tolerance of 1e-2 the training lost .2 dB.
+    anderson = deq.Anderson(rtol=1e-4, max_iter=100)
+    backward_solve = deq.Implicit(deq.GMRES(max_iter=15, rtol=0.1))
     backward = {"ift": True, "b_solver": "broyden", "b_max_iter": 50, "b_tol": 1e-2}
     return {
         "deepinv, DEQ": theirs(DEQ=True),
@@ -224,12 +228,10 @@ def methods(problem: Problem) -> dict[str, Callable[[SmallDRUNet], torch.nn.Modu
         "unrolled": theirs(unfold=True, max_iter=LAYERS),
         "ReTune": ours(deq.ReTune(LAYERS, RESTARTS)),
         "Jacobian-free": ours(
-            deq.Equilibrium(anderson, deq.JacobianFree(), on_failure="skip")
+            deq.Equilibrium(anderson, deq.JacobianFree(), on_failure="ignore")
         ),
         "implicit": ours(
-            deq.Equilibrium(
-                anderson, deq.Implicit(deq.GMRES(rtol=1e-2)), on_failure="skip"
-            )
+            deq.Equilibrium(anderson, backward_solve, on_failure="ignore")
         ),
     }
 
