@@ -38,7 +38,9 @@ def test_a_group_of_one_solves_and_differentiates_as_one_process(
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.rand(3, 1, 2, 2, generator=generator, dtype=torch.float64) * 0.9
-    for linear_solver in (deq.GMRES, deq.CG):  # others need products J v
+    tight = {"rtol": 1e-10}
+    solvers = (deq.GMRES(**tight), deq.CG(**tight), deq.GMRES(max_iter=1, **tight))
+    for linear_solver in solvers:  # others need products J v
         found = []
         for processes in (ALONE, group_of_one):
             w = weight.clone().requires_grad_()
@@ -46,7 +48,8 @@ def test_a_group_of_one_solves_and_differentiates_as_one_process(
                 lambda x, w=w: w * x + 1,
                 torch.zeros_like(weight),
                 deq.Anderson(rtol=1e-10),
-                deq.Implicit(linear_solver(rtol=1e-10)),
+                deq.Implicit(linear_solver),
+                on_failure="ignore",
                 processes=processes,
             )
             solution.x.sum().backward()
