@@ -140,7 +140,7 @@ class Certificate:
         :Example:
 
         >>> import deepinv as dinv, deepinv_equilibrium as deq
-        >>> physics = dinv.physics.Denoising()
+        >>> physics = dinv.physics.Inpainting((3, 32, 32), mask=0.5)
         >>> model = deq.presets.certified_deq_pgd(contraction=0.9)
         >>> atol = deq.certify(model, physics, (3, 32, 32)).tolerance(0.5)
         >>> print(f"{atol:.4f}")

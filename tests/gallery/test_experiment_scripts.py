@@ -122,7 +122,7 @@ def test_comparison_counts_the_work_of_methods_that_train_the_same_model(
     comparison = script.load("comparison", MARKS=1, BATCH_SIZE=1)
     arguments = [str(folder), str(folder), "--seeds", "0"]
     arguments += ["--record", str(record), "--problems", "deblurring"]
-    names = ["deepinv, DEQ", "unrolled", "ReTune"]
+    names = ["deepinv, Jacobian-free", "unrolled", "ReTune"]
     script.run(comparison, *arguments, "--seconds", "0.01", "--methods", *names)
     found = json.loads(record.read_text("utf-8"))["deblurring"]["0"]
     assert list(found) == names
