@@ -143,10 +143,15 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Any:
     except (RuntimeError, TypeError, KeyError, ValueError) as error:
         versions = content.get("versions", {})
         written = ", ".join(f"{name} {version}" for name, version in versions.items())
+        registered = ""
+        if isinstance(error, ValueError):  # as of an unknown name
+            registered = (
+                " If a script gave the component its name by plugins.register, import "
+                "that script first."
+            )
         raise SavedModelError(
             f"the model in {path} cannot be made: {error} It was written with "
-            f"{written}.{_to_install(versions)} If a script gave the component its "
-            "name by plugins.register, import that script first."
+            f"{written}.{_to_install(versions)}{registered}"
         ) from error
 
 

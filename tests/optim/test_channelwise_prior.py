@@ -48,3 +48,24 @@ def test_constructor_and_bounds_refuse_what_declares_nothing() -> None:
     prior = deq.optim.ChannelwisePrior(deq.optim.NonNegativity())
     with pytest.raises(UncertifiableModuleError, match="not declared"):
         prior.gradient_bounds((2, 4, 4))
+
+
+@pytest.mark.parametrize("weak_convexity", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_dense_hessians_of_random_weights_are_within_the_bounds(
+    seed: int, weak_convexity: float
+) -> None:
+    torch.manual_seed(seed)
+    grey = deq.models.RidgeRegulariser(
+        pretrained=None, weak_convexity=weak_convexity, generators=2, kernel_size=3
+    ).double()
+    with torch.no_grad():
+        for parameter in grey.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    prior = deq.optim.ChannelwisePrior(grey)
+    ends = prior.gradient_bounds((2, 4, 3))
+    x = 0.2 * torch.randn(1, 2, 4, 3, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda z: prior.grad(z, 0.1), x)
+    eigenvalues = torch.linalg.eigvalsh(jacobian.reshape(24, 24))
+    assert ends.lower.value - 1e-12 <= float(eigenvalues[0])
+    assert float(eigenvalues[-1]) <= ends.upper.value + 1e-12
