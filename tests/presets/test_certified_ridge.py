@@ -101,3 +101,23 @@ def test_wrong_arguments_raise(
 ) -> None:
     with pytest.raises(error, match=message):
         certified_ridge_gd(**arguments)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rate_bounds_the_dense_jacobian_of_the_step(seed: int) -> None:
+    torch.manual_seed(seed)
+    physics = dinv.physics.MRI(
+        mask=(torch.rand(1, 1, 4, 3) < 0.5).double(), img_size=(4, 3)
+    )
+    kappa, noise_level = float(torch.rand(()) * 0.3 + 1e-3), 0.05
+    model = certified_ridge_gd(noise_level, in_channels=2, kappa=kappa).double()
+    with torch.no_grad():
+        for parameter in model.prior.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    rate = deq.certify(model, physics, (2, 4, 3)).rate
+    assert rate.is_certified
+    y = physics.A(torch.rand(1, 2, 4, 3, dtype=torch.float64))
+    step, start = model.fixed_point_problem(y, physics)
+    x = start + 0.2 * torch.randn_like(start)
+    jacobian = torch.autograd.functional.jacobian(step, x).reshape(24, 24)
+    assert float(torch.linalg.matrix_norm(jacobian, 2)) <= rate.value < 1
